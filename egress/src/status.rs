@@ -1,0 +1,136 @@
+//! Egress jobs as the API and the studio see them.
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+/// The body of `POST /api/rooms/{room}/egress`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields)]
+#[ts(rename = "EgressRequest")]
+pub struct Request {
+    /// Where to send, 1 to 16.
+    pub destinations: Vec<Destination>,
+}
+
+/// One requested destination.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[ts(rename = "EgressDestination")]
+pub enum Destination {
+    /// An RTMP server.
+    Rtmp {
+        /// `rtmp://` or `rtmps://` URL of the server and application.
+        url: String,
+        /// The stream key. Never returned, never logged.
+        key: String,
+    },
+    /// This server's own playlist, `/hls/{room}/index.m3u8`.
+    Hls {},
+}
+
+/// One job, as `GET /api/rooms/{room}/egress/{id}` answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressJob")]
+pub struct Job {
+    /// Its id.
+    pub id: String,
+    /// The room's slug.
+    pub room: String,
+    /// What it is doing.
+    pub state: JobState,
+    /// When it was requested, Unix milliseconds.
+    #[ts(type = "number")]
+    pub created_at_ms: u64,
+    /// Whether media of the broadcaster is arriving.
+    pub receiving: bool,
+    /// How often its worker process was restarted.
+    pub restarts: u32,
+    /// The worker's process id while it runs.
+    pub worker_pid: Option<u32>,
+    /// Its destinations in the order requested.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// What a job is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+#[ts(rename = "EgressJobState")]
+pub enum JobState {
+    /// The worker process is starting.
+    Starting,
+    /// The worker process runs.
+    Running,
+    /// The worker process ended unexpectedly and is about to be started again.
+    Restarting,
+    /// It is ending cleanly.
+    Draining,
+    /// It has ended on request.
+    Ended,
+    /// Its worker process could not be kept running.
+    Failed,
+}
+
+/// One destination's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressDestinationStatus")]
+pub struct DestinationStatus {
+    /// `rtmp` or `hls`.
+    pub r#type: DestinationType,
+    /// The RTMP URL without its key, or the playlist's path.
+    pub url: String,
+    /// What it is doing.
+    pub state: DestinationState,
+    /// Stable code of the last failure: `connection_refused`, `host_not_found`, `timeout`, `rejected`,
+    /// `closed_by_server`, `stalled`, `tls_failed`, `worker_died`, `internal`.
+    pub code: Option<String>,
+    /// The last failure in plain words, with the server's own, and what to do.
+    pub last_error: Option<String>,
+    /// Connection attempts since it was last live.
+    pub attempt: u32,
+    /// When the next attempt starts, Unix milliseconds, while `retrying`.
+    #[ts(type = "number | null")]
+    pub next_try_at_ms: Option<u64>,
+    /// When it went live, Unix milliseconds, while `live`.
+    #[ts(type = "number | null")]
+    pub live_since_ms: Option<u64>,
+    /// Bytes sent since the job started.
+    #[ts(type = "number")]
+    pub bytes: u64,
+    /// Recent bitrate, bit/s.
+    #[ts(type = "number")]
+    pub bitrate_bps: u64,
+    /// Video frames sent since the job started.
+    #[ts(type = "number")]
+    pub frames: u64,
+    /// Video frames dropped since the job started, because the destination was away or slow.
+    #[ts(type = "number")]
+    pub dropped_frames: u64,
+}
+
+/// The kind of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+#[ts(rename = "EgressDestinationType")]
+pub enum DestinationType {
+    /// RTMP or RTMPS.
+    Rtmp,
+    /// HLS.
+    Hls,
+}
+
+/// What a destination is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+#[ts(rename = "EgressDestinationState")]
+pub enum DestinationState {
+    /// The first attempt is under way, or it waits for the broadcaster's first picture.
+    Connecting,
+    /// Media is being delivered.
+    Live,
+    /// The last attempt failed; another one follows.
+    Retrying,
+    /// It is given up until the job is started anew.
+    Failed,
+    /// It has ended with the job.
+    Ended,
+}

@@ -1,0 +1,58 @@
+//! Datagrams on their way out: one flat buffer, filled in place, emptied by the driver.
+
+use std::net::SocketAddr;
+
+/// A batch of datagrams in one flat buffer. Reused between flushes, so that forwarding allocates nothing.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    bytes: Vec<u8>,
+    datagrams: Vec<Datagram>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Datagram {
+    to: SocketAddr,
+    start: usize,
+    len: usize,
+}
+
+impl Outgoing {
+    /// Appends one datagram.
+    pub fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
+        self.reserve(to, datagram.len()).copy_from_slice(datagram);
+    }
+
+    /// Appends a datagram of `len` zero bytes and returns it to be written in place.
+    pub fn reserve(&mut self, to: SocketAddr, len: usize) -> &mut [u8] {
+        let start = self.bytes.len();
+        self.bytes.resize(start + len, 0);
+        self.datagrams.push(Datagram { to, start, len });
+        self.bytes.get_mut(start..).unwrap_or_default()
+    }
+
+    /// Returns the datagrams in the order they were appended.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (SocketAddr, &[u8])> {
+        self.datagrams.iter().map(|d| {
+            (
+                d.to,
+                self.bytes.get(d.start..d.start + d.len).unwrap_or_default(),
+            )
+        })
+    }
+
+    /// Returns the number of datagrams.
+    pub fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// Returns whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// Forgets all datagrams and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.datagrams.clear();
+    }
+}

@@ -1,0 +1,17 @@
+//! Runs `sfu-core`: sockets, clock and command queue. Everything async about media is here.
+//!
+//! [`bind`] opens the sockets and returns a [`Driver`] to be run by a task, a cloneable [`Handle`] for the
+//! control plane, and the stream of [`Event`]s.
+
+mod batch;
+mod driver;
+mod handle;
+mod tap;
+
+pub use driver::{BindError, Config, Driver, bind};
+pub use handle::{Handle, HandleError};
+pub use sfu_core::{
+    Answer, CloseReason, Codec, Event, Join, MediaKind, NegotiateError, ParticipantId, PeerId,
+    PeerStats, PublicationId, Role, RoomId, RoomStats, Stats, TapPacket,
+};
+pub use tap::Tap;

@@ -1,0 +1,286 @@
+//! The wire messages: WebSocket (`/ws/{room}`), and the data channels `chat` and `events`.
+//!
+//! The TypeScript types in `web/sdk/src/generated` are made from these; a test fails when they drift.
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+/// Label of the data channel that carries [`ChatRequest`] up and [`ChatEvent`] down. Reliable, ordered.
+pub const CHAT_CHANNEL: &str = "chat";
+/// Label of the data channel that carries [`RoomEvent`] down. Reliable, ordered.
+pub const EVENTS_CHANNEL: &str = "events";
+
+/// What a page sends over the WebSocket. The first message is `join`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ClientMessage {
+    /// Enters the room of the URL. Answered by `joined` or `error`.
+    Join {
+        /// A token (JWT). Without one: a guest who may watch a public room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        token: Option<String>,
+        /// The name shown in chat, 1 to 40 characters; the server makes one up when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        name: Option<String>,
+    },
+    /// Offers to publish. Answered by `answer` or `error`. A second one takes over from the first.
+    Publish {
+        /// The SDP offer.
+        sdp: String,
+    },
+    /// Offers to watch. Answered by `answer` or `error`.
+    Watch {
+        /// The SDP offer.
+        sdp: String,
+    },
+    /// A trickled ICE candidate (RFC 8838). Accepted and not needed: the server learns addresses from checks.
+    Candidate {
+        /// The candidate line.
+        candidate: String,
+        /// The mid it belongs to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        sdp_mid: Option<String>,
+    },
+    /// The broadcaster pauses or goes on: viewers are told, outputs go on.
+    SetPaused {
+        /// Whether the broadcast is paused.
+        paused: bool,
+    },
+    /// Ends this participant's media and leaves it in the room.
+    Stop {},
+    /// Keeps the connection alive; answered by `pong`. The server closes a session silent for 45 s.
+    Ping {},
+}
+
+/// What the server sends over the WebSocket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// The session is in the room.
+    Joined {
+        /// This participant's identity; stable for a token, made up for a guest.
+        identity: String,
+        /// The name shown in chat.
+        name: String,
+        /// What this participant may do.
+        grants: Grants,
+        /// The room.
+        room: RoomInfo,
+        /// STUN and TURN servers for the browser.
+        ice_servers: Vec<IceServer>,
+    },
+    /// The SDP answer to `publish` or `watch`.
+    Answer {
+        /// The SDP answer.
+        sdp: String,
+    },
+    /// The room has changed.
+    Room {
+        /// The room.
+        room: RoomInfo,
+    },
+    /// The states of the room's egress jobs; only to those who may see them (grant `egress`).
+    Outputs {
+        /// As `GET /api/rooms/{room}/egress` answers (`EgressJob[]`).
+        #[ts(type = "unknown[]")]
+        jobs: serde_json::Value,
+    },
+    /// This participant's media connection is gone on the server's side: offer again.
+    MediaClosed {
+        /// Stable word: `replaced`, `consent_expired`, `handshake_failed`, `left`, `requested`, `never_connected`.
+        reason: String,
+    },
+    /// A request was refused. The session goes on unless the socket is closed after it.
+    Error {
+        /// Stable code, see [`ErrorCode`].
+        code: ErrorCode,
+        /// What happened and what to do, for people.
+        message: String,
+    },
+    /// The answer to `ping`.
+    Pong {},
+}
+
+/// A room as its members see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct RoomInfo {
+    /// Its name in URLs: 1 to 64 of `a-z 0-9 -`.
+    pub slug: String,
+    /// Its title.
+    pub title: String,
+    /// Whether a broadcast is on air.
+    pub live: bool,
+    /// Whether the broadcaster has paused.
+    pub paused: bool,
+    /// When the broadcast started, Unix milliseconds.
+    #[ts(type = "number | null")]
+    pub live_since_ms: Option<u64>,
+    /// Connected viewers.
+    pub viewers: u32,
+    /// Whether the room's HLS playlist is being written.
+    pub hls: bool,
+}
+
+/// What a participant may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct Grants {
+    /// Send media.
+    pub publish: bool,
+    /// Receive media.
+    pub subscribe: bool,
+    /// Write in chat.
+    pub chat: bool,
+    /// Start, see and end outputs.
+    pub egress: bool,
+    /// Create and change rooms.
+    pub admin: bool,
+}
+
+/// A server for the browser's `RTCConfiguration.iceServers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct IceServer {
+    /// `stun:` and `turn:` URLs.
+    pub urls: Vec<String>,
+    /// TURN user name: expiry and identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub username: Option<String>,
+    /// TURN credential: base64 of an HMAC-SHA1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub credential: Option<String>,
+}
+
+/// What a participant sends on the `chat` channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ChatRequest {
+    /// Says something.
+    Say {
+        /// 1 to 500 characters.
+        text: String,
+        /// Chosen by the sender, returned in `refused` and in the sender's own `message`; at most 64 characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        nonce: Option<String>,
+    },
+}
+
+/// What the server sends on the `chat` channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ChatEvent {
+    /// The last messages, oldest first, at most 100; once, when the channel opens.
+    History {
+        /// The messages.
+        messages: Vec<ChatMessage>,
+    },
+    /// Somebody said something.
+    Message {
+        /// The message.
+        message: ChatMessage,
+        /// The sender's nonce; only to the sender.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        nonce: Option<String>,
+    },
+    /// A message was not taken.
+    Refused {
+        /// `chat_rate_limited`, `chat_too_long`, `chat_empty`, `chat_not_allowed`, `bad_message`.
+        code: ErrorCode,
+        /// What happened, for people.
+        message: String,
+        /// When to try again, for `chat_rate_limited`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[ts(optional, type = "number")]
+        retry_after_ms: Option<u64>,
+        /// The refused message's nonce.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        nonce: Option<String>,
+    },
+}
+
+/// One chat message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct ChatMessage {
+    /// Increases within a room.
+    #[ts(type = "number")]
+    pub id: i64,
+    /// Who wrote it.
+    pub identity: String,
+    /// The name shown.
+    pub name: String,
+    /// Whether the writer is the room's broadcaster (may publish).
+    pub host: bool,
+    /// The text.
+    pub text: String,
+    /// When, Unix milliseconds.
+    #[ts(type = "number")]
+    pub at_ms: u64,
+}
+
+/// What the server sends on the `events` channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RoomEvent {
+    /// The room has changed (viewers, live, paused).
+    Room {
+        /// The room.
+        room: RoomInfo,
+    },
+}
+
+/// Stable codes of refusals, on every channel and in `application/problem+json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// No token, or one that is not readable, not signed by this server's secret, or expired.
+    TokenMissing,
+    /// The token's signature does not match.
+    TokenInvalid,
+    /// The token is past its expiry.
+    TokenExpired,
+    /// The token is for another room.
+    TokenWrongRoom,
+    /// The token lacks the grant for this.
+    NotAllowed,
+    /// There is no such room.
+    RoomUnknown,
+    /// There is such a room already.
+    RoomExists,
+    /// Another identity is broadcasting in the room.
+    RoomHasPublisher,
+    /// The room's name is not 1 to 64 of `a-z 0-9 -`.
+    RoomNameInvalid,
+    /// The request could not be understood.
+    BadMessage,
+    /// The SDP offer is not usable.
+    SdpInvalid,
+    /// No codec in common.
+    NoCommonMedia,
+    /// No such session, or it has ended.
+    SessionUnknown,
+    /// The entity tag does not match the ICE session.
+    IceSessionMismatch,
+    /// The content type is not the expected one.
+    UnsupportedMediaType,
+    /// The body is larger than allowed.
+    BodyTooLarge,
+    /// The server is full or stopping.
+    ServerFull,
+    /// Too many chat messages; wait a little.
+    ChatRateLimited,
+    /// The chat message is longer than 500 characters.
+    ChatTooLong,
+    /// The chat message is empty.
+    ChatEmpty,
+    /// This participant may not write in chat.
+    ChatNotAllowed,
+    /// Something failed on the server's side; details are in its log.
+    Internal,
+}
