@@ -102,10 +102,10 @@ async function clickUntilOnAir(page: Page): Promise<number> {
   return page.getByTestId('go-live').evaluate(async (button) => {
     const start = performance.now();
     (button as HTMLElement).click();
-    const onAir = () =>
-      document.querySelector<HTMLElement>('[data-testid=on-air]')?.checkVisibility();
+    const onAir = () => document.querySelector('[data-testid=on-air][data-state=live]');
+    document.querySelector<HTMLElement>('[data-testid=on-air]')?.checkVisibility();
     await new Promise<void>((resolve) => {
-      const look = () => (onAir() ? resolve() : requestAnimationFrame(look));
+      const look = () => (onAir() ? resolve() : setTimeout(look, 1));
       look();
     });
     return performance.now() - start;

@@ -58,10 +58,10 @@ test('a broadcast works on a phone-sized screen with the keyboard alone', async 
   newPage,
 }) => {
   const page = await newPage(PHONE);
-  await Studio.open(page, server, room);
+  const studio = await Studio.open(page, server, room);
   await page.getByTestId('go-live').focus();
   await page.keyboard.press('Enter');
-  await expect(page.getByTestId('on-air')).toBeVisible();
+  await studio.expectOnAir();
   await expectNoSidewaysScroll(page);
   await page.getByTestId('chat-input').focus();
   await page.keyboard.type('typed on a phone');
@@ -69,7 +69,7 @@ test('a broadcast works on a phone-sized screen with the keyboard alone', async 
   await expect(page.getByTestId('chat-message')).toContainText('typed on a phone');
   await page.getByTestId('stop').focus();
   await page.keyboard.press('Space');
-  await expect(page.getByTestId('on-air')).toBeHidden();
+  await studio.expectOffAir();
 });
 
 type Open = (page: Page, server: Server, room: string) => Promise<void>;

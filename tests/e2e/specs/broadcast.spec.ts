@@ -8,8 +8,10 @@ test('a newcomer goes live by the printed link and a viewer sees, hears and chat
 }) => {
   const broadcaster = await newPage();
   await broadcaster.goto(server.ownerLink);
-  await broadcaster.getByTestId('room-name').fill('first-light');
+  await broadcaster.getByTestId('room-title').fill('First light');
   await broadcaster.getByTestId('create-room').click();
+  await expect(broadcaster.getByTestId('room-name')).toHaveText('First light');
+  expect(broadcaster.url(), 'the address can be shown to anybody').not.toContain('token');
   const studio = await Studio.on(broadcaster);
   await expect(broadcaster.getByTestId('preview')).toBeVisible();
   await studio.goLive();

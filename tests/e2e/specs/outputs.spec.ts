@@ -18,18 +18,16 @@ test('the broadcast reaches an RTMP server, and a wrong address is explained', a
     await Watch.open(viewer, server, room);
 
     await studio.addRtmp(rtmp.url, 'my-secret-key');
-    const row = studio.output(rtmp.url);
-    await expect(row.getByTestId('output-state')).toHaveText(/live/i, { timeout: 15_000 });
+    await studio.expectOutput(rtmp.url, 'live');
     await expect(broadcaster.locator('body')).not.toContainText('my-secret-key');
     const streams = await rtmp.probe('my-secret-key');
     expect(streams.map((stream) => stream.codec_name).sort()).toEqual(['aac', 'h264']);
 
     const nobody = `rtmp://127.0.0.1:${await freePort()}/live`;
     await studio.addRtmp(nobody, 'key');
-    await expect(studio.output(nobody)).toContainText(/nothing listens|refused/i, {
-      timeout: 12_000,
-    });
-    await expect(row.getByTestId('output-state')).toHaveText(/live/i);
+    await studio.expectOutput(nobody, 'retrying', 12_000);
+    await expect(studio.output(nobody)).toContainText(/nothing listens|refused/i);
+    await studio.expectOutput(rtmp.url, 'live');
     await expectVideoFlows(viewer);
   } finally {
     await rtmp.stop();
@@ -39,10 +37,8 @@ test('the broadcast reaches an RTMP server, and a wrong address is explained', a
 test('the broadcast plays as HLS in the watch page', async ({ server, room, newPage }) => {
   const studio = await Studio.open(await newPage(), server, room);
   await studio.goLive();
-  await studio.addHls();
-  await expect(studio.output('hls').getByTestId('output-state')).toHaveText(/live/i, {
-    timeout: 15_000,
-  });
+  await studio.switchHls();
+  await studio.expectOutput('/hls/', 'live');
 
   const viewer = await newPage();
   const watch = await Watch.open(viewer, server, room, '?player=hls');

@@ -15,9 +15,10 @@ export class Studio {
     return Studio.on(page);
   }
 
-  /** The studio that the page already shows. */
+  /** The studio that the page already shows, once its camera is there. */
   static async on(page: Page): Promise<Studio> {
-    await expect(page.getByTestId('go-live')).toBeVisible();
+    await expect(page.getByTestId('go-live')).toBeEnabled();
+    await expect(page.getByTestId('camera-select')).toBeEnabled();
     return new Studio(page);
   }
 
@@ -26,13 +27,49 @@ export class Studio {
     await this.expectOnAir();
   }
 
+  async stop(): Promise<void> {
+    await this.page.getByTestId('stop').click();
+    await this.expectOffAir();
+  }
+
   async expectOnAir(timeout = 10_000): Promise<void> {
-    await expect(this.page.getByTestId('on-air')).toBeVisible({ timeout });
+    await expect(this.#air).toHaveAttribute('data-state', 'live', { timeout });
+  }
+
+  async expectOffAir(): Promise<void> {
+    await expect(this.#air).toHaveAttribute('data-state', 'idle');
+    await expect(this.page.getByTestId('go-live')).toBeVisible();
   }
 
   async expectViewers(count: number): Promise<void> {
-    const shown = this.page.getByTestId('viewer-count');
-    await expect(shown).toHaveText(new RegExp(`(^|\\D)${count}(\\D|$)`));
+    await expect(this.page.getByTestId('viewer-count')).toHaveText(`${count}`);
+  }
+
+  /** Adds an RTMP server of one's own to the outputs. */
+  async addRtmp(url: string, key: string): Promise<void> {
+    await this.page.getByTestId('output-platform').selectOption('custom');
+    await this.page.getByTestId('output-url').fill(url);
+    await this.page.getByTestId('output-key').fill(key);
+    await this.page.getByTestId('output-add').click();
+    await expect(this.output(url)).toBeVisible();
+  }
+
+  async switchHls(): Promise<void> {
+    await this.page.getByTestId('hls-switch').click();
+  }
+
+  /** The output whose address contains this. */
+  output(address: string): Locator {
+    return this.page.getByTestId('output-row').filter({ hasText: address });
+  }
+
+  async expectOutput(address: string, state: string, timeout = 15_000): Promise<void> {
+    const shown = this.output(address).getByTestId('output-state');
+    await expect(shown).toHaveAttribute('data-state', state, { timeout });
+  }
+
+  get #air(): Locator {
+    return this.page.getByTestId('on-air');
   }
 }
 
@@ -57,6 +94,15 @@ export class Watch {
   async unmute(): Promise<void> {
     await this.page.getByTestId('unmute').click();
     await expect(this.player).toHaveJSProperty('muted', false);
+  }
+
+  /** Waits until the player says that over the picture. */
+  async expectOverlay(text: RegExp): Promise<void> {
+    await expect(this.page.getByTestId('player-overlay')).toContainText(text);
+  }
+
+  async expectNoOverlay(): Promise<void> {
+    await expect(this.page.getByTestId('player-overlay')).toBeHidden();
   }
 }
 
