@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_named() {
-        let cases: [(&str, fn(&mut Config)); 6] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 6] = [
             ("token_secret", |c| {
                 c.token_secret = Some(Secret::new("short"))
             }),

@@ -460,7 +460,6 @@ const CHAT_PLACES: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use axum::extract::ws::Message;
     use sfu::{Codec, MediaKind, ParticipantId, PublicationId};
 
     use super::*;
@@ -657,10 +656,7 @@ mod tests {
 
     fn received(waiting: &mut Waiting) -> Vec<String> {
         std::iter::from_fn(|| waiting.frames.try_recv().ok())
-            .map(|frame| match frame {
-                Message::Text(text) => text.to_string(),
-                other => panic!("{other:?}"),
-            })
+            .map(|frame| frame.into_text().unwrap().to_string())
             .collect()
     }
 

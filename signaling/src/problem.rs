@@ -89,14 +89,12 @@ impl IntoResponse for Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let challenge = match self.code {
-            ErrorCode::TokenMissing => Some("Bearer realm=\"fanlight\""),
-            ErrorCode::TokenInvalid | ErrorCode::TokenExpired => {
-                Some("Bearer realm=\"fanlight\", error=\"invalid_token\"")
-            }
-            _ => None,
-        };
-        if let Some(challenge) = challenge {
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = if self.code == ErrorCode::TokenMissing {
+                "Bearer realm=\"fanlight\""
+            } else {
+                "Bearer realm=\"fanlight\", error=\"invalid_token\""
+            };
             headers.insert(
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(challenge),

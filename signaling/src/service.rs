@@ -134,7 +134,6 @@ impl Service {
         {
             tracing::warn!("sessions did not close in time");
         }
-        self.inner.store.close().await;
     }
 
     /// Checks that the bearer of a request may do this in a room, and returns the room. The room `*` stands

@@ -487,16 +487,20 @@ mod tests {
     }
 
     fn error_code(actions: &[Action]) -> Option<ErrorCode> {
-        actions.iter().find_map(|action| match action {
-            Action::Send(ServerMessage::Error { code, .. }) => Some(*code),
-            _ => None,
+        actions.iter().find_map(|action| {
+            let Action::Send(ServerMessage::Error { code, .. }) = action else {
+                return None;
+            };
+            Some(*code)
         })
     }
 
     fn close_code_of(actions: &[Action]) -> Option<u16> {
-        actions.iter().find_map(|action| match action {
-            Action::Close { code, .. } => Some(*code),
-            _ => None,
+        actions.iter().find_map(|action| {
+            let Action::Close { code, .. } = action else {
+                return None;
+            };
+            Some(*code)
         })
     }
 }

@@ -139,7 +139,7 @@ impl Driver<'_> {
                     let admission = self.admit(token.as_deref(), name.as_deref()).await;
                     actions.extend(self.session.handle_admission(admission));
                 }
-                Action::Enter(member) => self.enter(member),
+                Action::Enter(member) => self.enter(&member),
                 Action::Negotiate { role, sdp } => {
                     let Some((room, member)) = self.entered.clone() else {
                         continue;
@@ -175,7 +175,7 @@ impl Driver<'_> {
         Ok(member)
     }
 
-    fn enter(&mut self, member: Member) {
+    fn enter(&mut self, member: &Member) {
         let Some((room, _)) = self.entered else {
             return;
         };
@@ -194,7 +194,7 @@ impl Driver<'_> {
         let adopted =
             self.service
                 .directory()
-                .enter(self.id, room, &member, seat, servers, guest_token);
+                .enter(self.id, room, member, seat, servers, guest_token);
         if let Some(peer) = adopted {
             self.session.adopt(peer);
         }
