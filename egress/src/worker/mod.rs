@@ -1,0 +1,8 @@
+//! The body of a worker process: one job's pipelines and destinations. Does as it is told; retries nothing.
+
+mod reporter;
+mod run;
+
+pub(crate) use reporter::Reporter;
+pub(crate) use run::HEARTBEAT;
+pub use run::run_worker;
