@@ -3,6 +3,7 @@
 //! Each part (ICE, DTLS, SRTP, SCTP, SDP) is one file with a guard in front of it, so that a better part
 //! can replace it. Everything outside this folder sees [`Transport`], [`Offer`] and plain values.
 
+pub(crate) mod rtcp;
 mod sdp;
 
 use std::{net::SocketAddr, time::Instant};
