@@ -236,6 +236,7 @@ mod tests {
             receives: false,
             codecs: Vec::new(),
             rids: rids.iter().map(|rid| (*rid).to_owned()).collect(),
+            rid_restrictions: Vec::new(),
             fid: match ssrcs.as_slice() {
                 [a, b, ..] => vec![(*a, *b)],
                 _ => Vec::new(),

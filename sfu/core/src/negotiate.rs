@@ -122,6 +122,7 @@ mod tests {
             },
             rtpmap: String::new(),
             fmtp: String::new(),
+            feedback: Vec::new(),
         }
     }
 
@@ -133,6 +134,7 @@ mod tests {
             receives: !sends,
             codecs: codecs.to_vec(),
             rids: Vec::new(),
+            rid_restrictions: Vec::new(),
             ssrcs: Vec::new(),
             fid: Vec::new(),
             extensions: ExtensionIds {

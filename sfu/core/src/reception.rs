@@ -117,7 +117,7 @@ mod tests {
             reception.record(number, 0, 0);
         }
         let block = reception.block(t0).unwrap();
-        assert_eq!((block.fraction_lost, block.total_lost), (3 * 256 / 8, 3));
+        assert_eq!((block.fraction_lost, block.total_lost), (96, 3));
         assert_eq!(block.highest, 0x1_0007);
         reception.record(0x1_0008, 0, 0);
         let block = reception.block(t0).unwrap();

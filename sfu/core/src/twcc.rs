@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     /// The number of the first entry.
-    base: u64,
+    base: Option<u64>,
     arrivals: VecDeque<Option<i64>>,
     feedback_count: u8,
     due: Option<Instant>,
@@ -41,19 +41,18 @@ impl Recorder {
     pub(crate) fn record(&mut self, seq: u16, clock: ServerClock, now: Instant) {
         let number = extend16(self.reference.unwrap_or(ORIGIN | u64::from(seq)), seq);
         self.reference = self.reference.max(Some(number));
-        if self.arrivals.is_empty() && self.due.is_none() {
-            // Numbers before the base that were not reported stay unreported when they come late.
-            self.base = self.base.max(number);
-            self.due = Some(now + INTERVAL);
-        }
-        let Some(position) = number.checked_sub(self.base) else {
+        let base = *self.base.get_or_insert(number);
+        // What was reported as missing is not reported again when it comes late.
+        let Some(position) = number.checked_sub(base) else {
             return;
         };
-        if position >= MAX_SPAN {
+        let position = if position < MAX_SPAN {
+            usize::try_from(position).unwrap_or_default()
+        } else {
             self.arrivals.clear();
-            self.base = number;
-        }
-        let position = usize::try_from(number - self.base).unwrap_or_default();
+            self.base = Some(number);
+            0
+        };
         if self.arrivals.len() <= position {
             self.arrivals.resize(position + 1, None);
         }
@@ -104,7 +103,7 @@ impl Recorder {
             deltas.push(Some(delta));
         }
         let feedback = Feedback {
-            base: low16(self.base),
+            base: low16(self.base?),
             reference_time: low32(reference.cast_unsigned()) & 0xff_ffff,
             count: self.feedback_count,
             deltas,
@@ -116,7 +115,7 @@ impl Recorder {
 
     fn skip(&mut self, count: usize) {
         self.arrivals.drain(..count.min(self.arrivals.len()));
-        self.base += count as u64;
+        self.base = self.base.map(|base| base + count as u64);
     }
 }
 
