@@ -51,6 +51,14 @@ pub struct Job {
     pub destinations: Vec<DestinationStatus>,
 }
 
+/// The answer of `GET /api/rooms/{room}/egress`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressJobList")]
+pub struct JobList {
+    /// The jobs, running ones first, then the newest ended ones.
+    pub jobs: Vec<Job>,
+}
+
 /// What a job is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
@@ -80,9 +88,8 @@ pub struct DestinationStatus {
     pub url: String,
     /// What it is doing.
     pub state: DestinationState,
-    /// Stable code of the last failure: `connection_refused`, `host_not_found`, `timeout`, `rejected`,
-    /// `closed_by_server`, `stalled`, `tls_failed`, `worker_died`, `internal`.
-    pub code: Option<String>,
+    /// The kind of the last failure.
+    pub code: Option<FailureCode>,
     /// The last failure in plain words, with the server's own, and what to do.
     pub last_error: Option<String>,
     /// Connection attempts since it was last live.
@@ -105,6 +112,33 @@ pub struct DestinationStatus {
     /// Video frames dropped since the job started, because the destination was away or slow.
     #[ts(type = "number")]
     pub dropped_frames: u64,
+}
+
+/// Why a destination's last attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+#[ts(rename = "EgressFailureCode")]
+pub enum FailureCode {
+    /// Nothing listens at that address and port.
+    ConnectionRefused,
+    /// The host's name cannot be resolved.
+    HostNotFound,
+    /// The host or network cannot be reached.
+    Unreachable,
+    /// The server did not answer in time.
+    Timeout,
+    /// The server refused the application or the stream key.
+    Rejected,
+    /// The server closed the connection.
+    ClosedByServer,
+    /// The server stopped taking data.
+    Stalled,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The worker process died.
+    WorkerDied,
+    /// Something failed on this server's side.
+    Internal,
 }
 
 /// The kind of a destination.
@@ -133,4 +167,51 @@ pub enum DestinationState {
     Failed,
     /// It has ended with the job.
     Ended,
+}
+
+/// The body of every refusal, `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressProblem")]
+pub struct ProblemBody {
+    /// `urn:fanlight:problem:` and the code.
+    pub r#type: String,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened and what to do, for people.
+    pub detail: String,
+    /// Stable code.
+    pub code: ErrorCode,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+#[ts(rename = "EgressErrorCode")]
+pub enum ErrorCode {
+    /// The request could not be understood.
+    BadRequest,
+    /// The body is larger than allowed.
+    BodyTooLarge,
+    /// There is no such job in the room.
+    EgressUnknown,
+    /// The server runs as many jobs as it may.
+    EgressCapacity,
+    /// The room has an HLS output already.
+    HlsActive,
+    /// The room has no HLS output, or the file has left the playlist.
+    HlsUnknown,
+    /// No destination was given.
+    DestinationsEmpty,
+    /// More destinations were given than allowed.
+    DestinationsTooMany,
+    /// A destination's URL cannot be used.
+    DestinationUrlInvalid,
+    /// A destination's stream key cannot be used.
+    DestinationKeyInvalid,
+    /// The method is not one of this resource's.
+    MethodNotAllowed,
+    /// The server is stopping.
+    Stopping,
 }

@@ -9,6 +9,31 @@ use ts_rs::TS;
 pub const CHAT_CHANNEL: &str = "chat";
 /// Label of the data channel that carries [`RoomEvent`] down. Reliable, ordered.
 pub const EVENTS_CHANNEL: &str = "events";
+/// Most characters (Unicode scalar values) of a chat message, after trimming.
+pub const CHAT_TEXT_LIMIT: usize = 500;
+/// Most characters of a shown name.
+pub const NAME_LIMIT: usize = 40;
+
+/// Why the server closed a WebSocket. Only [`close_code::RESTARTING`], [`close_code::TOO_SLOW`] and
+/// [`close_code::SILENT`] are worth joining again for by itself.
+pub mod close_code {
+    /// The server is stopping or restarting: join again soon (RFC 6455 registry).
+    pub const RESTARTING: u16 = 1012;
+    /// Too many messages that could not be understood.
+    pub const BAD_MESSAGES: u16 = 4400;
+    /// The token is missing where it is needed, invalid or expired; an `error` said which.
+    pub const TOKEN: u16 = 4401;
+    /// The token does not allow to enter this room; an `error` said why.
+    pub const NOT_ALLOWED: u16 = 4403;
+    /// There is no such room.
+    pub const ROOM_UNKNOWN: u16 = 4404;
+    /// No `join` within 10 s, or silence for 45 s.
+    pub const SILENT: u16 = 4408;
+    /// The client did not read fast enough: join again for a fresh picture.
+    pub const TOO_SLOW: u16 = 4429;
+    /// The server is full.
+    pub const SERVER_FULL: u16 = 4503;
+}
 
 /// What a page sends over the WebSocket. The first message is `join`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
@@ -16,7 +41,8 @@ pub const EVENTS_CHANNEL: &str = "events";
 pub enum ClientMessage {
     /// Enters the room of the URL. Answered by `joined` or `error`.
     Join {
-        /// A token (JWT). Without one: a guest who may watch a public room.
+        /// A token (JWT), or the `guest_token` of an earlier `joined`. Without one: a new guest, who may
+        /// watch a public room.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[ts(optional)]
         token: Option<String>,
@@ -25,12 +51,13 @@ pub enum ClientMessage {
         #[ts(optional)]
         name: Option<String>,
     },
-    /// Offers to publish. Answered by `answer` or `error`. A second one takes over from the first.
+    /// Offers to publish. Answered by `answer` or `error`, in the order of the offers. A session has one
+    /// media connection: a new offer takes over from the one before.
     Publish {
         /// The SDP offer.
         sdp: String,
     },
-    /// Offers to watch. Answered by `answer` or `error`.
+    /// Offers to watch. Like `publish`.
     Watch {
         /// The SDP offer.
         sdp: String,
@@ -71,6 +98,10 @@ pub enum ServerMessage {
         room: RoomInfo,
         /// STUN and TURN servers for the browser.
         ice_servers: Vec<IceServer>,
+        /// Only to guests: joining with it as `token` keeps the identity over a reconnect.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        guest_token: Option<String>,
     },
     /// The SDP answer to `publish` or `watch`.
     Answer {
@@ -239,9 +270,9 @@ pub enum RoomEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// No token, or one that is not readable, not signed by this server's secret, or expired.
+    /// This needs a token, and there was none.
     TokenMissing,
-    /// The token's signature does not match.
+    /// The token cannot be read, or this server's secret did not sign it.
     TokenInvalid,
     /// The token is past its expiry.
     TokenExpired,
@@ -281,6 +312,89 @@ pub enum ErrorCode {
     ChatEmpty,
     /// This participant may not write in chat.
     ChatNotAllowed,
+    /// A `PATCH` without `If-Match` (RFC 9725 §4.3.1).
+    PreconditionRequired,
+    /// The server does not restart ICE within a session: make a new one.
+    IceRestartUnsupported,
+    /// The method is not one of this resource's.
+    MethodNotAllowed,
+    /// There is nothing at this path.
+    NotFound,
     /// Something failed on the server's side; details are in its log.
     Internal,
+}
+
+/// The body of every HTTP refusal, `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "Problem")]
+pub struct ProblemBody {
+    /// `urn:fanlight:problem:` and the code.
+    pub r#type: String,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened and what to do, for people.
+    pub detail: String,
+    /// Stable code.
+    pub code: ErrorCode,
+}
+
+/// The body of `POST /api/rooms`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRoom {
+    /// Its name in URLs: 1 to 64 of `a-z 0-9 -`, not starting or ending with `-`.
+    pub slug: String,
+    /// Its title, 1 to 100 characters; the slug when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub title: Option<String>,
+}
+
+/// The answer of `GET /api/rooms`: the public rooms, live ones first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+pub struct RoomList {
+    /// The rooms, at most 200.
+    pub rooms: Vec<RoomInfo>,
+}
+
+/// The body of `POST /api/rooms/{room}/tokens`. Every token may watch; the rest is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct CreateToken {
+    /// Who it is for, 1 to 64 characters; a new identity when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// The name shown in chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// May broadcast.
+    #[ts(optional, as = "Option<bool>")]
+    pub publish: bool,
+    /// May write in chat.
+    #[ts(optional, as = "Option<bool>")]
+    pub chat: bool,
+    /// May start, see and end outputs.
+    #[ts(optional, as = "Option<bool>")]
+    pub egress: bool,
+    /// May do everything in the room.
+    #[ts(optional, as = "Option<bool>")]
+    pub admin: bool,
+    /// How long it is valid, 60 s to 365 days; 12 h when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+}
+
+/// The answer of `POST /api/rooms/{room}/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct CreatedToken {
+    /// The token: for `Authorization: Bearer`, and for the bearer field of OBS.
+    pub token: String,
+    /// Whose it is.
+    pub identity: String,
+    /// When it expires, Unix milliseconds.
+    #[ts(type = "number")]
+    pub expires_at_ms: u64,
 }

@@ -1,0 +1,57 @@
+//! The committed TypeScript types are what the Rust types generate. `UPDATE_TYPES=1` rewrites them.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use egress::status;
+use ts_rs::TS;
+
+const COMMITTED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../web/sdk/src/generated/egress.ts"
+);
+
+#[test]
+fn committed_types_match_the_rust_types() {
+    let config = ts_rs::Config::new().with_large_int("number");
+    let mut generated = String::from(
+        "// Made from egress/src/status.rs by `UPDATE_TYPES=1 cargo test -p egress`. Do not edit.\n",
+    );
+    macro_rules! declare {
+        ($($name:ident),* $(,)?) => {
+            $(declare::<status::$name>(&mut generated, &config);)*
+        };
+    }
+    declare!(
+        Request,
+        Destination,
+        Job,
+        JobList,
+        JobState,
+        DestinationStatus,
+        DestinationType,
+        DestinationState,
+        FailureCode,
+        ProblemBody,
+        ErrorCode,
+    );
+    compare(Path::new(COMMITTED), &generated);
+}
+
+/// Appends `/** docs */ export type … = …;`.
+fn declare<T: TS + 'static>(to: &mut String, config: &ts_rs::Config) {
+    let docs = T::docs().unwrap_or_default();
+    let _ = write!(to, "\n{docs}export {}\n", T::decl(config));
+}
+
+fn compare(committed: &Path, generated: &str) {
+    if std::env::var_os("UPDATE_TYPES").is_some() {
+        fs::create_dir_all(committed.parent().unwrap()).unwrap();
+        fs::write(committed, generated).unwrap();
+    }
+    let found = fs::read_to_string(committed).unwrap_or_default();
+    assert!(
+        found == generated,
+        "{} differs from the Rust types: run `UPDATE_TYPES=1 cargo test -p egress` and commit it",
+        committed.display()
+    );
+}

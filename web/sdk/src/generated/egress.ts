@@ -1,0 +1,172 @@
+// Made from egress/src/status.rs by `UPDATE_TYPES=1 cargo test -p egress`. Do not edit.
+
+/**
+ * The body of `POST /api/rooms/{room}/egress`.
+ */
+export type EgressRequest = { 
+/**
+ * Where to send, 1 to 16.
+ */
+destinations: Array<EgressDestination>, };
+
+/**
+ * One requested destination.
+ */
+export type EgressDestination = { "type": "rtmp", 
+/**
+ * `rtmp://` or `rtmps://` URL of the server and application.
+ */
+url: string, 
+/**
+ * The stream key. Never returned, never logged.
+ */
+key: string, } | { "type": "hls", };
+
+/**
+ * One job, as `GET /api/rooms/{room}/egress/{id}` answers.
+ */
+export type EgressJob = { 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * The room's slug.
+ */
+room: string, 
+/**
+ * What it is doing.
+ */
+state: EgressJobState, 
+/**
+ * When it was requested, Unix milliseconds.
+ */
+created_at_ms: number, 
+/**
+ * Whether media of the broadcaster is arriving.
+ */
+receiving: boolean, 
+/**
+ * How often its worker process was restarted.
+ */
+restarts: number, 
+/**
+ * The worker's process id while it runs.
+ */
+worker_pid: number | null, 
+/**
+ * Its destinations in the order requested.
+ */
+destinations: Array<EgressDestinationStatus>, };
+
+/**
+ * The answer of `GET /api/rooms/{room}/egress`.
+ */
+export type EgressJobList = { 
+/**
+ * The jobs, running ones first, then the newest ended ones.
+ */
+jobs: Array<EgressJob>, };
+
+/**
+ * What a job is doing.
+ */
+export type EgressJobState = "starting" | "running" | "restarting" | "draining" | "ended" | "failed";
+
+/**
+ * One destination's state.
+ */
+export type EgressDestinationStatus = { 
+/**
+ * `rtmp` or `hls`.
+ */
+type: EgressDestinationType, 
+/**
+ * The RTMP URL without its key, or the playlist's path.
+ */
+url: string, 
+/**
+ * What it is doing.
+ */
+state: EgressDestinationState, 
+/**
+ * The kind of the last failure.
+ */
+code: EgressFailureCode | null, 
+/**
+ * The last failure in plain words, with the server's own, and what to do.
+ */
+last_error: string | null, 
+/**
+ * Connection attempts since it was last live.
+ */
+attempt: number, 
+/**
+ * When the next attempt starts, Unix milliseconds, while `retrying`.
+ */
+next_try_at_ms: number | null, 
+/**
+ * When it went live, Unix milliseconds, while `live`.
+ */
+live_since_ms: number | null, 
+/**
+ * Bytes sent since the job started.
+ */
+bytes: number, 
+/**
+ * Recent bitrate, bit/s.
+ */
+bitrate_bps: number, 
+/**
+ * Video frames sent since the job started.
+ */
+frames: number, 
+/**
+ * Video frames dropped since the job started, because the destination was away or slow.
+ */
+dropped_frames: number, };
+
+/**
+ * The kind of a destination.
+ */
+export type EgressDestinationType = "rtmp" | "hls";
+
+/**
+ * What a destination is doing.
+ */
+export type EgressDestinationState = "connecting" | "live" | "retrying" | "failed" | "ended";
+
+/**
+ * Why a destination's last attempt failed.
+ */
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "closed_by_server" | "stalled" | "tls_failed" | "worker_died" | "internal";
+
+/**
+ * The body of every refusal, `application/problem+json` (RFC 9457).
+ */
+export type EgressProblem = { 
+/**
+ * `urn:fanlight:problem:` and the code.
+ */
+type: string, 
+/**
+ * The HTTP status in words.
+ */
+title: string, 
+/**
+ * The HTTP status.
+ */
+status: number, 
+/**
+ * What happened and what to do, for people.
+ */
+detail: string, 
+/**
+ * Stable code.
+ */
+code: EgressErrorCode, };
+
+/**
+ * Why a request was refused.
+ */
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping";

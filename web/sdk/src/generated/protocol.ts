@@ -1,0 +1,366 @@
+// Made from signaling/src/protocol.rs by `UPDATE_TYPES=1 cargo test -p signaling`. Do not edit.
+
+/**
+ * What a page sends over the WebSocket. The first message is `join`.
+ */
+export type ClientMessage = { "type": "join", 
+/**
+ * A token (JWT), or the `guest_token` of an earlier `joined`. Without one: a new guest, who may
+ * watch a public room.
+ */
+token?: string, 
+/**
+ * The name shown in chat, 1 to 40 characters; the server makes one up when absent.
+ */
+name?: string, } | { "type": "publish", 
+/**
+ * The SDP offer.
+ */
+sdp: string, } | { "type": "watch", 
+/**
+ * The SDP offer.
+ */
+sdp: string, } | { "type": "candidate", 
+/**
+ * The candidate line.
+ */
+candidate: string, 
+/**
+ * The mid it belongs to.
+ */
+sdp_mid?: string, } | { "type": "set_paused", 
+/**
+ * Whether the broadcast is paused.
+ */
+paused: boolean, } | { "type": "stop", } | { "type": "ping", };
+
+/**
+ * What the server sends over the WebSocket.
+ */
+export type ServerMessage = { "type": "joined", 
+/**
+ * This participant's identity; stable for a token, made up for a guest.
+ */
+identity: string, 
+/**
+ * The name shown in chat.
+ */
+name: string, 
+/**
+ * What this participant may do.
+ */
+grants: Grants, 
+/**
+ * The room.
+ */
+room: RoomInfo, 
+/**
+ * STUN and TURN servers for the browser.
+ */
+ice_servers: Array<IceServer>, 
+/**
+ * Only to guests: joining with it as `token` keeps the identity over a reconnect.
+ */
+guest_token?: string, } | { "type": "answer", 
+/**
+ * The SDP answer.
+ */
+sdp: string, } | { "type": "room", 
+/**
+ * The room.
+ */
+room: RoomInfo, } | { "type": "outputs", 
+/**
+ * As `GET /api/rooms/{room}/egress` answers (`EgressJob[]`).
+ */
+jobs: unknown[], } | { "type": "media_closed", 
+/**
+ * Stable word: `replaced`, `consent_expired`, `handshake_failed`, `left`, `requested`, `never_connected`.
+ */
+reason: string, } | { "type": "error", 
+/**
+ * Stable code, see [`ErrorCode`].
+ */
+code: ErrorCode, 
+/**
+ * What happened and what to do, for people.
+ */
+message: string, } | { "type": "pong", };
+
+/**
+ * A room as its members see it.
+ */
+export type RoomInfo = { 
+/**
+ * Its name in URLs: 1 to 64 of `a-z 0-9 -`.
+ */
+slug: string, 
+/**
+ * Its title.
+ */
+title: string, 
+/**
+ * Whether a broadcast is on air.
+ */
+live: boolean, 
+/**
+ * Whether the broadcaster has paused.
+ */
+paused: boolean, 
+/**
+ * When the broadcast started, Unix milliseconds.
+ */
+live_since_ms: number | null, 
+/**
+ * Connected viewers.
+ */
+viewers: number, 
+/**
+ * Whether the room's HLS playlist is being written.
+ */
+hls: boolean, };
+
+/**
+ * What a participant may do.
+ */
+export type Grants = { 
+/**
+ * Send media.
+ */
+publish: boolean, 
+/**
+ * Receive media.
+ */
+subscribe: boolean, 
+/**
+ * Write in chat.
+ */
+chat: boolean, 
+/**
+ * Start, see and end outputs.
+ */
+egress: boolean, 
+/**
+ * Create and change rooms.
+ */
+admin: boolean, };
+
+/**
+ * A server for the browser's `RTCConfiguration.iceServers`.
+ */
+export type IceServer = { 
+/**
+ * `stun:` and `turn:` URLs.
+ */
+urls: Array<string>, 
+/**
+ * TURN user name: expiry and identity.
+ */
+username?: string, 
+/**
+ * TURN credential: base64 of an HMAC-SHA1.
+ */
+credential?: string, };
+
+/**
+ * What a participant sends on the `chat` channel.
+ */
+export type ChatRequest = { "type": "say", 
+/**
+ * 1 to 500 characters.
+ */
+text: string, 
+/**
+ * Chosen by the sender, returned in `refused` and in the sender's own `message`; at most 64 characters.
+ */
+nonce?: string, };
+
+/**
+ * What the server sends on the `chat` channel.
+ */
+export type ChatEvent = { "type": "history", 
+/**
+ * The messages.
+ */
+messages: Array<ChatMessage>, } | { "type": "message", 
+/**
+ * The message.
+ */
+message: ChatMessage, 
+/**
+ * The sender's nonce; only to the sender.
+ */
+nonce?: string, } | { "type": "refused", 
+/**
+ * `chat_rate_limited`, `chat_too_long`, `chat_empty`, `chat_not_allowed`, `bad_message`.
+ */
+code: ErrorCode, 
+/**
+ * What happened, for people.
+ */
+message: string, 
+/**
+ * When to try again, for `chat_rate_limited`.
+ */
+retry_after_ms?: number, 
+/**
+ * The refused message's nonce.
+ */
+nonce?: string, };
+
+/**
+ * One chat message.
+ */
+export type ChatMessage = { 
+/**
+ * Increases within a room.
+ */
+id: number, 
+/**
+ * Who wrote it.
+ */
+identity: string, 
+/**
+ * The name shown.
+ */
+name: string, 
+/**
+ * Whether the writer is the room's broadcaster (may publish).
+ */
+host: boolean, 
+/**
+ * The text.
+ */
+text: string, 
+/**
+ * When, Unix milliseconds.
+ */
+at_ms: number, };
+
+/**
+ * What the server sends on the `events` channel.
+ */
+export type RoomEvent = { "type": "room", 
+/**
+ * The room.
+ */
+room: RoomInfo, };
+
+/**
+ * Stable codes of refusals, on every channel and in `application/problem+json`.
+ */
+export type ErrorCode = "token_missing" | "token_invalid" | "token_expired" | "token_wrong_room" | "not_allowed" | "room_unknown" | "room_exists" | "room_has_publisher" | "room_name_invalid" | "bad_message" | "sdp_invalid" | "no_common_media" | "session_unknown" | "ice_session_mismatch" | "unsupported_media_type" | "body_too_large" | "server_full" | "chat_rate_limited" | "chat_too_long" | "chat_empty" | "chat_not_allowed" | "precondition_required" | "ice_restart_unsupported" | "method_not_allowed" | "not_found" | "internal";
+
+/**
+ * The body of every HTTP refusal, `application/problem+json` (RFC 9457).
+ */
+export type Problem = { 
+/**
+ * `urn:fanlight:problem:` and the code.
+ */
+type: string, 
+/**
+ * The HTTP status in words.
+ */
+title: string, 
+/**
+ * The HTTP status.
+ */
+status: number, 
+/**
+ * What happened and what to do, for people.
+ */
+detail: string, 
+/**
+ * Stable code.
+ */
+code: ErrorCode, };
+
+/**
+ * The body of `POST /api/rooms`.
+ */
+export type CreateRoom = { 
+/**
+ * Its name in URLs: 1 to 64 of `a-z 0-9 -`, not starting or ending with `-`.
+ */
+slug: string, 
+/**
+ * Its title, 1 to 100 characters; the slug when absent.
+ */
+title?: string, };
+
+/**
+ * The answer of `GET /api/rooms`: the public rooms, live ones first.
+ */
+export type RoomList = { 
+/**
+ * The rooms, at most 200.
+ */
+rooms: Array<RoomInfo>, };
+
+/**
+ * The body of `POST /api/rooms/{room}/tokens`. Every token may watch; the rest is asked for.
+ */
+export type CreateToken = { 
+/**
+ * Who it is for, 1 to 64 characters; a new identity when absent.
+ */
+identity?: string, 
+/**
+ * The name shown in chat.
+ */
+name?: string, 
+/**
+ * May broadcast.
+ */
+publish?: boolean, 
+/**
+ * May write in chat.
+ */
+chat?: boolean, 
+/**
+ * May start, see and end outputs.
+ */
+egress?: boolean, 
+/**
+ * May do everything in the room.
+ */
+admin?: boolean, 
+/**
+ * How long it is valid, 60 s to 365 days; 12 h when absent.
+ */
+ttl_seconds?: number, };
+
+/**
+ * The answer of `POST /api/rooms/{room}/tokens`.
+ */
+export type CreatedToken = { 
+/**
+ * The token: for `Authorization: Bearer`, and for the bearer field of OBS.
+ */
+token: string, 
+/**
+ * Whose it is.
+ */
+identity: string, 
+/**
+ * When it expires, Unix milliseconds.
+ */
+expires_at_ms: number, };
+
+/** Why the server closed a WebSocket. */
+export const CLOSE_CODE = {
+  restarting: 1012,
+  badMessages: 4400,
+  token: 4401,
+  notAllowed: 4403,
+  roomUnknown: 4404,
+  silent: 4408,
+  tooSlow: 4429,
+  serverFull: 4503,
+} as const;
+
+export const CHAT_CHANNEL = 'chat';
+export const EVENTS_CHANNEL = 'events';
+export const CHAT_TEXT_LIMIT = 500;
+export const NAME_LIMIT = 40;
