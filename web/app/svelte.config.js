@@ -1,9 +1,7 @@
 import { vitePreprocess } from '@sveltejs/vite-plugin-svelte';
 
 /** @type {import('@sveltejs/vite-plugin-svelte').SvelteConfig} */
-const config = {
+export default {
   preprocess: vitePreprocess(),
   compilerOptions: { runes: true },
 };
-
-export { config as default };

@@ -1,9 +1,8 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
-import { defineConfig } from 'vite';
+import { defineConfig, loadEnv } from 'vite';
 
-const server = process.env.FANLIGHT_SERVER ?? 'http://127.0.0.1:8080';
+const { FANLIGHT_SERVER: server = 'http://127.0.0.1:8080' } = loadEnv('', '.', 'FANLIGHT_');
 
-// biome-ignore lint/style/noDefaultExport: Vite reads its configuration from the default export.
 export default defineConfig({
   plugins: [svelte()],
   resolve: { conditions: ['fanlight-source', 'module', 'browser', 'development|production'] },

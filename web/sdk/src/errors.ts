@@ -1,6 +1,7 @@
-import type { ErrorCode } from './generated/ErrorCode';
+import type { EgressErrorCode } from './generated/egress.ts';
+import type { ErrorCode } from './generated/protocol.ts';
 
-/** Failures that the browser finds by itself; the server's are {@link ErrorCode}. */
+/** Failures that the browser finds by itself; the server's are `ErrorCode` and `EgressErrorCode`. */
 export type LocalErrorCode =
   | 'server_unreachable'
   | 'connection_lost'
@@ -17,7 +18,7 @@ export type LocalErrorCode =
   | 'nothing_to_send';
 
 /** A stable word for what went wrong. */
-export type FanlightErrorCode = ErrorCode | LocalErrorCode;
+export type FanlightErrorCode = ErrorCode | EgressErrorCode | LocalErrorCode;
 
 interface Explanation {
   readonly message: string;
@@ -156,11 +157,85 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'A message may have 500 characters.',
     passing: false,
   },
-  chat_empty: { message: 'The message is empty.', advice: 'Write something first.', passing: false },
+  chat_empty: {
+    message: 'The message is empty.',
+    advice: 'Write something first.',
+    passing: false,
+  },
   chat_not_allowed: {
     message: 'You may read this chat but not write in it.',
     advice: 'Ask the broadcaster for a link that allows chatting.',
     passing: false,
+  },
+  precondition_required: {
+    message: 'The server did not understand the page.',
+    advice: 'Reload the page.',
+    passing: false,
+  },
+  ice_restart_unsupported: {
+    message: 'The connection has to be set up anew.',
+    advice: 'It is set up again by itself.',
+    passing: true,
+  },
+  method_not_allowed: {
+    message: 'The server did not understand the page.',
+    advice: 'Reload the page.',
+    passing: false,
+  },
+  not_found: {
+    message: 'The server does not know that address.',
+    advice: 'Check the address.',
+    passing: false,
+  },
+  bad_request: {
+    message: 'The server did not understand the request.',
+    advice: 'Check what you entered.',
+    passing: false,
+  },
+  egress_unknown: {
+    message: 'That output has ended already.',
+    advice: 'Add it again if you still need it.',
+    passing: false,
+  },
+  egress_capacity: {
+    message: 'The server has no room for another output.',
+    advice: 'Remove an output first, or ask the operator to raise the limit.',
+    passing: false,
+  },
+  hls_active: {
+    message: 'The player for everyone (HLS) is on already.',
+    advice: 'There is nothing to do.',
+    passing: false,
+  },
+  hls_unknown: {
+    message: 'This room has no HLS playlist.',
+    advice: 'The broadcaster can switch it on in the studio.',
+    passing: true,
+  },
+  destinations_empty: {
+    message: 'No destination was given.',
+    advice: 'Enter an address to send to.',
+    passing: false,
+  },
+  destinations_too_many: {
+    message: 'Too many destinations at once.',
+    advice: 'Remove one first.',
+    passing: false,
+  },
+  destination_url_invalid: {
+    message: 'That is not an address to stream to.',
+    advice: 'It starts with rtmp:// or rtmps://; copy it from the platform as it stands.',
+    passing: false,
+  },
+  destination_key_invalid: {
+    message: 'That stream key cannot be used.',
+    advice: 'Copy it again from the platform, without spaces.',
+    passing: false,
+  },
+  stopping: {
+    message: 'The server is about to restart.',
+    advice: 'Try again in a moment.',
+    passing: true,
   },
   internal: {
     message: 'Something failed.',
@@ -206,7 +281,8 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
   },
   device_busy: {
     message: 'The camera or microphone is in use by another program.',
-    advice: 'Close the other program (a call or OBS, perhaps) and try again, or choose another one.',
+    advice:
+      'Close the other program (a call or OBS, perhaps) and try again, or choose another one.',
     passing: false,
   },
   device_unsuitable: {

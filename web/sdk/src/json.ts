@@ -30,7 +30,7 @@ export function oneOf<const T extends string>(...words: readonly T[]): Reader<T>
 }
 
 /** Reads each field of an object; fields that are not named are left out of the result. */
-export function object<T extends object>(fields: { [K in keyof T]-?: Reader<T[K]> }): Reader<T> {
+export function object<T extends object>(fields: Fields<T>): Reader<T> {
   return (value, at) => {
     const from = record(value, at);
     const result: Partial<T> = {};
@@ -41,6 +41,13 @@ export function object<T extends object>(fields: { [K in keyof T]-?: Reader<T[K]
     return result as T;
   };
 }
+
+/** A reader for each field; only one for a field that may be missing may return `undefined`. */
+export type Fields<T> = {
+  [K in keyof T]-?: Record<never, never> extends Pick<T, K>
+    ? Reader<T[K] | undefined>
+    : Reader<T[K]>;
+};
 
 /** A field that may be missing. */
 export function optional<T>(read: Reader<T>): Reader<T | undefined> {

@@ -21,9 +21,7 @@ export function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<
     signal.throwIfAborted();
     const aborted = () => reject(signal.reason);
     signal.addEventListener('abort', aborted, { once: true });
-    promise
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener('abort', aborted));
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
   });
 }
 
@@ -41,4 +39,21 @@ export function anySignal(signals: readonly AbortSignal[]): AbortSignal {
     });
   }
   return controller.signal;
+}
+
+/** A promise and the functions that settle it; `Promise.withResolvers` for browsers that lack it. */
+export interface Deferred<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+export function deferred<T>(): Deferred<T> {
+  let resolve: (value: T) => void = () => {};
+  let reject: (reason: unknown) => void = () => {};
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
 }
