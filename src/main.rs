@@ -1,2 +1,49 @@
-//! .
-fn main() {}
+//! The `fanlight` server binary: parses arguments, loads the config, runs, and turns the result into an
+//! exit code.
+
+mod app;
+mod cli;
+mod config;
+mod http;
+mod operations;
+mod pages;
+mod telemetry;
+mod tls;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{cli::Command, config::Config};
+
+fn main() -> ExitCode {
+    match run(cli::Cli::parse().command()) {
+        Ok(code) => code,
+        Err(error) => {
+            telemetry::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        // A process of its own with its own rules: no config, no runtime.
+        Command::EgressWorker => return Ok(egress::run_worker()),
+        Command::Serve(args) => {
+            let config = Config::load(&args)?;
+            telemetry::init(&config.log);
+            runtime()?.block_on(app::serve(config))?;
+        }
+        Command::Token(args) => runtime()?.block_on(token::print(args))?,
+        Command::Config(args) => Config::load(&args)?.print()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}

@@ -1,1 +1,585 @@
-//! What leaves and enters a shard: sendmmsg, recvmmsg.
+//! What enters and leaves a shard: recvmmsg; sendmmsg with UDP GSO for runs.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt, sockopt};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg},
+    time::Timespec,
+};
+use sfu_core::Outgoing;
+
+use crate::socket::Socket;
+
+/// Most datagrams received by one system call. After each such batch the shard serves everything else.
+pub(crate) const RECEIVE_BATCH: usize = 64;
+
+/// The datagrams that one system call returned, to be decrypted in place.
+pub(crate) struct ReceiveBatch {
+    buffers: Box<[[u8; DATAGRAM_BYTES]; RECEIVE_BATCH]>,
+    headers: MultiHeaders<SockaddrStorage>,
+    received: Vec<Received>,
+}
+
+struct Received {
+    source: SocketAddr,
+    len: usize,
+}
+
+/// What one system call brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// Datagrams, the unusable ones included. Fewer than [`RECEIVE_BATCH`] mean that no more are waiting.
+    pub(crate) datagrams: usize,
+    /// Those that were longer than any datagram of ours, or without a usable source.
+    pub(crate) unusable: usize,
+}
+
+impl ReceiveBatch {
+    /// Creates an empty batch.
+    pub(crate) fn new() -> Self {
+        let buffers: Box<[[u8; DATAGRAM_BYTES]]> = vec![[0; DATAGRAM_BYTES]; RECEIVE_BATCH].into();
+        Self {
+            buffers: buffers.try_into().expect("the length is the same constant"),
+            headers: MultiHeaders::preallocate(RECEIVE_BATCH, None),
+            received: Vec::with_capacity(RECEIVE_BATCH),
+        }
+    }
+
+    /// Receives what is waiting, without waiting itself.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing is waiting; others from the system.
+    pub(crate) fn receive(&mut self, socket: &Socket) -> io::Result<Arrived> {
+        self.received.clear();
+        let mut slices = self.buffers.each_mut().map(|b| [IoSliceMut::new(b)]);
+        let results = recvmmsg(
+            socket.as_raw_fd(),
+            &mut self.headers,
+            slices.iter_mut(),
+            MsgFlags::MSG_DONTWAIT,
+            None,
+        )?;
+        let mut arrived = Arrived {
+            datagrams: 0,
+            unusable: 0,
+        };
+        for message in results {
+            arrived.datagrams += 1;
+            let source = message.address.as_ref().and_then(source);
+            let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+            let len = if whole { message.bytes } else { 0 };
+            arrived.unusable += usize::from(!whole || source.is_none());
+            // The place in `received` is the place in `buffers`, so unusable ones stay in as empty.
+            let (source, len) = source.map_or((UNKNOWN, 0), |source| (source, len));
+            self.received.push(Received { source, len });
+        }
+        Ok(arrived)
+    }
+
+    /// Returns the usable datagrams of the last call, IPv4 sources as IPv4.
+    pub(crate) fn datagrams(&mut self) -> impl Iterator<Item = (SocketAddr, &mut [u8])> {
+        self.received
+            .iter()
+            .zip(self.buffers.iter_mut())
+            .filter(|(received, _)| received.len > 0)
+            .filter_map(|(received, buffer)| {
+                Some((received.source, buffer.get_mut(..received.len)?))
+            })
+    }
+}
+
+fn source(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let address: SocketAddr = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => SocketAddr::V4((*v4).into()),
+        (None, Some(v6)) => SocketAddr::V6((*v6).into()),
+        (None, None) => return None,
+    };
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+/// Why datagrams were not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendDrop {
+    /// The socket's buffer stayed full for [`WRITABLE_WAIT`].
+    BufferFull,
+    /// There is no route to the peer.
+    Unreachable,
+    /// A packet filter said no.
+    Denied,
+    /// Anything else.
+    Other,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Datagrams given to the kernel.
+    pub(crate) datagrams: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// System calls.
+    pub(crate) calls: u64,
+    /// Datagrams dropped, by reason.
+    pub(crate) drops: Vec<(SendDrop, u64)>,
+}
+
+/// Sends a batch with as few system calls as possible. Keeps its memory between batches.
+///
+/// Neighbouring datagrams of equal length to one destination become one message that the kernel splits
+/// (UDP GSO). The segment length is a property of the socket, as no safe call sets it per message: it is
+/// changed between calls, and messages are ordered so that those of one length come together. The order
+/// of datagrams to one destination never changes.
+pub(crate) struct SendBatch {
+    offload: bool,
+    segment: usize,
+    messages: Vec<Message>,
+    slices: Vec<IoSlice<'static>>,
+    names: Vec<SocketAddrAny>,
+    control: Vec<SendAncillaryBuffer<'static, 'static, 'static>>,
+    headers: Vec<MMsgHdr<'static>>,
+}
+
+/// What the kernel gets as one message: one datagram, or a run for it to split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Message {
+    to: SocketAddr,
+    /// Index of its first datagram.
+    first: usize,
+    datagrams: usize,
+    /// Length of all its datagrams but the last, which may be shorter.
+    segment: usize,
+    bytes: usize,
+    /// Place among the messages to the same destination.
+    round: u32,
+}
+
+impl Message {
+    fn takes(&self, to: SocketAddr, len: usize) -> bool {
+        let even = self.bytes == self.datagrams * self.segment;
+        let room = self.datagrams < MAX_SEGMENTS && self.bytes + len <= MAX_RUN_BYTES;
+        self.to == to && even && len <= self.segment && len > 0 && room
+    }
+}
+
+impl SendBatch {
+    /// Creates an empty batch.
+    pub(crate) fn new() -> Self {
+        Self {
+            offload: true,
+            segment: 0,
+            messages: Vec::new(),
+            slices: Vec::new(),
+            names: Vec::new(),
+            control: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Sends everything; what cannot be sent is dropped and told.
+    pub(crate) fn send(&mut self, socket: &Socket, outgoing: &Outgoing) -> Sent {
+        let mut sent = Sent::default();
+        self.plan(outgoing);
+        let mut slices = recycle(std::mem::take(&mut self.slices));
+        slices.extend(outgoing.iter().map(|(_, datagram)| IoSlice::new(datagram)));
+        let messages = std::mem::take(&mut self.messages);
+        let mut rest = messages.as_slice();
+        while !rest.is_empty() {
+            let (group, segment) = split_group(rest);
+            let (group, after) = rest.split_at(group);
+            self.set_segment(socket, segment);
+            if self.offload || segment == 0 {
+                self.send_group(socket, group, &slices, &mut sent);
+            } else {
+                group
+                    .iter()
+                    .for_each(|message| self.send_singly(socket, message, &slices, &mut sent));
+            }
+            rest = after;
+        }
+        self.messages = messages;
+        self.slices = recycle(slices);
+        sent
+    }
+
+    /// Joins datagrams into messages and orders them by round.
+    fn plan(&mut self, outgoing: &Outgoing) {
+        self.messages.clear();
+        let mut rounds = 0;
+        for (index, (to, datagram)) in outgoing.iter().enumerate() {
+            let len = datagram.len();
+            let round = match self.messages.last_mut() {
+                Some(last) if self.offload && last.takes(to, len) => {
+                    last.datagrams += 1;
+                    last.bytes += len;
+                    continue;
+                }
+                Some(last) if last.to == to => last.round + 1,
+                Some(_) | None => 0,
+            };
+            rounds = rounds.max(round);
+            self.messages.push(Message {
+                to,
+                first: index,
+                datagrams: 1,
+                segment: len,
+                bytes: len,
+                round,
+            });
+        }
+        if self.offload && rounds > 0 {
+            self.messages.sort_unstable_by_key(|m| (m.round, m.first));
+        }
+    }
+
+    /// Sets the length at which the kernel splits messages, unless it is harmless as it is.
+    fn set_segment(&mut self, socket: &Socket, segment: usize) {
+        if !self.offload || segment == self.segment {
+            return;
+        }
+        let value = i32::try_from(segment).unwrap_or_default();
+        match setsockopt(&socket, sockopt::UdpGsoSegment, &value) {
+            Ok(()) => self.segment = segment,
+            Err(error) => self.give_up_offload(&error),
+        }
+    }
+
+    fn give_up_offload(&mut self, reason: &dyn std::error::Error) {
+        self.offload = false;
+        tracing::info!(%reason, "segmentation offload is not available, sending datagrams one by one");
+    }
+
+    /// Sends messages that agree on the segment length.
+    fn send_group(
+        &mut self,
+        socket: &Socket,
+        group: &[Message],
+        slices: &[IoSlice<'_>],
+        sent: &mut Sent,
+    ) {
+        self.names.clear();
+        self.names.extend(
+            group
+                .iter()
+                .map(|m| SocketAddrAny::from(socket.to_kernel(m.to))),
+        );
+        self.control.resize_with(
+            self.control.len().max(group.len()),
+            SendAncillaryBuffer::default,
+        );
+        let mut headers = recycle_headers(std::mem::take(&mut self.headers));
+        let parts = group.iter().zip(&self.names).zip(&mut self.control);
+        headers.extend(parts.map(|((message, name), control)| {
+            let run = message.first..message.first + message.datagrams;
+            MMsgHdr::new_with_addr(name, slices.get(run).unwrap_or_default(), control)
+        }));
+        let mut next = 0;
+        let mut refused = None;
+        while let (Some(rest), Some(message)) = (headers.get_mut(next..), group.get(next)) {
+            sent.calls += 1;
+            match send_patiently(socket, rest) {
+                Ok(accepted) => {
+                    let done = group.get(next..next + accepted).unwrap_or_default();
+                    for message in done {
+                        sent.datagrams += message.datagrams as u64;
+                        sent.bytes += message.bytes as u64;
+                    }
+                    next += accepted.max(1);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) if message.datagrams > 1 && error != Errno::AGAIN => {
+                    refused = Some((next, error));
+                    break;
+                }
+                Err(error) => {
+                    sent.drop(error, message.datagrams);
+                    next += 1;
+                }
+            }
+        }
+        self.headers = recycle_headers(headers);
+        if let Some((at, error)) = refused {
+            self.resend_refused(
+                socket,
+                group.get(at..).unwrap_or_default(),
+                slices,
+                error,
+                sent,
+            );
+        }
+    }
+
+    /// Sends the run that the kernel would not split datagram by datagram, then the rest of its group.
+    fn resend_refused(
+        &mut self,
+        socket: &Socket,
+        group: &[Message],
+        slices: &[IoSlice<'_>],
+        error: Errno,
+        sent: &mut Sent,
+    ) {
+        let Some((refused, rest)) = group.split_first() else {
+            return;
+        };
+        if matches!(error, Errno::IO | Errno::OPNOTSUPP) {
+            self.give_up_offload(&error);
+        }
+        self.send_singly(socket, refused, slices, sent);
+        if self.offload {
+            self.send_group(socket, rest, slices, sent);
+        } else {
+            rest.iter()
+                .for_each(|message| self.send_singly(socket, message, slices, sent));
+        }
+    }
+
+    /// Sends the datagrams of one message as messages of their own.
+    fn send_singly(
+        &mut self,
+        socket: &Socket,
+        message: &Message,
+        slices: &[IoSlice<'_>],
+        sent: &mut Sent,
+    ) {
+        for first in message.first..message.first + message.datagrams {
+            let bytes = slices.get(first).map_or(0, |slice| slice.len());
+            let single = Message {
+                first,
+                datagrams: 1,
+                segment: bytes,
+                bytes,
+                ..*message
+            };
+            self.send_group(socket, &[single], slices, sent);
+        }
+    }
+}
+
+impl Sent {
+    fn drop(&mut self, error: Errno, datagrams: usize) {
+        let reason = match error {
+            Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => SendDrop::BufferFull,
+            Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::ADDRNOTAVAIL => {
+                SendDrop::Unreachable
+            }
+            Errno::PERM | Errno::ACCESS => SendDrop::Denied,
+            _ => SendDrop::Other,
+        };
+        let datagrams = datagrams as u64;
+        match self.drops.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += datagrams,
+            None => self.drops.push((reason, datagrams)),
+        }
+    }
+}
+
+/// Returns how many messages from the front agree on a segment length, and that length (0 when all of
+/// them are single datagrams).
+fn split_group(messages: &[Message]) -> (usize, usize) {
+    let mut segment = 0;
+    let mut longest = 0;
+    let mut count = 0;
+    for message in messages.iter().take(MAX_MESSAGES) {
+        let is_run = message.datagrams > 1;
+        let fits = match (is_run, segment) {
+            (true, 0) => longest <= message.segment,
+            (true, segment) => message.segment == segment,
+            (false, 0) => true,
+            (false, segment) => message.bytes <= segment,
+        };
+        if !fits {
+            break;
+        }
+        if is_run {
+            segment = message.segment;
+        }
+        longest = longest.max(message.segment);
+        count += 1;
+    }
+    (count, segment)
+}
+
+/// Sends messages; when the buffer is full waits for room once, at most [`WRITABLE_WAIT`].
+fn send_patiently(socket: &Socket, messages: &mut [MMsgHdr<'_>]) -> Result<usize, Errno> {
+    match sendmmsg(socket, messages, SendFlags::DONTWAIT) {
+        Err(Errno::AGAIN) => {
+            let mut wait = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT)];
+            let limit = Timespec::try_from(WRITABLE_WAIT).ok();
+            poll(&mut wait, limit.as_ref())?;
+            sendmmsg(socket, messages, SendFlags::DONTWAIT)
+        }
+        result => result,
+    }
+}
+
+/// Empties a vector and changes the lifetime of what it may hold. Keeps the memory (in-place collect).
+fn recycle<'b>(mut slices: Vec<IoSlice<'_>>) -> Vec<IoSlice<'b>> {
+    slices.clear();
+    slices.into_iter().map(|_| IoSlice::new(&[])).collect()
+}
+
+/// Like [`recycle`].
+fn recycle_headers<'b>(mut headers: Vec<MMsgHdr<'_>>) -> Vec<MMsgHdr<'b>> {
+    headers.clear();
+    headers
+        .into_iter()
+        .map(|_| unreachable!("the vector is empty"))
+        .collect()
+}
+
+/// Longest datagram taken: more than any path MTU on the Internet.
+const DATAGRAM_BYTES: usize = 2048;
+
+/// Stands for the source of a datagram that has none.
+const UNKNOWN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+/// Most messages in one call (UIO_MAXIOV).
+const MAX_MESSAGES: usize = 1024;
+
+/// Most datagrams that the kernel makes of one message (UDP_MAX_SEGMENTS of older kernels).
+const MAX_SEGMENTS: usize = 64;
+
+/// Most bytes in one message, below the 65,507 of a UDP datagram.
+const MAX_RUN_BYTES: usize = 65_000;
+
+/// How long a full socket buffer is waited for. A gigabit line empties 250 kB in 2 ms.
+const WRITABLE_WAIT: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+
+    #[test]
+    fn neighbours_of_equal_length_become_runs() {
+        let (a, b) = (address(1), address(2));
+        #[rustfmt::skip]
+        let cases = [
+            ("one", vec![(a, 100)], vec![1]),
+            ("equal", vec![(a, 100), (a, 100), (a, 100)], vec![3]),
+            ("shorter last", vec![(a, 100), (a, 100), (a, 50), (a, 50)], vec![3, 1]),
+            ("longer", vec![(a, 100), (a, 101)], vec![1, 1]),
+            ("two destinations", vec![(a, 100), (a, 100), (b, 100), (b, 100)], vec![2, 2]),
+            ("alternating", vec![(a, 100), (b, 100), (a, 100)], vec![1, 1, 1]),
+            ("empty", vec![(a, 0), (a, 0)], vec![1, 1]),
+        ];
+        for (label, datagrams, runs) in cases {
+            let batch = planned(&datagrams);
+            let found: Vec<usize> = batch.messages.iter().map(|m| m.datagrams).collect();
+            assert_eq!(found, runs, "{label}");
+        }
+    }
+
+    #[test]
+    fn messages_of_one_length_come_together_in_order() {
+        let (a, b) = (address(1), address(2));
+        let lengths = [100, 100, 101, 101];
+        let datagrams: Vec<_> = [a, b]
+            .iter()
+            .flat_map(|to| lengths.map(|len| (*to, len)))
+            .collect();
+        let batch = planned(&datagrams);
+        let order: Vec<_> = batch.messages.iter().map(|m| (m.to, m.segment)).collect();
+        assert_eq!(order, [(a, 100), (b, 100), (a, 101), (b, 101)]);
+        assert_eq!(split_group(&batch.messages), (2, 100));
+        assert_eq!(split_group(&batch.messages[2..]), (2, 101));
+    }
+
+    #[test]
+    fn a_single_datagram_longer_than_the_segment_is_not_split() {
+        let (a, b) = (address(1), address(2));
+        let batch = planned(&[(a, 200), (b, 100), (b, 100)]);
+        assert_eq!(split_group(&batch.messages), (1, 0));
+        let batch = planned(&[(a, 50), (b, 100), (b, 100)]);
+        assert_eq!(split_group(&batch.messages), (2, 100));
+    }
+
+    #[test]
+    fn everything_arrives_once_and_in_order() {
+        let server = Socket::open(0).unwrap();
+        let v4 = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut clients = vec![v4];
+        if server.is_dual_stack() {
+            clients.extend(UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)));
+        }
+        let lengths = [1100, 1100, 1100, 1101, 1101, 900, 1200, 20, 1100, 1100];
+        let mut outgoing = Outgoing::default();
+        for client in &clients {
+            for (index, len) in lengths.into_iter().enumerate() {
+                let to = client.local_addr().unwrap();
+                outgoing.reserve(to, len).fill(u8::try_from(index).unwrap());
+            }
+        }
+        let mut batch = SendBatch::new();
+        for _ in 0..2 {
+            let sent = batch.send(&server, &outgoing);
+            assert_eq!(sent.datagrams, (lengths.len() * clients.len()) as u64);
+            assert_eq!(sent.drops, []);
+            for client in &clients {
+                client
+                    .set_read_timeout(Some(Duration::from_secs(5)))
+                    .unwrap();
+                let mut buffer = [0; 2048];
+                for (index, len) in lengths.into_iter().enumerate() {
+                    let received = client.recv(&mut buffer).unwrap();
+                    assert_eq!((received, usize::from(buffer[0])), (len, index));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_route_is_dropped_and_the_rest_sent() {
+        let server = Socket::open(0).unwrap();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.push("255.255.255.255:9".parse().unwrap(), b"denied");
+        outgoing.push(client.local_addr().unwrap(), b"fine");
+        let sent = SendBatch::new().send(&server, &outgoing);
+        assert_eq!(sent.datagrams, 1);
+        assert_eq!(sent.drops, [(SendDrop::Denied, 1)]);
+    }
+
+    #[test]
+    fn sources_are_plain_ipv4_and_long_datagrams_are_refused() {
+        let server = Socket::open(0).unwrap();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = (Ipv4Addr::LOCALHOST, server.port());
+        client.send_to(b"first", to).unwrap();
+        client.send_to(&[0; 3000], to).unwrap();
+        client.send_to(b"third", to).unwrap();
+        let mut batch = ReceiveBatch::new();
+        let arrived = batch.receive(&server).unwrap();
+        assert_eq!((arrived.datagrams, arrived.unusable), (3, 1));
+        let source = client.local_addr().unwrap();
+        let datagrams: Vec<_> = batch.datagrams().map(|(s, d)| (s, d.to_vec())).collect();
+        assert_eq!(
+            datagrams,
+            [(source, b"first".to_vec()), (source, b"third".to_vec())]
+        );
+        let nothing = batch.receive(&server).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    fn planned(datagrams: &[(SocketAddr, usize)]) -> SendBatch {
+        let mut outgoing = Outgoing::default();
+        for (to, len) in datagrams {
+            outgoing.reserve(*to, *len);
+        }
+        let mut batch = SendBatch::new();
+        batch.plan(&outgoing);
+        batch
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, last], 9))
+    }
+}

@@ -1,80 +1,124 @@
-//! One shard: UDP sockets, clock and command queue around one `Sfu`.
+//! Opens the sockets and runs the shards.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    thread,
+    time::{Duration, SystemTime},
+};
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Event, Handle};
-
-/// Media settings: where the server listens, and which addresses it tells its peers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// UDP port for media, 0 for any free one.
-    pub udp_port: u16,
-    /// Addresses told to peers as candidates. Empty: guessed from the network interfaces.
-    pub public_ips: Vec<IpAddr>,
-    /// Most peers (viewers and publishers) at a time.
-    pub max_peers: usize,
-    /// Packets kept per video layer for retransmission; a power of two from 256 to 8192.
-    pub history_packets: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            udp_port: 7000,
-            public_ips: Vec::new(),
-            max_peers: 5000,
-            history_packets: 1024,
-        }
-    }
-}
-
-/// Why the media port could not be opened.
-#[derive(Debug, Error)]
-pub enum BindError {
-    /// The port is taken or not allowed.
-    #[error("cannot open UDP port {port} for media: {source}")]
-    Socket {
-        /// The port.
-        port: u16,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A setting is out of its range.
-    #[error("{0}")]
-    Config(&'static str),
-}
+use crate::{
+    BindError, Config, Event, Handle, Reach, address,
+    events::EventQueue,
+    shard::{Plan, Shard},
+    socket::Socket,
+};
 
 /// Owns the sockets and the SFU. Run it in one task.
 #[derive(Debug)]
-pub struct Driver {}
+pub struct Driver {
+    advertised: Vec<SocketAddr>,
+    plan: Plan,
+}
 
 /// Opens the sockets, IPv4 and IPv6 where there is one.
 ///
-/// The event receiver must be read: when it is full the driver waits (control-plane backpressure).
+/// The event receiver should be read without long waits: while it is full, media goes on and events are
+/// kept, but new offers are refused as [`Full`](crate::NegotiateError::Full) and messages of data channels
+/// are dropped once 4096 more are waiting. Commands are always served, so a reader may use the [`Handle`].
 ///
 /// # Errors
 /// See [`BindError`].
-pub fn bind(_config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), BindError> {
-    unimplemented!()
+pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), BindError> {
+    config.validate()?;
+    let socket = Socket::open(config.udp_port).map_err(|source| BindError::Socket {
+        port: config.udp_port,
+        source,
+    })?;
+    let advertised = advertised(config, &socket);
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| BindError::Entropy)?;
+    let core = sfu_core::Config {
+        advertise: advertised.clone(),
+        max_peers: config.max_peers,
+        history_packets: config.history_packets,
+        connect_timeout: CONNECT_TIMEOUT,
+        // Set when the shard starts, together with its first instant.
+        unix_time: Duration::ZERO,
+        seed,
+    };
+    let (handle, commands) = Handle::new();
+    let (event_queue, events) = EventQueue::new();
+    let plan = Plan {
+        socket,
+        core,
+        commands,
+        events: event_queue,
+    };
+    Ok((Driver { advertised, plan }, handle, events))
 }
 
 impl Driver {
     /// Returns the addresses peers are told.
     pub fn advertised(&self) -> &[SocketAddr] {
-        unimplemented!()
+        &self.advertised
+    }
+
+    /// Returns who can reach them, at best.
+    pub fn reach(&self) -> Reach {
+        Reach::of(&self.advertised)
     }
 
     /// Runs until cancelled, then says goodbye to all peers.
     ///
+    /// The shard has a thread of its own: a packet never queues behind the control plane's work. Dropping
+    /// the future cancels the shard too, without waiting for it.
+    ///
     /// # Errors
     /// Only when a socket is beyond repair.
-    pub async fn run(self, _cancel: CancellationToken) -> std::io::Result<()> {
-        unimplemented!()
+    pub async fn run(self, cancel: CancellationToken) -> io::Result<()> {
+        let cancel = cancel.child_token();
+        let _end_with_this_future = cancel.clone().drop_guard();
+        let (report, ended) = oneshot::channel();
+        let span = tracing::Span::current();
+        thread::Builder::new()
+            .name("sfu-0".to_owned())
+            .spawn(move || {
+                let _entered = span.enter();
+                let _ = report.send(run_shard(self.plan, cancel));
+            })?;
+        ended
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the media thread panicked")))
     }
 }
+
+fn run_shard(mut plan: Plan, cancel: CancellationToken) -> io::Result<()> {
+    plan.core.unix_time = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { Shard::new(plan)?.run(cancel).await })
+}
+
+fn advertised(config: &Config, socket: &Socket) -> Vec<SocketAddr> {
+    let ips = if config.public_ips.is_empty() {
+        address::guess(socket.is_dual_stack())
+    } else {
+        config.public_ips.clone()
+    };
+    ips.into_iter()
+        .map(|ip| SocketAddr::new(ip.to_canonical(), socket.port()))
+        .collect()
+}
+
+/// How long a peer may take from its answer to the end of its handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Answer, CloseReason, Join, NegotiateError, PeerId, PeerStats, RoomId, RoomStats, Stats, Tap,
@@ -9,7 +10,9 @@ use crate::{
 
 /// Talks to the driver. Calls wait while the command queue (1024 commands) is full.
 #[derive(Clone, Debug)]
-pub struct Handle {}
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+}
 
 /// Why a call had no result.
 #[derive(Debug, Error)]
@@ -22,36 +25,95 @@ pub enum HandleError {
     Negotiate(#[from] NegotiateError),
 }
 
+/// What the control plane asks of a shard.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Negotiate {
+        join: Join,
+        offer: String,
+        reply: oneshot::Sender<Result<Answer, NegotiateError>>,
+    },
+    Close {
+        peer: PeerId,
+        reason: CloseReason,
+    },
+    Send {
+        peer: PeerId,
+        label: &'static str,
+        payload: Bytes,
+    },
+    Broadcast {
+        room: RoomId,
+        label: &'static str,
+        payload: Bytes,
+    },
+    Tap {
+        room: RoomId,
+        reply: oneshot::Sender<Tap>,
+    },
+    Stats {
+        reply: oneshot::Sender<Stats>,
+    },
+    RoomStats {
+        room: RoomId,
+        reply: oneshot::Sender<RoomStats>,
+    },
+    PeerStats {
+        peer: PeerId,
+        reply: oneshot::Sender<Option<PeerStats>>,
+    },
+}
+
 impl Handle {
-    /// Accepts an offer; see [`sfu_core::Sfu::negotiate`].
+    /// Creates a handle and the queue that its shard reads.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
+        (Self { commands }, queue)
+    }
+
+    /// Accepts an offer; see [`sfu_core::Sfu::negotiate`]. A peer whose caller has gone away meanwhile is
+    /// closed again.
     ///
     /// # Errors
     /// [`HandleError`]
-    pub async fn negotiate(&self, _join: Join, _offer: String) -> Result<Answer, HandleError> {
-        unimplemented!()
+    pub async fn negotiate(&self, join: Join, offer: String) -> Result<Answer, HandleError> {
+        let answer = self
+            .ask(|reply| Command::Negotiate { join, offer, reply })
+            .await??;
+        Ok(answer)
     }
 
     /// Closes a peer. Unknown peers are ignored.
-    pub async fn close(&self, _peer: PeerId, _reason: CloseReason) {
-        unimplemented!()
+    pub async fn close(&self, peer: PeerId, reason: CloseReason) {
+        self.tell(Command::Close { peer, reason }).await;
     }
 
     /// Sends a text message to one peer's data channel; dropped when the channel is not open or too slow.
-    pub async fn send(&self, _peer: PeerId, _label: &'static str, _payload: Bytes) {
-        unimplemented!()
+    pub async fn send(&self, peer: PeerId, label: &'static str, payload: Bytes) {
+        self.tell(Command::Send {
+            peer,
+            label,
+            payload,
+        })
+        .await;
     }
 
     /// Sends a text message to everyone in the room who has the channel open.
-    pub async fn broadcast(&self, _room: RoomId, _label: &'static str, _payload: Bytes) {
-        unimplemented!()
+    pub async fn broadcast(&self, room: RoomId, label: &'static str, payload: Bytes) {
+        self.tell(Command::Broadcast {
+            room,
+            label,
+            payload,
+        })
+        .await;
     }
 
     /// Opens a tap on the room's program. It ends when dropped.
     ///
     /// # Errors
     /// [`HandleError::Stopped`]
-    pub async fn tap(&self, _room: RoomId) -> Result<Tap, HandleError> {
-        unimplemented!()
+    pub async fn tap(&self, room: RoomId) -> Result<Tap, HandleError> {
+        self.ask(|reply| Command::Tap { room, reply }).await
     }
 
     /// Returns the totals.
@@ -59,22 +121,40 @@ impl Handle {
     /// # Errors
     /// [`HandleError::Stopped`]
     pub async fn stats(&self) -> Result<Stats, HandleError> {
-        unimplemented!()
+        self.ask(|reply| Command::Stats { reply }).await
     }
 
     /// Returns one room's state.
     ///
     /// # Errors
     /// [`HandleError::Stopped`]
-    pub async fn room_stats(&self, _room: RoomId) -> Result<RoomStats, HandleError> {
-        unimplemented!()
+    pub async fn room_stats(&self, room: RoomId) -> Result<RoomStats, HandleError> {
+        self.ask(|reply| Command::RoomStats { room, reply }).await
     }
 
     /// Returns one peer's state.
     ///
     /// # Errors
     /// [`HandleError::Stopped`]
-    pub async fn peer_stats(&self, _peer: PeerId) -> Result<Option<PeerStats>, HandleError> {
-        unimplemented!()
+    pub async fn peer_stats(&self, peer: PeerId) -> Result<Option<PeerStats>, HandleError> {
+        self.ask(|reply| Command::PeerStats { peer, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, HandleError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(reply)).await;
+        // A stopped driver drops the command, and with it the reply.
+        answer.await.map_err(|_| HandleError::Stopped)
+    }
+
+    async fn tell(&self, command: Command) {
+        // Without a driver there are no peers, and nothing to be done.
+        let _ = self.commands.send(command).await;
     }
 }
+
+/// Most commands waiting; callers wait for room.
+const QUEUED_COMMANDS: usize = 1024;

@@ -3,12 +3,20 @@
 //! [`bind`] opens the sockets and returns a [`Driver`] to be run by a task, a cloneable [`Handle`] for the
 //! control plane, and the stream of [`Event`]s.
 
+mod address;
 mod batch;
+mod config;
 mod driver;
+mod events;
 mod handle;
+mod meters;
+mod shard;
+mod socket;
 mod tap;
 
-pub use driver::{BindError, Config, Driver, bind};
+pub use address::Reach;
+pub use config::{BindError, Config};
+pub use driver::{Driver, bind};
 pub use handle::{Handle, HandleError};
 pub use sfu_core::{
     Answer, CloseReason, Codec, Event, Join, MediaKind, NegotiateError, ParticipantId, PeerId,

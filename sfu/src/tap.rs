@@ -1,25 +1,265 @@
 //! A room's program for a non-WebRTC reader.
 
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sfu_core::{MediaKind, TapId};
+use tokio::sync::{Notify, mpsc};
+
 use crate::TapPacket;
 
 /// The packets of a room's program, at most 2048 waiting. When full, packets are dropped, and video
 /// resumes at a keyframe (which is asked for). Ends when dropped.
 #[derive(Debug)]
-pub struct Tap {}
+pub struct Tap {
+    packets: mpsc::Receiver<TapPacket>,
+    shared: Arc<Shared>,
+}
 
 impl Tap {
     /// Returns the next packet; `None` when the driver has stopped.
     pub async fn recv(&mut self) -> Option<TapPacket> {
-        unimplemented!()
+        self.packets.recv().await
     }
 
     /// Asks the publisher for a keyframe; coalesced and paced by the SFU.
     pub fn request_keyframe(&self) {
-        unimplemented!()
+        self.shared.keyframe_wanted.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
     }
 
     /// Returns how many packets were dropped because the reader was slow.
     pub fn dropped(&self) -> u64 {
-        unimplemented!()
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.packets.close();
+        self.shared.wake.notify_one();
+    }
+}
+
+/// What a tap and its shard tell each other besides packets.
+#[derive(Debug)]
+struct Shared {
+    dropped: AtomicU64,
+    keyframe_wanted: AtomicBool,
+    wake: Arc<Notify>,
+}
+
+/// The shard's ends of all its taps.
+#[derive(Debug, Default)]
+pub(crate) struct Taps {
+    taps: BTreeMap<TapId, Feed>,
+    wake: Arc<Notify>,
+}
+
+/// What a tap wants of the SFU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// A keyframe.
+    Keyframe(TapId),
+    /// Its end: the reader is gone.
+    End(TapId),
+}
+
+/// The shard's end of one tap.
+#[derive(Debug)]
+struct Feed {
+    packets: mpsc::Sender<TapPacket>,
+    shared: Arc<Shared>,
+    video: Video,
+}
+
+/// Whether video may be given to the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Video {
+    Flowing,
+    /// Something was dropped: what follows is of no use until the next keyframe. The request goes out when
+    /// the reader has caught up, so that one that stands still costs the viewers no keyframes.
+    Interrupted {
+        asked_at: Option<Instant>,
+    },
+}
+
+impl Taps {
+    /// Opens a tap for an id of the SFU.
+    pub(crate) fn open(&mut self, id: TapId) -> Tap {
+        let (sender, packets) = mpsc::channel(TAP_PACKETS);
+        let shared = Arc::new(Shared {
+            dropped: AtomicU64::new(0),
+            keyframe_wanted: AtomicBool::new(false),
+            wake: Arc::clone(&self.wake),
+        });
+        let feed = Feed {
+            packets: sender,
+            shared: Arc::clone(&shared),
+            video: Video::Flowing,
+        };
+        self.taps.insert(id, feed);
+        Tap { packets, shared }
+    }
+
+    /// Waits until [`Taps::wishes`] has something.
+    pub(crate) async fn wished(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Returns what the readers asked for since the last call; ended taps are forgotten.
+    pub(crate) fn wishes(&mut self) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        self.taps.retain(|id, feed| {
+            let ended = feed.packets.is_closed();
+            if ended {
+                wishes.push(Wish::End(*id));
+            } else if feed.shared.keyframe_wanted.swap(false, Ordering::AcqRel) {
+                wishes.push(Wish::Keyframe(*id));
+            }
+            !ended
+        });
+        wishes
+    }
+
+    /// Gives a packet to a reader. Returns whether it was taken, and whether a keyframe is to be asked for.
+    pub(crate) fn push(&mut self, id: TapId, packet: TapPacket, now: Instant) -> Pushed {
+        self.taps
+            .get_mut(&id)
+            .map_or(Pushed::TAKEN, |feed| feed.push(packet, now))
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// Whether it was dropped because the reader is slow.
+    pub(crate) dropped: bool,
+    /// Whether a keyframe is to be asked for.
+    pub(crate) ask_keyframe: bool,
+}
+
+impl Pushed {
+    const TAKEN: Self = Self {
+        dropped: false,
+        ask_keyframe: false,
+    };
+}
+
+impl Feed {
+    fn push(&mut self, packet: TapPacket, now: Instant) -> Pushed {
+        let is_video = packet.codec.kind() == MediaKind::Video;
+        let caught_up = self.packets.capacity() >= TAP_PACKETS / 2;
+        if is_video && let Video::Interrupted { asked_at } = self.video {
+            if !(packet.keyframe && caught_up) {
+                let due = asked_at.is_none_or(|at| now >= at + ASK_AGAIN);
+                let ask_keyframe = caught_up && due;
+                if ask_keyframe {
+                    let asked_at = Some(now);
+                    self.video = Video::Interrupted { asked_at };
+                }
+                return self.dropped(ask_keyframe);
+            }
+            self.video = Video::Flowing;
+        }
+        match self.packets.try_send(packet) {
+            // A closed tap is about to be removed by its last wish.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Pushed::TAKEN,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                if is_video {
+                    self.video = Video::Interrupted { asked_at: None };
+                }
+                self.dropped(false)
+            }
+        }
+    }
+
+    fn dropped(&self, ask_keyframe: bool) -> Pushed {
+        self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        Pushed {
+            dropped: true,
+            ask_keyframe,
+        }
+    }
+}
+
+/// Most packets waiting in one tap: about 3 s of 720p at 2.5 Mb/s with audio, at most 3 MB.
+const TAP_PACKETS: usize = 2048;
+
+/// When a keyframe is asked for again if none came.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Codec;
+    use bytes::Bytes;
+
+    const ID: TapId = TapId(7);
+
+    #[test]
+    fn video_resumes_at_a_keyframe_once_the_reader_caught_up() {
+        let now = Instant::now();
+        let mut taps = Taps::default();
+        let mut tap = taps.open(ID);
+        for _ in 0..TAP_PACKETS {
+            assert_eq!(taps.push(ID, video(false, now), now), Pushed::TAKEN);
+        }
+        let full = Pushed {
+            dropped: true,
+            ask_keyframe: false,
+        };
+        let asked = Pushed {
+            dropped: true,
+            ask_keyframe: true,
+        };
+        assert_eq!(taps.push(ID, video(false, now), now), full);
+        assert_eq!(taps.push(ID, video(true, now), now), full, "no room for it");
+        for _ in 0..TAP_PACKETS {
+            tap.packets.try_recv().unwrap();
+        }
+        assert_eq!(taps.push(ID, video(false, now), now), asked);
+        assert_eq!(taps.push(ID, video(false, now), now), full, "asked already");
+        assert_eq!(taps.push(ID, audio(now), now), Pushed::TAKEN);
+        assert_eq!(taps.push(ID, video(false, now), now + ASK_AGAIN), asked);
+        assert_eq!(taps.push(ID, video(true, now), now), Pushed::TAKEN);
+        assert_eq!(taps.push(ID, video(false, now), now), Pushed::TAKEN);
+        assert_eq!(tap.dropped(), 5);
+    }
+
+    #[tokio::test]
+    async fn wishes_wake_the_shard() {
+        let mut taps = Taps::default();
+        let tap = taps.open(ID);
+        tap.request_keyframe();
+        tap.request_keyframe();
+        taps.wished().await;
+        assert_eq!(taps.wishes(), [Wish::Keyframe(ID)]);
+        drop(tap);
+        taps.wished().await;
+        assert_eq!(taps.wishes(), [Wish::End(ID)]);
+        assert_eq!(taps.wishes(), []);
+    }
+
+    fn video(keyframe: bool, presentation: Instant) -> TapPacket {
+        TapPacket {
+            codec: Codec::H264,
+            presentation,
+            keyframe,
+            rtp: Bytes::from_static(&[0x80]),
+        }
+    }
+
+    fn audio(presentation: Instant) -> TapPacket {
+        TapPacket {
+            codec: Codec::Opus,
+            ..video(true, presentation)
+        }
     }
 }

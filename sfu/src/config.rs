@@ -1,0 +1,110 @@
+//! Media settings and what may be wrong with them.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Media settings: where the server listens, and which addresses it tells its peers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// UDP port for media, 0 for any free one.
+    pub udp_port: u16,
+    /// Addresses told to peers as candidates. Empty: guessed from the network interfaces.
+    pub public_ips: Vec<IpAddr>,
+    /// Most peers (viewers and publishers) at a time.
+    pub max_peers: usize,
+    /// Packets kept per video layer for retransmission; a power of two from 256 to 8192.
+    pub history_packets: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            udp_port: 7000,
+            public_ips: Vec::new(),
+            max_peers: 5000,
+            history_packets: 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what cannot work, before a port opens.
+    pub(crate) fn validate(&self) -> Result<(), BindError> {
+        if !(1..=MAX_PEERS).contains(&self.max_peers) {
+            return Err(BindError::Config("max_peers must be from 1 to 100000"));
+        }
+        let packets = self.history_packets;
+        if !packets.is_power_of_two() || !(256..=8192).contains(&packets) {
+            return Err(BindError::Config(
+                "history_packets must be a power of two from 256 to 8192",
+            ));
+        }
+        if self.public_ips.len() > MAX_PUBLIC_IPS {
+            return Err(BindError::Config(
+                "public_ips must be at most 8 addresses: each is a candidate that every peer tries",
+            ));
+        }
+        if self
+            .public_ips
+            .iter()
+            .any(|ip| ip.is_unspecified() || ip.is_multicast())
+        {
+            return Err(BindError::Config(
+                "public_ips must be addresses of this server that peers can reach",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Why the media port could not be opened.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// The port is taken or not allowed.
+    #[error("cannot open UDP port {port} for media: {source}")]
+    Socket {
+        /// The port.
+        port: u16,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A setting is out of its range.
+    #[error("{0}")]
+    Config(&'static str),
+    /// The operating system gave no random bytes.
+    #[error("the operating system has no randomness to give")]
+    Entropy,
+}
+
+const MAX_PEERS: usize = 100_000;
+const MAX_PUBLIC_IPS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let valid = Config::default();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        #[rustfmt::skip]
+        let cases = [
+            ("defaults", valid.clone(), true),
+            ("no peers", Config { max_peers: 0, ..valid.clone() }, false),
+            ("too many peers", Config { max_peers: 100_001, ..valid.clone() }, false),
+            ("short history", Config { history_packets: 128, ..valid.clone() }, false),
+            ("odd history", Config { history_packets: 1000, ..valid.clone() }, false),
+            ("long history", Config { history_packets: 16_384, ..valid.clone() }, false),
+            ("address", Config { public_ips: vec![ip("192.0.2.1"), ip("2001:db8::1")], ..valid.clone() }, true),
+            ("unspecified", Config { public_ips: vec![ip("0.0.0.0")], ..valid.clone() }, false),
+            ("multicast", Config { public_ips: vec![ip("ff02::1")], ..valid.clone() }, false),
+            ("many", Config { public_ips: vec![ip("192.0.2.1"); 9], ..valid }, false),
+        ];
+        for (label, config, allowed) in cases {
+            assert_eq!(config.validate().is_ok(), allowed, "{label}");
+        }
+    }
+}

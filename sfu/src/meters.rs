@@ -1,0 +1,128 @@
+//! What a shard counts for operators, besides the SFU's own [`Stats`](crate::Stats).
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+
+use crate::batch::{Arrived, SendDrop, Sent};
+
+/// Registered once per shard, so that counting costs an atomic addition per batch.
+pub(crate) struct Meters {
+    received: Counter,
+    receive_calls: Counter,
+    receive_unusable: Counter,
+    receive_errors: Counter,
+    sent: Counter,
+    sent_bytes: Counter,
+    send_calls: Counter,
+    send_drops: [(SendDrop, Counter); 4],
+    commands: Gauge,
+    tap_drops: Counter,
+    event_drops: Counter,
+    event_backlog: Gauge,
+}
+
+impl Meters {
+    /// Registers the meters with the recorder that is installed.
+    pub(crate) fn new() -> Self {
+        describe();
+        let drops = |reason, word| (reason, counter!("sfu_send_drops_total", "reason" => word));
+        Self {
+            received: counter!("sfu_datagrams_received_total"),
+            receive_calls: counter!("sfu_receive_calls_total"),
+            receive_unusable: counter!("sfu_receive_drops_total", "reason" => "unusable"),
+            receive_errors: counter!("sfu_receive_errors_total"),
+            sent: counter!("sfu_datagrams_sent_total"),
+            sent_bytes: counter!("sfu_datagram_bytes_sent_total"),
+            send_calls: counter!("sfu_send_calls_total"),
+            send_drops: [
+                drops(SendDrop::BufferFull, "buffer_full"),
+                drops(SendDrop::Unreachable, "unreachable"),
+                drops(SendDrop::Denied, "denied"),
+                drops(SendDrop::Other, "other"),
+            ],
+            commands: gauge!("sfu_command_queue_depth"),
+            tap_drops: counter!("sfu_tap_drops_total", "reason" => "slow_reader"),
+            event_drops: counter!("sfu_event_drops_total", "reason" => "slow_control_plane"),
+            event_backlog: gauge!("sfu_event_backlog_depth"),
+        }
+    }
+
+    /// Counts one receive call.
+    pub(crate) fn arrived(&self, arrived: Arrived) {
+        self.receive_calls.increment(1);
+        self.received.increment(arrived.datagrams as u64);
+        if arrived.unusable > 0 {
+            self.receive_unusable.increment(arrived.unusable as u64);
+        }
+    }
+
+    /// Counts a receive call that failed.
+    pub(crate) fn receive_failed(&self) {
+        self.receive_errors.increment(1);
+    }
+
+    /// Counts one batch that was sent.
+    pub(crate) fn sent(&self, sent: &Sent) {
+        self.sent.increment(sent.datagrams);
+        self.sent_bytes.increment(sent.bytes);
+        self.send_calls.increment(sent.calls);
+        for (reason, count) in &sent.drops {
+            let known = self.send_drops.iter().find(|(known, _)| known == reason);
+            if let Some((_, counter)) = known {
+                counter.increment(*count);
+            }
+        }
+    }
+
+    /// Counts a packet that a tap's reader was too slow for.
+    pub(crate) fn tap_dropped(&self) {
+        self.tap_drops.increment(1);
+    }
+
+    /// Counts a data channel message that the control plane was too slow for.
+    pub(crate) fn event_dropped(&self) {
+        self.event_drops.increment(1);
+    }
+
+    /// Notes how much is waiting in the control plane's queues.
+    #[expect(clippy::cast_precision_loss, reason = "depths are small numbers")]
+    pub(crate) fn depths(&self, commands: usize, events: usize) {
+        self.commands.set(commands as f64);
+        self.event_backlog.set(events as f64);
+    }
+}
+
+fn describe() {
+    describe_counter!("sfu_datagrams_received_total", "Datagrams received");
+    describe_counter!(
+        "sfu_receive_calls_total",
+        "System calls that received datagrams"
+    );
+    describe_counter!(
+        "sfu_receive_drops_total",
+        "Received datagrams that were not looked at"
+    );
+    describe_counter!(
+        "sfu_receive_errors_total",
+        "System calls that failed to receive"
+    );
+    describe_counter!("sfu_datagrams_sent_total", "Datagrams given to the kernel");
+    describe_counter!(
+        "sfu_datagram_bytes_sent_total",
+        "Bytes of the datagrams given to the kernel"
+    );
+    describe_counter!("sfu_send_calls_total", "System calls that sent datagrams");
+    describe_counter!("sfu_send_drops_total", "Datagrams that could not be sent");
+    describe_gauge!(
+        "sfu_command_queue_depth",
+        "Commands waiting for the media thread"
+    );
+    describe_counter!("sfu_tap_drops_total", "Packets an output was too slow for");
+    describe_counter!(
+        "sfu_event_drops_total",
+        "Data channel messages the control plane was too slow for"
+    );
+    describe_gauge!(
+        "sfu_event_backlog_depth",
+        "Events waiting behind the full event channel"
+    );
+}

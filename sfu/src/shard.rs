@@ -1,0 +1,265 @@
+//! One shard: a UDP socket, a clock and a command queue around one `Sfu`.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    time::{Duration, Instant},
+};
+
+use sfu_core::{CloseReason, Event, NegotiateError, PeerId, Sfu};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{mpsc, oneshot},
+    time::{Sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Answer,
+    batch::{RECEIVE_BATCH, ReceiveBatch, SendBatch},
+    events::EventQueue,
+    handle::Command,
+    meters::Meters,
+    socket::Socket,
+    tap::{Taps, Wish},
+};
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) socket: Socket,
+    pub(crate) core: sfu_core::Config,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: EventQueue,
+}
+
+/// Drives one [`Sfu`]. Only readability is registered with the reactor: with writability, the kernel would
+/// wake the thread for every datagram that left the socket's buffer.
+pub(crate) struct Shard {
+    socket: AsyncFd<Socket>,
+    commands: mpsc::Receiver<Command>,
+    core: Core,
+    inbound: ReceiveBatch,
+    receive_failures: u32,
+}
+
+/// The state machine and everything its output goes to.
+struct Core {
+    sfu: Sfu,
+    events: EventQueue,
+    taps: Taps,
+    peers: BTreeSet<PeerId>,
+    outbound: SendBatch,
+    meters: Meters,
+}
+
+impl Shard {
+    /// Starts the SFU. Call it within the runtime that will run the shard.
+    ///
+    /// # Errors
+    /// When the reactor does not take the socket.
+    pub(crate) fn new(plan: Plan) -> io::Result<Self> {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe and asks for what is given: the socket is owned and never replaced"
+        )]
+        let socket = AsyncFd::with_interest(plan.socket, Interest::READABLE)?;
+        Ok(Self {
+            socket,
+            commands: plan.commands,
+            core: Core {
+                sfu: Sfu::new(plan.core, Instant::now()),
+                events: plan.events,
+                taps: Taps::default(),
+                peers: BTreeSet::new(),
+                outbound: SendBatch::new(),
+                meters: Meters::new(),
+            },
+            inbound: ReceiveBatch::new(),
+            receive_failures: 0,
+        })
+    }
+
+    /// Runs until cancelled, then says goodbye to all peers. Each turn takes one input (a batch of datagrams
+    /// or of commands, or the clock) and sends all output, so none of them waits long for another.
+    ///
+    /// # Errors
+    /// When the socket fails again and again.
+    pub(crate) async fn run(mut self, cancel: CancellationToken) -> io::Result<()> {
+        let mut alarm = Box::pin(sleep_until(Instant::now().into()));
+        loop {
+            self.core.set_alarm(alarm.as_mut());
+            let core = &mut self.core;
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                ready = self.socket.readable() => {
+                    let mut ready = ready?;
+                    match self.inbound.receive(ready.get_inner()) {
+                        Ok(arrived) => {
+                            if arrived.datagrams < RECEIVE_BATCH {
+                                ready.clear_ready();
+                            }
+                            self.receive_failures = 0;
+                            core.meters.arrived(arrived);
+                            let now = Instant::now();
+                            for (source, datagram) in self.inbound.datagrams() {
+                                core.sfu.handle_datagram(source, datagram, now);
+                            }
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                        Err(error) => {
+                            core.meters.receive_failed();
+                            self.receive_failures += 1;
+                            if self.receive_failures > MAX_RECEIVE_FAILURES {
+                                return Err(error);
+                            }
+                        }
+                    }
+                }
+                Some(command) = self.commands.recv() => {
+                    core.meters.depths(self.commands.len() + 1, core.events.backlog());
+                    let now = Instant::now();
+                    core.handle_command(command, now);
+                    for _ in 1..COMMAND_BATCH {
+                        let Ok(command) = self.commands.try_recv() else { break };
+                        core.handle_command(command, now);
+                    }
+                }
+                () = alarm.as_mut() => core.sfu.handle_timeout(Instant::now()),
+                () = core.taps.wished() => core.grant_wishes(Instant::now()),
+                () = core.events.drain() => {}
+            }
+            self.core.send_output(self.socket.get_ref(), Instant::now());
+        }
+        self.core.say_goodbye(self.socket.get_ref(), Instant::now());
+        Ok(())
+    }
+}
+
+impl Core {
+    fn set_alarm(&self, alarm: std::pin::Pin<&mut Sleep>) {
+        let now = Instant::now();
+        let at = self.sfu.poll_timeout().unwrap_or(now + IDLE);
+        if alarm.is_elapsed() || alarm.deadline().into_std() != at {
+            alarm.reset(at.into());
+        }
+    }
+
+    fn handle_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Negotiate { join, offer, reply } => {
+                let result = if self.events.is_congested() {
+                    Err(NegotiateError::Full)
+                } else {
+                    self.sfu.negotiate(join, &offer, now)
+                };
+                self.answer(result, reply, now);
+            }
+            Command::Close { peer, reason } => self.sfu.close(peer, reason, now),
+            Command::Send {
+                peer,
+                label,
+                payload,
+            } => {
+                self.sfu.send(peer, label, &payload, now);
+            }
+            Command::Broadcast {
+                room,
+                label,
+                payload,
+            } => self.sfu.broadcast(room, label, &payload, now),
+            Command::Tap { room, reply } => {
+                let id = self.sfu.add_tap(room, now);
+                // A tap whose caller has gone is dropped here, which wakes the shard to end it.
+                let _ = reply.send(self.taps.open(id));
+            }
+            // Callers that have gone do not need their answers.
+            Command::Stats { reply } => drop(reply.send(self.sfu.stats())),
+            Command::RoomStats { room, reply } => drop(reply.send(self.sfu.room_stats(room))),
+            Command::PeerStats { peer, reply } => drop(reply.send(self.sfu.peer_stats(peer))),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        result: Result<Answer, NegotiateError>,
+        reply: oneshot::Sender<Result<Answer, NegotiateError>>,
+        now: Instant,
+    ) {
+        if let Ok(answer) = &result {
+            self.peers.insert(answer.peer);
+        }
+        // Nobody would ever use or close a peer whose caller has gone.
+        if let Err(Ok(answer)) = reply.send(result) {
+            self.sfu.close(answer.peer, CloseReason::Requested, now);
+        }
+    }
+
+    fn grant_wishes(&mut self, now: Instant) {
+        for wish in self.taps.wishes() {
+            match wish {
+                Wish::Keyframe(tap) => self.sfu.request_keyframe(tap, now),
+                Wish::End(tap) => self.sfu.remove_tap(tap),
+            }
+        }
+    }
+
+    /// Forwards, then sends everything the SFU has to say.
+    fn send_output(&mut self, socket: &Socket, now: Instant) {
+        loop {
+            let outgoing = self.sfu.flush(now);
+            if !outgoing.is_empty() {
+                let sent = self.outbound.send(socket, outgoing);
+                outgoing.clear();
+                self.meters.sent(&sent);
+            }
+            while let Some(event) = self.sfu.poll_event() {
+                self.note_event(event);
+            }
+            if !self.feed_taps(now) {
+                break;
+            }
+        }
+    }
+
+    fn note_event(&mut self, event: Event) {
+        if let Event::Closed { peer, .. } = &event {
+            self.peers.remove(peer);
+        }
+        if !self.events.push(event) {
+            self.meters.event_dropped();
+        }
+    }
+
+    /// Gives the taps their packets. Returns whether that made the SFU say more.
+    fn feed_taps(&mut self, now: Instant) -> bool {
+        let mut asked = false;
+        while let Some((tap, packet)) = self.sfu.poll_tap() {
+            let pushed = self.taps.push(tap, packet, now);
+            if pushed.dropped {
+                self.meters.tap_dropped();
+            }
+            if pushed.ask_keyframe {
+                self.sfu.request_keyframe(tap, now);
+                asked = true;
+            }
+        }
+        asked
+    }
+
+    fn say_goodbye(&mut self, socket: &Socket, now: Instant) {
+        for peer in std::mem::take(&mut self.peers) {
+            self.sfu.close(peer, CloseReason::Requested, now);
+        }
+        self.send_output(socket, now);
+    }
+}
+
+/// Most commands served in one turn.
+const COMMAND_BATCH: usize = 16;
+
+/// Receive calls that may fail one after the other before the socket counts as beyond repair.
+const MAX_RECEIVE_FAILURES: u32 = 1000;
+
+/// How long the clock sleeps when the SFU waits for nothing.
+const IDLE: Duration = Duration::from_secs(3600);

@@ -1,0 +1,236 @@
+//! Wiring: opens every part, joins their routes and events, supervises the tasks, drains on shutdown.
+
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    http::{self, Listener},
+    operations::Operations,
+    tls,
+};
+
+/// Runs the server until it is told to stop (SIGINT, SIGTERM), then drains.
+///
+/// # Errors
+/// When something cannot be opened, or when a part of the running server fails.
+pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("create the data folder {}", config.data_dir.display()))?;
+    let prometheus = PrometheusBuilder::new()
+        .install_recorder()
+        .context("start the metrics")?;
+
+    let (driver, sfu, events) = sfu::bind(&config.media)?;
+    let (advertised, reach) = (driver.advertised().to_vec(), driver.reach());
+    let signaling =
+        signaling::Service::open(config.signaling.clone(), &config.data_dir, sfu.clone()).await?;
+    let program = std::env::current_exe().context("find the server's own program")?;
+    let egress = egress::Service::new(config.egress.clone(), sfu.clone(), program)?;
+    let addresses: Vec<IpAddr> = advertised.iter().map(SocketAddr::ip).collect();
+    let tls = tls::load(&config.http.tls()?, &config.data_dir, &addresses).await?;
+    let listener = Listener::bind(config.http.listen, tls)?;
+
+    let cancel = CancellationToken::new();
+    let routes = http::routes(Operations {
+        sfu,
+        egress: egress.clone(),
+        signaling: signaling.clone(),
+        prometheus: prometheus.clone(),
+        public_metrics: config.http.public_metrics,
+        stopping: cancel.clone(),
+    });
+    log_start(&config, &listener, &advertised, reach)?;
+    print_links(&config, &listener, &addresses).await?;
+
+    let drain = Duration::from_secs(config.http.drain_seconds);
+    // Media outlives the rest, so that outputs end with their last packets and sessions say goodbye.
+    let media_cancel = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn({
+        let (signaling, cancel) = (signaling.clone(), cancel.clone());
+        async move {
+            signaling.run(events, cancel).await;
+            anyhow::Ok("signaling")
+        }
+    });
+    tasks.spawn(tell_outputs(egress.events(), signaling));
+    tasks.spawn({
+        let cancel = cancel.clone();
+        async move {
+            egress.run(cancel).await;
+            anyhow::Ok("egress")
+        }
+    });
+    tasks.spawn({
+        let cancel = cancel.clone();
+        async move { listener.serve(routes, drain, cancel).await.map(|()| "http") }
+    });
+    tasks.spawn(upkeep(prometheus, cancel.clone()));
+    let mut media = JoinSet::new();
+    media.spawn(driver.run(media_cancel.clone()));
+
+    let ended = tokio::select! {
+        reason = stop_signal() => { info!(reason, "stopping"); Ok(()) }
+        ended = tasks.join_next() => unexpected_end(ended),
+        ended = media.join_next() => {
+            Err(anyhow::anyhow!("media ended unexpectedly: {ended:?}"))
+        }
+    };
+    cancel.cancel();
+    let drained = timeout(drain + Duration::from_secs(2), async {
+        while tasks.join_next().await.is_some() {}
+    });
+    tokio::select! {
+        drained = drained => if drained.is_err() { warn!("not everything finished in time") },
+        reason = stop_signal() => warn!(reason, "stopping at once"),
+    }
+    media_cancel.cancel();
+    if timeout(Duration::from_secs(2), async {
+        while media.join_next().await.is_some() {}
+    })
+    .await
+    .is_err()
+    {
+        warn!("media did not finish in time");
+    }
+    info!("stopped");
+    ended
+}
+
+/// Tells rooms what their outputs do, until the outputs end.
+async fn tell_outputs(
+    mut changes: mpsc::Receiver<egress::Changed>,
+    signaling: signaling::Service,
+) -> anyhow::Result<&'static str> {
+    while let Some(change) = changes.recv().await {
+        let jobs = serde_json::to_value(&change.jobs).context("write the states of outputs")?;
+        signaling.outputs_changed(change.room.id, jobs, change.hls);
+    }
+    Ok("output states")
+}
+
+/// Keeps the memory of histograms bounded.
+async fn upkeep(
+    prometheus: metrics_exporter_prometheus::PrometheusHandle,
+    cancel: CancellationToken,
+) -> anyhow::Result<&'static str> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => prometheus.run_upkeep(),
+            () = cancel.cancelled() => return Ok("metrics"),
+        }
+    }
+}
+
+async fn stop_signal() -> &'static str {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        // Without handlers the signals end the process at once, which is what they mean.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "interrupt",
+        _ = terminate.recv() => "terminate",
+    }
+}
+
+fn unexpected_end(
+    ended: Option<Result<anyhow::Result<&'static str>, tokio::task::JoinError>>,
+) -> anyhow::Result<()> {
+    match ended {
+        Some(Ok(Ok(part))) => anyhow::bail!("{part} ended unexpectedly"),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(error).context("a task failed"),
+        None => anyhow::bail!("nothing is running"),
+    }
+}
+
+fn log_start(
+    config: &Config,
+    listener: &Listener,
+    advertised: &[SocketAddr],
+    reach: sfu::Reach,
+) -> anyhow::Result<()> {
+    info!(
+        http = %listener.address()?,
+        scheme = listener.scheme(),
+        data_dir = %config.data_dir.display(),
+        "serving"
+    );
+    for address in advertised {
+        info!(%address, "media is reached at");
+    }
+    match reach {
+        sfu::Reach::Internet => {}
+        sfu::Reach::LocalNetwork => warn!(
+            "media is advertised with private addresses only: people outside this network cannot \
+             watch. In a cloud or behind NAT, give the public address with --public-ip"
+        ),
+        sfu::Reach::ThisMachine => warn!(
+            "media is advertised with loopback addresses only: nobody but this machine can watch. \
+             Give the address others reach it by with --public-ip"
+        ),
+    }
+    Ok(())
+}
+
+/// Prints the link that makes its opener the owner: the one thing a newcomer needs.
+async fn print_links(
+    config: &Config,
+    listener: &Listener,
+    advertised: &[IpAddr],
+) -> anyhow::Result<()> {
+    let address = listener.address()?;
+    let token = signaling::mint_token(
+        &config.signaling,
+        &config.data_dir,
+        signaling::TokenRequest::owner(OWNER_LINK_VALID),
+    )
+    .await
+    .context("make the owner's link")?;
+    let scheme = listener.scheme();
+    let host = match address.ip() {
+        ip if ip.is_unspecified() || ip.is_loopback() => "localhost".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let port = address.port();
+    let mut text = format!(
+        "\nFanlight is running. Open this link to be its owner and go live:\n\n    \
+         {scheme}://{host}:{port}/#token={token}\n\n"
+    );
+    // Browsers give the camera to secure origins only: localhost, or HTTPS.
+    if address.ip().is_unspecified() && scheme == "https" {
+        for ip in advertised
+            .iter()
+            .filter(|ip| ip.is_ipv4() && !ip.is_loopback())
+        {
+            text += &format!("From a phone:\n\n    https://{ip}:{port}/#token={token}\n\n");
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading; the server runs all the same.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(())
+}
+
+/// A new link is printed at every start; this one serves a browser that keeps it.
+const OWNER_LINK_VALID: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -1,0 +1,133 @@
+//! Joins every crate's routes and serves them.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use axum::{
+    Router,
+    extract::{Path, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use axum_server::tls_rustls::RustlsConfig;
+use tokio_util::sync::CancellationToken;
+use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer, trace::TraceLayer};
+
+use crate::{operations, operations::Operations, pages};
+
+/// Returns the routes of the whole server.
+pub(crate) fn routes(operations: Operations) -> Router {
+    let signaling = operations.signaling.clone();
+    let egress_api = operations
+        .egress
+        .api_routes()
+        .route_layer(middleware::from_fn_with_state(
+            signaling.clone(),
+            authorize_egress,
+        ))
+        .layer(CorsLayer::very_permissive());
+    Router::new()
+        .merge(signaling.routes())
+        .merge(egress_api)
+        .merge(operations.egress.hls_routes())
+        .merge(operations::routes(operations))
+        .fallback(pages::serve)
+        .layer(CatchPanicLayer::new())
+        .layer(TraceLayer::new_for_http())
+}
+
+/// Lets a request for a room's outputs pass when its token grants `egress` there.
+async fn authorize_egress(
+    State(signaling): State<signaling::Service>,
+    Path(path): Path<HashMap<String, String>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let slug = path.get("room").map(String::as_str).unwrap_or_default();
+    match signaling
+        .authorize(request.headers(), slug, signaling::Grant::Egress)
+        .await
+    {
+        Ok(room) => {
+            request.extensions_mut().insert(egress::Room {
+                id: room.id,
+                slug: room.slug,
+            });
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// A bound listener, so that the address is known before anything runs.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: std::net::TcpListener,
+    tls: Option<RustlsConfig>,
+}
+
+impl Listener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// When it is taken or not allowed; says what to do.
+    pub(crate) fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> anyhow::Result<Self> {
+        let socket = std::net::TcpListener::bind(address).with_context(|| {
+            format!("listen on {address} (is another server running? choose with --http ADDR:PORT)")
+        })?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, tls })
+    }
+
+    /// Returns the address it listens on.
+    ///
+    /// # Errors
+    /// Never for a bound socket.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.socket.local_addr()?)
+    }
+
+    /// Returns `https` or `http`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Serves until cancelled, then gives open requests `drain` to finish.
+    ///
+    /// # Errors
+    /// When accepting connections fails for good.
+    pub(crate) async fn serve(
+        self,
+        routes: Router,
+        drain: Duration,
+        cancel: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let handle = axum_server::Handle::new();
+        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+        let stopper = async {
+            cancel.cancelled().await;
+            handle.graceful_shutdown(Some(drain));
+            std::future::pending::<()>().await;
+        };
+        let served = async {
+            match self.tls {
+                Some(tls) => {
+                    axum_server::from_tcp_rustls(self.socket, tls)?
+                        .handle(handle.clone())
+                        .serve(service)
+                        .await
+                }
+                None => {
+                    axum_server::from_tcp(self.socket)?
+                        .handle(handle.clone())
+                        .serve(service)
+                        .await
+                }
+            }
+        };
+        tokio::select! {
+            served = served => served.context("serve HTTP"),
+            () = stopper => unreachable!("waits for ever"),
+        }
+    }
+}

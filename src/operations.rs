@@ -1,0 +1,125 @@
+//! What an operator asks: is it alive, is it ready, how is it doing.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What the operator's routes need to know.
+#[derive(Clone)]
+pub(crate) struct Operations {
+    pub(crate) sfu: sfu::Handle,
+    pub(crate) egress: egress::Service,
+    pub(crate) signaling: signaling::Service,
+    pub(crate) prometheus: PrometheusHandle,
+    pub(crate) public_metrics: bool,
+    pub(crate) stopping: CancellationToken,
+}
+
+/// Routes `/healthz`, `/readyz` and `/metrics`.
+pub(crate) fn routes(operations: Operations) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(operations))
+}
+
+async fn readyz(State(operations): State<Arc<Operations>>) -> Response {
+    if operations.stopping.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    if operations.sfu.stats().await.is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "media is down\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn metrics(
+    State(operations): State<Arc<Operations>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    // Behind a proxy on the same machine everybody seems to be local.
+    let local = from.ip().to_canonical().is_loopback() && !headers.contains_key("x-forwarded-for");
+    if !local
+        && !operations.public_metrics
+        && let Err(problem) = operations
+            .signaling
+            .authorize(&headers, "*", signaling::Grant::Admin)
+            .await
+    {
+        return problem.into_response();
+    }
+    let Ok(stats) = operations.sfu.stats().await else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "media is down\n").into_response();
+    };
+    record(&stats, &operations.egress.gauges());
+    let text = operations.prometheus.render();
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
+}
+
+/// Puts what is counted elsewhere next to what the crates record themselves.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus gauges are floating point"
+)]
+fn record(
+    stats: &sfu::Stats,
+    outputs: &[(
+        egress::status::DestinationType,
+        egress::status::DestinationState,
+        u64,
+    )],
+) {
+    metrics::gauge!("fanlight_rooms").set(stats.rooms as f64);
+    metrics::gauge!("fanlight_publishers").set(stats.publishers as f64);
+    metrics::gauge!("fanlight_viewers").set(stats.viewers as f64);
+    for (name, value) in [
+        ("fanlight_rtp_packets_received_total", stats.packets_in),
+        ("fanlight_rtp_bytes_received_total", stats.bytes_in),
+        ("fanlight_rtp_packets_sent_total", stats.packets_out),
+        ("fanlight_rtp_bytes_sent_total", stats.bytes_out),
+        ("fanlight_rtp_packets_lost_total", stats.packets_lost),
+        (
+            "fanlight_rtp_packets_retransmitted_total",
+            stats.retransmitted,
+        ),
+        (
+            "fanlight_rtp_retransmissions_missed_total",
+            stats.retransmit_missed,
+        ),
+        ("fanlight_keyframe_requests_total", stats.keyframe_requests),
+    ] {
+        metrics::counter!(name).absolute(value);
+    }
+    for (reason, count) in &stats.dropped {
+        metrics::counter!("fanlight_datagrams_dropped_total", "reason" => *reason).absolute(*count);
+    }
+    for (kind, state, count) in outputs {
+        metrics::gauge!("fanlight_egress_destinations", "type" => word(kind), "state" => word(state))
+            .set(*count as f64);
+    }
+}
+
+/// Returns the word that the API uses for a value.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => "other".into(),
+    }
+}

@@ -1,0 +1,35 @@
+//! `fanlight token`: prints a token, and nothing else.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use crate::{cli::TokenArgs, config::Config};
+
+/// Mints a token with the secret of the server whose data folder is given.
+///
+/// # Errors
+/// When the room's name is not valid, or the data folder cannot be used.
+pub(crate) async fn print(args: TokenArgs) -> anyhow::Result<()> {
+    let mut config = Config::read(args.server.config.as_deref())?;
+    if let Some(data_dir) = args.server.data_dir {
+        config.data_dir = data_dir;
+    }
+    let request = signaling::TokenRequest {
+        room: args.room,
+        identity: args.identity,
+        name: args.name,
+        grants: signaling::protocol::Grants {
+            publish: args.publish,
+            subscribe: true,
+            chat: args.chat,
+            egress: args.egress,
+            admin: args.admin,
+        },
+        ttl: args.ttl,
+    };
+    let token = signaling::mint_token(&config.signaling, &config.data_dir, request)
+        .await
+        .context("make the token")?;
+    writeln!(std::io::stdout(), "{token}").context("write to standard output")
+}
