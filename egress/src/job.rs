@@ -12,7 +12,7 @@ use crate::{
     backoff::Backoff,
     link::{Counters, Failure, Report},
     rate::Rate,
-    status::{DestinationState, DestinationType, FailureCode, JobState},
+    status::{DestinationState, FailureCode, JobState},
 };
 
 /// What the supervisor has to do, in order.
@@ -56,7 +56,6 @@ enum Phase {
 /// One destination of a job.
 #[derive(Debug)]
 pub(crate) struct Destination {
-    pub(crate) kind: DestinationType,
     phase: DestinationPhase,
     attempt: u32,
     failure: Option<Failure>,
@@ -81,11 +80,9 @@ enum DestinationPhase {
 
 impl Job {
     /// Returns a job whose first action is to spawn its worker.
-    pub(crate) fn new(kinds: &[DestinationType], seed: u64, now: Instant) -> Self {
-        let destinations = kinds
-            .iter()
-            .zip(1..)
-            .map(|(kind, salt)| Destination::new(*kind, seed.wrapping_mul(2 * salt + 1)));
+    pub(crate) fn new(destinations: usize, seed: u64, now: Instant) -> Self {
+        let salts = (1..).take(destinations);
+        let destinations = salts.map(|salt| Destination::new(seed.wrapping_mul(2 * salt + 1)));
         Self {
             phase: Phase::Starting {
                 deadline: now + START_LIMIT,
@@ -330,9 +327,8 @@ impl Job {
 }
 
 impl Destination {
-    fn new(kind: DestinationType, seed: u64) -> Self {
+    fn new(seed: u64) -> Self {
         Self {
-            kind,
             phase: DestinationPhase::Connecting,
             attempt: 0,
             failure: None,
@@ -534,7 +530,7 @@ mod tests {
 
     /// Returns a job with two RTMP destinations whose worker has just become ready.
     fn running(t0: Instant) -> Job {
-        let mut job = Job::new(&[DestinationType::Rtmp; 2], 3, t0);
+        let mut job = Job::new(2, 3, t0);
         assert_eq!(drain(&mut job), [Action::Spawn]);
         job.handle_report(&Report::Ready, t0);
         assert_eq!(drain(&mut job), [Action::Connect(0), Action::Connect(1)]);
@@ -664,7 +660,7 @@ mod tests {
     #[test]
     fn a_worker_that_keeps_dying_is_given_up() {
         let t0 = Instant::now();
-        let mut job = Job::new(&[DestinationType::Hls], 1, t0);
+        let mut job = Job::new(1, 1, t0);
         let mut now = t0;
         for _ in 0..CRASH_BUDGET {
             job.handle_worker_gone(now);
@@ -705,7 +701,7 @@ mod tests {
     #[test]
     fn a_job_can_be_ended_in_every_phase() {
         let t0 = Instant::now();
-        let mut starting = Job::new(&[DestinationType::Rtmp], 1, t0);
+        let mut starting = Job::new(1, 1, t0);
         starting.end(t0);
         assert_eq!(drain(&mut starting), [Action::Spawn, Action::Kill]);
         assert_eq!(starting.state(), JobState::Ended);

@@ -64,7 +64,7 @@ pub(crate) struct RtmpTarget {
 pub(crate) enum Report {
     /// The worker is set up and takes packets.
     Ready,
-    /// Sent every [`HEARTBEAT`](crate::worker::HEARTBEAT).
+    /// Sent every 500 ms.
     Alive {
         /// Whether media arrived within the last second.
         receiving: bool,

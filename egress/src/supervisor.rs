@@ -62,7 +62,6 @@ enum Event {
 impl Supervisor {
     /// Runs the job until it is over.
     pub(crate) async fn run(self, source: Box<dyn Source>) {
-        let kinds: Vec<_> = self.accepted.iter().map(|a| a.kind).collect();
         let seed = self.created_at_ms
             ^ self
                 .id
@@ -72,7 +71,7 @@ impl Supervisor {
         let mut tasks = JoinSet::new();
         tasks.spawn(feed(source, demanded, self.config.keyframe_interval()));
         let mut run = Run {
-            job: Job::new(&kinds, seed, Instant::now()),
+            job: Job::new(self.accepted.len(), seed, Instant::now()),
             supervisor: self,
             process: None,
             demand,

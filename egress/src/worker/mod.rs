@@ -4,5 +4,4 @@ mod reporter;
 mod run;
 
 pub(crate) use reporter::Reporter;
-pub(crate) use run::HEARTBEAT;
 pub use run::run_worker;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How often a worker says that it is alive.
-pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// Runs a worker to its end: the body of `fanlight egress-worker`.
 ///
