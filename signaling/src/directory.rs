@@ -58,6 +58,7 @@ struct Place {
     seats: HashMap<SessionId, Seat>,
     /// The last states of its outputs.
     outputs: Option<Utf8Bytes>,
+    has_outputs: bool,
 }
 
 /// How a session is reached.
@@ -140,6 +141,7 @@ impl Directory {
             room: Room::new(*id, slug, title, self.grace, now),
             seats: HashMap::new(),
             outputs: None,
+            has_outputs: false,
         });
         place.room.touch(now);
         self.by_slug.insert(slug.clone(), *id);
@@ -403,6 +405,7 @@ impl Directory {
             return;
         };
         place.room.set_hls(hls);
+        place.has_outputs = jobs.as_array().is_some_and(|jobs| !jobs.is_empty());
         let message = text(&ServerMessage::Outputs { jobs });
         for seat in place.seats.values().filter(|seat| seat.egress) {
             seat.outbox.push_text(message.clone());

@@ -323,6 +323,7 @@ impl Service {
         greet: &mpsc::Sender<(PeerId, RoomId)>,
         say: &mpsc::Sender<chat::Errand>,
     ) {
+        log(&event);
         let errand = self
             .directory()
             .handle_event(event, Instant::now(), unix_ms());
@@ -337,6 +338,33 @@ impl Service {
             metrics::counter!("fanlight_errands_dropped_total", "reason" => "queue full")
                 .increment(1);
         }
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Connected { peer } => tracing::debug!(%peer, "peer connected"),
+        Event::Closed {
+            peer, room, reason, ..
+        } => {
+            tracing::debug!(%peer, %room, reason = reason.as_str(), "peer closed");
+        }
+        Event::Published {
+            peer,
+            room,
+            publication,
+            codec,
+            ..
+        } => {
+            tracing::info!(%room, %peer, %publication, ?codec, "published");
+        }
+        Event::Unpublished {
+            room, publication, ..
+        } => {
+            tracing::info!(%room, %publication, "unpublished");
+        }
+        Event::ChannelOpened { peer, .. } => tracing::debug!(%peer, "data channel opened"),
+        Event::Message { .. } => {}
     }
 }
 
