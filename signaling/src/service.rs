@@ -20,6 +20,7 @@ use crate::{
     clock::{unix_ms, unix_seconds},
     directory::{Directory, Errand, Owner},
     protocol::ErrorCode,
+    room::Purpose,
     store::{RoomRecord, Store, StoreError},
     token, whep, whip, ws,
 };
@@ -276,6 +277,7 @@ impl Service {
         let service = self.clone();
         let work = async move {
             let participant = member.participant();
+            let purpose = Purpose::of(role, &sdp);
             service
                 .directory()
                 .reserve(room, role, &member, Instant::now())?;
@@ -295,7 +297,7 @@ impl Service {
                     let now = Instant::now();
                     service
                         .directory()
-                        .add_peer(room, answer.peer, role, member, owner, now);
+                        .add_peer(room, answer.peer, purpose, member, owner, now);
                     Ok(answer)
                 }
                 Err(error) => {
