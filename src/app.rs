@@ -31,10 +31,12 @@ use crate::{
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("create the data folder {}", config.data_dir.display()))?;
-    let prometheus = PrometheusBuilder::new().install_recorder().context("start the metrics")?;
+    let prometheus = PrometheusBuilder::new()
+        .install_recorder()
+        .context("start the metrics")?;
 
     let (driver, sfu, events) = sfu::bind(&config.media)?;
-    let advertised = driver.advertised().to_vec();
+    let (advertised, reach) = (driver.advertised().to_vec(), driver.reach());
     let signaling =
         signaling::Service::open(config.signaling.clone(), &config.data_dir, sfu.clone()).await?;
     let program = std::env::current_exe().context("find the server's own program")?;
@@ -52,7 +54,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         public_metrics: config.http.public_metrics,
         stopping: cancel.clone(),
     });
-    log_start(&config, &listener, &advertised)?;
+    log_start(&config, &listener, &advertised, reach)?;
     print_links(&config, &listener, &addresses).await?;
 
     let drain = Duration::from_secs(config.http.drain_seconds);
@@ -98,9 +100,11 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         reason = stop_signal() => warn!(reason, "stopping at once"),
     }
     media_cancel.cancel();
-    if timeout(Duration::from_secs(2), async { while media.join_next().await.is_some() {} })
-        .await
-        .is_err()
+    if timeout(Duration::from_secs(2), async {
+        while media.join_next().await.is_some() {}
+    })
+    .await
+    .is_err()
     {
         warn!("media did not finish in time");
     }
@@ -135,9 +139,10 @@ async fn upkeep(
 }
 
 async fn stop_signal() -> &'static str {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         // Without handlers the signals end the process at once, which is what they mean.
         return std::future::pending().await;
     };
@@ -158,7 +163,12 @@ fn unexpected_end(
     }
 }
 
-fn log_start(config: &Config, listener: &Listener, advertised: &[SocketAddr]) -> anyhow::Result<()> {
+fn log_start(
+    config: &Config,
+    listener: &Listener,
+    advertised: &[SocketAddr],
+    reach: sfu::Reach,
+) -> anyhow::Result<()> {
     info!(
         http = %listener.address()?,
         scheme = listener.scheme(),
@@ -168,44 +178,18 @@ fn log_start(config: &Config, listener: &Listener, advertised: &[SocketAddr]) ->
     for address in advertised {
         info!(%address, "media is reached at");
     }
-    let public = advertised.iter().any(|a| reach(a.ip()) == Reach::World);
-    let local_network = advertised.iter().any(|a| reach(a.ip()) == Reach::LocalNetwork);
-    if !public && local_network {
-        warn!(
+    match reach {
+        sfu::Reach::Internet => {}
+        sfu::Reach::LocalNetwork => warn!(
             "media is advertised with private addresses only: people outside this network cannot \
              watch. In a cloud or behind NAT, give the public address with --public-ip"
-        );
-    } else if !public {
-        warn!(
+        ),
+        sfu::Reach::ThisMachine => warn!(
             "media is advertised with loopback addresses only: nobody but this machine can watch. \
              Give the address others reach it by with --public-ip"
-        );
+        ),
     }
     Ok(())
-}
-
-/// From where an address can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    ThisMachine,
-    LocalNetwork,
-    World,
-}
-
-fn reach(ip: IpAddr) -> Reach {
-    match ip.to_canonical() {
-        ip if ip.is_loopback() => Reach::ThisMachine,
-        IpAddr::V4(ip) if ip.is_private() || ip.is_link_local() || is_shared(ip.octets()) => {
-            Reach::LocalNetwork
-        }
-        IpAddr::V6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => Reach::LocalNetwork,
-        _ => Reach::World,
-    }
-}
-
-/// Carrier-grade NAT, 100.64.0.0/10 (RFC 6598).
-fn is_shared(octets: [u8; 4]) -> bool {
-    matches!(octets, [100, 64..=127, ..])
 }
 
 /// Prints the link that makes its opener the owner: the one thing a newcomer needs.
@@ -235,7 +219,10 @@ async fn print_links(
     );
     // Browsers give the camera to secure origins only: localhost, or HTTPS.
     if address.ip().is_unspecified() && scheme == "https" {
-        for ip in advertised.iter().filter(|ip| ip.is_ipv4() && !ip.is_loopback()) {
+        for ip in advertised
+            .iter()
+            .filter(|ip| ip.is_ipv4() && !ip.is_loopback())
+        {
             text += &format!("From a phone:\n\n    https://{ip}:{port}/#token={token}\n\n");
         }
     }
@@ -247,25 +234,3 @@ async fn print_links(
 
 /// A new link is printed at every start; this one serves a browser that keeps it.
 const OWNER_LINK_VALID: Duration = Duration::from_secs(30 * 24 * 3600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_told_apart_by_who_reaches_them() {
-        for (ip, expected) in [
-            ("127.0.0.1", Reach::ThisMachine),
-            ("::1", Reach::ThisMachine),
-            ("192.168.1.4", Reach::LocalNetwork),
-            ("10.1.2.3", Reach::LocalNetwork),
-            ("100.100.0.1", Reach::LocalNetwork),
-            ("fd00::1", Reach::LocalNetwork),
-            ("fe80::1", Reach::LocalNetwork),
-            ("203.0.113.7", Reach::World),
-            ("2001:db8::1", Reach::World),
-        ] {
-            assert_eq!(reach(ip.parse().unwrap()), expected, "{ip}");
-        }
-    }
-}

@@ -10,7 +10,12 @@ use clap::{Args, Parser, Subcommand};
 
 /// A self-hosted live-streaming server.
 #[derive(Debug, Parser)]
-#[command(name = "fanlight", version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "fanlight",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -52,7 +57,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "IP")]
     pub(crate) public_ip: Vec<IpAddr>,
     /// Certificate chain (PEM) to serve HTTPS.
-    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "tls_self_signed")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        conflicts_with = "tls_self_signed"
+    )]
     pub(crate) tls_cert: Option<PathBuf>,
     /// Private key (PEM) of the certificate.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
@@ -140,9 +150,22 @@ mod tests {
     #[test]
     fn durations_have_a_unit_and_a_range() {
         for (text, seconds) in [("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604_800)] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
         }
-        for text in ["", "h", "1", "1w", "-1h", "0s", "99999999999999999999h", "3651d"] {
+        for text in [
+            "",
+            "h",
+            "1",
+            "1w",
+            "-1h",
+            "0s",
+            "99999999999999999999h",
+            "3651d",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

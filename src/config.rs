@@ -95,7 +95,10 @@ impl Default for Http {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".into(), json: false }
+        Self {
+            filter: "info".into(),
+            json: false,
+        }
     }
 }
 
@@ -118,7 +121,11 @@ impl Config {
     pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Self> {
         let mut figment = Figment::new();
         if let Some(file) = file {
-            anyhow::ensure!(file.is_file(), "the config file {} does not exist", file.display());
+            anyhow::ensure!(
+                file.is_file(),
+                "the config file {} does not exist",
+                file.display()
+            );
             figment = figment.merge(Toml::file_exact(file));
         }
         // FANLIGHT_CONFIG names the file itself.
@@ -148,7 +155,10 @@ impl Config {
     }
 
     fn validate(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.http.drain_seconds <= 300, "http.drain_seconds must be 0 to 300");
+        anyhow::ensure!(
+            self.http.drain_seconds <= 300,
+            "http.drain_seconds must be 0 to 300"
+        );
         tracing_subscriber::EnvFilter::try_new(&self.log.filter)
             .with_context(|| format!("log.filter `{}` is not a filter", self.log.filter))?;
         self.http.tls()?;
@@ -161,7 +171,9 @@ impl Config {
     /// When standard output is gone.
     pub(crate) fn print(&self) -> anyhow::Result<()> {
         let text = toml::to_string_pretty(self).context("write the settings")?;
-        std::io::stdout().write_all(text.as_bytes()).context("write to standard output")
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .context("write to standard output")
     }
 }
 
@@ -174,9 +186,10 @@ impl Http {
         match (&self.tls_cert, &self.tls_key, self.tls_self_signed) {
             (None, None, false) => Ok(Tls::Off),
             (None, None, true) => Ok(Tls::SelfSigned),
-            (Some(cert), Some(key), false) => {
-                Ok(Tls::Files { cert: cert.clone(), key: key.clone() })
-            }
+            (Some(cert), Some(key), false) => Ok(Tls::Files {
+                cert: cert.clone(),
+                key: key.clone(),
+            }),
             (Some(_), Some(_), true) => {
                 anyhow::bail!("http.tls_self_signed and http.tls_cert exclude each other")
             }
@@ -198,19 +211,30 @@ mod tests {
     fn load(toml: &str, args: ServeArgs) -> anyhow::Result<Config> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
-        Config::load(&ServeArgs { config: Some(file.path().into()), ..args })
+        Config::load(&ServeArgs {
+            config: Some(file.path().into()),
+            ..args
+        })
     }
 
     #[test]
     fn flags_win_over_the_file() {
-        let args = ServeArgs { udp_port: Some(7001), ..ServeArgs::default() };
+        let args = ServeArgs {
+            udp_port: Some(7001),
+            ..ServeArgs::default()
+        };
         let config = load("[media]\nudp_port = 7100\nmax_peers = 7\n", args).unwrap();
         assert_eq!((config.media.udp_port, config.media.max_peers), (7001, 7));
     }
 
     #[test]
     fn unknown_keys_are_named() {
-        for toml in ["colour = 1", "[http]\ncolour = 1", "[media]\ncolour = 1", "[egress]\ncolour = 1"] {
+        for toml in [
+            "colour = 1",
+            "[http]\ncolour = 1",
+            "[media]\ncolour = 1",
+            "[egress]\ncolour = 1",
+        ] {
             let error = format!("{:#}", load(toml, ServeArgs::default()).unwrap_err());
             assert!(error.contains("colour"), "{toml}: {error}");
         }
@@ -218,7 +242,10 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error() {
-        let args = ServeArgs { config: Some("/nowhere/fanlight.toml".into()), ..ServeArgs::default() };
+        let args = ServeArgs {
+            config: Some("/nowhere/fanlight.toml".into()),
+            ..ServeArgs::default()
+        };
         let error = Config::load(&args).unwrap_err().to_string();
         assert!(error.contains("/nowhere/fanlight.toml"), "{error}");
     }

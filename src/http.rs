@@ -21,7 +21,10 @@ pub(crate) fn routes(operations: Operations) -> Router {
     let egress_api = operations
         .egress
         .api_routes()
-        .route_layer(middleware::from_fn_with_state(signaling.clone(), authorize_egress))
+        .route_layer(middleware::from_fn_with_state(
+            signaling.clone(),
+            authorize_egress,
+        ))
         .layer(CorsLayer::very_permissive());
     Router::new()
         .merge(signaling.routes())
@@ -41,9 +44,15 @@ async fn authorize_egress(
     next: Next,
 ) -> Response {
     let slug = path.get("room").map(String::as_str).unwrap_or_default();
-    match signaling.authorize(request.headers(), slug, signaling::Grant::Egress).await {
+    match signaling
+        .authorize(request.headers(), slug, signaling::Grant::Egress)
+        .await
+    {
         Ok(room) => {
-            request.extensions_mut().insert(egress::Room { id: room.id, slug: room.slug });
+            request.extensions_mut().insert(egress::Room {
+                id: room.id,
+                slug: room.slug,
+            });
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
@@ -108,7 +117,12 @@ impl Listener {
                         .serve(service)
                         .await
                 }
-                None => axum_server::from_tcp(self.socket)?.handle(handle.clone()).serve(service).await,
+                None => {
+                    axum_server::from_tcp(self.socket)?
+                        .handle(handle.clone())
+                        .serve(service)
+                        .await
+                }
             }
         };
         tokio::select! {

@@ -49,9 +49,12 @@ async fn metrics(
 ) -> Response {
     // Behind a proxy on the same machine everybody seems to be local.
     let local = from.ip().to_canonical().is_loopback() && !headers.contains_key("x-forwarded-for");
-    if !local && !operations.public_metrics
-        && let Err(problem) =
-            operations.signaling.authorize(&headers, "*", signaling::Grant::Admin).await
+    if !local
+        && !operations.public_metrics
+        && let Err(problem) = operations
+            .signaling
+            .authorize(&headers, "*", signaling::Grant::Admin)
+            .await
     {
         return problem.into_response();
     }
@@ -60,14 +63,28 @@ async fn metrics(
     };
     record(&stats, &operations.egress.gauges());
     let text = operations.prometheus.render();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
 }
 
 /// Puts what is counted elsewhere next to what the crates record themselves.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are floating point")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus gauges are floating point"
+)]
 fn record(
     stats: &sfu::Stats,
-    outputs: &[(egress::status::DestinationType, egress::status::DestinationState, u64)],
+    outputs: &[(
+        egress::status::DestinationType,
+        egress::status::DestinationState,
+        u64,
+    )],
 ) {
     metrics::gauge!("fanlight_rooms").set(stats.rooms as f64);
     metrics::gauge!("fanlight_publishers").set(stats.publishers as f64);
@@ -78,8 +95,14 @@ fn record(
         ("fanlight_rtp_packets_sent_total", stats.packets_out),
         ("fanlight_rtp_bytes_sent_total", stats.bytes_out),
         ("fanlight_rtp_packets_lost_total", stats.packets_lost),
-        ("fanlight_rtp_packets_retransmitted_total", stats.retransmitted),
-        ("fanlight_rtp_retransmissions_missed_total", stats.retransmit_missed),
+        (
+            "fanlight_rtp_packets_retransmitted_total",
+            stats.retransmitted,
+        ),
+        (
+            "fanlight_rtp_retransmissions_missed_total",
+            stats.retransmit_missed,
+        ),
         ("fanlight_keyframe_requests_total", stats.keyframe_requests),
     ] {
         metrics::counter!(name).absolute(value);

@@ -19,16 +19,34 @@ pub(crate) async fn serve(request: Request) -> Response {
     }
     let path = request.uri().path().trim_start_matches('/');
     // A missing asset must not be answered by a page: the browser would run HTML as a script.
-    let name = if path.starts_with("assets/") || Files::get(path).is_some() { path } else { "index.html" };
+    let name = if path.starts_with("assets/") || Files::get(path).is_some() {
+        path
+    } else {
+        "index.html"
+    };
     let Some(file) = Files::get(name) else {
         return missing(name);
     };
     let hash = file.metadata.sha256_hash();
-    let etag = format!("\"{}\"", hash.iter().take(12).map(|b| format!("{b:02x}")).collect::<String>());
-    if request.headers().get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == etag.as_bytes()) {
+    let etag = format!(
+        "\"{}\"",
+        hash.iter()
+            .take(12)
+            .map(|b| format!("{b:02x}"))
+            .collect::<String>()
+    );
+    if request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|v| v.as_bytes() == etag.as_bytes())
+    {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
     }
-    let cache = if name.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let cache = if name.starts_with("assets/") {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     (
         [
             (header::CONTENT_TYPE, content_type(name)),

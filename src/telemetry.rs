@@ -12,7 +12,11 @@ pub(crate) fn init(config: &Log) {
         .with_env_filter(EnvFilter::new(&config.filter))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    if config.json { builder.json().init() } else { builder.init() }
+    if config.json {
+        builder.json().init()
+    } else {
+        builder.init()
+    }
 }
 
 /// Tells the person at the terminal why the program ends, with all causes.

@@ -32,16 +32,26 @@ pub(crate) async fn load(
     };
     // Several crates bring rustls providers along; without a choice it panics. Err: already chosen.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config = RustlsConfig::from_pem_file(&cert, &key).await.with_context(|| {
-        format!("read the certificate {} and its key {}", cert.display(), key.display())
-    })?;
+    let config = RustlsConfig::from_pem_file(&cert, &key)
+        .await
+        .with_context(|| {
+            format!(
+                "read the certificate {} and its key {}",
+                cert.display(),
+                key.display()
+            )
+        })?;
     Ok(Some(config))
 }
 
 fn self_signed(data_dir: &Path, addresses: &[IpAddr]) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let (cert, key) = (data_dir.join("self-signed.crt"), data_dir.join("self-signed.key"));
-    let names: Vec<String> =
-        std::iter::once("localhost".into()).chain(addresses.iter().map(IpAddr::to_string)).collect();
+    let (cert, key) = (
+        data_dir.join("self-signed.crt"),
+        data_dir.join("self-signed.key"),
+    );
+    let names: Vec<String> = std::iter::once("localhost".into())
+        .chain(addresses.iter().map(IpAddr::to_string))
+        .collect();
     let made_for = data_dir.join("self-signed.names");
     let names_line = names.join(" ");
     let current = fs::read_to_string(&made_for).is_ok_and(|kept| kept == names_line);
@@ -53,7 +63,9 @@ fn self_signed(data_dir: &Path, addresses: &[IpAddr]) -> anyhow::Result<(PathBuf
     fs::write(&cert, made.cert.pem()).with_context(|| format!("write {}", cert.display()))?;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&key).with_context(|| format!("write {}", key.display()))?;
+    let mut file = options
+        .open(&key)
+        .with_context(|| format!("write {}", key.display()))?;
     file.write_all(made.signing_key.serialize_pem().as_bytes())?;
     fs::write(&made_for, names_line)?;
     Ok((cert, key))

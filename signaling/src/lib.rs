@@ -2,4 +2,32 @@
 //!
 //! Refuses to know sockets of media, GStreamer and outputs; those reach it as values through the app.
 
+mod announcer;
+mod api;
+mod auth;
+mod chat;
+mod clock;
+mod config;
+mod directory;
+mod http_session;
+mod outbox;
+mod problem;
 pub mod protocol;
+mod room;
+mod secret;
+mod service;
+mod session;
+mod store;
+mod token;
+pub mod turn;
+mod whep;
+mod whip;
+mod ws;
+
+pub use auth::Grant;
+pub use config::{Chat as ChatConfig, Config, Turn as TurnConfig};
+pub use problem::Problem;
+pub use secret::Secret;
+pub use service::{OpenError, RoomRef, Service};
+pub use store::StoreError;
+pub use token::{MintError, TokenRequest, mint_token};

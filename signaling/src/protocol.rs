@@ -205,7 +205,8 @@ pub enum ChatRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ChatEvent {
-    /// The last messages, oldest first, at most 100; once, when the channel opens.
+    /// The last messages, oldest first, at most 100, when the channel opens. A long history comes in
+    /// several of these: merge them by id.
     History {
         /// The messages.
         messages: Vec<ChatMessage>,
@@ -214,7 +215,8 @@ pub enum ChatEvent {
     Message {
         /// The message.
         message: ChatMessage,
-        /// The sender's nonce; only to the sender.
+        /// The sender's nonce; only to the sender, who gets the message twice: with the nonce, then as
+        /// everybody does. Ids tell that it is the same.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[ts(optional)]
         nonce: Option<String>,
@@ -344,7 +346,7 @@ pub struct ProblemBody {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct CreateRoom {
-    /// Its name in URLs: 1 to 64 of `a-z 0-9 -`, not starting or ending with `-`.
+    /// Its name in URLs: 1 to 64 of `a-z 0-9 -`.
     pub slug: String,
     /// Its title, 1 to 100 characters; the slug when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

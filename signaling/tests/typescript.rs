@@ -61,19 +61,10 @@ fn committed_types_match_the_rust_types() {
         protocol::CHAT_TEXT_LIMIT,
         protocol::NAME_LIMIT,
     );
-    compare(Path::new(COMMITTED), &generated);
-}
-
-/// Appends `/** docs */ export type … = …;`.
-fn declare<T: TS + 'static>(to: &mut String, config: &ts_rs::Config) {
-    let docs = T::docs().unwrap_or_default();
-    let _ = write!(to, "\n{docs}export {}\n", T::decl(config));
-}
-
-fn compare(committed: &Path, generated: &str) {
+    let committed = Path::new(COMMITTED);
     if std::env::var_os("UPDATE_TYPES").is_some() {
         fs::create_dir_all(committed.parent().unwrap()).unwrap();
-        fs::write(committed, generated).unwrap();
+        fs::write(committed, &generated).unwrap();
     }
     let found = fs::read_to_string(committed).unwrap_or_default();
     assert!(
@@ -81,4 +72,10 @@ fn compare(committed: &Path, generated: &str) {
         "{} differs from the Rust types: run `UPDATE_TYPES=1 cargo test` and commit it",
         committed.display()
     );
+}
+
+/// Appends `/** docs */ export type … = …;`.
+fn declare<T: TS + 'static>(to: &mut String, config: &ts_rs::Config) {
+    let docs = T::docs().unwrap_or_default();
+    let _ = write!(to, "\n{docs}export {}\n", T::decl(config));
 }

@@ -1,9 +1,11 @@
-//! Offer in, answer out (RFC 8829, RFC 9429, RFC 8843, RFC 8851). The server writes its own answers.
+//! Reads an offer (RFC 8866, RFC 9429, RFC 8843, RFC 8851) and keeps what the server can use of it.
 
+use std::io::Cursor;
+
+use rtc_sdp::description::{media::MediaDescription, session::SessionDescription};
 use thiserror::Error;
 
-use super::{CodecPt, IceCredentials, Shared};
-use crate::{Mid, Pt, Ssrc};
+use crate::{Codec, MediaKind, Mid, Pt, Ssrc};
 
 /// Why an offer is not usable.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -23,7 +25,7 @@ pub enum SdpError {
     /// The offerer insists on being the DTLS server.
     #[error("its setup attribute must be actpass or active")]
     Setup,
-    /// More than 32 m-lines, or an m-line without a mid.
+    /// More than 32 m-lines, or an m-line without a mid of its own.
     #[error("its m-lines cannot be bundled")]
     MediaLines,
 }
@@ -53,7 +55,7 @@ pub enum MediaLineKind {
 /// One m-line of an offer.
 #[derive(Clone, Debug)]
 pub struct MediaLine {
-    /// Its id.
+    /// Its id; its index if the offerer gave no ids.
     pub mid: Mid,
     /// What it carries.
     pub kind: MediaLineKind,
@@ -66,6 +68,8 @@ pub struct MediaLine {
     pub codecs: Vec<CodecOffer>,
     /// Simulcast streams that the offerer sends (RFC 8853), at most 4.
     pub rids: Vec<String>,
+    /// The restrictions of each of [`MediaLine::rids`], payload types excepted; empty for none.
+    pub rid_restrictions: Vec<String>,
     /// SSRCs announced for sending, primary first (RFC 5576).
     pub ssrcs: Vec<Ssrc>,
     /// Retransmission SSRC of a primary SSRC (`ssrc-group:FID`).
@@ -74,6 +78,17 @@ pub struct MediaLine {
     pub extensions: ExtensionIds,
     /// Media type, protocol and formats of the m-line as written, for a rejection.
     pub head: (String, String, String),
+}
+
+/// The codec of an offered payload type, if it is one that is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodecPt {
+    /// The codec.
+    pub codec: Codec,
+    /// Its payload type in this session.
+    pub pt: Pt,
+    /// The payload type of its retransmissions (RFC 4588), if offered.
+    pub rtx: Option<Pt>,
 }
 
 /// One offered codec.
@@ -85,6 +100,8 @@ pub struct CodecOffer {
     pub rtpmap: String,
     /// Its `fmtp` value, as written; empty when absent.
     pub fmtp: String,
+    /// Its `rtcp-fb` values (RFC 4585 §4.2), as written.
+    pub feedback: Vec<String>,
 }
 
 /// Header extension ids of one m-line (RFC 8285), 0 when not offered. Only ids 1 to 14 are taken.
@@ -100,36 +117,25 @@ pub struct ExtensionIds {
     pub transport_cc: u8,
 }
 
-/// A stream the server sends.
-#[derive(Clone, Debug)]
-pub struct SendStream {
-    /// Its SSRC.
-    pub ssrc: Ssrc,
-    /// The SSRC of its retransmissions.
-    pub rtx_ssrc: Ssrc,
-    /// `a=msid` stream id and track id.
-    pub msid: (String, String),
-}
-
-/// The server's answer to one m-line.
-#[derive(Clone, Debug)]
-pub enum AnswerLine {
-    /// Not wanted (port 0).
-    Reject,
-    /// A data channel (RFC 8832, 8841).
-    DataChannel,
-    /// The server receives this codec. All rids of the offer are received.
-    Receive {
-        /// The chosen codec.
-        codec: CodecOffer,
-    },
-    /// The server sends; several codecs, best first, because the publisher's is not known in advance.
-    Send {
-        /// The accepted codecs.
-        codecs: Vec<CodecOffer>,
-        /// The stream.
-        stream: SendStream,
-    },
+impl ExtensionIds {
+    /// Returns each extension's URI and id, those not offered too.
+    pub(super) fn uris(&mut self) -> [(&'static str, &mut u8); 4] {
+        [
+            ("urn:ietf:params:rtp-hdrext:sdes:mid", &mut self.mid),
+            (
+                "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+                &mut self.rid,
+            ),
+            (
+                "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+                &mut self.repaired_rid,
+            ),
+            (
+                "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+                &mut self.transport_cc,
+            ),
+        ]
+    }
 }
 
 impl Offer {
@@ -137,18 +143,322 @@ impl Offer {
     ///
     /// # Errors
     /// [`SdpError`] says what is missing.
-    pub fn parse(_sdp: &str) -> Result<Self, SdpError> {
-        unimplemented!()
+    pub fn parse(sdp: &str) -> Result<Self, SdpError> {
+        if sdp.len() > MAX_LEN {
+            return Err(SdpError::TooLarge);
+        }
+        let session = SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes()))
+            .map_err(|_| SdpError::Syntax)?;
+        let fingerprint = every(&session, "fingerprint")
+            .find_map(parse_fingerprint)
+            .ok_or(SdpError::Fingerprint)?;
+        if every(&session, "ice-ufrag").next().is_none()
+            || every(&session, "ice-pwd").next().is_none()
+        {
+            return Err(SdpError::IceCredentials);
+        }
+        if every(&session, "setup").any(|setup| !matches!(setup, "actpass" | "active")) {
+            return Err(SdpError::Setup);
+        }
+        if session.media_descriptions.len() > MAX_MEDIA_LINES {
+            return Err(SdpError::MediaLines);
+        }
+        let default_direction = DIRECTIONS
+            .iter()
+            .find(|(name, _)| session.has_attribute(name))
+            .map_or((true, true), |&(_, direction)| direction);
+        let media: Vec<MediaLine> = session
+            .media_descriptions
+            .iter()
+            .enumerate()
+            .map(|(index, media)| MediaLine::read(media, index, default_direction))
+            .collect();
+        let are_mids_usable = media.iter().enumerate().all(|(index, line)| {
+            is_token(&line.mid.0) && !media.iter().take(index).any(|other| other.is(&line.mid))
+        });
+        if !are_mids_usable {
+            return Err(SdpError::MediaLines);
+        }
+        Ok(Self { fingerprint, media })
+    }
+
+    /// Returns the extension ids of the session: bundled m-lines use one id per URI (RFC 8843 §9.2).
+    pub fn extensions(&self) -> ExtensionIds {
+        let mut merged = ExtensionIds::default();
+        for line in &self.media {
+            let mut offered = line.extensions;
+            for ((_, id), (_, offered)) in merged.uris().into_iter().zip(offered.uris()) {
+                if *id == 0 {
+                    *id = *offered;
+                }
+            }
+        }
+        merged
     }
 }
 
-/// Writes the answer; `lines` has one entry per m-line of the offer. ICE-lite, DTLS passive, BUNDLE, rtcp-mux.
-pub fn write_answer(
-    _shared: &Shared,
-    _offer: &Offer,
-    _lines: &[AnswerLine],
-    _credentials: &IceCredentials,
-) -> String {
-    let _ = Pt(0);
-    unimplemented!()
+impl MediaLine {
+    /// Returns whether this is the m-line with that `mid`.
+    pub fn is(&self, mid: &Mid) -> bool {
+        self.mid == *mid
+    }
+
+    /// Returns the kind of media, if it is media.
+    pub fn media_kind(&self) -> Option<MediaKind> {
+        match self.kind {
+            MediaLineKind::Audio => Some(MediaKind::Audio),
+            MediaLineKind::Video => Some(MediaKind::Video),
+            MediaLineKind::DataChannel | MediaLineKind::Other => None,
+        }
+    }
+
+    fn read(media: &MediaDescription, index: usize, default_direction: (bool, bool)) -> Self {
+        let name = &media.media_name;
+        let proto = name.protos.join("/");
+        let is_disabled = name.port.value == 0 && !media.has_attribute("bundle-only");
+        let kind = match name.media.as_str() {
+            _ if is_disabled => MediaLineKind::Other,
+            "audio" if proto.ends_with("RTP/SAVPF") => MediaLineKind::Audio,
+            "video" if proto.ends_with("RTP/SAVPF") => MediaLineKind::Video,
+            "application"
+                if proto.ends_with("DTLS/SCTP")
+                    && name
+                        .formats
+                        .iter()
+                        .any(|format| format == "webrtc-datachannel") =>
+            {
+                MediaLineKind::DataChannel
+            }
+            _ => MediaLineKind::Other,
+        };
+        let (sends, receives) = DIRECTIONS
+            .iter()
+            .find(|(direction, _)| media.has_attribute(direction))
+            .map_or(default_direction, |&(_, direction)| direction);
+        let (rids, rid_restrictions) = read_rids(media);
+        Self {
+            mid: Mid(first(media, "mid").map_or_else(|| index.to_string(), str::to_owned)),
+            kind,
+            sends,
+            receives,
+            codecs: read_codecs(media, kind),
+            rids,
+            rid_restrictions,
+            ssrcs: read_ssrcs(media),
+            fid: values(media, "ssrc-group")
+                .filter_map(parse_fid)
+                .take(MAX_SSRCS)
+                .collect(),
+            extensions: read_extensions(media),
+            head: (name.media.clone(), proto, name.formats.join(" ")),
+        }
+    }
 }
+
+/// Returns an attribute's values at session level and in every m-line.
+fn every<'a>(session: &'a SessionDescription, key: &'a str) -> impl Iterator<Item = &'a str> {
+    let media = session
+        .media_descriptions
+        .iter()
+        .flat_map(move |media| values(media, key));
+    session
+        .attributes
+        .iter()
+        .filter(move |attribute| attribute.key == key)
+        .filter_map(|attribute| attribute.value.as_deref())
+        .chain(media)
+        .map(str::trim)
+}
+
+fn values<'a>(media: &'a MediaDescription, key: &'a str) -> impl Iterator<Item = &'a str> {
+    media
+        .attributes
+        .iter()
+        .filter(move |attribute| attribute.key == key)
+        .filter_map(|attribute| attribute.value.as_deref())
+        .map(str::trim)
+}
+
+fn first<'a>(media: &'a MediaDescription, key: &'a str) -> Option<&'a str> {
+    values(media, key).next()
+}
+
+/// Returns an attribute's values for one payload type, which is their first word.
+fn values_of<'a>(
+    media: &'a MediaDescription,
+    key: &'a str,
+    pt: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    values(media, key)
+        .filter_map(|value| value.split_once(' '))
+        .filter(move |(of, _)| *of == pt)
+        .map(|(_, value)| value.trim())
+}
+
+fn parse_fingerprint(value: &str) -> Option<[u8; 32]> {
+    let (algorithm, hex) = value.split_once(' ')?;
+    if !algorithm.eq_ignore_ascii_case("sha-256") {
+        return None;
+    }
+    let mut fingerprint = [0; 32];
+    let mut octets = hex.trim().split(':');
+    for byte in &mut fingerprint {
+        let octet = octets.next().filter(|octet| octet.len() == 2)?;
+        *byte = u8::from_str_radix(octet, 16).ok()?;
+    }
+    octets.next().is_none().then_some(fingerprint)
+}
+
+fn read_codecs(media: &MediaDescription, kind: MediaLineKind) -> Vec<CodecOffer> {
+    let formats = media.media_name.formats.iter().take(MAX_FORMATS);
+    formats
+        .clone()
+        .filter_map(|format| {
+            let pt = parse_pt(format)?;
+            let rtpmap = values_of(media, "rtpmap", format).next()?;
+            let fmtp = values_of(media, "fmtp", format).next().unwrap_or_default();
+            let codec = parse_codec(rtpmap, fmtp)?;
+            let is_of_kind = match kind {
+                MediaLineKind::Audio => codec.kind() == MediaKind::Audio,
+                MediaLineKind::Video => codec.kind() == MediaKind::Video,
+                MediaLineKind::DataChannel | MediaLineKind::Other => false,
+            };
+            let rtx = formats.clone().find_map(|candidate| {
+                let rtpmap = values_of(media, "rtpmap", candidate).next()?;
+                let fmtp = values_of(media, "fmtp", candidate).next()?;
+                let is_rtx = rtpmap.to_ascii_lowercase().starts_with("rtx/")
+                    && parameter(fmtp, "apt").is_some_and(|apt| apt == format.as_str());
+                is_rtx.then(|| parse_pt(candidate))?
+            });
+            is_of_kind.then(|| CodecOffer {
+                codec: CodecPt { codec, pt, rtx },
+                rtpmap: rtpmap.to_owned(),
+                fmtp: fmtp.to_owned(),
+                feedback: values_of(media, "rtcp-fb", format)
+                    .chain(values_of(media, "rtcp-fb", "*"))
+                    .map(str::to_owned)
+                    .collect(),
+            })
+        })
+        .collect()
+}
+
+fn parse_pt(format: &str) -> Option<Pt> {
+    let pt = format.parse().ok().filter(|&pt: &u8| pt < 128)?;
+    Some(Pt(pt))
+}
+
+fn parse_codec(rtpmap: &str, fmtp: &str) -> Option<Codec> {
+    match rtpmap.to_ascii_lowercase().as_str() {
+        "opus/48000/2" => Some(Codec::Opus),
+        "vp8/90000" => Some(Codec::Vp8),
+        "h264/90000" if is_baseline(fmtp) => Some(Codec::H264),
+        _ => None,
+    }
+}
+
+/// Baseline is what RFC 6184 §8.1 means when no profile is given. The level may differ.
+fn is_baseline(fmtp: &str) -> bool {
+    let is_baseline = parameter(fmtp, "profile-level-id")
+        .is_none_or(|profile| profile.len() == 6 && profile.starts_with("42"));
+    is_baseline && parameter(fmtp, "packetization-mode") == Some("1")
+}
+
+/// Returns a parameter's value in a list such as `a=1;b=2`.
+fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';')
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+}
+
+/// Reads the streams of `a=simulcast` in the order of their `a=rid` lines.
+fn read_rids(media: &MediaDescription) -> (Vec<String>, Vec<String>) {
+    let is_simulcast = first(media, "simulcast")
+        .is_some_and(|value| value.split_whitespace().any(|word| word == "send"));
+    if !is_simulcast {
+        return (Vec::new(), Vec::new());
+    }
+    values(media, "rid")
+        .filter_map(|value| {
+            let mut words = value.split_whitespace();
+            let (rid, direction) = (words.next()?, words.next()?);
+            let restrictions = words.next().unwrap_or_default();
+            let restrictions: Vec<&str> = restrictions
+                .split(';')
+                .filter(|restriction| !restriction.starts_with("pt=") && !restriction.is_empty())
+                .collect();
+            let is_rid = direction == "send"
+                && rid.len() <= MAX_RID_LEN
+                && rid
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            is_rid.then(|| (rid.to_owned(), restrictions.join(";")))
+        })
+        .take(MAX_RIDS)
+        .unzip()
+}
+
+fn read_ssrcs(media: &MediaDescription) -> Vec<Ssrc> {
+    let mut ssrcs = Vec::new();
+    for value in values(media, "ssrc") {
+        let ssrc = value.split(' ').next().and_then(parse_ssrc);
+        if let Some(ssrc) = ssrc
+            && !ssrcs.contains(&ssrc)
+            && ssrcs.len() < MAX_SSRCS
+        {
+            ssrcs.push(ssrc);
+        }
+    }
+    ssrcs
+}
+
+fn parse_ssrc(value: &str) -> Option<Ssrc> {
+    value.parse().ok().map(Ssrc)
+}
+
+fn parse_fid(group: &str) -> Option<(Ssrc, Ssrc)> {
+    let mut words = group.strip_prefix("FID ")?.split_whitespace();
+    Some((parse_ssrc(words.next()?)?, parse_ssrc(words.next()?)?))
+}
+
+fn read_extensions(media: &MediaDescription) -> ExtensionIds {
+    let mut ids = ExtensionIds::default();
+    for value in values(media, "extmap") {
+        let mut words = value.split_whitespace();
+        let (Some(id), Some(offered)) = (words.next(), words.next()) else {
+            continue;
+        };
+        let id = id.split('/').next().unwrap_or_default().parse().ok();
+        let Some(number) = id.filter(|id| (1..=14).contains(id)) else {
+            continue;
+        };
+        for (uri, id) in ids.uris() {
+            if uri == offered && *id == 0 {
+                *id = number;
+            }
+        }
+    }
+    ids
+}
+
+/// A mid is repeated in lists (RFC 5888 §4), so it must be one word, and a short one in RTP.
+fn is_token(mid: &str) -> bool {
+    (1..=MAX_MID_LEN).contains(&mid.len()) && mid.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Names of directions, and whether the offerer sends and receives.
+const DIRECTIONS: [(&str, (bool, bool)); 4] = [
+    ("sendrecv", (true, true)),
+    ("sendonly", (true, false)),
+    ("recvonly", (false, true)),
+    ("inactive", (false, false)),
+];
+
+const MAX_LEN: usize = 64 * 1024;
+const MAX_MEDIA_LINES: usize = 32;
+const MAX_FORMATS: usize = 128;
+const MAX_RIDS: usize = 4;
+const MAX_RID_LEN: usize = 16;
+const MAX_MID_LEN: usize = 32;
+const MAX_SSRCS: usize = 16;

@@ -188,7 +188,8 @@ messages: Array<ChatMessage>, } | { "type": "message",
  */
 message: ChatMessage, 
 /**
- * The sender's nonce; only to the sender.
+ * The sender's nonce; only to the sender, who gets the message twice: with the nonce, then as
+ * everybody does. Ids tell that it is the same.
  */
 nonce?: string, } | { "type": "refused", 
 /**
@@ -281,7 +282,7 @@ code: ErrorCode, };
  */
 export type CreateRoom = { 
 /**
- * Its name in URLs: 1 to 64 of `a-z 0-9 -`, not starting or ending with `-`.
+ * Its name in URLs: 1 to 64 of `a-z 0-9 -`.
  */
 slug: string, 
 /**

@@ -1,0 +1,235 @@
+//! Writes the server's answer: ICE-lite, DTLS passive, everything bundled.
+
+use std::fmt::Write;
+
+use aws_lc_rs::digest;
+
+use super::{CodecOffer, IceCredentials, MediaLine, Offer, Shared};
+use crate::{Codec, Ssrc};
+
+/// A stream the server sends.
+#[derive(Clone, Debug)]
+pub struct SendStream {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The SSRC of its retransmissions.
+    pub rtx_ssrc: Ssrc,
+    /// `a=msid` stream id and track id.
+    pub msid: (String, String),
+}
+
+/// The server's answer to one m-line.
+#[derive(Clone, Debug)]
+pub enum AnswerLine {
+    /// Not wanted (port 0).
+    Reject,
+    /// A data channel (RFC 8832, 8841).
+    DataChannel,
+    /// The server receives this codec. All rids of the offer are received.
+    Receive {
+        /// The chosen codec.
+        codec: CodecOffer,
+    },
+    /// The server sends; several codecs, best first, because the publisher's is not known in advance.
+    Send {
+        /// The accepted codecs.
+        codecs: Vec<CodecOffer>,
+        /// The stream.
+        stream: SendStream,
+    },
+}
+
+/// Writes the answer; `lines` has one entry per m-line of the offer. ICE-lite, DTLS passive, BUNDLE, rtcp-mux.
+pub fn write_answer(
+    shared: &Shared,
+    offer: &Offer,
+    lines: &[AnswerLine],
+    credentials: &IceCredentials,
+) -> String {
+    let pairs = || offer.media.iter().zip(lines);
+    let mids: Vec<&str> = pairs()
+        .filter(|(_, line)| !matches!(line, AnswerLine::Reject))
+        .map(|(media, _)| media.mid.0.as_str())
+        .collect();
+    let mut sdp = Sdp::default();
+    sdp.line(format_args!("v=0"));
+    sdp.line(format_args!(
+        "o=- {} 1 IN IP4 127.0.0.1",
+        session_id(credentials)
+    ));
+    sdp.line(format_args!("s=-"));
+    sdp.line(format_args!("t=0 0"));
+    sdp.line(format_args!("a=ice-lite"));
+    sdp.line(format_args!("a=ice-options:trickle"));
+    if !mids.is_empty() {
+        sdp.line(format_args!("a=group:BUNDLE {}", mids.join(" ")));
+    }
+    sdp.line(format_args!("a=msid-semantic: WMS *"));
+    for (media, line) in pairs() {
+        sdp.media(media, line);
+        if !matches!(line, AnswerLine::Reject) {
+            sdp.transport(shared, credentials);
+        }
+    }
+    sdp.text
+}
+
+/// The session id of RFC 8866 §5.2: random, because the credentials are.
+fn session_id(credentials: &IceCredentials) -> u64 {
+    let hash = digest::digest(&digest::SHA256, credentials.ufrag.as_bytes());
+    let bytes = hash.as_ref().first_chunk::<8>().copied();
+    u64::from_be_bytes(bytes.unwrap_or_default()) >> 2
+}
+
+/// The text being written.
+#[derive(Default)]
+struct Sdp {
+    text: String,
+}
+
+impl Sdp {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = self.text.write_fmt(line);
+        self.text.push_str("\r\n");
+    }
+
+    fn media(&mut self, media: &MediaLine, line: &AnswerLine) {
+        let (kind, proto, formats) = &media.head;
+        let (port, formats) = match line {
+            AnswerLine::Reject => (0, formats.clone()),
+            AnswerLine::DataChannel => (9, "webrtc-datachannel".to_owned()),
+            AnswerLine::Receive { codec } => (9, format_list(std::slice::from_ref(codec))),
+            AnswerLine::Send { codecs, .. } => (9, format_list(codecs)),
+        };
+        self.line(format_args!("m={kind} {port} {proto} {formats}"));
+        self.line(format_args!("c=IN IP4 0.0.0.0"));
+        self.line(format_args!("a=mid:{}", media.mid.0));
+        match line {
+            AnswerLine::Reject => self.line(format_args!("a=inactive")),
+            AnswerLine::DataChannel => {
+                self.line(format_args!("a=sctp-port:5000"));
+                self.line(format_args!("a=max-message-size:{MAX_MESSAGE_LEN}"));
+            }
+            AnswerLine::Receive { codec } => self.receive(media, codec),
+            AnswerLine::Send { codecs, stream } => self.send(media, codecs, stream),
+        }
+    }
+
+    fn receive(&mut self, media: &MediaLine, codec: &CodecOffer) {
+        self.rtp(if media.sends { "recvonly" } else { "inactive" });
+        let fmtp = match codec.codec.codec {
+            Codec::Opus => OPUS_RECEIVE,
+            Codec::H264 | Codec::Vp8 => &codec.fmtp,
+        };
+        self.codec(codec, fmtp, RECEIVE_FEEDBACK);
+        let mut ids = media.extensions;
+        for (uri, id) in ids.uris() {
+            if *id != 0 {
+                self.line(format_args!("a=extmap:{id} {uri}"));
+            }
+        }
+        let restrictions = media.rid_restrictions.iter().map(String::as_str);
+        for (rid, restriction) in media.rids.iter().zip(restrictions.chain([""; 4])) {
+            let separator = if restriction.is_empty() { "" } else { " " };
+            self.line(format_args!("a=rid:{rid} recv{separator}{restriction}"));
+        }
+        if !media.rids.is_empty() {
+            self.line(format_args!("a=simulcast:recv {}", media.rids.join(";")));
+        }
+    }
+
+    fn send(&mut self, media: &MediaLine, codecs: &[CodecOffer], stream: &SendStream) {
+        self.rtp(if media.receives {
+            "sendonly"
+        } else {
+            "inactive"
+        });
+        for codec in codecs {
+            self.codec(codec, &codec.fmtp, SEND_FEEDBACK);
+        }
+        let (id, track) = &stream.msid;
+        self.line(format_args!("a=msid:{id} {track}"));
+        let has_rtx = codecs.iter().any(|codec| codec.codec.rtx.is_some());
+        let (primary, rtx) = (stream.ssrc, stream.rtx_ssrc);
+        if has_rtx {
+            self.line(format_args!("a=ssrc-group:FID {primary} {rtx}"));
+        }
+        for ssrc in [Some(primary), has_rtx.then_some(rtx)]
+            .into_iter()
+            .flatten()
+        {
+            self.line(format_args!("a=ssrc:{ssrc} cname:{CNAME}"));
+            self.line(format_args!("a=ssrc:{ssrc} msid:{id} {track}"));
+        }
+    }
+
+    fn rtp(&mut self, direction: &str) {
+        self.line(format_args!("a={direction}"));
+        self.line(format_args!("a=rtcp-mux"));
+        self.line(format_args!("a=rtcp-rsize"));
+    }
+
+    fn codec(&mut self, codec: &CodecOffer, fmtp: &str, wanted: &[&str]) {
+        let pt = codec.codec.pt;
+        self.line(format_args!("a=rtpmap:{pt} {}", codec.rtpmap));
+        if !fmtp.is_empty() {
+            self.line(format_args!("a=fmtp:{pt} {fmtp}"));
+        }
+        for feedback in wanted {
+            if codec.feedback.iter().any(|offered| offered == feedback) {
+                self.line(format_args!("a=rtcp-fb:{pt} {feedback}"));
+            }
+        }
+        if let Some(rtx) = codec.codec.rtx {
+            let clock_rate = codec.codec.codec.clock_rate();
+            self.line(format_args!("a=rtpmap:{rtx} rtx/{clock_rate}"));
+            self.line(format_args!("a=fmtp:{rtx} apt={pt}"));
+        }
+    }
+
+    /// Writes what JSEP needs in the first bundled m-line only; in every one, older stacks find it too.
+    fn transport(&mut self, shared: &Shared, credentials: &IceCredentials) {
+        self.line(format_args!("a=ice-ufrag:{}", credentials.ufrag));
+        self.line(format_args!("a=ice-pwd:{}", credentials.pwd));
+        self.line(format_args!(
+            "a=fingerprint:sha-256 {}",
+            shared.fingerprint()
+        ));
+        self.line(format_args!("a=setup:passive"));
+        for (address, (foundation, preference)) in shared
+            .candidates()
+            .iter()
+            .zip((1..=u16::MAX).zip((0..=u16::MAX).rev()))
+        {
+            // RFC 8445 §5.1.2.1 with the type preference of host candidates and component 1.
+            let priority = (126 << 24) | (u32::from(preference) << 8) | 255;
+            let (ip, port) = (address.ip().to_canonical(), address.port());
+            self.line(format_args!(
+                "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host"
+            ));
+        }
+        self.line(format_args!("a=end-of-candidates"));
+    }
+}
+
+fn format_list(codecs: &[CodecOffer]) -> String {
+    let pts: Vec<String> = codecs
+        .iter()
+        .flat_map(|offer| [Some(offer.codec.pt), offer.codec.rtx])
+        .flatten()
+        .map(|pt| pt.to_string())
+        .collect();
+    pts.join(" ")
+}
+
+/// What the server likes to receive: music in stereo, repair by the codec (RFC 7587 §7).
+const OPUS_RECEIVE: &str = "minptime=10;useinbandfec=1;stereo=1";
+
+const RECEIVE_FEEDBACK: &[&str] = &["transport-cc", "goog-remb", "ccm fir", "nack", "nack pli"];
+const SEND_FEEDBACK: &[&str] = &["ccm fir", "nack", "nack pli"];
+
+/// One name for all streams, so that receivers keep them in step (RFC 7022).
+const CNAME: &str = "fanlight";
+
+const MAX_MESSAGE_LEN: usize = 64 * 1024;

@@ -1,0 +1,270 @@
+//! [`Transport`]: one peer's ICE-lite, DTLS, SRTP and SCTP, joined.
+
+use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+
+use bytes::Bytes;
+
+use super::{
+    ExtensionIds, IceCredentials, Offer, PacketError, Rtp, SendHeader, Shared,
+    dtls::{Dtls, DtlsEvent},
+    ice::Ice,
+    rtp::Header,
+    sctp::{Sctp, SctpEvent},
+    srtp::Srtp,
+};
+use crate::{Outgoing, Ssrc};
+
+/// What a transport tells its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportEvent {
+    /// The handshake is done, the fingerprint matches and the SRTP keys are in place.
+    Connected,
+    /// A data channel was opened.
+    ChannelOpened {
+        /// Its label.
+        label: String,
+    },
+    /// A message arrived on a data channel.
+    Message {
+        /// The channel's label.
+        label: String,
+        /// The message.
+        payload: Bytes,
+    },
+    /// The other side closed the session properly.
+    Left,
+    /// The handshake failed or the certificate did not match.
+    HandshakeFailed,
+}
+
+/// One peer's ICE-lite, DTLS, SRTP and SCTP.
+#[derive(Debug)]
+pub struct Transport {
+    ice: Ice,
+    dtls: Dtls,
+    /// Once the handshake is done, for as long as the session lives.
+    srtp: Option<Box<Srtp>>,
+    sctp: Sctp,
+    extensions: ExtensionIds,
+    events: VecDeque<TransportEvent>,
+    dtls_events: Vec<DtlsEvent>,
+    sctp_events: Vec<SctpEvent>,
+}
+
+impl Transport {
+    /// Creates the server's side for an accepted offer.
+    pub fn new(
+        _shared: &Shared,
+        credentials: IceCredentials,
+        offer: &Offer,
+        extensions: ExtensionIds,
+        now: Instant,
+    ) -> Self {
+        Self {
+            ice: Ice::new(credentials, now),
+            dtls: Dtls::new(offer.fingerprint),
+            srtp: None,
+            sctp: Sctp::default(),
+            extensions,
+            events: VecDeque::new(),
+            dtls_events: Vec::new(),
+            sctp_events: Vec::new(),
+        }
+    }
+
+    /// Answers a STUN binding request. If it was authentic, `source` is an address of this peer, and the
+    /// selected one if the request nominates it (RFC 8445 §7.3.1.5). At most 8 addresses are kept; see
+    /// [`Transport::addresses`].
+    ///
+    /// # Errors
+    /// [`PacketError`] for a request that is malformed or not authentic.
+    pub fn handle_stun(
+        &mut self,
+        shared: &Shared,
+        source: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut Outgoing,
+    ) -> Result<(), PacketError> {
+        self.ice.handle(shared.crypto(), source, datagram, now, out)
+    }
+
+    /// Takes a DTLS datagram: handshake or SCTP. Poll events afterwards.
+    ///
+    /// # Errors
+    /// [`PacketError`] for what was dropped.
+    pub fn handle_dtls(
+        &mut self,
+        shared: &Shared,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut Outgoing,
+    ) -> Result<(), PacketError> {
+        let handled = self
+            .dtls
+            .handle(shared.dtls(), datagram, now, &mut self.dtls_events);
+        let delivered = self.deliver(shared, now);
+        self.transmit(now, out);
+        handled.and(delivered)
+    }
+
+    /// Decrypts an SRTP packet.
+    ///
+    /// `known` tells whether the SSRC is one the peer announced or used before: of others only a limited
+    /// number is taken.
+    ///
+    /// # Errors
+    /// [`PacketError`] for what was dropped.
+    pub fn open_rtp<'a>(
+        &mut self,
+        datagram: &'a mut [u8],
+        known: impl Fn(Ssrc) -> bool,
+    ) -> Result<Rtp<'a>, PacketError> {
+        let srtp = self.srtp.as_mut().ok_or(PacketError::NoKeys)?;
+        let header = Header::parse(datagram).ok_or(PacketError::Malformed)?;
+        let (head, payload) = srtp.open_rtp(&header, datagram, known(header.ssrc))?;
+        Rtp::new(&header, head, payload, &self.extensions).ok_or(PacketError::Malformed)
+    }
+
+    /// Decrypts an SRTCP packet into a compound RTCP packet.
+    ///
+    /// # Errors
+    /// [`PacketError`] for what was dropped.
+    pub fn open_rtcp(&mut self, datagram: &[u8]) -> Result<Bytes, PacketError> {
+        let srtp = self.srtp.as_mut().ok_or(PacketError::NoKeys)?;
+        srtp.open_rtcp(datagram).map(Bytes::from)
+    }
+
+    /// Encrypts an RTP packet into `out`, its payload made of two parts. Nothing is sent before the
+    /// peer is connected. Returns the datagram's length.
+    pub fn seal_rtp(
+        &mut self,
+        header: &SendHeader,
+        payload: [&[u8]; 2],
+        out: &mut Outgoing,
+    ) -> usize {
+        let (Some(srtp), Some(to)) = (&self.srtp, self.ice.selected()) else {
+            return 0;
+        };
+        let len = srtp.sealed_len(payload.iter().map(|part| part.len()).sum());
+        srtp.seal_rtp(header, payload, out.reserve(to, len))
+            .expect("the space reserved has the sealed packet's length");
+        len
+    }
+
+    /// Encrypts a compound RTCP packet into `out`. Nothing is sent before the peer is connected.
+    pub fn seal_rtcp(&mut self, packet: &[u8], out: &mut Outgoing) {
+        if let (Some(srtp), Some(to)) = (&mut self.srtp, self.ice.selected())
+            && let Some(sealed) = srtp.seal_rtcp(packet)
+        {
+            out.push(to, &sealed);
+        }
+    }
+
+    /// Sends a text message on the channel with this label, the newest if there are several. Returns
+    /// whether it was taken: not when the channel is not open or more than 256 KiB wait already.
+    pub fn send_message(
+        &mut self,
+        label: &str,
+        payload: &Bytes,
+        now: Instant,
+        out: &mut Outgoing,
+    ) -> bool {
+        let is_taken = self.sctp.send(label, payload);
+        if is_taken {
+            self.transmit(now, out);
+        }
+        is_taken
+    }
+
+    /// Returns the next event.
+    pub fn poll_event(&mut self) -> Option<TransportEvent> {
+        self.events.pop_front()
+    }
+
+    /// Returns when [`Transport::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = [self.dtls.poll_timeout(), self.sctp.poll_timeout()];
+        due.into_iter().flatten().min()
+    }
+
+    /// Does what is due: DTLS and SCTP retransmission.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Outgoing) {
+        self.dtls.handle_timeout(now, &mut self.dtls_events);
+        self.sctp.handle_timeout(now);
+        self.report();
+        self.transmit(now, out);
+    }
+
+    /// Returns whether the handshake is done and neither side has closed.
+    pub fn is_connected(&self) -> bool {
+        self.dtls.is_connected()
+    }
+
+    /// Returns the addresses from which authentic checks came, to route datagrams by.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.ice.addresses()
+    }
+
+    /// Returns when the last authentic check arrived (consent, RFC 7675); creation time before the first.
+    pub fn last_heard(&self) -> Instant {
+        self.ice.last_heard()
+    }
+
+    /// Says goodbye (DTLS close_notify).
+    pub fn close(&mut self, now: Instant, out: &mut Outgoing) {
+        self.dtls.close(now);
+        self.srtp = None;
+        self.transmit(now, out);
+    }
+
+    /// Hands decrypted data to SCTP and turns the rest into events.
+    fn deliver(&mut self, shared: &Shared, now: Instant) -> Result<(), PacketError> {
+        let mut delivered = Ok(());
+        for event in std::mem::take(&mut self.dtls_events) {
+            match event {
+                DtlsEvent::Data(packet) => {
+                    delivered = delivered.and(self.sctp.handle(shared.sctp(), packet, now));
+                }
+                DtlsEvent::Connected(keys) => {
+                    self.srtp = Some(Box::new(Srtp::new(&keys)));
+                    self.events.push_back(TransportEvent::Connected);
+                }
+                DtlsEvent::Closed => self.end(TransportEvent::Left),
+                DtlsEvent::Failed => self.end(TransportEvent::HandshakeFailed),
+            }
+        }
+        delivered
+    }
+
+    fn report(&mut self) {
+        for event in std::mem::take(&mut self.dtls_events) {
+            if matches!(event, DtlsEvent::Failed) {
+                self.end(TransportEvent::HandshakeFailed);
+            }
+        }
+    }
+
+    fn end(&mut self, event: TransportEvent) {
+        self.srtp = None;
+        self.events.push_back(event);
+    }
+
+    /// Moves what the parts want to send into `out`, encrypted, to the selected address.
+    fn transmit(&mut self, now: Instant, out: &mut Outgoing) {
+        let (sctp, dtls) = (&mut self.sctp, &mut self.dtls);
+        sctp.pump(now, &mut self.sctp_events, |packet| dtls.write(packet, now));
+        for event in self.sctp_events.drain(..) {
+            self.events.push_back(match event {
+                SctpEvent::Opened { label } => TransportEvent::ChannelOpened { label },
+                SctpEvent::Message { label, payload } => TransportEvent::Message { label, payload },
+                SctpEvent::Lost => TransportEvent::Left,
+            });
+        }
+        while let Some(datagram) = self.dtls.poll_transmit() {
+            if let Some(to) = self.ice.selected() {
+                out.push(to, &datagram);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! ICE-lite (RFC 8445 §2.5): answers authentic checks, learns and moves the peer's address, never asks.
+
+use std::{net::SocketAddr, time::Duration, time::Instant};
+
+use rtc_crypto::RTCCrypto;
+use rtc_stun::{
+    error_code::CODE_ROLE_CONFLICT,
+    fingerprint::FINGERPRINT,
+    integrity::MessageIntegrity,
+    message::{BINDING_ERROR, BINDING_SUCCESS, Message, Setter},
+    xoraddr::XorMappedAddress,
+};
+
+use super::{PacketError, reader::Reader};
+use crate::Outgoing;
+
+/// The server's ICE credentials of one peer (RFC 8445 §5.3): at least 24 bits of ufrag, 128 of password.
+#[derive(Clone)]
+pub struct IceCredentials {
+    /// The username fragment.
+    pub ufrag: String,
+    /// The password.
+    pub pwd: String,
+}
+
+impl std::fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IceCredentials")
+            .field("ufrag", &self.ufrag)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns the local username fragment of a STUN binding request, to find its peer, before any
+/// authentication. `None` for anything else.
+pub fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
+    BindingRequest::parse(datagram).map(|request| request.local_ufrag)
+}
+
+/// The addresses of one peer and which of them is the selected one.
+#[derive(Debug)]
+pub(super) struct Ice {
+    credentials: IceCredentials,
+    /// Where authentic checks came from, the most recent last; at most [`MAX_ADDRESSES`].
+    addresses: Vec<SocketAddr>,
+    selected: Option<SocketAddr>,
+    selected_heard: Instant,
+    last_heard: Instant,
+}
+
+impl Ice {
+    pub(super) fn new(credentials: IceCredentials, now: Instant) -> Self {
+        Self {
+            credentials,
+            addresses: Vec::new(),
+            selected: None,
+            selected_heard: now,
+            last_heard: now,
+        }
+    }
+
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Returns where to send to.
+    pub(super) fn selected(&self) -> Option<SocketAddr> {
+        self.selected
+    }
+
+    pub(super) fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// Answers a check. Unauthentic ones get no response: their source may be forged.
+    pub(super) fn handle(
+        &mut self,
+        crypto: &dyn RTCCrypto,
+        source: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut Outgoing,
+    ) -> Result<(), PacketError> {
+        let request = BindingRequest::parse(datagram).ok_or(PacketError::Malformed)?;
+        if !request.has_integrity || request.local_ufrag != self.credentials.ufrag {
+            return Err(PacketError::Unauthentic);
+        }
+        let mut message = Message::new();
+        message
+            .unmarshal_binary(datagram)
+            .map_err(|_| PacketError::Malformed)?;
+        MessageIntegrity::check(&mut message, self.credentials.pwd.as_bytes(), crypto)
+            .map_err(|_| PacketError::Unauthentic)?;
+        if request.has_fingerprint {
+            FINGERPRINT
+                .check(&message)
+                .map_err(|_| PacketError::Malformed)?;
+        }
+
+        let answer = if request.is_controlled {
+            self.respond(crypto, &message, &BINDING_ERROR, &CODE_ROLE_CONFLICT)
+        } else {
+            self.learn(source, request.nominates, now);
+            let mapped = XorMappedAddress {
+                ip: source.ip(),
+                port: source.port(),
+            };
+            self.respond(crypto, &message, &BINDING_SUCCESS, &mapped)
+        };
+        if let Some(answer) = answer {
+            out.push(source, &answer.raw);
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, source: SocketAddr, nominates: bool, now: Instant) {
+        self.last_heard = now;
+        // A peer whose NAT gave it a new port repeats its checks without nominating again.
+        let is_stale = now.saturating_duration_since(self.selected_heard) > SELECTED_SILENCE;
+        if nominates || is_stale || self.selected.is_none() {
+            self.selected = Some(source);
+        }
+        if self.selected == Some(source) {
+            self.selected_heard = now;
+        }
+        self.addresses.retain(|&address| address != source);
+        if self.addresses.len() >= MAX_ADDRESSES {
+            let oldest = self
+                .addresses
+                .iter()
+                .position(|&address| Some(address) != self.selected);
+            self.addresses.remove(oldest.unwrap_or(0));
+        }
+        self.addresses.push(source);
+    }
+
+    fn respond(
+        &self,
+        crypto: &dyn RTCCrypto,
+        request: &Message,
+        class: &dyn Setter,
+        attribute: &dyn Setter,
+    ) -> Option<Message> {
+        let integrity = MessageIntegrity::new_short_term_integrity_with_provider(
+            self.credentials.pwd.clone(),
+            crypto,
+        );
+        let mut response = Message::new();
+        let setters: [&dyn Setter; 5] = [
+            &request.transaction_id,
+            class,
+            attribute,
+            &integrity,
+            &FINGERPRINT,
+        ];
+        response.write_header();
+        setters
+            .iter()
+            .all(|setter| setter.add_to(&mut response).is_ok())
+            .then_some(response)
+    }
+}
+
+/// What is read of a binding request before its authentication. Attributes behind MESSAGE-INTEGRITY
+/// are not protected by it and count for nothing, FINGERPRINT excepted (RFC 8489 §14.5).
+#[derive(Debug)]
+struct BindingRequest<'a> {
+    local_ufrag: &'a str,
+    nominates: bool,
+    is_controlled: bool,
+    has_integrity: bool,
+    has_fingerprint: bool,
+}
+
+impl<'a> BindingRequest<'a> {
+    fn parse(datagram: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(datagram);
+        let (kind, length) = (reader.u16()?, reader.u16()?);
+        let cookie = reader.u32()?;
+        let _transaction_id: [u8; 12] = reader.array()?;
+        if kind != BINDING_REQUEST
+            || cookie != MAGIC_COOKIE
+            || usize::from(length) != reader.rest().len()
+        {
+            return None;
+        }
+        let mut local_ufrag = None;
+        let (mut nominates, mut is_controlled) = (false, false);
+        let (mut has_integrity, mut has_fingerprint) = (false, false);
+        while !reader.is_empty() {
+            let (attribute, length) = (reader.u16()?, usize::from(reader.u16()?));
+            let value = reader.take(length)?;
+            reader.take(length.next_multiple_of(4) - length)?;
+            match attribute {
+                FINGERPRINT_ATTRIBUTE => has_fingerprint = true,
+                _ if has_integrity => {}
+                USERNAME if local_ufrag.is_none() => {
+                    let username = std::str::from_utf8(value).ok()?;
+                    local_ufrag = Some(username.split_once(':')?.0);
+                }
+                MESSAGE_INTEGRITY => has_integrity = true,
+                USE_CANDIDATE => nominates = true,
+                ICE_CONTROLLED => is_controlled = true,
+                _ => {}
+            }
+        }
+        Some(Self {
+            local_ufrag: local_ufrag?,
+            nominates,
+            is_controlled,
+            has_integrity,
+            has_fingerprint,
+        })
+    }
+}
+
+const BINDING_REQUEST: u16 = 0x0001;
+const MAGIC_COOKIE: u32 = 0x2112_a442;
+const USERNAME: u16 = 0x0006;
+const MESSAGE_INTEGRITY: u16 = 0x0008;
+const USE_CANDIDATE: u16 = 0x0025;
+const FINGERPRINT_ATTRIBUTE: u16 = 0x8028;
+const ICE_CONTROLLED: u16 = 0x8029;
+
+/// A peer has one address per interface and server candidate; more are a flood.
+const MAX_ADDRESSES: usize = 8;
+
+/// Consent checks come every 5 s at most (RFC 7675 §5.1): after two missing ones another address wins.
+const SELECTED_SILENCE: Duration = Duration::from_secs(12);

@@ -1,0 +1,300 @@
+//! RTP headers (RFC 3550 §5.1) and their extensions (RFC 8285), read totally and written fixed.
+
+use super::{reader::Reader, sdp::ExtensionIds};
+use crate::{Pt, Ssrc};
+
+/// A decrypted RTP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rtp<'a> {
+    /// Marker bit.
+    pub marker: bool,
+    /// Payload type.
+    pub pt: Pt,
+    /// Sequence number.
+    pub seq: u16,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Source.
+    pub ssrc: Ssrc,
+    /// The `mid` header extension (RFC 9143), if present.
+    pub mid: Option<&'a str>,
+    /// The `rtp-stream-id` header extension (RFC 8852), if present.
+    pub rid: Option<&'a str>,
+    /// The `repaired-rtp-stream-id` header extension (RFC 8852), if present.
+    pub repaired_rid: Option<&'a str>,
+    /// The transport-wide sequence number, if present.
+    pub transport_seq: Option<u16>,
+    /// The payload without padding; empty for a padding-only packet.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Rtp<'a> {
+    /// Joins a header with its decrypted payload. `None` when the padding is longer than the payload.
+    pub(super) fn new(
+        header: &Header,
+        head: &'a [u8],
+        payload: &'a [u8],
+        ids: &ExtensionIds,
+    ) -> Option<Self> {
+        let padding = match (header.has_padding, payload.last()) {
+            (true, Some(&count)) => usize::from(count),
+            (true, None) => return None,
+            (false, _) => 0,
+        };
+        let mut rtp = Self {
+            marker: header.marker,
+            pt: header.pt,
+            seq: header.seq,
+            timestamp: header.timestamp,
+            ssrc: header.ssrc,
+            mid: None,
+            rid: None,
+            repaired_rid: None,
+            transport_seq: None,
+            payload: payload.get(..payload.len().checked_sub(padding)?)?,
+        };
+        if let Some(profile) = header.extension_profile {
+            let start = head.len().checked_sub(header.extension_len)?;
+            rtp.read_extensions(profile, head.get(start..)?, ids);
+        }
+        Some(rtp)
+    }
+
+    fn read_extensions(&mut self, profile: u16, block: &'a [u8], ids: &ExtensionIds) {
+        let mut reader = Reader::new(block);
+        while let Some((id, value)) = read_extension(profile, &mut reader) {
+            if id == 0 {
+                continue;
+            }
+            if id == ids.mid {
+                self.mid = std::str::from_utf8(value).ok();
+            } else if id == ids.rid {
+                self.rid = std::str::from_utf8(value).ok();
+            } else if id == ids.repaired_rid {
+                self.repaired_rid = std::str::from_utf8(value).ok();
+            } else if id == ids.transport_cc {
+                self.transport_seq = Reader::new(value).u16();
+            }
+        }
+    }
+}
+
+/// The header of an RTP packet to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct SendHeader {
+    /// Marker bit.
+    pub marker: bool,
+    /// Payload type.
+    pub pt: Pt,
+    /// Extended sequence number: the upper 16 bits are the rollover counter (RFC 3711 §3.3.1).
+    pub seq: u32,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Source.
+    pub ssrc: Ssrc,
+}
+
+impl SendHeader {
+    pub(super) const LEN: usize = 12;
+
+    /// Writes the fixed header, without extensions: all packets of a stream have equal overhead.
+    pub(super) fn to_bytes(self) -> [u8; Self::LEN] {
+        let [_, _, s0, s1] = self.seq.to_be_bytes();
+        let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
+        let [c0, c1, c2, c3] = self.ssrc.0.to_be_bytes();
+        let marker = u8::from(self.marker) << 7;
+        let pt = marker | (self.pt.0 & 0x7f);
+        [VERSION_2, pt, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3]
+    }
+
+    /// Returns the rollover counter.
+    pub(super) fn roc(self) -> u32 {
+        self.seq >> 16
+    }
+}
+
+/// What of a header is readable before decryption.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) marker: bool,
+    pub(super) pt: Pt,
+    pub(super) seq: u16,
+    pub(super) timestamp: u32,
+    pub(super) ssrc: Ssrc,
+    /// Length of everything in front of the payload.
+    pub(super) len: usize,
+    has_padding: bool,
+    extension_profile: Option<u16>,
+    /// Length of the extensions, which are the header's last bytes.
+    extension_len: usize,
+}
+
+impl Header {
+    pub(super) fn parse(datagram: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(datagram);
+        let (first, second) = (reader.u8()?, reader.u8()?);
+        if first & 0xc0 != VERSION_2 {
+            return None;
+        }
+        let seq = reader.u16()?;
+        let (timestamp, ssrc) = (reader.u32()?, reader.u32()?);
+        let _csrcs = reader.take(usize::from(first & 0x0f) * 4)?;
+        let (mut extension_profile, mut extension_len) = (None, 0);
+        if first & 0x10 != 0 {
+            extension_profile = Some(reader.u16()?);
+            extension_len = usize::from(reader.u16()?) * 4;
+            reader.take(extension_len)?;
+        }
+        Some(Self {
+            marker: second & 0x80 != 0,
+            pt: Pt(second & 0x7f),
+            seq,
+            timestamp,
+            ssrc: Ssrc(ssrc),
+            len: datagram.len() - reader.rest().len(),
+            has_padding: first & 0x20 != 0,
+            extension_profile,
+            extension_len,
+        })
+    }
+}
+
+/// Reads one extension of either form; id 0 is padding. `None` at the end or where it makes no sense.
+fn read_extension<'a>(profile: u16, reader: &mut Reader<'a>) -> Option<(u8, &'a [u8])> {
+    let first = reader.u8()?;
+    if profile == ONE_BYTE_FORM {
+        let id = first >> 4;
+        match (id, first) {
+            (_, 0) => Some((0, &[])),
+            (15, _) => None,
+            _ => Some((id, reader.take(usize::from(first & 0x0f) + 1)?)),
+        }
+    } else if profile & 0xfff0 == TWO_BYTE_FORM {
+        match first {
+            0 => Some((0, &[])),
+            id => Some((id, reader.vec8()?)),
+        }
+    } else {
+        None
+    }
+}
+
+const VERSION_2: u8 = 0x80;
+const ONE_BYTE_FORM: u16 = 0xbede;
+const TWO_BYTE_FORM: u16 = 0x1000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const IDS: ExtensionIds = ExtensionIds {
+        mid: 4,
+        rid: 10,
+        repaired_rid: 11,
+        transport_cc: 3,
+    };
+
+    #[test]
+    fn both_extension_forms_are_read() {
+        for (label, profile, block) in [
+            (
+                "one byte",
+                ONE_BYTE_FORM,
+                &[0x40, b'0', 0xa0, b'h', 0, 0xb0, b'r', 0x31, 1, 2, 0x50, 9][..],
+            ),
+            (
+                "two bytes",
+                TWO_BYTE_FORM,
+                &[
+                    4, 1, b'0', 10, 1, b'h', 0, 11, 1, b'r', 3, 2, 1, 2, 99, 0, 0, 0, 0, 0,
+                ],
+            ),
+        ] {
+            let packet = packet(0x90, Some((profile, block)), b"payload");
+            let rtp = read(&packet).unwrap();
+            assert_eq!(rtp.mid, Some("0"), "{label}");
+            assert_eq!(rtp.rid, Some("h"), "{label}");
+            assert_eq!(rtp.repaired_rid, Some("r"), "{label}");
+            assert_eq!(rtp.transport_seq, Some(0x0102), "{label}");
+            assert_eq!(rtp.payload, b"payload", "{label}");
+        }
+    }
+
+    #[test]
+    fn padding_is_removed() {
+        for (label, payload, expected) in [
+            ("some", &b"ab\0\0\x03"[..], Some(&b"ab"[..])),
+            ("nothing but padding", b"\0\0\x03", Some(b"")),
+            ("longer than the payload", b"\0\x03", None),
+            ("no count", b"", None),
+        ] {
+            let packet = packet(0xa0, None, payload);
+            assert_eq!(read(&packet).map(|rtp| rtp.payload), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn truncated_headers_are_refused() {
+        let whole = packet(0x91, Some((ONE_BYTE_FORM, &[0; 4])), b"");
+        for len in 0..whole.len() {
+            assert!(Header::parse(&whole[..len]).is_none(), "{len}");
+        }
+        assert!(Header::parse(&[0x40; 12]).is_none());
+    }
+
+    #[test]
+    fn written_headers_read_back() {
+        let sent = SendHeader {
+            marker: true,
+            pt: Pt(96),
+            seq: 0x0002_fffe,
+            timestamp: 0x0102_0304,
+            ssrc: Ssrc(0xa0b0_c0d0),
+        };
+        let header = Header::parse(&sent.to_bytes()).unwrap();
+        assert!(header.marker);
+        assert_eq!((header.pt, header.seq), (Pt(96), 0xfffe));
+        assert_eq!((header.timestamp, header.ssrc), (0x0102_0304, sent.ssrc));
+        assert_eq!((header.len, sent.roc()), (12, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            one_byte in any::<bool>(),
+        ) {
+            let _ = read(&bytes);
+            if let Some(first) = bytes.first_mut() {
+                *first = *first & 0x3f | VERSION_2;
+            }
+            let form = if one_byte { ONE_BYTE_FORM } else { TWO_BYTE_FORM };
+            if let Some(profile) = bytes.get_mut(12..14) {
+                profile.copy_from_slice(&form.to_be_bytes());
+            }
+            if let Some(rtp) = read(&bytes) {
+                prop_assert!(rtp.payload.len() <= bytes.len());
+            }
+        }
+    }
+
+    fn read(packet: &[u8]) -> Option<Rtp<'_>> {
+        let header = Header::parse(packet)?;
+        let (head, payload) = packet.split_at(header.len);
+        Rtp::new(&header, head, payload, &IDS)
+    }
+
+    fn packet(first: u8, extension: Option<(u16, &[u8])>, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![first, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+        packet.extend(vec![0; usize::from(first & 0x0f) * 4]);
+        if let Some((profile, block)) = extension {
+            packet.extend(profile.to_be_bytes());
+            packet.extend(u16::try_from(block.len() / 4).unwrap().to_be_bytes());
+            packet.extend(block);
+        }
+        packet.extend(payload);
+        packet
+    }
+}

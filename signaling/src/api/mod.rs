@@ -1,0 +1,8 @@
+//! The HTTP API: `/api/rooms`, and the tokens of a room.
+
+pub(crate) mod body;
+mod rooms;
+mod routes;
+mod tokens;
+
+pub(crate) use routes::routes;

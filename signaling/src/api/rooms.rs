@@ -1,0 +1,107 @@
+//! `/api/rooms`: makes and shows rooms.
+
+use std::collections::HashSet;
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::body::Json;
+use crate::{
+    Grant, Problem, Service,
+    auth::{check_slug, is_hidden},
+    clock::unix_ms,
+    protocol::{CreateRoom, ErrorCode, RoomInfo, RoomList},
+};
+
+/// Lists the rooms, those on air first.
+pub(super) async fn list(State(service): State<Service>) -> Result<Response, Problem> {
+    let newest = service
+        .store()
+        .newest_rooms(LISTED)
+        .await
+        .map_err(|e| Problem::internal(&e))?;
+    let mut rooms = service.directory().live_rooms();
+    rooms.sort_by_key(|room| std::cmp::Reverse(room.viewers));
+    let live: HashSet<String> = rooms.iter().map(|room| room.slug.clone()).collect();
+    rooms.extend(
+        newest
+            .into_iter()
+            .filter(|record| !live.contains(&record.slug))
+            .map(|record| RoomInfo {
+                slug: record.slug,
+                title: record.title,
+                live: false,
+                paused: false,
+                live_since_ms: None,
+                viewers: 0,
+                hls: false,
+            }),
+    );
+    rooms.truncate(LISTED as usize);
+    Ok(fresh(axum::Json(RoomList { rooms })))
+}
+
+/// Shows one room.
+pub(super) async fn get(
+    State(service): State<Service>,
+    Path(slug): Path<String>,
+) -> Result<Response, Problem> {
+    let id = service.room(&slug, false).await?;
+    let info = service.directory().room(id).map(crate::room::Room::info);
+    let unknown = || Problem::new(ErrorCode::RoomUnknown, "There is no such room.");
+    Ok(fresh(axum::Json(info.ok_or_else(unknown)?)))
+}
+
+/// Makes a room; needs `admin` for all rooms.
+pub(super) async fn create(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    Json(request): Json<CreateRoom>,
+) -> Result<Response, Problem> {
+    service.authorize(&headers, "*", Grant::Admin).await?;
+    check_slug(&request.slug)?;
+    let title = match &request.title {
+        Some(title) => check_title(title)?,
+        None => request.slug.clone(),
+    };
+    let made = service
+        .store()
+        .create_room(&request.slug, &title, unix_ms())
+        .await;
+    let Some(record) = made.map_err(|error| Problem::internal(&error))? else {
+        return Err(Problem::new(
+            ErrorCode::RoomExists,
+            format!("There is a room \"{}\" already.", request.slug),
+        ));
+    };
+    let id = service.open_room(&record);
+    let info = service.directory().room(id).map(crate::room::Room::info);
+    let location = format!("/api/rooms/{}", record.slug);
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        axum::Json(info),
+    )
+        .into_response())
+}
+
+fn check_title(title: &str) -> Result<String, Problem> {
+    let title: String = title.chars().filter(|c| !is_hidden(*c)).collect();
+    let title = title.trim();
+    if (1..=100).contains(&title.chars().count()) {
+        return Ok(title.to_owned());
+    }
+    Err(Problem::new(
+        ErrorCode::BadMessage,
+        "A title is 1 to 100 characters.",
+    ))
+}
+
+fn fresh(body: impl IntoResponse) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+const LISTED: u32 = 200;

@@ -1,0 +1,30 @@
+//! Joins the routes of the API.
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+
+use super::{rooms, tokens};
+use crate::{Problem, Service, http_session, protocol::ErrorCode};
+
+pub(crate) fn routes() -> Router<Service> {
+    Router::new()
+        .route(
+            "/api/rooms",
+            get(rooms::list).post(rooms::create).fallback(wrong_method),
+        )
+        .route("/api/rooms/{room}", get(rooms::get).fallback(wrong_method))
+        .route(
+            "/api/rooms/{room}/tokens",
+            post(tokens::create).fallback(wrong_method),
+        )
+        .layer(http_session::cors())
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(
+        ErrorCode::MethodNotAllowed,
+        "This address does not take this method.",
+    )
+}

@@ -1,0 +1,398 @@
+//! [`Service`]: what the app holds of signaling, and what its routes share.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, http::HeaderMap};
+use sfu::{Event, HandleError, Join, NegotiateError, PeerId, Role, RoomId};
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config, Grant, Problem, announcer, api,
+    auth::{self, Claims, EVERY_ROOM, Keys, Member},
+    chat,
+    clock::{unix_ms, unix_seconds},
+    directory::{Directory, Errand, Owner},
+    protocol::ErrorCode,
+    store::{RoomRecord, Store, StoreError},
+    token, whep, whip, ws,
+};
+
+/// Signaling. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    keys: Keys,
+    store: Store,
+    sfu: sfu::Handle,
+    directory: Mutex<Directory>,
+    /// Wakes the announcer.
+    changed: Notify,
+    /// Work that must be finished once begun, and open WebSockets.
+    tasks: TaskTracker,
+}
+
+/// A room, as other crates know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomRef {
+    /// Its id in the SFU.
+    pub id: RoomId,
+    /// Its name in URLs.
+    pub slug: String,
+}
+
+/// Why signaling could not start.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// A setting is out of its range.
+    #[error("signaling.{0}")]
+    Config(&'static str),
+    /// The secret cannot be read or made.
+    #[error("cannot use the token secret in the data folder")]
+    Secret(#[source] io::Error),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Service {
+    /// Opens the store in the data folder and loads the token secret, making what is missing.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(
+        config: Config,
+        data_dir: &Path,
+        sfu: sfu::Handle,
+    ) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
+        let secret = token::secret(&config, data_dir).map_err(OpenError::Secret)?;
+        let store = Store::open(data_dir).await?;
+        let grace = Duration::from_secs(config.broadcast_grace_seconds);
+        let inner = Inner {
+            keys: Keys::new(&secret),
+            config,
+            store,
+            sfu,
+            directory: Mutex::new(Directory::new(grace)),
+            changed: Notify::new(),
+            tasks: TaskTracker::new(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Returns the routes: `/ws/…`, `/whip/…`, `/whep/…`, `/api/rooms…`.
+    pub fn routes(&self) -> Router {
+        Router::new()
+            .merge(ws::routes())
+            .merge(whip::routes())
+            .merge(whep::routes())
+            .merge(api::routes())
+            .with_state(self.clone())
+    }
+
+    /// Takes the SFU's events until cancelled, then closes the sessions so that pages come back.
+    pub async fn run(&self, mut events: mpsc::Receiver<Event>, cancel: CancellationToken) {
+        let (greet, newcomers) = mpsc::channel(QUEUE);
+        let (say, said) = mpsc::channel(QUEUE);
+        let desk = chat::Desk::new(
+            &self.inner.config.chat,
+            self.inner.store.clone(),
+            self.sfu().clone(),
+        );
+        let intake = async {
+            // Never waits for the SFU or the store: the SFU waits for this queue to be read.
+            loop {
+                let event = tokio::select! {
+                    event = events.recv() => event,
+                    () = cancel.cancelled() => None,
+                };
+                let Some(event) = event else { break };
+                self.take(event, &greet, &say);
+            }
+            drop((greet, say));
+            self.directory().close_sessions();
+        };
+        tokio::join!(intake, announcer::run(self, newcomers), desk.run(said));
+        self.inner.tasks.close();
+        if tokio::time::timeout(CLOSE_WITHIN, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("sessions did not close in time");
+        }
+    }
+
+    /// Checks that the bearer of a request may do this in a room, and returns the room. The room `*` stands
+    /// for all of them, and has id 0.
+    ///
+    /// # Errors
+    /// With the codes `token_missing`, `token_invalid`, `token_expired`, `token_wrong_room`, `not_allowed`,
+    /// `room_unknown`, `room_name_invalid`.
+    pub async fn authorize(
+        &self,
+        headers: &HeaderMap,
+        room: &str,
+        grant: Grant,
+    ) -> Result<RoomRef, Problem> {
+        let claims = self.claims(headers)?;
+        if room == EVERY_ROOM {
+            return authorize_everywhere(claims.as_ref(), grant);
+        }
+        let member = self.admit(claims.as_ref(), room, None)?;
+        member.allow(grant)?;
+        let id = self.room(room, false).await?;
+        Ok(RoomRef {
+            id,
+            slug: room.to_owned(),
+        })
+    }
+
+    /// Returns the room with this name; `None` when there is none, or the store fails.
+    pub async fn find_room(&self, slug: &str) -> Option<RoomRef> {
+        let id = self.room(slug, false).await.ok()?;
+        Some(RoomRef {
+            id,
+            slug: slug.to_owned(),
+        })
+    }
+
+    /// Tells a room what its outputs do: `jobs` to those who may see them, and everybody whether there is a
+    /// playlist.
+    pub fn outputs_changed(&self, room: RoomId, jobs: serde_json::Value, hls: bool) {
+        self.directory().set_outputs(room, jobs, hls);
+        self.inner.changed.notify_one();
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.inner.keys
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub(crate) fn sfu(&self) -> &sfu::Handle {
+        &self.inner.sfu
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    /// Wakes the announcer: a room may have changed.
+    pub(crate) fn changed(&self) -> &Notify {
+        &self.inner.changed
+    }
+
+    /// Locks the directory, for a moment: no await, no I/O.
+    pub(crate) fn directory(&self) -> MutexGuard<'_, Directory> {
+        // After a panic inside, the rest of the directory is as good as before.
+        self.inner
+            .directory
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Returns what the bearer token of a request says.
+    pub(crate) fn claims(&self, headers: &HeaderMap) -> Result<Option<Claims>, Problem> {
+        self.inner.keys.verify_bearer(headers, unix_seconds())
+    }
+
+    /// Decides who somebody is in a room.
+    pub(crate) fn admit(
+        &self,
+        claims: Option<&Claims>,
+        slug: &str,
+        name: Option<&str>,
+    ) -> Result<Member, Problem> {
+        let guests_chat = self.inner.config.chat.guests;
+        auth::admit(claims, slug, name, guests_chat, || {
+            token::random_word("guest-")
+        })
+    }
+
+    /// Refuses when there are as many sessions as the configuration allows.
+    pub(crate) fn check_capacity(&self) -> Result<(), Problem> {
+        if self.directory().session_count() < self.inner.config.max_sessions {
+            return Ok(());
+        }
+        Err(full())
+    }
+
+    /// Returns the room with this name, and makes it first when asked to.
+    pub(crate) async fn room(&self, slug: &str, make: bool) -> Result<RoomId, Problem> {
+        if let Some(id) = self.directory().find(slug, Instant::now()) {
+            return Ok(id);
+        }
+        auth::check_slug(slug)?;
+        let store = &self.inner.store;
+        let found = if make {
+            store.find_or_create_room(slug, unix_ms()).await.map(Some)
+        } else {
+            store.find_room(slug).await
+        };
+        match found {
+            Ok(Some(record)) => Ok(self.open_room(&record)),
+            Ok(None) => Err(Problem::new(
+                ErrorCode::RoomUnknown,
+                format!("There is no room \"{slug}\". Check the link, or ask for a new one."),
+            )),
+            Err(error) => Err(Problem::internal(&error)),
+        }
+    }
+
+    pub(crate) fn open_room(&self, record: &RoomRecord) -> RoomId {
+        self.directory().open(record, Instant::now())
+    }
+
+    /// Offers to the SFU what a member may offer; the peer is noted before the answer can be used. Once begun
+    /// it is finished, also when the caller goes away.
+    pub(crate) async fn negotiate(
+        &self,
+        room: RoomId,
+        member: Arc<Member>,
+        role: Role,
+        owner: Owner,
+        sdp: String,
+    ) -> Result<sfu::Answer, Problem> {
+        let service = self.clone();
+        let work = async move {
+            let participant = member.participant();
+            service
+                .directory()
+                .reserve(room, role, &member, Instant::now())?;
+            match service
+                .sfu()
+                .negotiate(
+                    Join {
+                        room,
+                        participant,
+                        role,
+                    },
+                    sdp,
+                )
+                .await
+            {
+                Ok(answer) => {
+                    let now = Instant::now();
+                    service
+                        .directory()
+                        .add_peer(room, answer.peer, role, member, owner, now);
+                    Ok(answer)
+                }
+                Err(error) => {
+                    service.directory().release(room, role);
+                    Err(refused_offer(&error))
+                }
+            }
+        };
+        match self.inner.tasks.spawn(work).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Problem::internal(&error)),
+        }
+    }
+
+    /// Closes peers on request.
+    pub(crate) async fn close_peers(&self, peers: impl IntoIterator<Item = PeerId>) {
+        for peer in peers {
+            self.sfu().close(peer, sfu::CloseReason::Requested).await;
+        }
+    }
+
+    fn take(
+        &self,
+        event: Event,
+        greet: &mpsc::Sender<(PeerId, RoomId)>,
+        say: &mpsc::Sender<chat::Errand>,
+    ) {
+        let errand = self
+            .directory()
+            .handle_event(event, Instant::now(), unix_ms());
+        self.inner.changed.notify_one();
+        let dropped = match errand {
+            None => return,
+            // The next change of the room tells it too.
+            Some(Errand::Greet(peer, room)) => greet.try_send((peer, room)).is_err(),
+            Some(Errand::Chat(errand)) => say.try_send(errand).is_err(),
+        };
+        if dropped {
+            metrics::counter!("fanlight_errands_dropped_total", "reason" => "queue full")
+                .increment(1);
+        }
+    }
+}
+
+fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef, Problem> {
+    let Some(claims) = claims else {
+        return Err(Problem::new(
+            ErrorCode::TokenMissing,
+            "A token for all rooms is needed.",
+        ));
+    };
+    if claims.room != EVERY_ROOM {
+        return Err(Problem::new(
+            ErrorCode::TokenWrongRoom,
+            format!("This token is for the room \"{}\" only.", claims.room),
+        ));
+    }
+    let granted = match grant {
+        Grant::Publish => claims.publish,
+        Grant::Subscribe => true,
+        Grant::Chat => claims.chat,
+        Grant::Egress => claims.egress,
+        Grant::Admin => claims.admin,
+    };
+    if granted || claims.admin {
+        return Ok(RoomRef {
+            id: RoomId(0),
+            slug: EVERY_ROOM.to_owned(),
+        });
+    }
+    Err(Problem::new(
+        ErrorCode::NotAllowed,
+        "This token does not allow this.",
+    ))
+}
+
+fn refused_offer(error: &HandleError) -> Problem {
+    match error {
+        HandleError::Stopped | HandleError::Negotiate(NegotiateError::Full) => full(),
+        HandleError::Negotiate(error @ NegotiateError::Sdp(_)) => {
+            Problem::new(ErrorCode::SdpInvalid, error.to_string())
+        }
+        HandleError::Negotiate(error @ NegotiateError::NoCommonMedia) => {
+            Problem::new(ErrorCode::NoCommonMedia, error.to_string())
+        }
+    }
+}
+
+fn full() -> Problem {
+    Problem::new(
+        ErrorCode::ServerFull,
+        "The server is full or restarting. Try again in a moment.",
+    )
+}
+
+/// Newcomers and chat messages waiting. When full, a newcomer hears of the room with its next change, and a
+/// chat message is dropped and counted.
+const QUEUE: usize = 1024;
+
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);

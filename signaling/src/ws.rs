@@ -1,0 +1,269 @@
+//! `/ws/{room}`: drives one [`Session`] over a WebSocket.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{
+        Path, State,
+        ws::{
+            CloseFrame, Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection,
+        },
+    },
+    response::Response,
+    routing::any,
+};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use sfu::{CloseReason, PeerId, RoomId};
+use tokio::{
+    sync::mpsc,
+    time::{sleep_until, timeout},
+};
+use tracing::{Instrument, info_span};
+
+use crate::{
+    Problem, Service,
+    auth::Member,
+    clock::unix_seconds,
+    directory::{Owner, Seat, SessionId},
+    outbox::{Outbox, Waiting},
+    protocol::{ErrorCode, ServerMessage, close_code},
+    session::{Action, Session},
+    token::guest_claims,
+    turn::ice_servers,
+};
+
+pub(crate) fn routes() -> Router<Service> {
+    Router::new().route("/ws/{room}", any(upgrade))
+}
+
+async fn upgrade(
+    State(service): State<Service>,
+    Path(slug): Path<String>,
+    request: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let upgrade = request.map_err(|rejection| {
+        let detail = format!(
+            "This is the address of a WebSocket: {}",
+            rejection.body_text()
+        );
+        Problem::new(ErrorCode::BadMessage, detail)
+    })?;
+    service.check_capacity()?;
+    let limit = service.config().max_body_bytes;
+    let upgrade = upgrade.max_message_size(limit).max_frame_size(limit);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let id = service.directory().next_session();
+        let span = info_span!("session", room = %slug);
+        let work = service
+            .tasks()
+            .track_future(drive(&service, id, slug, socket));
+        work.instrument(span).await;
+    }))
+}
+
+/// Drives a session until its socket closes.
+async fn drive(service: &Service, id: SessionId, slug: String, socket: WebSocket) {
+    let (outbox, waiting) = Outbox::new();
+    let (sink, stream) = socket.split();
+    let (ended, inbox) = mpsc::channel(ENDED_LIMIT);
+    metrics::gauge!("fanlight_sessions", "kind" => "ws").increment(1.0);
+    let mut driver = Driver {
+        service,
+        id,
+        slug,
+        session: Session::new(Instant::now()),
+        outbox,
+        ended,
+        entered: None,
+    };
+    let goodbye = tokio::select! {
+        goodbye = driver.read(stream, inbox) => goodbye,
+        () = write(sink, waiting) => false,
+    };
+    let peers = service.directory().leave(id, goodbye, Instant::now());
+    service.close_peers(peers).await;
+    metrics::gauge!("fanlight_sessions", "kind" => "ws").decrement(1.0);
+    tracing::debug!(goodbye, "session ended");
+}
+
+struct Driver<'a> {
+    service: &'a Service,
+    id: SessionId,
+    slug: String,
+    session: Session,
+    outbox: Outbox,
+    ended: mpsc::Sender<(PeerId, CloseReason)>,
+    entered: Option<(RoomId, Arc<Member>)>,
+}
+
+impl Driver<'_> {
+    /// Returns whether the page said goodbye. After telling the socket to close it waits to be dropped.
+    async fn read(
+        &mut self,
+        mut stream: SplitStream<WebSocket>,
+        mut inbox: mpsc::Receiver<(PeerId, CloseReason)>,
+    ) -> bool {
+        loop {
+            let due = self.session.poll_timeout();
+            let actions = tokio::select! {
+                frame = stream.next() => match frame {
+                    Some(Ok(Message::Text(text))) => self.session.handle_text(&text, Instant::now()),
+                    Some(Ok(Message::Binary(_))) => self.session.handle_binary(Instant::now()),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                        self.session.handle_sign_of_life(Instant::now());
+                        Vec::new()
+                    }
+                    Some(Ok(Message::Close(_))) => return true,
+                    Some(Err(_)) | None => return false,
+                },
+                Some((peer, reason)) = inbox.recv() => self.session.handle_media_closed(peer, reason),
+                () = sleep_until(due.into()) => self.session.handle_timeout(Instant::now()),
+            };
+            self.execute(actions).await;
+        }
+    }
+
+    async fn execute(&mut self, actions: Vec<Action>) {
+        let mut actions = std::collections::VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Send(message) => self.send(&message),
+                Action::Admit { token, name } => {
+                    let admission = self.admit(token.as_deref(), name.as_deref()).await;
+                    actions.extend(self.session.handle_admission(admission));
+                }
+                Action::Enter(member) => self.enter(&member),
+                Action::Negotiate { role, sdp } => {
+                    let Some((room, member)) = self.entered.clone() else {
+                        continue;
+                    };
+                    let owner = Owner::Session(self.id);
+                    let answer = self.service.negotiate(room, member, role, owner, sdp).await;
+                    let outcome = answer.map(|answer| (answer.peer, answer.sdp));
+                    actions.extend(self.session.handle_negotiated(role, outcome));
+                }
+                Action::ClosePeer(peer) => self.service.close_peers([peer]).await,
+                Action::SetPaused(paused) => self.set_paused(paused),
+                Action::Ping => self.outbox.ping(),
+                Action::Close { code, reason } => self.outbox.close(code, reason),
+            }
+        }
+    }
+
+    fn send(&self, message: &ServerMessage) {
+        if let ServerMessage::Error { code, message } = message {
+            Problem::new(*code, message).count();
+        }
+        self.outbox.push(message);
+    }
+
+    async fn admit(&mut self, token: Option<&str>, name: Option<&str>) -> Result<Member, Problem> {
+        let service = self.service;
+        let claims = token
+            .map(|token| service.keys().verify(token, unix_seconds()))
+            .transpose()?;
+        let member = service.admit(claims.as_ref(), &self.slug, name)?;
+        let room = service.room(&self.slug, member.makes_rooms()).await?;
+        self.entered = Some((room, Arc::new(member.clone())));
+        Ok(member)
+    }
+
+    fn enter(&mut self, member: &Member) {
+        let Some((room, _)) = self.entered else {
+            return;
+        };
+        let now = unix_seconds();
+        let seat = Seat {
+            outbox: self.outbox.clone(),
+            ended: self.ended.clone(),
+            egress: member.grants.egress,
+        };
+        let servers = ice_servers(self.service.config(), &member.identity, now);
+        let guest_token = member.anonymous.then(|| {
+            self.service
+                .keys()
+                .sign(&guest_claims(&member.identity, &self.slug, now))
+        });
+        let adopted =
+            self.service
+                .directory()
+                .enter(self.id, room, member, seat, servers, guest_token);
+        if let Some(peer) = adopted {
+            self.session.adopt(peer);
+        }
+        metrics::counter!("fanlight_joins_total").increment(1);
+        tracing::info!(identity = %member.identity, "joined");
+    }
+
+    fn set_paused(&self, paused: bool) {
+        let Some((room, member)) = &self.entered else {
+            return;
+        };
+        let mut directory = self.service.directory();
+        let outcome = directory
+            .room_mut(*room)
+            .map(|room| room.set_paused(member, paused));
+        drop(directory);
+        match outcome {
+            Some(Err(problem)) => {
+                let Problem { code, detail } = problem;
+                self.send(&ServerMessage::Error {
+                    code,
+                    message: detail,
+                });
+            }
+            Some(Ok(())) => self.service.changed().notify_one(),
+            None => {}
+        }
+    }
+}
+
+/// Sends what waits until the socket is closed.
+async fn write(mut sink: SplitSink<WebSocket, Message>, mut waiting: Waiting) {
+    let close = loop {
+        let frame = tokio::select! {
+            biased;
+            () = waiting.too_slow.cancelled() => break too_slow(),
+            frame = waiting.frames.recv() => frame,
+        };
+        match frame {
+            Some(close @ Message::Close(_)) => break close,
+            Some(frame) => {
+                // A peer that takes nothing fills the outbox, which ends this wait.
+                let sent = tokio::select! {
+                    sent = sink.send(frame) => sent,
+                    () = waiting.too_slow.cancelled() => break too_slow(),
+                };
+                if sent.is_err() {
+                    return;
+                }
+            }
+            None => return,
+        }
+    };
+    // Whether it arrives or not, the socket is dropped afterwards.
+    let _ = timeout(CLOSE_WITHIN, async {
+        sink.send(close).await?;
+        sink.close().await
+    })
+    .await;
+}
+
+fn too_slow() -> Message {
+    metrics::counter!("fanlight_sessions_closed_total", "reason" => "too slow").increment(1);
+    Message::Close(Some(CloseFrame {
+        code: close_code::TOO_SLOW,
+        reason: "too slow".into(),
+    }))
+}
+
+/// Ends of peers waiting for one session. When full, the session is closed as too slow.
+const ENDED_LIMIT: usize = 8;
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
