@@ -17,12 +17,10 @@ use rtc::{
         RTCPeerConnection, RTCPeerConnectionBuilder,
         configuration::{media_engine::MediaEngine, setting_engine::SettingEngineBuilder},
         event::{RTCDataChannelEvent, RTCPeerConnectionEvent},
-        message::RTCMessage,
         sdp::RTCSessionDescription,
         state::RTCPeerConnectionState,
         transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate},
     },
-    rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication,
     rtp,
     rtp_transceiver::{
         RTCRtpSenderId,
@@ -42,7 +40,6 @@ pub(crate) struct Peer {
     senders: Option<Senders>,
     connected: bool,
     channel_open: bool,
-    keyframe_wanted: bool,
     packets: u64,
 }
 
@@ -175,11 +172,6 @@ impl Peer {
         std::mem::take(&mut self.packets)
     }
 
-    /// Returns whether a keyframe was asked for since the last call.
-    pub(crate) fn take_keyframe_request(&mut self) -> bool {
-        std::mem::take(&mut self.keyframe_wanted)
-    }
-
     fn new() -> anyhow::Result<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0").context("open a socket")?;
         socket.set_nonblocking(true)?;
@@ -206,7 +198,6 @@ impl Peer {
             senders: None,
             connected: false,
             channel_open: false,
-            keyframe_wanted: false,
             packets: 0,
         })
     }
@@ -248,13 +239,7 @@ impl Peer {
         while let Some(event) = self.connection.poll_event() {
             self.note(&event);
         }
-        while let Some(message) = self.connection.poll_read() {
-            if let RTCMessage::RtcpPacket(_, packets) = message.message {
-                self.keyframe_wanted |= packets
-                    .iter()
-                    .any(|packet| packet.as_any().is::<PictureLossIndication>());
-            }
-        }
+        while self.connection.poll_read().is_some() {}
         Ok(())
     }
 

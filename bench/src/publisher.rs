@@ -44,7 +44,6 @@ impl Publisher {
                 Stream {
                     peer,
                     seq: [0; 2],
-                    keyframe: true,
                     played: Duration::ZERO,
                 }
                 .run(&theirs)
@@ -88,8 +87,6 @@ struct Stream {
     peer: Peer,
     /// The next sequence numbers of video and audio.
     seq: [u16; 2],
-    /// Whether the next frame is to be a keyframe.
-    keyframe: bool,
     /// How much media was sent before the present profile.
     played: Duration,
 }
@@ -124,7 +121,7 @@ impl Stream {
             if playing() != Some(profile) || shared.stop.load(Ordering::Acquire) {
                 break;
             }
-            let keyframe = std::mem::take(&mut self.keyframe);
+            let keyframe = slot % KEYFRAME_GAP == 0;
             for packet in profile.slot(slot) {
                 self.idle_until(start + packet.at)?;
                 if keyframe && packet.medium == Medium::Video && packet.index == 0 {
@@ -166,7 +163,6 @@ impl Stream {
             let now = Instant::now();
             self.peer.receive(&mut buffer, now)?;
             self.peer.tick(now)?;
-            self.keyframe |= self.peer.take_keyframe_request();
             if now >= until {
                 return Ok(());
             }
@@ -204,3 +200,6 @@ fn payload(packet: Packet, keyframe: bool) -> Vec<u8> {
     }
     payload
 }
+
+/// Frames from one keyframe to the next: a second.
+const KEYFRAME_GAP: u32 = 30;

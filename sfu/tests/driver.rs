@@ -129,11 +129,11 @@ async fn a_tap_yields_the_program_and_asks_for_keyframes() {
     assert!(packets.iter().all(|p| p.codec == Codec::H264));
     assert!(packets[3].rtp.ends_with(&delta(1)));
     assert_eq!(tap.dropped(), 0);
-    let before = publisher.keyframe_requests;
+    let before = publisher.keyframe_requests();
     tokio::time::sleep(Duration::from_millis(600)).await;
     tap.request_keyframe();
     until("asked for a keyframe", &mut [&mut publisher], |c| {
-        c[0].keyframe_requests > before
+        c[0].keyframe_requests() > before
     })
     .await;
     drop(tap);

@@ -1,15 +1,21 @@
 //! Clients of an independent stack, over real sockets.
 
+mod keyframe_requests;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use rtc::{
     data_channel::RTCDataChannelId,
-    interceptor::Registry,
+    interceptor::{Registry, Slot},
     media_stream::MediaStreamTrack,
     peer_connection::{
         RTCPeerConnection, RTCPeerConnectionBuilder,
@@ -20,7 +26,6 @@ use rtc::{
         state::RTCPeerConnectionState,
         transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate},
     },
-    rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication,
     rtp,
     rtp_transceiver::{
         RTCRtpSenderId,
@@ -29,6 +34,8 @@ use rtc::{
     sansio::Protocol,
     shared::{TaggedBytesMut, TransportContext, TransportProtocol},
 };
+
+use keyframe_requests::KeyframeRequests;
 
 /// A browser-like peer and everything it has received.
 pub(crate) struct Client {
@@ -42,7 +49,7 @@ pub(crate) struct Client {
     pub(crate) ended: bool,
     pub(crate) packets: Vec<rtp::Packet>,
     pub(crate) messages: Vec<String>,
-    pub(crate) keyframe_requests: usize,
+    keyframe_requests: Arc<AtomicUsize>,
 }
 
 impl Client {
@@ -95,6 +102,11 @@ impl Client {
             .unwrap();
     }
 
+    /// How many keyframes were asked for.
+    pub(crate) fn keyframe_requests(&self) -> usize {
+        self.keyframe_requests.load(Ordering::Relaxed)
+    }
+
     /// Whether the data channel is open.
     pub(crate) fn has_channel(&self) -> bool {
         self.channel.is_some()
@@ -134,13 +146,7 @@ impl Client {
                     let text = String::from_utf8(message.data.to_vec());
                     self.messages.push(text.unwrap());
                 }
-                RTCMessage::RtcpPacket(_, packets) => {
-                    let asked = packets
-                        .iter()
-                        .filter(|p| p.as_any().is::<PictureLossIndication>());
-                    self.keyframe_requests += asked.count();
-                }
-                _ => {}
+                RTCMessage::RtcpPacket(..) | _ => {}
             }
         }
     }
@@ -151,9 +157,11 @@ impl Client {
         let local = socket.local_addr().unwrap();
         let mut codecs = MediaEngine::default();
         codecs.register_default_codecs().unwrap();
+        let requests = KeyframeRequests::default();
+        let keyframe_requests = Arc::clone(&requests.count);
         let connection = RTCPeerConnectionBuilder::new()
             .with_media_engine(codecs)
-            .with_interceptor_registry(Registry::new())
+            .with_interceptor_registry(Registry::new().with(Slot::from(14_000), requests))
             .build(Instant::now())
             .unwrap();
         Self {
@@ -167,7 +175,7 @@ impl Client {
             ended: false,
             packets: Vec::new(),
             messages: Vec::new(),
-            keyframe_requests: 0,
+            keyframe_requests,
         }
     }
 
