@@ -30,7 +30,8 @@ export const test = base.extend<PerTest, PerWorker>({
     await server.createRoom(slug, info.title.slice(0, 100));
     await use(slug);
     if (info.status === info.expectedStatus) return;
-    await info.attach('server log', { body: server.log.slice(-8_000), contentType: 'text/plain' });
+    // Reporters cut attachments short: this is what one wants to read first.
+    console.log(server.log.split('\n').slice(-LOG_LINES).join('\n'));
   },
 
   newPage: async ({ browser }, use, info) => {
@@ -50,7 +51,8 @@ export const test = base.extend<PerTest, PerWorker>({
           .locator('body')
           .ariaSnapshot()
           .catch(() => 'gone');
-        await info.attach(page.url(), { body, contentType: 'text/plain' });
+        const name = page.url().replace(/#.*/, '');
+        await info.attach(name, { body, contentType: 'text/plain' });
       }
     }
     await Promise.all(pages.map((page) => page.context().close()));
@@ -59,3 +61,5 @@ export const test = base.extend<PerTest, PerWorker>({
 });
 
 export { expect };
+
+const LOG_LINES = 40;

@@ -27,7 +27,11 @@ export class Server {
     const program = process.env.FANLIGHT;
     if (!program) throw new Error('set FANLIGHT to the server binary, as `make e2e` does');
     const dataDir = await mkdtemp(join(tmpdir(), 'fanlight-e2e-'));
-    return new Server(program, dataDir, await launch(program, dataDir, '0', '0'));
+    const server = new Server(program, dataDir, await launch(program, dataDir, '0', '0'));
+    const page = await fetch(server.origin);
+    if (page.ok) return server;
+    await server.stop();
+    throw new Error(`no pages: ${await page.text()}`);
   }
 
   /** The printed link that makes its opener the owner. */
