@@ -149,9 +149,6 @@ impl Room {
             let Some((original, payload)) = packet.payload.split_first_chunk() else {
                 return Ok(None);
             };
-            if payload.is_empty() {
-                return Ok(None);
-            }
             arrival.seq = u16::from_be_bytes(*original);
             arrival.payload = payload;
         } else if restart {
