@@ -10,7 +10,7 @@ use crate::{
     peers::Peers,
     publication::Publication,
     slot::{Program, Shown},
-    subscription::Subscription,
+    subscription::{INSTANT_START, Subscription},
     tap::{Queue, Tap},
     timers::Scheduled,
     totals::Totals,
@@ -201,6 +201,13 @@ impl Room {
         if waiting {
             self.request_keyframe();
         }
+    }
+
+    /// Returns whether a newcomer can be started from the history.
+    pub(crate) fn can_start(&self, now: Instant) -> bool {
+        let shown = Shown::new(self.program, &self.publications);
+        let layer = shown.video.and_then(Publication::best);
+        layer.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
     }
 
     /// Asks for a keyframe of the program.

@@ -163,7 +163,7 @@ impl World {
                     continue;
                 }
                 for datagram in member.tick(self.now) {
-                    self.transmit(index, true, datagram);
+                    self.transmit(index, true, &datagram);
                 }
             }
         }
@@ -186,7 +186,7 @@ impl World {
     pub(crate) fn leave(&mut self, index: usize) {
         self.members[index].client.close(self.now);
         for datagram in self.members[index].client.poll(self.now) {
-            self.transmit(index, true, datagram);
+            self.transmit(index, true, &datagram);
         }
         self.members[index].silent = true;
     }
@@ -214,7 +214,7 @@ impl World {
         out.clear();
         for (to, datagram) in datagrams {
             let index = self.members.iter().position(|m| m.address == to).unwrap();
-            self.transmit(index, false, datagram);
+            self.transmit(index, false, &datagram);
         }
         self.events
             .extend(std::iter::from_fn(|| self.sfu.poll_event()));
@@ -222,7 +222,7 @@ impl World {
             .extend(std::iter::from_fn(|| self.sfu.poll_tap()));
     }
 
-    fn transmit(&mut self, member: usize, to_server: bool, datagram: Vec<u8>) {
+    fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
         let is_media = (128..192).contains(&datagram[0]);
         let network = if is_media {
             self.network
@@ -240,7 +240,7 @@ impl World {
             let flight = Flight {
                 member,
                 to_server,
-                datagram: datagram.clone(),
+                datagram: datagram.to_vec(),
             };
             self.wire.insert((at, self.flights), flight);
         }

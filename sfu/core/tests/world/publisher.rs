@@ -197,7 +197,7 @@ impl Publisher {
         let timestamp = self.video.timestamp(captured, epoch);
         self.frames += 1;
         self.picture = (self.picture + 1) & 0x7fff;
-        if self.padding && self.frames % 5 == 0 {
+        if self.padding && self.frames.is_multiple_of(5) {
             self.transport_seq = self.transport_seq.wrapping_add(1);
             let packet = self.video.padding(timestamp, self.transport_seq);
             rtp.push(packet);
