@@ -238,7 +238,11 @@ mod tests {
     fn the_local_fragment_is_found() {
         let username = attribute(USERNAME, b"local:remote");
         for (label, datagram, expected) in [
-            ("request", request(std::slice::from_ref(&username)), Some("local")),
+            (
+                "request",
+                request(std::slice::from_ref(&username)),
+                Some("local"),
+            ),
             (
                 "after unknown attributes",
                 request(&[attribute(0x24, &[1, 2, 3]), username.clone()]),

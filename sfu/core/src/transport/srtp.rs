@@ -572,7 +572,8 @@ mod tests {
         for profile in PROFILES {
             let (server, mut peer) = pair(profile);
             for seq in [
-                0xfffd, 0x1_0001, 0xffff, 0x1_0000, 0xfffe, 0x1_7fff, 0x1_fff0, 0x2_0001, 0x1_ffff, 0x2_7000,
+                0xfffd, 0x1_0001, 0xffff, 0x1_0000, 0xfffe, 0x1_7fff, 0x1_fff0, 0x2_0001, 0x1_ffff,
+                0x2_7000,
             ] {
                 let sealed = seal(&server, seq, b"x");
                 assert_eq!(open(&mut peer, &sealed), Ok(b"x".to_vec()), "{seq:x}");

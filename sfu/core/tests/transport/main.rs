@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
 
 mod client;
+mod corpus;
 mod hostile;
 mod offers;
 mod pair;
