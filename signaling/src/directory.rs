@@ -22,7 +22,7 @@ use crate::{
         CHAT_CHANNEL, EVENTS_CHANNEL, ErrorCode, IceServer, RoomEvent, RoomInfo, ServerMessage,
         close_code,
     },
-    room::{Change, Room},
+    room::{Change, Purpose, Room},
     store::RoomRecord,
 };
 
@@ -58,6 +58,7 @@ struct Place {
     seats: HashMap<SessionId, Seat>,
     /// The last states of its outputs.
     outputs: Option<Utf8Bytes>,
+    has_outputs: bool,
 }
 
 /// How a session is reached.
@@ -140,6 +141,7 @@ impl Directory {
             room: Room::new(*id, slug, title, self.grace, now),
             seats: HashMap::new(),
             outputs: None,
+            has_outputs: false,
         });
         place.room.touch(now);
         self.by_slug.insert(slug.clone(), *id);
@@ -268,7 +270,7 @@ impl Directory {
         &mut self,
         room: RoomId,
         peer: PeerId,
-        role: Role,
+        purpose: Purpose,
         member: Arc<Member>,
         owner: Owner,
         now: Instant,
@@ -289,7 +291,7 @@ impl Directory {
             },
             owner @ (Owner::Resource(_) | Owner::Nobody) => owner,
         };
-        place.room.add_peer(peer, role, member, now);
+        place.room.add_peer(peer, purpose, member, now);
         let chat_places = Arc::new(Semaphore::new(CHAT_PLACES));
         self.peers.insert(
             peer,
@@ -403,6 +405,7 @@ impl Directory {
             return;
         };
         place.room.set_hls(hls);
+        place.has_outputs = jobs.as_array().is_some_and(|jobs| !jobs.is_empty());
         let message = text(&ServerMessage::Outputs { jobs });
         for seat in place.seats.values().filter(|seat| seat.egress) {
             seat.outbox.push_text(message.clone());
@@ -542,7 +545,7 @@ mod tests {
         publish(&mut directory, session, PeerId(1), t0);
         let by = Arc::new(member("bob"));
         let owner = Owner::Resource("r".into());
-        directory.add_peer(ROOM, PeerId(2), Role::Viewer, by, owner, t0);
+        directory.add_peer(ROOM, PeerId(2), Purpose::Watch, by, owner, t0);
         directory.add_resource("r".into(), resource(PeerId(2)));
         assert_eq!(directory.session_count(), 2);
 
@@ -652,7 +655,7 @@ mod tests {
         let by = member("ann");
         directory.reserve(ROOM, Role::Publisher, &by, t0).unwrap();
         let owner = Owner::Session(session);
-        directory.add_peer(ROOM, peer, Role::Publisher, Arc::new(by), owner, t0);
+        directory.add_peer(ROOM, peer, Purpose::Publish, Arc::new(by), owner, t0);
         directory.handle_event(Event::Connected { peer }, t0, 0);
         let event = Event::Published {
             peer,

@@ -20,6 +20,7 @@ use crate::{
     clock::{unix_ms, unix_seconds},
     directory::{Directory, Errand, Owner},
     protocol::ErrorCode,
+    room::Purpose,
     store::{RoomRecord, Store, StoreError},
     token, whep, whip, ws,
 };
@@ -276,6 +277,7 @@ impl Service {
         let service = self.clone();
         let work = async move {
             let participant = member.participant();
+            let purpose = Purpose::of(role, &sdp);
             service
                 .directory()
                 .reserve(room, role, &member, Instant::now())?;
@@ -295,7 +297,7 @@ impl Service {
                     let now = Instant::now();
                     service
                         .directory()
-                        .add_peer(room, answer.peer, role, member, owner, now);
+                        .add_peer(room, answer.peer, purpose, member, owner, now);
                     Ok(answer)
                 }
                 Err(error) => {
@@ -323,6 +325,7 @@ impl Service {
         greet: &mpsc::Sender<(PeerId, RoomId)>,
         say: &mpsc::Sender<chat::Errand>,
     ) {
+        log(&event);
         let errand = self
             .directory()
             .handle_event(event, Instant::now(), unix_ms());
@@ -337,6 +340,33 @@ impl Service {
             metrics::counter!("fanlight_errands_dropped_total", "reason" => "queue full")
                 .increment(1);
         }
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Connected { peer } => tracing::debug!(%peer, "peer connected"),
+        Event::Closed {
+            peer, room, reason, ..
+        } => {
+            tracing::debug!(%peer, %room, reason = reason.as_str(), "peer closed");
+        }
+        Event::Published {
+            peer,
+            room,
+            publication,
+            codec,
+            ..
+        } => {
+            tracing::info!(%room, %peer, %publication, ?codec, "published");
+        }
+        Event::Unpublished {
+            room, publication, ..
+        } => {
+            tracing::info!(%room, %publication, "unpublished");
+        }
+        Event::ChannelOpened { peer, .. } => tracing::debug!(%peer, "data channel opened"),
+        Event::Message { .. } => {}
     }
 }
 

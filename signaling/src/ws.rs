@@ -120,7 +120,10 @@ impl Driver<'_> {
                         self.session.handle_sign_of_life(Instant::now());
                         Vec::new()
                     }
-                    Some(Ok(Message::Close(_))) => return true,
+                    // An answer to our own closing is no goodbye: the page may come back for its media.
+                    Some(Ok(Message::Close(_))) => {
+                        return !self.session.is_closed() && !self.outbox.has_given_up();
+                    }
                     Some(Err(_)) | None => return false,
                 },
                 Some((peer, reason)) = inbox.recv() => self.session.handle_media_closed(peer, reason),

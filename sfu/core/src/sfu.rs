@@ -242,7 +242,7 @@ impl Sfu {
         let lines: Vec<_> = lines
             .map(|(media, line)| self.answer_line(id, join.room, media, line))
             .collect();
-        self.reschedule(id);
+        self.reschedule(id, now);
         Ok(Answer {
             peer: id,
             sdp: write_answer(&self.shared, &offer, &lines, &credentials),
@@ -289,7 +289,7 @@ impl Sfu {
             .transport
             .send_message(label, payload, now, &mut self.out);
         let id = peer.id;
-        self.reschedule(id);
+        self.reschedule(id, now);
         taken
     }
 
@@ -392,7 +392,7 @@ impl Sfu {
             };
             room.forward(&mut self.peers, &mut sinks, now);
             room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
-            let at = room.poll_timeout(now);
+            let at = room.poll_timeout(now).map(|at| at.max(now + TICK));
             self.timers
                 .schedule(Owner::Room(id), &mut room.scheduled, at);
         }
@@ -500,9 +500,14 @@ impl Sfu {
         peer.transport
             .handle_stun(&self.shared, source, datagram, now, &mut self.out)
             .map_err(|error| error.reason())?;
+        let is_first = peer.bound.is_empty();
         let addresses = peer.transport.addresses();
         self.demux.bind(id, &mut peer.bound, addresses);
-        self.reschedule(id);
+        let join = peer.join;
+        if is_first && join.role == Role::Viewer {
+            self.prepare_start(join.room, now);
+        }
+        self.reschedule(id, now);
         Ok(())
     }
 
@@ -517,7 +522,7 @@ impl Sfu {
             .transport
             .handle_dtls(&self.shared, datagram, now, &mut self.out);
         self.handle_transport_events(id, now);
-        self.reschedule(id);
+        self.reschedule(id, now);
         result.map_err(|error| error.reason())
     }
 
@@ -552,7 +557,7 @@ impl Sfu {
         let room = self.rooms.get_mut(&id).ok_or("unknown_source")?;
         let remote = &mut ingress.remote;
         let published = room.receive(route, restart, &packet, remote, self.clock, now);
-        let at = peer.media_timeout();
+        let at = peer.media_timeout().map(|at| at.max(now + TICK));
         self.timers
             .schedule(Owner::Peer(peer.id), &mut peer.scheduled, at);
         if let Some(published) = published? {
@@ -712,7 +717,7 @@ impl Sfu {
             }
         }
         self.handle_transport_events(id, now);
-        self.reschedule(id);
+        self.reschedule(id, now);
     }
 
     /// Sends sender reports to viewers who have just begun to receive something, so that they can play
@@ -725,9 +730,19 @@ impl Sfu {
             {
                 peer.send_sender_reports(&room.publications, self.clock, &mut self.out, now);
             }
-            self.reschedule(id);
+            self.reschedule(id, now);
         }
         self.began = began;
+    }
+
+    /// Asks for a keyframe while a newcomer still shakes hands, unless the history can start it.
+    fn prepare_start(&mut self, id: RoomId, now: Instant) {
+        if let Some(room) = self.rooms.get_mut(&id)
+            && !room.can_start(now)
+        {
+            room.request_keyframe();
+            self.touch(id);
+        }
     }
 
     fn touch(&mut self, id: RoomId) {
@@ -748,9 +763,10 @@ impl Sfu {
         }
     }
 
-    fn reschedule(&mut self, id: PeerId) {
+    fn reschedule(&mut self, id: PeerId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {
             let at = peer.poll_timeout(self.config.connect_timeout);
+            let at = at.map(|at| at.max(now + TICK));
             self.timers
                 .schedule(Owner::Peer(id), &mut peer.scheduled, at);
         }
@@ -765,6 +781,9 @@ impl Sfu {
         Ssrc(self.rng.next_u32() | 1)
     }
 }
+
+/// Timers are not more precise than this, so that nothing can be due for ever.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Messages waiting to be read; what comes beyond is dropped. Other events are few.
 const MAX_EVENTS: usize = 4096;
