@@ -8,9 +8,9 @@ use sfu_core::{
 };
 
 use crate::{
-    client::CHROMIUM_ORDER,
     pair::Pair,
     raw_sctp::{RawSctp, chunk, data, init},
+    support::client::CHROMIUM_ORDER,
 };
 
 #[test]

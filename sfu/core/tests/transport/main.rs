@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
 
-mod client;
 mod corpus;
 mod hostile;
 mod offers;
 mod pair;
 mod raw_sctp;
 mod session;
+#[path = "../support/mod.rs"]
+mod support;

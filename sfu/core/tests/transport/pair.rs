@@ -12,7 +12,7 @@ use sfu_core::{
     transport::{ExtensionIds, IceCredentials, Offer, Shared, Transport, TransportEvent},
 };
 
-use crate::client::Client;
+use crate::support::client::Client;
 
 pub(crate) const UFRAG: &str = "core";
 pub(crate) const PWD: &str = "abcdefghijklmnopqrstuvwxyz";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{client::CHROMIUM_ORDER, pair::Pair};
+use crate::{pair::Pair, support::client::CHROMIUM_ORDER};
 
 /// A connected peer that speaks SCTP itself.
 pub(crate) struct RawSctp {

@@ -11,8 +11,8 @@ use sfu_core::{
 };
 
 use crate::{
-    client::{CHROMIUM_ORDER, Client, SHA1_ONLY},
     pair::{PWD, Pair, UFRAG, address},
+    support::client::{CHROMIUM_ORDER, Client, SHA1_ONLY},
 };
 
 #[test]
