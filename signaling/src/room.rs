@@ -78,8 +78,6 @@ struct Broadcast {
     identity: String,
     since_ms: u64,
     state: Air,
-    /// The peer whose media came last.
-    peer: PeerId,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +172,8 @@ impl Room {
     ) {
         self.used_at = now;
         if purpose == Purpose::Publish {
+            // A page that goes on with a pause says so once it has its answer.
+            self.paused = false;
             self.end_reservation();
         }
         self.peers.insert(
@@ -223,15 +223,11 @@ impl Room {
                     Air::Off { since } => now.duration_since(since) <= self.grace,
                 }
         });
-        if before.as_ref().is_none_or(|before| before.peer != peer) {
-            self.paused = false;
-        }
         let since_ms = before.map_or(now_ms, |before| before.since_ms);
         self.broadcast = Some(Broadcast {
             identity,
             since_ms,
             state: Air::On,
-            peer,
         });
     }
 
@@ -448,8 +444,10 @@ mod tests {
         );
         room.reserve(&ann(), t0).unwrap();
         room.add_peer(PeerId(2), Purpose::Publish, ann(), t0);
-        room.handle_published(PeerId(2), PublicationId(3), t0, 1000);
         assert!(!room.info().paused, "after a reload");
+        room.set_paused(&ann(), true).unwrap();
+        room.handle_published(PeerId(2), PublicationId(3), t0, 1000);
+        assert!(room.info().paused, "paused before its first packet");
     }
 
     #[test]

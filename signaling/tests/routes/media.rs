@@ -91,6 +91,14 @@ async fn trickle_is_taken_and_restart_is_not() {
             "ice_restart_unsupported",
         ),
         (
+            "restart as in the RFC's example",
+            Some("\"*\""),
+            fragment,
+            candidate,
+            422,
+            "ice_restart_unsupported",
+        ),
+        (
             "an offer",
             Some(&*etag),
             SDP,
