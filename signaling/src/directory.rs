@@ -460,6 +460,11 @@ impl Directory {
     }
 
     fn chat_errand(&self, peer: PeerId, payload: Option<Bytes>) -> Option<Errand> {
+        // What is far too long is refused as nonsense, and does not wait with all its bytes.
+        let payload = payload.map(|payload| match payload.len() {
+            0..=chat::MAX_REQUEST => payload,
+            _ => Bytes::new(),
+        });
         let link = self.peers.get(&peer)?;
         let by = self.room(link.room)?.member(peer)?.clone();
         let Ok(place) = Arc::clone(&link.chat_places).try_acquire_owned() else {
@@ -483,7 +488,7 @@ fn event(room: RoomInfo) -> Bytes {
 }
 
 /// Messages of one peer that may wait for the chat desk; the rest is dropped. Nobody writes that fast.
-const CHAT_PLACES: usize = 8;
+const CHAT_PLACES: usize = 32;
 
 #[cfg(test)]
 mod tests {

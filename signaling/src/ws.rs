@@ -192,7 +192,7 @@ impl Driver<'_> {
         let guest_token = member.anonymous.then(|| {
             self.service
                 .keys()
-                .sign(&guest_claims(&member.identity, &self.slug, now))
+                .sign(&guest_claims(member, &self.slug, now))
         });
         let adopted =
             self.service
