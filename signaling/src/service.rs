@@ -329,9 +329,11 @@ impl Service {
         let errand = self
             .directory()
             .handle_event(event, Instant::now(), unix_ms());
-        self.inner.changed.notify_one();
         let dropped = match errand {
-            None => return,
+            None => {
+                self.inner.changed.notify_one();
+                return;
+            }
             // The next change of the room tells it too.
             Some(Errand::Greet(peer, room)) => greet.try_send((peer, room)).is_err(),
             Some(Errand::Chat(errand)) => say.try_send(errand).is_err(),
