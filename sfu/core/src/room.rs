@@ -10,10 +10,10 @@ use crate::{
     peers::Peers,
     publication::Publication,
     slot::{Program, Shown},
+    stats::Totals,
     subscription::{INSTANT_START, Subscription},
     tap::{Queue, Tap},
     timers::Scheduled,
-    totals::Totals,
     transport::{Rtp, rtcp::Compound},
 };
 

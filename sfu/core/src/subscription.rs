@@ -147,7 +147,7 @@ impl Subscription {
         if let Some(target) = target.filter(|target| self.source != Some(*target))
             && let Some(layer) = target.layer_of(publication)
         {
-            if let Some(first) = layer.starting_point(INSTANT_START, now)
+            if let Some(first) = layer.starting_point(self.oldest_start(target), now)
                 && let Some(packet) = layer.packet(first)
             {
                 self.rewrite.begin(&packet, publication.codec.clock_rate());
@@ -219,6 +219,15 @@ impl Subscription {
             packets: self.packets,
             octets: self.octets,
         })
+    }
+
+    /// Returns how old a keyframe may be to begin with: whoever watches already must not see the past
+    /// again.
+    fn oldest_start(&self, target: Source) -> Duration {
+        match self.source {
+            Some(source) if source.publication == target.publication => SWITCH,
+            Some(_) | None => INSTANT_START,
+        }
     }
 
     fn find_codec(&self, codec: Codec) -> Option<CodecPt> {
@@ -357,6 +366,9 @@ pub(crate) fn split<'a>(
 /// The oldest keyframe a newcomer is started with. Older ones would mean a long burst and a picture that
 /// lags until the player has caught up.
 pub(crate) const INSTANT_START: Duration = Duration::from_secs(2);
+
+/// The oldest keyframe at which another layer is switched to: one that is just arriving.
+pub(crate) const SWITCH: Duration = Duration::from_millis(50);
 
 /// Most packets sent again for one request.
 const MAX_REPEATED: usize = 128;

@@ -11,6 +11,7 @@
 
 #[allow(dead_code, reason = "each test uses its part of the client")]
 mod support;
+#[allow(dead_code, reason = "each test uses its part of the world")]
 mod world;
 
 use sfu_core::{CloseReason, Codec, Event, MediaKind, TapId};
@@ -207,6 +208,34 @@ fn taps_are_in_order_and_complete() {
                 assert!(b.keyframe);
             }
         }
+    }
+}
+
+#[test]
+fn the_best_live_layer_is_forwarded() {
+    for (seed, codec, loss) in [(1, Codec::H264, 0), (2, Codec::Vp8, 5)] {
+        let mut world = World::new(seed);
+        let publisher = world.publish(Publisher::simulcast(1, codec));
+        let viewer = world.watch(BOTH);
+        world.network.loss = loss;
+        world.run(4000);
+        world.publisher(publisher).layers[1].enabled = false;
+        world.run(3000);
+        world.publisher(publisher).layers[1].enabled = true;
+        world.run(3000);
+        world.network.loss = 0;
+        world.run(1000);
+        let packets = world.viewer(viewer).video.complete();
+        assert_continuous(&packets);
+        let mut order: Vec<_> = packets.iter().map(|p| p.publisher).collect();
+        order.dedup();
+        assert!(order.ends_with(&[101, 1, 101]), "{order:?}");
+        let gap = packets
+            .windows(2)
+            .map(|p| p[1].captured_ms - p[0].captured_ms)
+            .max();
+        assert!(gap.unwrap() < 1700, "{gap:?} ms without a picture");
+        assert!(world.publisher(publisher).requests <= 6);
     }
 }
 

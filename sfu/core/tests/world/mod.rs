@@ -111,7 +111,7 @@ impl World {
         })
     }
 
-    fn join(
+    pub(crate) fn join(
         &mut self,
         client: Client,
         offer: &str,
@@ -183,6 +183,33 @@ impl World {
         }
     }
 
+    /// Sends an RTP packet that a member's application would not.
+    pub(crate) fn send_rtp(&mut self, index: usize, packet: &[u8]) {
+        let sealed = self.members[index].client.seal_rtp(packet);
+        self.send_raw(index, &sealed);
+    }
+
+    /// Sends an RTCP packet that a member's application would not.
+    pub(crate) fn send_rtcp(&mut self, index: usize, packet: &[u8]) {
+        let sealed = self.members[index].client.seal_rtcp(packet);
+        self.send_raw(index, &sealed);
+    }
+
+    /// Sends anything from a member's address, at once.
+    pub(crate) fn send_raw(&mut self, index: usize, datagram: &[u8]) {
+        let source = self.members[index].address;
+        let mut datagram = datagram.to_vec();
+        self.sfu.handle_datagram(source, &mut datagram, self.now);
+        self.flush();
+    }
+
+    /// Returns how much was dropped for a reason.
+    pub(crate) fn dropped(&self, reason: &str) -> u64 {
+        let dropped = self.sfu.stats().dropped;
+        let counts = dropped.iter().filter(|(r, _)| *r == reason);
+        counts.map(|(_, count)| count).sum()
+    }
+
     pub(crate) fn leave(&mut self, index: usize) {
         self.members[index].client.close(self.now);
         for datagram in self.members[index].client.poll(self.now) {
@@ -250,7 +277,7 @@ impl World {
         self.next_random() % 100 < percent
     }
 
-    fn next_random(&mut self) -> u64 {
+    pub(crate) fn next_random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;

@@ -171,6 +171,10 @@ impl Viewer {
 }
 
 impl Received {
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     fn keep(&mut self, seq: u16, packet: Option<Packet>, ask: Option<Instant>) {
         let highest = self.numbers.last_key_value().map(|(seq, _)| *seq);
         let reference = highest.unwrap_or(1 << 32 | u64::from(seq));
