@@ -1,17 +1,15 @@
 //! The HTTP routes: each bad request gets its own answer.
 
-mod support;
-
 use std::time::Duration;
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use serde_json::{Value, json};
 use signaling::Config;
-use support::{HOUR, Server};
-use tower::ServiceExt;
+
+use crate::server::{HOUR, SDP, Server, request};
 
 #[tokio::test]
 async fn offers_without_permission_are_refused() {
@@ -443,37 +441,12 @@ async fn publishing_makes_the_room_and_watching_does_not() {
 
 /// Sends a request and returns status, headers and the JSON body (or null).
 async fn send(server: &Server, request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
-    let response = server
-        .routes()
-        .oneshot(request)
-        .await
-        .expect("routes answer");
-    let (parts, body) = response.into_parts();
-    let body = to_bytes(body, 1 << 20).await.expect("a short body");
+    let (status, headers, body) = server.send(request).await;
     (
-        parts.status,
-        parts.headers,
-        serde_json::from_slice(&body).unwrap_or_default(),
+        status,
+        headers,
+        serde_json::from_str(&body).unwrap_or_default(),
     )
-}
-
-fn request(
-    method: Method,
-    path: &str,
-    token: Option<&str>,
-    content_type: Option<&str>,
-    body: &str,
-) -> Request<Body> {
-    let mut builder = Request::builder().method(method).uri(path);
-    if let Some(token) = token {
-        builder = builder.header("authorization", format!("Bearer {token}"));
-    }
-    if let Some(content_type) = content_type {
-        builder = builder.header("content-type", content_type);
-    }
-    builder
-        .body(Body::from(body.to_owned()))
-        .expect("parts are valid")
 }
 
 fn assert_problem(
@@ -501,5 +474,3 @@ fn assert_problem(
         "{label}"
     );
 }
-
-const SDP: Option<&str> = Some("application/sdp");

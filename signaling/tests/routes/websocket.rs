@@ -1,14 +1,13 @@
 //! The WebSocket of the pages: joining, refusals, and how it is closed.
 
-mod support;
-
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use signaling::Config;
-use support::{HOUR, Server};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 use tokio_util::sync::CancellationToken;
+
+use crate::server::{HOUR, Server};
 
 #[tokio::test]
 async fn guest_joins_and_keeps_the_identity_when_coming_back() {
