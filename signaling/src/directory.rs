@@ -175,6 +175,7 @@ impl Directory {
         self.last_session += 1;
         let id = SessionId(self.last_session);
         self.sessions.insert(id, Presence::default());
+        self.gauge();
         id
     }
 
@@ -213,10 +214,12 @@ impl Directory {
     /// Takes a session out of its room. One that said goodbye takes its peers with it: they are returned,
     /// to be closed. The peers of one that was cut off stay: their media may well arrive.
     pub(crate) fn leave(&mut self, session: SessionId, goodbye: bool, now: Instant) -> Vec<PeerId> {
+        let presence = self.sessions.remove(&session);
+        self.gauge();
         let Some(Presence {
             room: Some(room),
             peers,
-        }) = self.sessions.remove(&session)
+        }) = presence
         else {
             return Vec::new();
         };
@@ -307,6 +310,7 @@ impl Directory {
         // The peer may have ended while its resource was being made.
         if self.peers.contains_key(&resource.peer) {
             self.resources.insert(id, resource);
+            self.gauge();
         }
     }
 
@@ -316,6 +320,7 @@ impl Directory {
 
     pub(crate) fn remove_resource(&mut self, id: &str) {
         self.resources.remove(id);
+        self.gauge();
     }
 
     /// Takes what the SFU tells.
@@ -428,6 +433,15 @@ impl Directory {
         }
     }
 
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "there are far fewer than 2^52 sessions"
+    )]
+    fn gauge(&self) {
+        metrics::gauge!("fanlight_sessions", "kind" => "ws").set(self.sessions.len() as f64);
+        metrics::gauge!("fanlight_sessions", "kind" => "http").set(self.resources.len() as f64);
+    }
+
     fn handle_closed(&mut self, peer: PeerId, reason: CloseReason, now: Instant) {
         let Some(link) = self.peers.remove(&peer) else {
             return;
@@ -460,6 +474,11 @@ impl Directory {
     }
 
     fn chat_errand(&self, peer: PeerId, payload: Option<Bytes>) -> Option<Errand> {
+        // What is far too long is refused as nonsense, and does not wait with all its bytes.
+        let payload = payload.map(|payload| match payload.len() {
+            0..=chat::MAX_REQUEST => payload,
+            _ => Bytes::new(),
+        });
         let link = self.peers.get(&peer)?;
         let by = self.room(link.room)?.member(peer)?.clone();
         let Ok(place) = Arc::clone(&link.chat_places).try_acquire_owned() else {
@@ -483,7 +502,7 @@ fn event(room: RoomInfo) -> Bytes {
 }
 
 /// Messages of one peer that may wait for the chat desk; the rest is dropped. Nobody writes that fast.
-const CHAT_PLACES: usize = 8;
+const CHAT_PLACES: usize = 32;
 
 #[cfg(test)]
 mod tests {

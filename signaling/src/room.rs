@@ -26,6 +26,8 @@ pub(crate) struct Room {
     grace: Duration,
     publisher: Option<Publisher>,
     peers: HashMap<PeerId, Peer>,
+    /// Connected peers that watch.
+    viewers: u32,
     publications: HashSet<PublicationId>,
     broadcast: Option<Broadcast>,
     paused: bool,
@@ -115,6 +117,7 @@ impl Room {
             grace,
             publisher: None,
             peers: HashMap::new(),
+            viewers: 0,
             publications: HashSet::new(),
             broadcast: None,
             paused: false,
@@ -192,16 +195,26 @@ impl Room {
     }
 
     pub(crate) fn handle_connected(&mut self, peer: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.connected = true;
+        if let Some(peer) = self.peers.get_mut(&peer)
+            && !std::mem::replace(&mut peer.connected, true)
+        {
+            self.viewers += u32::from(peer.purpose == Purpose::Watch);
         }
     }
 
     pub(crate) fn handle_closed(&mut self, peer: PeerId, now: Instant) {
         self.used_at = now;
-        self.peers.remove(&peer);
-        self.free_stage();
-        self.leave_air(now);
+        let Some(peer) = self.peers.remove(&peer) else {
+            return;
+        };
+        match peer.purpose {
+            Purpose::Publish => {
+                self.free_stage();
+                self.leave_air(now);
+            }
+            Purpose::Watch => self.viewers -= u32::from(peer.connected),
+            Purpose::Talk => {}
+        }
     }
 
     pub(crate) fn handle_published(
@@ -263,18 +276,13 @@ impl Room {
             .broadcast
             .as_ref()
             .filter(|broadcast| broadcast.state == Air::On);
-        let viewers = self
-            .peers
-            .values()
-            .filter(|peer| peer.connected && peer.purpose == Purpose::Watch)
-            .count();
         RoomInfo {
             slug: self.slug.clone(),
             title: self.title.clone(),
             live: on_air.is_some(),
             paused: on_air.is_some() && self.paused,
             live_since_ms: on_air.map(|broadcast| broadcast.since_ms),
-            viewers: u32::try_from(viewers).unwrap_or(u32::MAX),
+            viewers: self.viewers,
             hls: self.hls,
         }
     }

@@ -329,9 +329,11 @@ impl Service {
         let errand = self
             .directory()
             .handle_event(event, Instant::now(), unix_ms());
-        self.inner.changed.notify_one();
         let dropped = match errand {
-            None => return,
+            None => {
+                self.inner.changed.notify_one();
+                return;
+            }
             // The next change of the room tells it too.
             Some(Errand::Greet(peer, room)) => greet.try_send((peer, room)).is_err(),
             Some(Errand::Chat(errand)) => say.try_send(errand).is_err(),
@@ -377,12 +379,6 @@ fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef
             "A token for all rooms is needed.",
         ));
     };
-    if claims.room != EVERY_ROOM {
-        return Err(Problem::new(
-            ErrorCode::TokenWrongRoom,
-            format!("This token is for the room \"{}\" only.", claims.room),
-        ));
-    }
     let granted = match grant {
         Grant::Publish => claims.publish,
         Grant::Subscribe => true,
@@ -390,16 +386,22 @@ fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef
         Grant::Egress => claims.egress,
         Grant::Admin => claims.admin,
     };
-    if granted || claims.admin {
-        return Ok(RoomRef {
-            id: RoomId(0),
-            slug: EVERY_ROOM.to_owned(),
-        });
+    if !granted && !claims.admin {
+        return Err(Problem::new(
+            ErrorCode::NotAllowed,
+            "This token does not allow this.",
+        ));
     }
-    Err(Problem::new(
-        ErrorCode::NotAllowed,
-        "This token does not allow this.",
-    ))
+    if claims.room != EVERY_ROOM {
+        return Err(Problem::new(
+            ErrorCode::TokenWrongRoom,
+            format!("This token is for the room \"{}\" only.", claims.room),
+        ));
+    }
+    Ok(RoomRef {
+        id: RoomId(0),
+        slug: EVERY_ROOM.to_owned(),
+    })
 }
 
 fn refused_offer(error: &HandleError) -> Problem {

@@ -170,7 +170,9 @@ impl Session {
         }
         if now >= self.ping_at {
             self.ping_at = now + PING_EVERY;
-            return vec![Action::Ping];
+            if !self.is_closed() {
+                return vec![Action::Ping];
+            }
         }
         Vec::new()
     }
@@ -184,7 +186,8 @@ impl Session {
     pub(crate) fn poll_timeout(&self) -> Instant {
         let end = match self.state {
             State::Arrived { deadline } => deadline,
-            State::Admitting | State::Joined { .. } | State::Closed => self.heard_at + SILENCE,
+            State::Admitting | State::Joined { .. } => self.heard_at + SILENCE,
+            State::Closed => self.ping_at,
         };
         end.min(self.ping_at)
     }
@@ -453,6 +456,9 @@ mod tests {
             close_code_of(&session.handle_timeout(end)),
             Some(close_code::SILENT)
         );
+        while session.poll_timeout() <= end {
+            assert_eq!(session.handle_timeout(end), [], "nothing follows the end");
+        }
     }
 
     #[test]
