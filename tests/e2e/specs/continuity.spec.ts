@@ -1,5 +1,5 @@
 import { expect, test } from '../support/fixtures.ts';
-import { expectPicture, expectVideoFlows, POLL, picture, received } from '../support/media.ts';
+import { expectPicture, expectVideoFlows, POLL, received } from '../support/media.ts';
 import { message, Studio, say, Watch } from '../support/pages.ts';
 import { Server } from '../support/server.ts';
 
