@@ -30,6 +30,11 @@ export class HlsView {
     }));
   }
 
+  /** Whether there is a broadcast, but no playlist of it. */
+  get missing(): boolean {
+    return this.view.info?.live === true && !this.view.info.hls;
+  }
+
   get state(): WatchState {
     const info = this.view.info;
     if (!info) return { kind: 'connecting' };
@@ -37,7 +42,7 @@ export class HlsView {
       return { kind: 'reconnecting', attempt: 0, retryAtMs: undefined, error: this.#trouble };
     }
     if (!info.live) return { kind: 'waiting' };
-    if (!info.hls) return { kind: 'failed', error: new FanlightError('hls_unknown') };
+    if (!info.hls) return { kind: 'waiting' };
     if (info.paused) return { kind: 'paused' };
     return this.#loading === 'loaded' ? { kind: 'playing' } : { kind: 'connecting' };
   }

@@ -9,6 +9,7 @@ export class WatchView {
   stats: ViewerStats | undefined = $state.raw();
   /** How long no new picture has come while there should be one, in seconds. */
   stalledFor: number = $state(0);
+  readonly missing = false;
   /** How long there has been sound without a picture, in seconds. */
   soundOnlyFor: number = $state(0);
   nowMs: number = $state(Date.now());
