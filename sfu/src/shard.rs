@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Answer,
-    batch::{RECEIVE_BATCH, ReceiveBatch, SendBatch},
+    batch::SendBatch,
     events::EventQueue,
     handle::Command,
     meters::Meters,
+    receive::{RECEIVE_BATCH, ReceiveBatch},
     socket::Socket,
     tap::{Taps, Wish},
 };
