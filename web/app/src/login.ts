@@ -15,14 +15,10 @@ export function tokenFor(room: string | undefined): string | undefined {
   return usable(own) ?? usable(recall(keyOf(undefined)));
 }
 
-/** Forgets the tokens that {@link tokenFor} would use. */
-export function forgetToken(room: string | undefined): void {
+/** Forgets a token, wherever it is kept for this room: the server does not take it any more. */
+export function forgetToken(token: string, room: string | undefined): void {
   for (const key of [keyOf(room), keyOf(undefined)]) {
-    try {
-      localStorage.removeItem(key);
-    } catch {
-      // Nothing was kept where nothing can be kept.
-    }
+    if (recall(key) === token) forget(key);
   }
 }
 
@@ -73,6 +69,15 @@ function recall(key: string): string | undefined {
     return localStorage.getItem(key) ?? memory.get(key);
   } catch {
     return memory.get(key);
+  }
+}
+
+function forget(key: string): void {
+  memory.delete(key);
+  try {
+    localStorage.removeItem(key);
+  } catch {
+    // Nothing was kept where nothing can be kept.
   }
 }
 

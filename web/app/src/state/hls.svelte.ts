@@ -1,7 +1,7 @@
 import type { ViewerStats, WatchState } from '@fanlight/sdk';
 import { FanlightError } from '@fanlight/sdk';
 import { offerDiagnostics } from '../diagnostics.ts';
-import { enterAsViewer, type RoomView } from './room.svelte.ts';
+import { enter, type RoomView } from './room.svelte.ts';
 
 /** A view of a room's broadcast by HLS: some seconds behind, through every network. */
 export class HlsView {
@@ -59,7 +59,7 @@ export class HlsView {
   }
 
   #enter(): void {
-    this.view = enterAsViewer(this.#slug, () => this.#enter());
+    this.view = enter(this.#slug, () => this.#enter(), true);
   }
 
   /** Loads the playlist as soon as there is one. */

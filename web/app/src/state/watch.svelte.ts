@@ -1,6 +1,6 @@
 import { FanlightError, type ViewerStats, Watch, type WatchState } from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
-import { enterAsViewer, type RoomView } from './room.svelte.ts';
+import { enter, type RoomView } from './room.svelte.ts';
 
 /** A view of a room's broadcast by WebRTC. */
 export class WatchView {
@@ -55,7 +55,7 @@ export class WatchView {
   }
 
   #enter(slug: string): void {
-    this.view = enterAsViewer(slug, () => this.#enter(slug));
+    this.view = enter(slug, () => this.#enter(slug));
     const watch = new Watch(this.view.room);
     this.#watch = watch;
     watch.on('state', (state) => {
