@@ -12,7 +12,7 @@ export function takeTokenFromAddress(room: string | undefined): void {
 /** The token to use in a room: its own, else the owner's. */
 export function tokenFor(room: string | undefined): string | undefined {
   const own = room === undefined ? undefined : recall(keyOf(room));
-  return usable(own) ?? usable(recall(keyOf(undefined)));
+  return usable(own, room) ?? usable(recall(keyOf(undefined)), room);
 }
 
 /** Forgets a token, wherever it is kept for this room: the server does not take it any more. */
@@ -46,9 +46,10 @@ export function claimsOf(token: string): Claims | undefined {
   }
 }
 
-function usable(token: string | undefined): string | undefined {
+function usable(token: string | undefined, room: string | undefined): string | undefined {
   const claims = token && claimsOf(token);
-  return claims && claims.expiresAtMs > Date.now() ? token : undefined;
+  if (!claims || claims.expiresAtMs < Date.now()) return undefined;
+  return room === undefined || claims.room === '*' || claims.room === room ? token : undefined;
 }
 
 function keyOf(room: string | undefined): string {
