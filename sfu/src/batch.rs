@@ -14,7 +14,7 @@ use rustix::{
     net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg},
     time::Timespec,
 };
-use sfu_core::Outgoing;
+use sfu_core::{Outgoing, Path};
 
 use crate::socket::Socket;
 
@@ -100,10 +100,11 @@ struct Message {
 }
 
 impl Message {
-    fn takes(&self, to: SocketAddr, len: usize) -> bool {
+    fn takes(&self, index: usize, to: SocketAddr, len: usize) -> bool {
+        let next = self.first + self.datagrams == index;
         let even = self.bytes == self.datagrams * self.segment;
         let room = self.datagrams < MAX_SEGMENTS && self.bytes + len <= MAX_RUN_BYTES;
-        self.to == to && even && len <= self.segment && len > 0 && room
+        next && self.to == to && even && len <= self.segment && len > 0 && room
     }
 }
 
@@ -122,11 +123,14 @@ impl SendBatch {
         }
     }
 
-    /// Sends everything; what cannot be sent is dropped and told.
+    /// Sends what is to leave from this socket; what cannot be sent is dropped and told.
     pub(crate) fn send(&mut self, socket: &Socket, outgoing: &Outgoing) -> Sent {
         let mut sent = Sent::default();
         self.patience = Patience::default();
-        self.plan(outgoing);
+        self.plan(socket.local(), outgoing);
+        if self.messages.is_empty() {
+            return sent;
+        }
         let mut slices = recycle(std::mem::take(&mut self.slices));
         slices.extend(outgoing.iter().map(|(_, datagram)| IoSlice::new(datagram)));
         let messages = std::mem::take(&mut self.messages);
@@ -150,13 +154,17 @@ impl SendBatch {
     }
 
     /// Joins datagrams into messages and orders them by round.
-    fn plan(&mut self, outgoing: &Outgoing) {
+    fn plan(&mut self, local: u8, outgoing: &Outgoing) {
         self.messages.clear();
         let mut rounds = 0;
-        for (index, (to, datagram)) in outgoing.iter().enumerate() {
+        for (index, (path, datagram)) in outgoing.iter().enumerate() {
+            if path.local != local {
+                continue;
+            }
+            let Path { remote: to, .. } = path;
             let len = datagram.len();
             let round = match self.messages.last_mut() {
-                Some(last) if self.offload && last.takes(to, len) => {
+                Some(last) if self.offload && last.takes(index, to, len) => {
                     last.datagrams += 1;
                     last.bytes += len;
                     continue;
@@ -208,7 +216,7 @@ impl SendBatch {
         self.names.extend(
             group
                 .iter()
-                .map(|m| SocketAddrAny::from(socket.to_kernel(m.to))),
+                .map(|m| SocketAddrAny::from(m.to)),
         );
         self.control.resize_with(
             self.control.len().max(group.len()),
@@ -424,17 +432,13 @@ mod tests {
 
     #[test]
     fn everything_arrives_once_and_in_order() {
-        let server = Socket::open(0).unwrap();
-        let v4 = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut clients = vec![v4];
-        if server.is_dual_stack() {
-            clients.extend(UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)));
-        }
+        let server = server();
+        let clients = [0, 1].map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let lengths = [1100, 1100, 1100, 1101, 1101, 900, 1200, 20, 1100, 1100];
         let mut outgoing = Outgoing::default();
         for client in &clients {
             for (index, len) in lengths.into_iter().enumerate() {
-                let to = client.local_addr().unwrap();
+                let to = client.local_addr().unwrap().into();
                 outgoing.reserve(to, len).fill(u8::try_from(index).unwrap());
             }
         }
@@ -458,23 +462,44 @@ mod tests {
 
     #[test]
     fn what_has_no_route_is_dropped_and_the_rest_sent() {
-        let server = Socket::open(0).unwrap();
+        let server = server();
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut outgoing = Outgoing::default();
-        outgoing.push("255.255.255.255:9".parse().unwrap(), b"denied");
-        outgoing.push(client.local_addr().unwrap(), b"fine");
+        let broadcast = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
+        outgoing.push(broadcast.into(), b"denied");
+        outgoing.push(client.local_addr().unwrap().into(), b"fine");
         let sent = SendBatch::new().send(&server, &outgoing);
         assert_eq!(sent.datagrams, 1);
         assert_eq!(sent.drops, [(SendDrop::Denied, 1)]);
     }
 
+    #[test]
+    fn other_sockets_datagrams_are_left_to_them() {
+        let server = server();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let remote = client.local_addr().unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.push(Path { remote, local: 1 }, b"elsewhere");
+        assert_eq!(SendBatch::new().send(&server, &outgoing), Sent::default());
+        outgoing.push(Path { remote, local: 0 }, b"here");
+        assert_eq!(SendBatch::new().send(&server, &outgoing).datagrams, 1);
+        let mut buffer = [0; 16];
+        let (len, from) = client.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..len], from), (&b"here"[..], server.address().unwrap()));
+    }
+
+    fn server() -> Socket {
+        let loopback = [Ipv4Addr::LOCALHOST.into()];
+        Socket::open_all(&loopback, 0).unwrap().remove(0)
+    }
+
     fn planned(datagrams: &[(SocketAddr, usize)]) -> SendBatch {
         let mut outgoing = Outgoing::default();
         for (to, len) in datagrams {
-            outgoing.reserve(*to, *len);
+            outgoing.reserve((*to).into(), *len);
         }
         let mut batch = SendBatch::new();
-        batch.plan(&outgoing);
+        batch.plan(0, &outgoing);
         batch
     }
 

@@ -2,11 +2,13 @@
 
 use std::{
     io::{self, IoSliceMut},
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::AsRawFd,
 };
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
+
+use sfu_core::Path;
 
 use crate::socket::Socket;
 
@@ -18,6 +20,7 @@ pub(crate) struct ReceiveBatch {
     buffers: Box<[[u8; DATAGRAM_BYTES]; RECEIVE_BATCH]>,
     headers: MultiHeaders<SockaddrStorage>,
     received: Vec<Received>,
+    local: u8,
 }
 
 struct Received {
@@ -42,6 +45,7 @@ impl ReceiveBatch {
             buffers: buffers.try_into().expect("the length is the same constant"),
             headers: MultiHeaders::preallocate(RECEIVE_BATCH, None),
             received: Vec::with_capacity(RECEIVE_BATCH),
+            local: 0,
         }
     }
 
@@ -51,6 +55,7 @@ impl ReceiveBatch {
     /// [`io::ErrorKind::WouldBlock`] when nothing is waiting; others from the system.
     pub(crate) fn receive(&mut self, socket: &Socket) -> io::Result<Arrived> {
         self.received.clear();
+        self.local = socket.local();
         let mut slices = self.buffers.each_mut().map(|b| [IoSliceMut::new(b)]);
         let results = recvmmsg(
             socket.as_raw_fd(),
@@ -76,14 +81,16 @@ impl ReceiveBatch {
         Ok(arrived)
     }
 
-    /// Returns the usable datagrams of the last call, IPv4 sources as IPv4.
-    pub(crate) fn datagrams(&mut self) -> impl Iterator<Item = (SocketAddr, &mut [u8])> {
+    /// Returns the usable datagrams of the last call.
+    pub(crate) fn datagrams(&mut self) -> impl Iterator<Item = (Path, &mut [u8])> {
+        let local = self.local;
         self.received
             .iter()
             .zip(self.buffers.iter_mut())
             .filter(|(received, _)| received.len > 0)
-            .filter_map(|(received, buffer)| {
-                Some((received.source, buffer.get_mut(..received.len)?))
+            .filter_map(move |(received, buffer)| {
+                let remote = received.source;
+                Some((Path { remote, local }, buffer.get_mut(..received.len)?))
             })
     }
 }
@@ -92,11 +99,7 @@ fn source(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
         return Some(SocketAddr::V4((*v4).into()));
     }
-    let v6 = SocketAddrV6::from(*address.as_sockaddr_in6()?);
-    Some(match v6.ip().to_ipv4_mapped() {
-        Some(v4) => SocketAddr::from((v4, v6.port())),
-        None => SocketAddr::V6(v6),
-    })
+    Some(SocketAddr::V6((*address.as_sockaddr_in6()?).into()))
 }
 
 /// Longest datagram taken: more than any path MTU on the Internet.
@@ -111,21 +114,23 @@ mod tests {
     use std::net::UdpSocket;
 
     #[test]
-    fn sources_are_plain_ipv4_and_long_datagrams_are_refused() {
-        let server = Socket::open(0).unwrap();
+    fn datagrams_know_their_path_and_long_ones_are_refused() {
+        let addresses = [2, 1].map(|last| Ipv4Addr::new(127, 0, 0, last).into());
+        let server = Socket::open_all(&addresses, 0).unwrap().remove(1);
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let to = (Ipv4Addr::LOCALHOST, server.port());
+        let to = server.address().unwrap();
         client.send_to(b"first", to).unwrap();
         client.send_to(&[0; 3000], to).unwrap();
         client.send_to(b"third", to).unwrap();
         let mut batch = ReceiveBatch::new();
         let arrived = batch.receive(&server).unwrap();
         assert_eq!((arrived.datagrams, arrived.unusable), (3, 1));
-        let source = client.local_addr().unwrap();
+        let remote = client.local_addr().unwrap();
+        let path = Path { remote, local: 1 };
         let datagrams: Vec<_> = batch.datagrams().map(|(s, d)| (s, d.to_vec())).collect();
         assert_eq!(
             datagrams,
-            [(source, b"first".to_vec()), (source, b"third".to_vec())]
+            [(path, b"first".to_vec()), (path, b"third".to_vec())]
         );
         let nothing = batch.receive(&server).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
