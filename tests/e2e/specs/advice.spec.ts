@@ -37,6 +37,18 @@ for (const { name, flags, host, message } of cases) {
   });
 }
 
+test('somebody without a link is sent from the studio to the watch page', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const page = await newPage();
+  await page.goto(`${server.origin}/studio/${room}`);
+  await expect(page.getByRole('heading')).toContainText(/cannot broadcast/i);
+  await page.getByRole('link', { name: /watch/i }).click();
+  await expect(page.getByTestId('player')).toBeVisible();
+});
+
 function studioLink(server: Server, room: string, host = 'localhost'): string {
   const link = new URL(`/studio/${room}#token=${server.ownerToken}`, server.origin);
   link.hostname = host;

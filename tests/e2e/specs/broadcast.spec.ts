@@ -68,6 +68,19 @@ test('a viewer who comes first is connected when the broadcast starts', async ({
   await expectPicture(viewer);
 });
 
+test('a broadcast of sound alone is heard', async ({ server, room, newPage }) => {
+  const broadcaster = await newPage();
+  const studio = await Studio.open(broadcaster, server, room);
+  await broadcaster.getByTestId('source-audio').click();
+  await expect(broadcaster.getByTestId('source-audio')).toHaveAttribute('aria-pressed', 'true');
+  await studio.goLive();
+  const viewer = await newPage();
+  const watch = await Watch.open(viewer, server, room);
+  await watch.unmute();
+  await expectSoundFlows(viewer);
+  expect((await received(viewer)).framesDecoded).toBe(0);
+});
+
 test('a chat message that is too fast or too long is refused with a reason', async ({
   server,
   room,

@@ -22,6 +22,19 @@ test('the broadcaster reloads the page and the viewer goes on', async ({
   expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
 });
 
+test('a second tab of the broadcaster takes over', async ({ server, room, newPage }) => {
+  const first = await newPage();
+  await (await Studio.open(first, server, room)).goLive();
+  const viewer = await newPage();
+  await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer);
+
+  await (await Studio.open(await newPage(), server, room)).goLive();
+  await expect(first.getByTestId('error-banner')).toContainText(/another tab/i);
+  await expectVideoFlows(viewer, 30);
+  expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
+});
+
 test('pausing and stopping are shown to viewers', async ({ server, room, newPage }) => {
   const broadcaster = await newPage();
   const studio = await Studio.open(broadcaster, server, room);

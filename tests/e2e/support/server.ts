@@ -115,6 +115,7 @@ async function launch(
     ...['--data-dir', dataDir],
     ...['--http', `127.0.0.1:${httpPort}`],
     ...['--udp-port', udpPort],
+    ...['--public-ip', '127.0.0.1'],
   ]);
   try {
     const [, media] = await process.prints(/media is reached at address=\S+:(\d+)/);
