@@ -44,7 +44,7 @@ test('stereo is asked for once, of Opus alone', () => {
   assert.equal(changed.match(/sprop-stereo/g)?.length, 1);
 });
 
-test('codecs are ordered by preference, and those not forwarded are left out', () => {
+test('the preferred codec is offered alone, the other one where it is lacking', () => {
   const codec = (mimeType: string, sdpFmtpLine?: string) => ({ mimeType, sdpFmtpLine });
   const vp8 = codec('video/VP8');
   const rtx = codec('video/rtx');
