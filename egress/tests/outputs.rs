@@ -16,7 +16,7 @@ use serde_json::json;
 use support::{
     Probe,
     broadcaster::{Sends, media_file},
-    rtmp_server::{RtmpServer, free_port},
+    rtmp_server::{RtmpServer, StallingProxy, free_port},
     stage::Stage,
 };
 use tokio::time::sleep;
@@ -199,6 +199,35 @@ async fn what_is_wrong_with_a_server_is_said_within_ten_seconds() {
         assert_eq!(destination.state, DestinationState::Retrying, "{url}");
         assert!(!destination.last_error.as_ref().unwrap().contains("hush"));
     }
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stalls_is_connected_anew() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let proxy = StallingProxy::start(server.port);
+    let large = Sends {
+        large: true,
+        ..Sends::default()
+    };
+    let _broadcaster = stage.broadcast(large);
+    let stalling = format!("rtmp://127.0.0.1:{}/live", proxy.port);
+    let job = stage
+        .start(json!([
+            {"type": "rtmp", "url": stalling, "key": "a"},
+            {"type": "rtmp", "url": server.url("live"), "key": "b"},
+        ]))
+        .await;
+    stage.wait_live(&job).await;
+    proxy.set_stalled(true);
+    let stalled = |job: &Job| job.destinations[0].code == Some(FailureCode::Stalled);
+    let (_, took) = stage.wait_for(&job, secs(25), stalled).await;
+    println!("stall noticed after {took:?}");
+    proxy.set_stalled(false);
+    let live = stage.wait_live(&job).await;
+    assert_eq!(live.destinations[1].last_error, None);
+    stage.end(&job).await;
     stage.stop().await;
 }
 

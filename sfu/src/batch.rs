@@ -213,11 +213,8 @@ impl SendBatch {
         sent: &mut Sent,
     ) {
         self.names.clear();
-        self.names.extend(
-            group
-                .iter()
-                .map(|m| SocketAddrAny::from(m.to)),
-        );
+        self.names
+            .extend(group.iter().map(|m| SocketAddrAny::from(m.to)));
         self.control.resize_with(
             self.control.len().max(group.len()),
             SendAncillaryBuffer::default,
@@ -384,7 +381,7 @@ const WRITABLE_WAIT: Duration = Duration::from_millis(4);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+    use std::net::{Ipv4Addr, UdpSocket};
 
     #[test]
     fn neighbours_of_equal_length_become_runs() {
@@ -485,7 +482,10 @@ mod tests {
         assert_eq!(SendBatch::new().send(&server, &outgoing).datagrams, 1);
         let mut buffer = [0; 16];
         let (len, from) = client.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..len], from), (&b"here"[..], server.address().unwrap()));
+        assert_eq!(
+            (&buffer[..len], from),
+            (&b"here"[..], server.address().unwrap())
+        );
     }
 
     fn server() -> Socket {

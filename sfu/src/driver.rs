@@ -42,7 +42,12 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
         source,
     };
     // Public addresses first: those of this machine may be missing from its interfaces (127.0.0.2).
-    let listen: Vec<IpAddr> = config.public_ips.iter().copied().chain(address::local()).collect();
+    let listen: Vec<IpAddr> = config
+        .public_ips
+        .iter()
+        .copied()
+        .chain(address::local())
+        .collect();
     let sockets = Socket::open_all(&unique(listen), config.udp_port).map_err(failed)?;
     let advertised = advertised(config, &sockets).map_err(failed)?;
     let mut seed = [0; 32];

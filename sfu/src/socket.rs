@@ -65,7 +65,10 @@ impl Socket {
         socket.bind(&address.into())?;
         socket.set_nonblocking(true)?;
         enlarge_buffers(&socket);
-        Ok(Self { socket: socket.into(), local })
+        Ok(Self {
+            socket: socket.into(),
+            local,
+        })
     }
 
     /// Returns the address and port.

@@ -44,7 +44,7 @@ test('stereo is asked for once, of Opus alone', () => {
   assert.equal(changed.match(/sprop-stereo/g)?.length, 1);
 });
 
-test('the preferred codec is offered alone, the other one where it is lacking', () => {
+test('the preferred codec is offered alone, in what is forwarded', () => {
   const codec = (mimeType: string, sdpFmtpLine?: string) => ({ mimeType, sdpFmtpLine });
   const vp8 = codec('video/VP8');
   const rtx = codec('video/rtx');

@@ -39,7 +39,7 @@ impl Pair {
     /// A pair whose server was offered something, by the client or by somebody else.
     pub(crate) fn with_offer(client: Client, offer: &str) -> Self {
         let now = Instant::now();
-        let shared = Shared::new(&[address(9)]);
+        let shared = Shared::new(&[address(9).remote]);
         let offer = Offer::parse(offer).unwrap();
         let extensions = offer.media[0].extensions;
         let server = Transport::new(&shared, credentials(), &offer, extensions, now);

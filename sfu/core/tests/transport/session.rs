@@ -1,12 +1,12 @@
 //! Sessions with an honest client, on good and bad networks.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use rtc_srtp::protection_profile::ProtectionProfile;
 use sctp_proto::PayloadProtocolIdentifier;
 use sfu_core::{
-    Pt, Ssrc,
+    Path, Pt, Ssrc,
     transport::{PacketError, SendHeader, TransportEvent},
 };
 

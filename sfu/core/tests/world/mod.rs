@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sfu_core::{Config, Event, Join, ParticipantId, Path, PeerId, Role, RoomId, Sfu, TapId, TapPacket};
+use sfu_core::{
+    Config, Event, Join, ParticipantId, Path, PeerId, Role, RoomId, Sfu, TapId, TapPacket,
+};
 
 use crate::support::client::{CHROMIUM_ORDER, Client};
 use publisher::Publisher;
