@@ -36,12 +36,19 @@ pub(crate) struct Directory {
     grace: Duration,
     rooms: HashMap<RoomId, Place>,
     by_slug: HashMap<String, RoomId>,
-    sessions: HashMap<SessionId, RoomId>,
+    sessions: HashMap<SessionId, Presence>,
     resources: HashMap<String, Resource>,
     peers: HashMap<PeerId, Link>,
     /// Peers whose session is gone, the last one of each identity: the next session takes it over.
     orphans: HashMap<(RoomId, String), PeerId>,
     last_session: u64,
+}
+
+/// What a session has, from its arrival on.
+#[derive(Debug, Default)]
+struct Presence {
+    room: Option<RoomId>,
+    peers: Vec<PeerId>,
 }
 
 /// A room, and whom to tell about it.
@@ -161,10 +168,12 @@ impl Directory {
         self.sessions.len() + self.resources.len()
     }
 
-    /// Returns a new session's id.
-    pub(crate) fn next_session(&mut self) -> SessionId {
+    /// Counts a new session in. [`Directory::leave`] counts it out.
+    pub(crate) fn arrive(&mut self) -> SessionId {
         self.last_session += 1;
-        SessionId(self.last_session)
+        let id = SessionId(self.last_session);
+        self.sessions.insert(id, Presence::default());
+        id
     }
 
     /// Seats a session in a room and sends it `joined`, before anything else can be sent to it. Returns the
@@ -191,16 +200,22 @@ impl Directory {
             seat.outbox.push_text(outputs.clone());
         }
         place.seats.insert(session, seat);
-        self.sessions.insert(session, room);
+        let presence = self.sessions.get_mut(&session)?;
+        presence.room = Some(room);
         let orphan = self.orphans.remove(&(room, member.identity.clone()))?;
         self.peers.get_mut(&orphan)?.owner = Owner::Session(session);
+        presence.peers.push(orphan);
         Some(orphan)
     }
 
     /// Takes a session out of its room. One that said goodbye takes its peers with it: they are returned,
     /// to be closed. The peers of one that was cut off stay: their media may well arrive.
     pub(crate) fn leave(&mut self, session: SessionId, goodbye: bool, now: Instant) -> Vec<PeerId> {
-        let Some(room) = self.sessions.remove(&session) else {
+        let Some(Presence {
+            room: Some(room),
+            peers,
+        }) = self.sessions.remove(&session)
+        else {
             return Vec::new();
         };
         let Some(place) = self.rooms.get_mut(&room) else {
@@ -208,17 +223,15 @@ impl Directory {
         };
         place.seats.remove(&session);
         place.room.touch(now);
-        let mut left = Vec::new();
-        for (&peer, link) in &mut self.peers {
-            if link.owner == Owner::Session(session) {
+        for &peer in &peers {
+            if let Some(link) = self.peers.get_mut(&peer) {
                 link.owner = Owner::Nobody;
-                left.push(peer);
-                if let (false, Some(member)) = (goodbye, place.room.member(peer)) {
-                    self.orphans.insert((room, member.identity.clone()), peer);
-                }
+            }
+            if let (false, Some(member)) = (goodbye, place.room.member(peer)) {
+                self.orphans.insert((room, member.identity.clone()), peer);
             }
         }
-        if goodbye { left } else { Vec::new() }
+        if goodbye { peers } else { Vec::new() }
     }
 
     /// Reserves what an offer needs; see [`Room::reserve`]. Follow with [`Directory::add_peer`] or
@@ -263,12 +276,20 @@ impl Directory {
         let Some(place) = self.rooms.get_mut(&room) else {
             return;
         };
-        let gone = matches!(owner, Owner::Session(id) if !place.seats.contains_key(&id));
-        if gone {
-            self.orphans.insert((room, member.identity.clone()), peer);
-        }
+        let owner = match owner {
+            Owner::Session(session) => match self.sessions.get_mut(&session) {
+                Some(presence) => {
+                    presence.peers.push(peer);
+                    Owner::Session(session)
+                }
+                None => {
+                    self.orphans.insert((room, member.identity.clone()), peer);
+                    Owner::Nobody
+                }
+            },
+            owner @ (Owner::Resource(_) | Owner::Nobody) => owner,
+        };
         place.room.add_peer(peer, role, member, now);
-        let owner = if gone { Owner::Nobody } else { owner };
         let chat_places = Arc::new(Semaphore::new(CHAT_PLACES));
         self.peers.insert(
             peer,
@@ -420,6 +441,9 @@ impl Directory {
         place.room.handle_closed(peer, now);
         match link.owner {
             Owner::Session(session) => {
+                if let Some(presence) = self.sessions.get_mut(&session) {
+                    presence.peers.retain(|&other| other != peer);
+                }
                 if let Some(seat) = place.seats.get(&session)
                     && let Err(mpsc::error::TrySendError::Full(_)) =
                         seat.ended.try_send((peer, reason))
@@ -489,7 +513,7 @@ mod tests {
         assert_eq!(directory.leave(session, false, t0), []);
         assert!(directory.live_rooms().len() == 1, "its media goes on");
 
-        let session = directory.next_session();
+        let session = directory.arrive();
         let (seat, _waiting, _ended) = seat();
         let adopted = directory.enter(session, ROOM, &member("ann"), seat, Vec::new(), None);
         assert_eq!(adopted, Some(PeerId(1)));
@@ -502,11 +526,11 @@ mod tests {
         let (session, ..) = enter(&mut directory, &member("ann"));
         publish(&mut directory, session, PeerId(1), t0);
         directory.leave(session, false, t0);
-        let other = directory.next_session();
+        let other = directory.arrive();
         let adopted = directory.enter(other, ROOM, &member("bob"), seat().0, Vec::new(), None);
         assert_eq!(adopted, None);
         close(&mut directory, PeerId(1), t0);
-        let again = directory.next_session();
+        let again = directory.arrive();
         let adopted = directory.enter(again, ROOM, &member("ann"), seat().0, Vec::new(), None);
         assert_eq!(adopted, None, "it has ended");
     }
@@ -536,7 +560,7 @@ mod tests {
         let (_, mut may, _e1) = enter(&mut directory, &member("ann"));
         let (mut not_seat, mut may_not, _e2) = seat();
         not_seat.egress = false;
-        let session = directory.next_session();
+        let session = directory.arrive();
         directory.enter(session, ROOM, &member("bob"), not_seat, Vec::new(), None);
         directory.set_outputs(ROOM, serde_json::json!([{"id": "x"}]), true);
         assert!(
@@ -604,7 +628,7 @@ mod tests {
     type Ended = mpsc::Receiver<(PeerId, CloseReason)>;
 
     fn enter(directory: &mut Directory, member: &Member) -> (SessionId, Waiting, Ended) {
-        let session = directory.next_session();
+        let session = directory.arrive();
         let (seat, waiting, ended) = seat();
         directory.enter(session, ROOM, member, seat, Vec::new(), None);
         (session, waiting, ended)

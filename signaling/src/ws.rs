@@ -59,7 +59,7 @@ async fn upgrade(
     let limit = service.config().max_body_bytes;
     let upgrade = upgrade.max_message_size(limit).max_frame_size(limit);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let id = service.directory().next_session();
+        let id = service.directory().arrive();
         let span = info_span!("session", room = %slug);
         let work = service
             .tasks()

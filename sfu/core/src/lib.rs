@@ -4,12 +4,47 @@
 //! the room's media graph, retransmission, reports. Refuses to know sockets, clocks, threads, people,
 //! permissions and chat: time arrives as a value, bytes leave in [`Outgoing`].
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::cast_possible_truncation,
+        reason = "tests make their own time and know their numbers"
+    )
+)]
+
+mod clock;
+mod demux;
 mod event;
+mod h264;
+mod history;
 mod id;
+mod ingress;
+mod keyframe;
+mod layer;
 mod media;
+mod nack;
+mod negotiate;
+mod numbering;
 mod outgoing;
+mod peer;
+mod peers;
+mod publication;
+mod reception;
+mod rewrite;
+mod rng;
+mod room;
+mod sequence;
 mod sfu;
+mod slot;
+mod subscription;
+mod tap;
+mod timers;
+mod totals;
 pub mod transport;
+mod twcc;
+mod vp8;
 
 pub use event::{CloseReason, Event};
 pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, SubscriptionId, TapId};

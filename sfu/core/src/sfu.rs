@@ -1,6 +1,7 @@
 //! [`Sfu`]: the input/output contract; owns demux, peers and rooms.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -9,8 +10,27 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Event, Outgoing, ParticipantId, PeerId, RoomId, TapId, TapPacket,
-    transport::SdpError,
+    CloseReason, Event, Outgoing, ParticipantId, PeerId, PublicationId, RoomId, Ssrc,
+    SubscriptionId, TapId, TapPacket,
+    clock::{ServerClock, ntp_micros},
+    demux::{Bound, Demux},
+    ingress::{Ingress, Routed, Track},
+    negotiate::{Line, Plan},
+    peer::Peer,
+    peers::Peers,
+    publication::Publication,
+    rng::Rng,
+    room::{Room, Sinks},
+    subscription::Subscription,
+    tap::Queue,
+    timers::{Owner, Scheduled, Timers},
+    totals::Totals,
+    transport::{
+        AnswerLine, IceCredentials, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
+        Transport, TransportEvent, binding_request_ufrag,
+        rtcp::{self, Report},
+        write_answer,
+    },
 };
 
 /// Limits and addresses of one [`Sfu`].
@@ -126,14 +146,49 @@ pub struct PeerStats {
     pub fraction_lost: u8,
 }
 
-/// A selective forwarding unit. Call [`Sfu::flush`] after every input and send what it returns.
+/// A selective forwarding unit. Call [`Sfu::flush`] after every input and send what it returns; read the
+/// events and tap packets then, too.
 #[derive(Debug)]
-pub struct Sfu {}
+pub struct Sfu {
+    config: Config,
+    shared: Shared,
+    clock: ServerClock,
+    rng: Rng,
+    demux: Demux,
+    peers: Peers,
+    rooms: BTreeMap<RoomId, Room>,
+    taps: BTreeMap<TapId, RoomId>,
+    touched: Vec<RoomId>,
+    timers: Timers,
+    next_id: u64,
+    events: VecDeque<Event>,
+    tap_queue: Queue,
+    totals: Totals,
+    began: Vec<PeerId>,
+    out: Outgoing,
+}
 
 impl Sfu {
     /// Creates an SFU with a fresh DTLS certificate.
-    pub fn new(_config: Config, _now: Instant) -> Self {
-        unimplemented!()
+    pub fn new(config: Config, now: Instant) -> Self {
+        Self {
+            shared: Shared::new(&config.advertise),
+            clock: ServerClock::new(config.unix_time, now),
+            rng: Rng::new(config.seed),
+            config,
+            demux: Demux::default(),
+            peers: Peers::default(),
+            rooms: BTreeMap::new(),
+            taps: BTreeMap::new(),
+            touched: Vec::new(),
+            timers: Timers::default(),
+            next_id: 0,
+            events: VecDeque::new(),
+            tap_queue: Queue::default(),
+            totals: Totals::default(),
+            began: Vec::new(),
+            out: Outgoing::default(),
+        }
     }
 
     /// Accepts an offer and returns the answer. Candidates in the offer are not needed: the server is
@@ -144,86 +199,572 @@ impl Sfu {
     /// See [`NegotiateError`]; nothing has changed then.
     pub fn negotiate(
         &mut self,
-        _join: Join,
-        _offer: &str,
-        _now: Instant,
+        join: Join,
+        offer: &str,
+        now: Instant,
     ) -> Result<Answer, NegotiateError> {
-        unimplemented!()
+        if self.peers.len() >= self.config.max_peers {
+            return Err(NegotiateError::Full);
+        }
+        let offer = Offer::parse(offer)?;
+        let plan = Plan::of(&offer, join.role);
+        if plan.is_empty() {
+            return Err(NegotiateError::NoCommonMedia);
+        }
+        let credentials = IceCredentials {
+            ufrag: self.rng.token(8),
+            pwd: self.rng.token(32),
+        };
+        let ufrag = credentials.ufrag.clone();
+        let created = self.peers.insert(|id| Peer {
+            id,
+            join,
+            ufrag: ufrag.clone(),
+            transport: Transport::new(
+                &self.shared,
+                credentials.clone(),
+                &offer,
+                plan.extensions,
+                now,
+            ),
+            bound: Bound::default(),
+            scheduled: Scheduled::default(),
+            ingress: Ingress::new(plan.extensions.transport_cc != 0),
+            subscriptions: Vec::new(),
+            stats: PeerStats::default(),
+            joined_at: now,
+            sender_report_at: None,
+        });
+        let id = created.ok_or(NegotiateError::Full)?;
+        self.demux.add(ufrag.clone(), id);
+        self.rooms.entry(join.room).or_default().join(id, join.role);
+        let lines = offer.media.iter().zip(plan.lines);
+        let lines: Vec<_> = lines
+            .map(|(media, line)| self.answer_line(id, join.room, media, line))
+            .collect();
+        self.reschedule(id);
+        Ok(Answer {
+            peer: id,
+            sdp: write_answer(&self.shared, &offer, &lines, &credentials),
+            ice_ufrag: ufrag,
+        })
     }
 
     /// Closes a peer, saying goodbye to it. Unknown peers are ignored.
-    pub fn close(&mut self, _peer: PeerId, _reason: CloseReason, _now: Instant) {
-        unimplemented!()
+    pub fn close(&mut self, peer: PeerId, reason: CloseReason, now: Instant) {
+        let Some(mut peer) = self.peers.remove(peer) else {
+            return;
+        };
+        self.timers
+            .cancel(Owner::Peer(peer.id), &mut peer.scheduled);
+        peer.transport.close(now, &mut self.out);
+        self.demux.remove(peer.id, &peer.ufrag, &peer.bound);
+        let room = peer.join.room;
+        if let Some(state) = self.rooms.get_mut(&room) {
+            let unpublished = state.leave(peer.id).into_iter();
+            self.events
+                .extend(unpublished.map(|(publication, kind)| Event::Unpublished {
+                    room,
+                    publication,
+                    kind,
+                }));
+            self.touch(room);
+            self.drop_empty(room);
+        }
+        self.events.push_back(Event::Closed {
+            peer: peer.id,
+            room,
+            participant: peer.join.participant,
+            reason,
+        });
     }
 
     /// Sends a text message to one peer on the channel with this label. Returns whether it was taken:
     /// not when the channel is not open, or when too much is waiting already.
-    pub fn send(&mut self, _peer: PeerId, _label: &str, _payload: &Bytes, _now: Instant) -> bool {
-        unimplemented!()
+    pub fn send(&mut self, peer: PeerId, label: &str, payload: &Bytes, now: Instant) -> bool {
+        let Some(peer) = self.peers.get_mut(peer) else {
+            return false;
+        };
+        let taken = peer
+            .transport
+            .send_message(label, payload, now, &mut self.out);
+        let id = peer.id;
+        self.reschedule(id);
+        taken
     }
 
     /// Sends a text message to everyone in the room who has the channel open.
-    pub fn broadcast(&mut self, _room: RoomId, _label: &str, _payload: &Bytes, _now: Instant) {
-        unimplemented!()
+    pub fn broadcast(&mut self, room: RoomId, label: &str, payload: &Bytes, now: Instant) {
+        let Some(room) = self.rooms.get(&room) else {
+            return;
+        };
+        let members: Vec<_> = room.publishers().iter().chain(room.viewers()).collect();
+        let members: Vec<_> = members.into_iter().copied().collect();
+        for id in members {
+            self.send(id, label, payload, now);
+        }
     }
 
     /// Starts a tap on the room's program. The first video packet it yields starts a keyframe.
-    pub fn add_tap(&mut self, _room: RoomId, _now: Instant) -> TapId {
-        unimplemented!()
+    pub fn add_tap(&mut self, room: RoomId, _now: Instant) -> TapId {
+        let tap = TapId(self.new_id());
+        self.taps.insert(tap, room);
+        self.rooms.entry(room).or_default().add_tap(tap);
+        self.touch(room);
+        tap
     }
 
     /// Ends a tap. Unknown taps are ignored.
-    pub fn remove_tap(&mut self, _tap: TapId) {
-        unimplemented!()
+    pub fn remove_tap(&mut self, tap: TapId) {
+        let Some(room) = self.taps.remove(&tap) else {
+            return;
+        };
+        self.tap_queue.remove(tap);
+        if let Some(state) = self.rooms.get_mut(&room) {
+            state.remove_tap(tap);
+            self.drop_empty(room);
+        }
     }
 
     /// Asks the room's publisher for a keyframe on behalf of a tap; coalesced and paced.
-    pub fn request_keyframe(&mut self, _tap: TapId, _now: Instant) {
-        unimplemented!()
+    pub fn request_keyframe(&mut self, tap: TapId, _now: Instant) {
+        if let Some(room) = self.taps.get(&tap).copied()
+            && let Some(state) = self.rooms.get_mut(&room)
+        {
+            state.request_keyframe();
+            self.touch(room);
+        }
     }
 
     /// Takes one received datagram. It is decrypted in place. Hostile or broken ones are counted and dropped.
-    pub fn handle_datagram(&mut self, _source: SocketAddr, _datagram: &mut [u8], _now: Instant) {
-        unimplemented!()
+    pub fn handle_datagram(&mut self, source: SocketAddr, datagram: &mut [u8], now: Instant) {
+        let result = match Protocol::of(datagram) {
+            None => Err("unknown_protocol"),
+            Some(Protocol::Stun) => self.handle_stun(source, datagram, now),
+            Some(protocol) => match self.demux.find(source) {
+                None => Err("unknown_source_address"),
+                Some(peer) => match protocol {
+                    Protocol::Stun => Ok(()),
+                    Protocol::Dtls => self.handle_dtls(peer, datagram, now),
+                    Protocol::Rtp => self.handle_rtp(peer, datagram, now),
+                    Protocol::Rtcp => self.handle_rtcp(peer, datagram, now),
+                },
+            },
+        };
+        if let Err(reason) = result {
+            self.totals.drop(reason);
+        }
     }
 
     /// Does what is due. Call it when [`Sfu::poll_timeout`] is reached.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        unimplemented!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(owner) = self.timers.due(now) {
+            match owner {
+                Owner::Room(room) => {
+                    if let Some(state) = self.rooms.get_mut(&room) {
+                        self.timers.cancel(owner, &mut state.scheduled);
+                    }
+                    self.touch(room);
+                }
+                Owner::Peer(peer) => self.handle_peer_timeout(peer, now),
+            }
+        }
     }
 
     /// Returns when [`Sfu::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        unimplemented!()
+        self.timers.poll_timeout()
     }
 
     /// Forwards what arrived since the last call and returns everything to be sent; clear it afterwards.
-    pub fn flush(&mut self, _now: Instant) -> &mut Outgoing {
-        unimplemented!()
+    pub fn flush(&mut self, now: Instant) -> &mut Outgoing {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            let Some(room) = self.rooms.get_mut(&id) else {
+                continue;
+            };
+            room.touched = false;
+            let mut sinks = Sinks {
+                out: &mut self.out,
+                taps: &mut self.tap_queue,
+                totals: &mut self.totals,
+                began: &mut self.began,
+            };
+            room.forward(&mut self.peers, &mut sinks, now);
+            room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
+            let at = room.poll_timeout(now);
+            self.timers
+                .schedule(Owner::Room(id), &mut room.scheduled, at);
+        }
+        self.touched = touched;
+        self.greet_with_reports(now);
+        &mut self.out
     }
 
     /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.events.pop_front()
     }
 
     /// Returns the next packet for a tap.
     pub fn poll_tap(&mut self) -> Option<(TapId, TapPacket)> {
-        unimplemented!()
+        self.tap_queue.pop()
     }
 
     /// Returns the totals.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        let connected = |role| {
+            let peers = self.peers.iter().filter(|peer| peer.join.role == role);
+            peers.filter(|peer| peer.transport.is_connected()).count()
+        };
+        Stats {
+            rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
+            publishers: connected(Role::Publisher),
+            viewers: connected(Role::Viewer),
+            ..self.totals.snapshot()
+        }
     }
 
     /// Returns the state of one room; all zero for a room without peers.
-    pub fn room_stats(&self, _room: RoomId) -> RoomStats {
-        unimplemented!()
+    pub fn room_stats(&self, room: RoomId) -> RoomStats {
+        let Some(room) = self.rooms.get(&room) else {
+            return RoomStats::default();
+        };
+        let viewers = room.viewers().iter().filter_map(|id| self.peers.get(*id));
+        RoomStats {
+            live: room.is_live(),
+            viewers: viewers.filter(|p| p.transport.is_connected()).count(),
+        }
     }
 
     /// Returns the state of one peer.
-    pub fn peer_stats(&self, _peer: PeerId) -> Option<PeerStats> {
-        unimplemented!()
+    pub fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
+        self.peers.get(peer).map(|peer| peer.stats.clone())
+    }
+
+    fn answer_line(
+        &mut self,
+        id: PeerId,
+        room: RoomId,
+        media: &MediaLine,
+        line: Line,
+    ) -> AnswerLine {
+        match line {
+            Line::Reject => AnswerLine::Reject,
+            Line::DataChannel => AnswerLine::DataChannel,
+            Line::Receive(codec) => {
+                let publication = PublicationId(self.new_id());
+                let track = Track::new(publication, media, codec.codec);
+                let publication = Publication::new(
+                    publication,
+                    id,
+                    codec.codec.codec,
+                    track.layers(),
+                    self.config.history_packets,
+                );
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.publications.push(publication);
+                }
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.ingress.add(track, media);
+                }
+                AnswerLine::Receive { codec }
+            }
+            Line::Send(kind, codecs) => {
+                let subscription = SubscriptionId(self.new_id());
+                let stream = SendStream {
+                    ssrc: self.new_ssrc(),
+                    rtx_ssrc: self.new_ssrc(),
+                    // One stream id for both kinds: receivers play them in step.
+                    msid: (format!("room-{room}"), format!("slot-{subscription}")),
+                };
+                let pts = codecs.iter().map(|offer| offer.codec).collect();
+                let subscription = Subscription::new(kind, stream.clone(), pts, &mut self.rng);
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.subscriptions.push(subscription);
+                }
+                AnswerLine::Send { codecs, stream }
+            }
+        }
+    }
+
+    fn handle_stun(
+        &mut self,
+        source: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let ufrag = binding_request_ufrag(datagram).ok_or("not_a_binding_request")?;
+        let id = self.demux.find_ufrag(ufrag).ok_or("unknown_ufrag")?;
+        let peer = self.peers.get_mut(id).ok_or("unknown_ufrag")?;
+        peer.transport
+            .handle_stun(&self.shared, source, datagram, now, &mut self.out)
+            .map_err(|error| error.reason())?;
+        let addresses = peer.transport.addresses();
+        self.demux.bind(id, &mut peer.bound, addresses);
+        self.reschedule(id);
+        Ok(())
+    }
+
+    fn handle_dtls(
+        &mut self,
+        id: PeerId,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
+        let result = peer
+            .transport
+            .handle_dtls(&self.shared, datagram, now, &mut self.out);
+        self.handle_transport_events(id, now);
+        self.reschedule(id);
+        result.map_err(|error| error.reason())
+    }
+
+    fn handle_rtp(
+        &mut self,
+        id: PeerId,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let len = datagram.len() as u64;
+        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
+        let ingress = &mut peer.ingress;
+        let packet = peer
+            .transport
+            .open_rtp(datagram, |ssrc| ingress.knows(ssrc))
+            .map_err(|error| error.reason())?;
+        peer.stats.packets_in += 1;
+        self.totals.stats.packets_in += 1;
+        self.totals.stats.bytes_in += len;
+        if ingress.has_feedback
+            && let Some(seq) = packet.transport_seq
+        {
+            ingress.arrivals.record(seq, self.clock, now);
+        }
+        ingress.report_at.get_or_insert(now);
+        let (route, restart) = match ingress.route(&packet, now) {
+            Routed::Known(route) => (route, false),
+            Routed::Replaced(route) => (route, true),
+            Routed::Unknown => return Err("unknown_source"),
+        };
+        let id = peer.join.room;
+        let room = self.rooms.get_mut(&id).ok_or("unknown_source")?;
+        let remote = &mut ingress.remote;
+        let published = room.receive(route, restart, &packet, remote, self.clock, now);
+        let at = peer.media_timeout();
+        self.timers
+            .schedule(Owner::Peer(peer.id), &mut peer.scheduled, at);
+        if let Some(published) = published? {
+            self.events.push_back(Event::Published {
+                peer: peer.id,
+                room: id,
+                publication: published.publication,
+                kind: published.codec.kind(),
+                codec: published.codec,
+            });
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    fn handle_rtcp(
+        &mut self,
+        id: PeerId,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
+        let compound = peer
+            .transport
+            .open_rtcp(datagram)
+            .map_err(|error| error.reason())?;
+        let reports = rtcp::parse(&compound).ok_or("malformed_rtcp")?;
+        for report in reports {
+            self.handle_report(id, &report, now);
+        }
+        Ok(())
+    }
+
+    fn handle_report(&mut self, id: PeerId, report: &Report, now: Instant) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(&peer.join.room) else {
+            return;
+        };
+        match report {
+            Report::Sender {
+                ssrc,
+                ntp,
+                timestamp,
+            } => {
+                if let Some(route) = peer.ingress.route_of(*ssrc).filter(|route| !route.repair)
+                    && let Some(layer) = room.find_layer(route)
+                {
+                    layer.reception.handle_sender_report(*ntp, now);
+                    let remote = &mut peer.ingress.remote;
+                    layer
+                        .clock
+                        .handle_report(ntp_micros(*ntp), *timestamp, remote);
+                }
+            }
+            Report::Reception {
+                ssrc,
+                fraction_lost,
+            } => {
+                if peer.subscriptions.iter().any(|s| s.stream.ssrc == *ssrc) {
+                    peer.stats.fraction_lost = *fraction_lost;
+                }
+            }
+            Report::Nack { ssrc, seqs } => {
+                let repeated = peer.retransmit(*ssrc, seqs, &room.publications, &mut self.out, now);
+                self.totals.repeated(&repeated);
+            }
+            Report::Keyframe { ssrc } => {
+                let mut subscriptions = peer.subscriptions.iter();
+                if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
+                    room.request_keyframe_for(subscription);
+                    let room = peer.join.room;
+                    self.touch(room);
+                }
+            }
+            Report::Goodbye { ssrc } => {
+                if let Some(route) = peer.ingress.route_of(*ssrc).filter(|route| !route.repair) {
+                    room.stop(route, *ssrc);
+                }
+            }
+        }
+    }
+
+    fn handle_transport_events(&mut self, id: PeerId, now: Instant) {
+        while let Some(peer) = self.peers.get_mut(id)
+            && let Some(event) = peer.transport.poll_event()
+        {
+            match event {
+                TransportEvent::Connected => self.handle_connected(id, now),
+                TransportEvent::ChannelOpened { label } => {
+                    self.events
+                        .push_back(Event::ChannelOpened { peer: id, label });
+                }
+                TransportEvent::Message { label, payload } => {
+                    if self.events.len() >= MAX_EVENTS {
+                        self.totals.drop("event_queue_full");
+                        continue;
+                    }
+                    self.events.push_back(Event::Message {
+                        peer: id,
+                        label,
+                        payload,
+                    });
+                }
+                TransportEvent::Left => self.close(id, CloseReason::Left, now),
+                TransportEvent::HandshakeFailed => {
+                    self.close(id, CloseReason::HandshakeFailed, now);
+                }
+            }
+        }
+    }
+
+    fn handle_connected(&mut self, id: PeerId, now: Instant) {
+        self.events.push_back(Event::Connected { peer: id });
+        let Some(join) = self.peers.get(id).map(|peer| peer.join) else {
+            return;
+        };
+        if join.role == Role::Publisher
+            && let Some(room) = self.rooms.get(&join.room)
+        {
+            // Ids grow with age: whoever was negotiated before this one has been replaced.
+            let older: Vec<_> = room.publishers().iter().filter(|p| **p < id).collect();
+            let older: Vec<_> = older.into_iter().copied().collect();
+            for peer in older {
+                self.close(peer, CloseReason::Replaced, now);
+            }
+        }
+        self.touch(join.room);
+    }
+
+    fn handle_peer_timeout(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        self.timers.cancel(Owner::Peer(id), &mut peer.scheduled);
+        if now >= peer.expires_at(self.config.connect_timeout) {
+            let reason = match peer.transport.is_connected() {
+                true => CloseReason::ConsentExpired,
+                false => CloseReason::NeverConnected,
+            };
+            self.close(id, reason, now);
+            return;
+        }
+        if peer.transport.poll_timeout().is_some_and(|at| at <= now) {
+            peer.transport.handle_timeout(now, &mut self.out);
+        }
+        if peer.media_timeout().is_some_and(|at| at <= now)
+            && let Some(room) = self.rooms.get_mut(&peer.join.room)
+        {
+            let publications = &mut room.publications;
+            match peer.join.role {
+                Role::Publisher => peer.send_reception_reports(publications, &mut self.out, now),
+                Role::Viewer => {
+                    peer.send_sender_reports(publications, self.clock, &mut self.out, now);
+                }
+            }
+        }
+        self.handle_transport_events(id, now);
+        self.reschedule(id);
+    }
+
+    /// Sends sender reports to viewers who have just begun to receive something, so that they can play
+    /// audio and video in step from the start.
+    fn greet_with_reports(&mut self, now: Instant) {
+        let mut began = std::mem::take(&mut self.began);
+        for id in began.drain(..) {
+            if let Some(peer) = self.peers.get_mut(id)
+                && let Some(room) = self.rooms.get(&peer.join.room)
+            {
+                peer.send_sender_reports(&room.publications, self.clock, &mut self.out, now);
+            }
+            self.reschedule(id);
+        }
+        self.began = began;
+    }
+
+    fn touch(&mut self, id: RoomId) {
+        if let Some(room) = self.rooms.get_mut(&id)
+            && !room.touched
+        {
+            room.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    fn drop_empty(&mut self, id: RoomId) {
+        if let Some(room) = self.rooms.get_mut(&id)
+            && room.is_empty()
+        {
+            self.timers.cancel(Owner::Room(id), &mut room.scheduled);
+            self.rooms.remove(&id);
+        }
+    }
+
+    fn reschedule(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            let at = peer.poll_timeout(self.config.connect_timeout);
+            self.timers
+                .schedule(Owner::Peer(id), &mut peer.scheduled, at);
+        }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn new_ssrc(&mut self) -> Ssrc {
+        Ssrc(self.rng.next_u32() | 1)
     }
 }
+
+/// Messages waiting to be read; what comes beyond is dropped. Other events are few.
+const MAX_EVENTS: usize = 4096;

@@ -14,6 +14,7 @@ pub mod fuzz;
 mod ice;
 mod protocol;
 mod reader;
+pub(crate) mod rtcp;
 mod rtp;
 mod sctp;
 mod sctp_guard;

@@ -1,0 +1,126 @@
+//! When to ask a publisher for a keyframe.
+
+use std::time::{Duration, Instant};
+
+/// Coalesces keyframe requests for one layer. A request inside the gap is delayed, never lost, and
+/// repeated while somebody still asks and no keyframe came.
+#[derive(Debug, Default)]
+pub(crate) struct KeyframeGate {
+    last_sent: Option<Instant>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Idle,
+    Wanted,
+    Sent {
+        still_wanted: bool,
+    },
+}
+
+impl KeyframeGate {
+    /// Somebody needs a keyframe.
+    pub(crate) fn request(&mut self) {
+        self.state = match self.state {
+            State::Idle | State::Wanted => State::Wanted,
+            State::Sent { .. } => State::Sent { still_wanted: true },
+        };
+    }
+
+    /// A keyframe came: everybody who asked is served.
+    pub(crate) fn arrived(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// Returns when [`KeyframeGate::poll_send`] has something to say; `now` when at once.
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let wait = match self.state {
+            State::Idle
+            | State::Sent {
+                still_wanted: false,
+            } => return None,
+            State::Wanted => PLI_GAP,
+            State::Sent { still_wanted: true } => PLI_RETRY,
+        };
+        Some(self.last_sent.map_or(now, |last| last + wait))
+    }
+
+    /// Returns whether to send one request now.
+    pub(crate) fn poll_send(&mut self, now: Instant) -> bool {
+        let due = self.poll_timeout(now).is_some_and(|at| now >= at);
+        if due {
+            self.last_sent = Some(now);
+            self.state = State::Sent {
+                still_wanted: false,
+            };
+        }
+        due
+    }
+}
+
+/// Least time between two requests (RFC 4585 §6.3.1) for one layer: a burst of joins must cost the
+/// publisher one keyframe, and Chromium ignores requests that come closer.
+const PLI_GAP: Duration = Duration::from_millis(300);
+
+/// How long to wait for the keyframe before the request counts as lost.
+const PLI_RETRY: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn a_burst_of_requests_is_one() {
+        let t0 = Instant::now();
+        let mut gate = KeyframeGate::default();
+        assert!(!gate.poll_send(t0));
+        gate.request();
+        gate.request();
+        assert!(gate.poll_send(t0));
+        gate.request();
+        assert!(!gate.poll_send(t0 + ms(1)));
+    }
+
+    #[test]
+    fn a_request_inside_the_gap_is_delayed_not_lost() {
+        let t0 = Instant::now();
+        let mut gate = KeyframeGate::default();
+        gate.request();
+        assert!(gate.poll_send(t0));
+        gate.arrived();
+        gate.request();
+        assert!(!gate.poll_send(t0 + ms(299)));
+        assert_eq!(gate.poll_timeout(t0 + ms(299)), Some(t0 + ms(300)));
+        assert!(gate.poll_send(t0 + ms(300)));
+    }
+
+    #[test]
+    fn an_unanswered_request_is_repeated_while_somebody_asks() {
+        let t0 = Instant::now();
+        let mut gate = KeyframeGate::default();
+        gate.request();
+        assert!(gate.poll_send(t0));
+        assert_eq!(gate.poll_timeout(t0), None, "nobody asked again");
+        gate.request();
+        assert!(!gate.poll_send(t0 + ms(499)));
+        assert!(gate.poll_send(t0 + ms(500)));
+    }
+
+    #[test]
+    fn a_keyframe_serves_everybody() {
+        let t0 = Instant::now();
+        let mut gate = KeyframeGate::default();
+        gate.request();
+        assert!(gate.poll_send(t0));
+        gate.request();
+        gate.arrived();
+        assert_eq!(gate.poll_timeout(t0), None);
+        assert!(!gate.poll_send(t0 + ms(1000)));
+    }
+}

@@ -1,0 +1,229 @@
+//! What becomes of each m-line of an offer.
+
+use crate::{
+    Codec, MediaKind, Role,
+    transport::{CodecOffer, ExtensionIds, MediaLine, MediaLineKind, Offer},
+};
+
+/// What the server makes of an offer.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// One entry per m-line.
+    pub(crate) lines: Vec<Line>,
+    /// The header extensions of the accepted m-lines; bundled m-lines share their ids (RFC 8843 §9.1).
+    pub(crate) extensions: ExtensionIds,
+}
+
+/// What the server makes of one m-line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// It is not wanted.
+    Reject,
+    /// It is the data channel.
+    DataChannel,
+    /// The server receives.
+    Receive(CodecOffer),
+    /// The server sends what the room shows, in any of these codecs.
+    Send(MediaKind, Vec<CodecOffer>),
+}
+
+impl Plan {
+    /// Decides. One track of each kind is accepted: of a publisher the first that is sent in the codec
+    /// that needs the least work further on, of a viewer the first that can be received.
+    pub(crate) fn of(offer: &Offer, role: Role) -> Self {
+        let mut plan = Self {
+            lines: Vec::new(),
+            extensions: ExtensionIds::default(),
+        };
+        for media in &offer.media {
+            let line = plan.decide(media, role);
+            if matches!(line, Line::Receive(_) | Line::Send(..)) {
+                plan.extensions.merge(media.extensions);
+            }
+            plan.lines.push(line);
+        }
+        plan
+    }
+
+    /// Returns whether nothing was accepted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.iter().all(|line| *line == Line::Reject)
+    }
+
+    fn decide(&self, media: &MediaLine, role: Role) -> Line {
+        if media.kind == MediaLineKind::DataChannel {
+            return match self.lines.contains(&Line::DataChannel) {
+                true => Line::Reject,
+                false => Line::DataChannel,
+            };
+        }
+        let Some(kind) = media.media_kind() else {
+            return Line::Reject;
+        };
+        if self.lines.iter().any(|line| line.kind() == Some(kind)) {
+            return Line::Reject;
+        }
+        let codecs: Vec<_> = PREFERENCE
+            .into_iter()
+            .filter(|codec| codec.kind() == kind)
+            .filter_map(|codec| media.codecs.iter().find(|offer| offer.codec.codec == codec))
+            .cloned()
+            .collect();
+        match role {
+            Role::Publisher if media.sends => match codecs.into_iter().next() {
+                Some(codec) => Line::Receive(codec),
+                None => Line::Reject,
+            },
+            Role::Viewer if media.receives && !codecs.is_empty() => Line::Send(kind, codecs),
+            Role::Publisher | Role::Viewer => Line::Reject,
+        }
+    }
+}
+
+impl Line {
+    fn kind(&self) -> Option<MediaKind> {
+        match self {
+            Self::Reject | Self::DataChannel => None,
+            Self::Receive(codec) => Some(codec.codec.codec.kind()),
+            Self::Send(kind, _) => Some(*kind),
+        }
+    }
+}
+
+impl ExtensionIds {
+    fn merge(&mut self, other: Self) {
+        for (mine, theirs) in [
+            (&mut self.mid, other.mid),
+            (&mut self.rid, other.rid),
+            (&mut self.repaired_rid, other.repaired_rid),
+            (&mut self.transport_cc, other.transport_cc),
+        ] {
+            if *mine == 0 {
+                *mine = theirs;
+            }
+        }
+    }
+}
+
+/// H264 passes through RTMP and HLS untouched, VP8 has to be transcoded.
+const PREFERENCE: [Codec; 3] = [Codec::H264, Codec::Vp8, Codec::Opus];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Mid, Pt, transport::CodecPt};
+
+    fn codec(codec: Codec, pt: u8) -> CodecOffer {
+        CodecOffer {
+            codec: CodecPt {
+                codec,
+                pt: Pt(pt),
+                rtx: None,
+            },
+            rtpmap: String::new(),
+            fmtp: String::new(),
+            feedback: Vec::new(),
+        }
+    }
+
+    fn line(kind: MediaLineKind, sends: bool, codecs: &[CodecOffer]) -> MediaLine {
+        MediaLine {
+            mid: Mid("0".into()),
+            kind,
+            sends,
+            receives: !sends,
+            codecs: codecs.to_vec(),
+            rids: Vec::new(),
+            rid_restrictions: Vec::new(),
+            ssrcs: Vec::new(),
+            fid: Vec::new(),
+            extensions: ExtensionIds {
+                mid: 3,
+                ..ExtensionIds::default()
+            },
+            head: Default::default(),
+        }
+    }
+
+    fn plan(media: Vec<MediaLine>, role: Role) -> Plan {
+        let offer = Offer {
+            fingerprint: [0; 32],
+            media,
+        };
+        Plan::of(&offer, role)
+    }
+
+    #[test]
+    fn a_publisher_sends_h264_if_it_can_and_one_track_of_each_kind() {
+        let video = [
+            codec(Codec::Vp8, 96),
+            codec(Codec::H264, 102),
+            codec(Codec::H264, 104),
+        ];
+        let audio = [codec(Codec::Opus, 111)];
+        let plan = plan(
+            vec![
+                line(MediaLineKind::Audio, true, &audio),
+                line(MediaLineKind::Video, true, &video),
+                line(MediaLineKind::Video, true, &video),
+                line(MediaLineKind::DataChannel, false, &[]),
+                line(MediaLineKind::Other, true, &[]),
+            ],
+            Role::Publisher,
+        );
+        let expected = [
+            Line::Receive(audio[0].clone()),
+            Line::Receive(video[1].clone()),
+            Line::Reject,
+            Line::DataChannel,
+            Line::Reject,
+        ];
+        assert_eq!(plan.lines, expected);
+        assert_eq!(plan.extensions.mid, 3);
+    }
+
+    #[test]
+    fn a_viewer_receives_every_codec_it_can() {
+        let video = [codec(Codec::Vp8, 96), codec(Codec::H264, 102)];
+        let plan = plan(
+            vec![
+                line(MediaLineKind::Video, false, &video),
+                line(MediaLineKind::Video, false, &video),
+                line(MediaLineKind::Audio, true, &[codec(Codec::Opus, 111)]),
+            ],
+            Role::Viewer,
+        );
+        let [h264, vp8] = [video[1].clone(), video[0].clone()];
+        let expected = [
+            Line::Send(MediaKind::Video, vec![h264, vp8]),
+            Line::Reject,
+            Line::Reject,
+        ];
+        assert_eq!(plan.lines, expected);
+    }
+
+    #[test]
+    fn nothing_in_common_is_empty() {
+        let cases = [
+            ("no m-lines", vec![], true),
+            (
+                "no codec",
+                vec![line(MediaLineKind::Video, true, &[])],
+                true,
+            ),
+            (
+                "receives only",
+                vec![line(MediaLineKind::Video, false, &[codec(Codec::Vp8, 96)])],
+                true,
+            ),
+            (
+                "data only",
+                vec![line(MediaLineKind::DataChannel, false, &[])],
+                false,
+            ),
+        ];
+        for (label, media, expected) in cases {
+            assert_eq!(plan(media, Role::Publisher).is_empty(), expected, "{label}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! One participant's peer: its transport, what it publishes, what it receives.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    Join, Outgoing, PeerId, PeerStats, Role, Ssrc,
+    clock::ServerClock,
+    demux::Bound,
+    ingress::Ingress,
+    publication::Publication,
+    slot::Shown,
+    subscription::{Repeated, Sent, Subscription},
+    timers::Scheduled,
+    transport::{Transport, rtcp::Compound},
+};
+
+/// A peer of a room.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its id.
+    pub(crate) id: PeerId,
+    /// Who, where, what for.
+    pub(crate) join: Join,
+    /// The server's username fragment of its session.
+    pub(crate) ufrag: String,
+    /// ICE, DTLS, SRTP, SCTP.
+    pub(crate) transport: Transport,
+    /// Its addresses, as the demultiplexer knows them.
+    pub(crate) bound: Bound,
+    /// Its timer.
+    pub(crate) scheduled: Scheduled,
+    /// The receiving side of a publisher; without tracks for a viewer.
+    pub(crate) ingress: Ingress,
+    /// What it receives.
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// What was counted about it.
+    pub(crate) stats: PeerStats,
+    /// When it joined.
+    pub(crate) joined_at: Instant,
+    /// When the next sender report is due.
+    pub(crate) sender_report_at: Option<Instant>,
+}
+
+impl Peer {
+    /// Sends what arrived of the program to this viewer.
+    pub(crate) fn forward(&mut self, shown: &Shown<'_>, out: &mut Outgoing, now: Instant) -> Sent {
+        let mut sum = Sent::default();
+        if !self.transport.is_connected() {
+            return sum;
+        }
+        for subscription in &mut self.subscriptions {
+            let Some(publication) = shown.get(subscription.kind) else {
+                continue;
+            };
+            let sent = subscription.forward(publication, &mut self.transport, out, now);
+            sum.packets += sent.packets;
+            sum.bytes += sent.bytes;
+            sum.began |= sent.began;
+            sum.waiting |= sent.waiting;
+            sum.unsupported |= sent.unsupported;
+        }
+        self.stats.packets_out += sum.packets;
+        sum
+    }
+
+    /// Sends packets of one of its streams again.
+    pub(crate) fn retransmit(
+        &mut self,
+        ssrc: Ssrc,
+        seqs: &[u16],
+        publications: &[Publication],
+        out: &mut Outgoing,
+        now: Instant,
+    ) -> Repeated {
+        let mut by_ssrc = self.subscriptions.iter_mut();
+        let Some(subscription) = by_ssrc.find(|s| s.stream.ssrc == ssrc) else {
+            return Repeated::default();
+        };
+        let Some(publication) = publications.iter().find(|p| subscription.shows(p.id)) else {
+            return Repeated::default();
+        };
+        let repeated = subscription.retransmit(seqs, publication, &mut self.transport, out, now);
+        self.stats.nacked += repeated.asked;
+        self.stats.packets_out += repeated.sent;
+        repeated
+    }
+
+    /// Sends sender reports about everything it receives.
+    pub(crate) fn send_sender_reports(
+        &mut self,
+        publications: &[Publication],
+        clock: ServerClock,
+        out: &mut Outgoing,
+        now: Instant,
+    ) {
+        let mut compound = Compound::default();
+        for subscription in &self.subscriptions {
+            let shown = publications.iter().find(|p| subscription.shows(p.id));
+            let state = shown.and_then(|p| subscription.sender_state(p, clock.micros(now)));
+            if let Some(state) = state {
+                compound.sender_report(&state, clock.ntp(now));
+            }
+        }
+        self.send(compound, out);
+        self.sender_report_at = Some(now + REPORT_INTERVAL);
+    }
+
+    /// Sends the reports about what it publishes that are due.
+    pub(crate) fn send_reception_reports(
+        &mut self,
+        publications: &mut [Publication],
+        out: &mut Outgoing,
+        now: Instant,
+    ) {
+        let mine = publications.iter().filter(|p| p.peer == self.id);
+        let ssrcs: Vec<_> = mine
+            .flat_map(|p| p.layers.iter().filter_map(|layer| layer.ssrc))
+            .collect();
+        let Some(any) = ssrcs.first() else {
+            return;
+        };
+        while let Some(feedback) = self.ingress.arrivals.poll(now) {
+            let mut compound = Compound::default();
+            compound.feedback(*any, &feedback);
+            self.send(compound, out);
+        }
+        if self.ingress.report_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.ingress.report_at = Some(now + REPORT_INTERVAL);
+        let mine = publications.iter_mut().filter(|p| p.peer == self.id);
+        let layers = mine.flat_map(|p| p.layers.iter_mut());
+        let blocks: Vec<_> = layers
+            .filter_map(|layer| Some((layer.ssrc?, layer.reception.block(now)?)))
+            .collect();
+        let mut compound = Compound::default();
+        compound.receiver_report(&blocks);
+        if !self.ingress.has_feedback {
+            compound.bitrate(GENEROUS_BITRATE, &ssrcs);
+        }
+        self.send(compound, out);
+    }
+
+    /// Encrypts a compound packet.
+    pub(crate) fn send(&mut self, compound: Compound, out: &mut Outgoing) {
+        if let Some(packet) = compound.finish() {
+            self.transport.seal_rtcp(&packet, out);
+        }
+    }
+
+    /// Returns until when the peer lives if nothing more is heard of it.
+    pub(crate) fn expires_at(&self, connect_timeout: Duration) -> Instant {
+        if self.transport.is_connected() {
+            self.transport.last_heard() + CONSENT
+        } else {
+            self.joined_at + connect_timeout
+        }
+    }
+
+    /// Returns when something is due.
+    pub(crate) fn poll_timeout(&self, connect_timeout: Duration) -> Option<Instant> {
+        [
+            Some(self.expires_at(connect_timeout)),
+            self.transport.poll_timeout(),
+            self.media_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Returns when a report is due.
+    pub(crate) fn media_timeout(&self) -> Option<Instant> {
+        let deadlines = match self.join.role {
+            Role::Publisher => [self.ingress.arrivals.poll_timeout(), self.ingress.report_at],
+            Role::Viewer => [self.sender_report_at, None],
+        };
+        deadlines.into_iter().flatten().min()
+    }
+}
+
+/// How often sender and receiver reports are sent.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a peer may be silent (RFC 7675 §5.1).
+const CONSENT: Duration = Duration::from_secs(30);
+
+/// What a publisher without transport-wide feedback may send, bit/s: more than any browser does.
+const GENEROUS_BITRATE: f32 = 10_000_000.0;

@@ -1,0 +1,282 @@
+//! The media graph of one room: who publishes, who receives, fan-out.
+
+use std::time::Instant;
+
+use crate::{
+    Codec, MediaKind, Outgoing, PeerId, PublicationId, Role, Ssrc, TapId,
+    clock::{RemoteClock, ServerClock},
+    ingress::Route,
+    layer::{Arrival, Layer},
+    peers::Peers,
+    publication::Publication,
+    slot::{Program, Shown},
+    subscription::Subscription,
+    tap::{Queue, Tap},
+    timers::Scheduled,
+    totals::Totals,
+    transport::{Rtp, rtcp::Compound},
+};
+
+/// A room: exists while it has a peer or a tap.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// In the order of their ids.
+    pub(crate) publications: Vec<Publication>,
+    /// Whether something is to be forwarded or asked for.
+    pub(crate) touched: bool,
+    /// Its timer.
+    pub(crate) scheduled: Scheduled,
+    publishers: Vec<PeerId>,
+    viewers: Vec<PeerId>,
+    taps: Vec<Tap>,
+    program: Program,
+}
+
+/// Where [`Room::forward`] puts what it makes.
+#[derive(Debug)]
+pub(crate) struct Sinks<'a> {
+    /// Datagrams.
+    pub(crate) out: &'a mut Outgoing,
+    /// Packets for taps.
+    pub(crate) taps: &'a mut Queue,
+    /// Counters.
+    pub(crate) totals: &'a mut Totals,
+    /// Viewers to whom something new is sent, and who need a sender report.
+    pub(crate) began: &'a mut Vec<PeerId>,
+}
+
+/// A publication whose first packet has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// The publication.
+    pub(crate) publication: PublicationId,
+    /// Its codec.
+    pub(crate) codec: Codec,
+}
+
+impl Room {
+    /// Takes in a peer.
+    pub(crate) fn join(&mut self, peer: PeerId, role: Role) {
+        match role {
+            Role::Publisher => self.publishers.push(peer),
+            Role::Viewer => self.viewers.push(peer),
+        }
+    }
+
+    /// Lets a peer go. Returns its publications that had been published.
+    pub(crate) fn leave(&mut self, peer: PeerId) -> Vec<(PublicationId, MediaKind)> {
+        self.publishers.retain(|id| *id != peer);
+        self.viewers.retain(|id| *id != peer);
+        let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.publications)
+            .into_iter()
+            .partition(|publication| publication.peer == peer);
+        self.publications = stay;
+        gone.iter()
+            .filter(|publication| publication.published)
+            .map(|publication| (publication.id, publication.kind()))
+            .collect()
+    }
+
+    /// Adds a tap.
+    pub(crate) fn add_tap(&mut self, tap: TapId) {
+        self.taps.push(Tap::new(tap));
+    }
+
+    /// Removes a tap.
+    pub(crate) fn remove_tap(&mut self, tap: TapId) {
+        self.taps.retain(|t| t.id != tap);
+    }
+
+    /// Returns whether nobody is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.publishers.is_empty() && self.viewers.is_empty() && self.taps.is_empty()
+    }
+
+    /// Returns whether it has a peer.
+    pub(crate) fn has_peers(&self) -> bool {
+        !self.publishers.is_empty() || !self.viewers.is_empty()
+    }
+
+    /// Returns the layer that a stream carries.
+    pub(crate) fn find_layer(&mut self, route: Route) -> Option<&mut Layer> {
+        let mut publications = self.publications.iter_mut();
+        let publication = publications.find(|p| p.id == route.publication)?;
+        publication.layers.get_mut(route.layer)
+    }
+
+    /// Returns the publishing peers, oldest first.
+    pub(crate) fn publishers(&self) -> &[PeerId] {
+        &self.publishers
+    }
+
+    /// Returns the viewing peers.
+    pub(crate) fn viewers(&self) -> &[PeerId] {
+        &self.viewers
+    }
+
+    /// Returns whether media is arriving.
+    pub(crate) fn is_live(&self) -> bool {
+        self.publications.iter().any(|p| p.published && !p.stopped)
+    }
+
+    /// Takes a publisher's packet. Returns the publication if it is its first.
+    pub(crate) fn receive(
+        &mut self,
+        route: Route,
+        restart: bool,
+        packet: &Rtp<'_>,
+        remote: &mut RemoteClock,
+        server: ServerClock,
+        now: Instant,
+    ) -> Result<Option<Published>, &'static str> {
+        let mut publications = self.publications.iter_mut();
+        let publication = publications
+            .find(|p| p.id == route.publication)
+            .ok_or("unknown_source")?;
+        let layer = publication
+            .layers
+            .get_mut(route.layer)
+            .ok_or("unknown_source")?;
+        let mut arrival = Arrival {
+            seq: packet.seq,
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+            payload: packet.payload,
+            retransmitted: route.repair,
+        };
+        if route.repair {
+            // RFC 4588 §4: the original sequence number comes first. Without it the packet is padding.
+            let Some((original, payload)) = packet.payload.split_first_chunk() else {
+                return Ok(None);
+            };
+            if payload.is_empty() {
+                return Ok(None);
+            }
+            arrival.seq = u16::from_be_bytes(*original);
+            arrival.payload = payload;
+        } else if restart {
+            layer.restart();
+        }
+        let forward = layer
+            .receive(&arrival, server, remote, now)
+            .map_err(|refused| refused.reason())?;
+        if !route.repair {
+            layer.ssrc = Some(packet.ssrc);
+        }
+        if !forward {
+            return Ok(None);
+        }
+        publication.stopped = false;
+        let first = !publication.published;
+        publication.published = true;
+        Ok(first.then_some(Published {
+            publication: publication.id,
+            codec: publication.codec,
+        }))
+    }
+
+    /// Sends what arrived since the last call to all viewers and taps.
+    pub(crate) fn forward(&mut self, peers: &mut Peers, sinks: &mut Sinks<'_>, now: Instant) {
+        for publication in &mut self.publications {
+            publication.choose(now);
+        }
+        self.program = Program::of(&self.publications);
+        let shown = Shown::new(self.program, &self.publications);
+        let mut waiting = false;
+        for id in &self.viewers {
+            let Some(peer) = peers.get_mut(*id) else {
+                continue;
+            };
+            let sent = peer.forward(&shown, sinks.out, now);
+            sinks.totals.sent(&sent);
+            waiting |= sent.waiting;
+            if sent.began {
+                sinks.began.push(*id);
+            }
+        }
+        for tap in &mut self.taps {
+            let walked = tap.walk(&shown, sinks.taps, now);
+            sinks.totals.drop_many("tap_queue_full", walked.dropped);
+            waiting |= walked.waiting;
+        }
+        let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
+        layers.for_each(|layer| layer.forwarded());
+        if waiting {
+            self.request_keyframe();
+        }
+    }
+
+    /// Asks for a keyframe of the program.
+    pub(crate) fn request_keyframe(&mut self) {
+        let shown = self.program.get(MediaKind::Video);
+        let mut publications = self.publications.iter_mut();
+        if let Some(publication) = publications.find(|p| Some(p.id) == shown)
+            && let Some(layer) = publication.best_mut()
+        {
+            layer.keyframes.request();
+        }
+    }
+
+    /// Asks for a keyframe of what a subscription receives.
+    pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription) {
+        let mut publications = self.publications.iter_mut();
+        if subscription.kind == MediaKind::Video
+            && let Some(publication) = publications.find(|p| subscription.shows(p.id))
+            && let Some(layer) = publication.best_mut()
+        {
+            layer.keyframes.request();
+        }
+    }
+
+    /// A publisher said that it stopped sending a stream.
+    pub(crate) fn stop(&mut self, route: Route, ssrc: Ssrc) {
+        let mut publications = self.publications.iter_mut();
+        if let Some(publication) = publications.find(|p| p.id == route.publication)
+            && publication
+                .layers
+                .iter()
+                .all(|l| l.ssrc.is_none_or(|s| s == ssrc))
+        {
+            publication.stopped = true;
+        }
+    }
+
+    /// Sends publishers the requests that are due: for missing packets and for keyframes.
+    pub(crate) fn ask(
+        &mut self,
+        peers: &mut Peers,
+        out: &mut Outgoing,
+        totals: &mut Totals,
+        now: Instant,
+    ) {
+        let mut wanted = Vec::new();
+        for publication in &mut self.publications {
+            let mut compound = Compound::default();
+            for layer in &mut publication.layers {
+                let Some(ssrc) = layer.ssrc else { continue };
+                wanted.clear();
+                totals.stats.packets_lost += layer.poll_missing(&mut wanted, now);
+                if !wanted.is_empty() {
+                    compound.nack(ssrc, &wanted);
+                }
+                if layer.keyframes.poll_send(now) {
+                    compound.keyframe(ssrc);
+                    totals.stats.keyframe_requests += 1;
+                }
+            }
+            if let Some(peer) = peers.get_mut(publication.peer) {
+                peer.send(compound, out);
+            }
+        }
+    }
+
+    /// Returns when [`Room::forward`] and [`Room::ask`] want to be called.
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let layers = self.publications.iter().flat_map(|p| &p.layers);
+        let layers = layers
+            .filter(|layer| layer.ssrc.is_some())
+            .flat_map(|layer| [layer.poll_timeout(), layer.keyframes.poll_timeout(now)]);
+        let taps = self.taps.iter().map(Tap::poll_timeout);
+        layers.chain(taps).flatten().min()
+    }
+}

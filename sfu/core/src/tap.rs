@@ -1,0 +1,398 @@
+//! A room's program in order and with presentation times, for a reader that does not speak WebRTC.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    Codec, MediaKind, Pt, Ssrc, TapId, TapPacket,
+    history::Packet,
+    layer::Layer,
+    publication::Publication,
+    rewrite::{Rewrite, Rewritten},
+    sequence::low16,
+    slot::Shown,
+    subscription::Source,
+};
+
+impl Codec {
+    /// Returns the payload type of this codec in a [`TapPacket`].
+    pub fn tap_pt(self) -> Pt {
+        match self {
+            Self::H264 => Pt(96),
+            Self::Vp8 => Pt(97),
+            Self::Opus => Pt(111),
+        }
+    }
+}
+
+impl MediaKind {
+    /// Returns the SSRC of this kind of media in a [`TapPacket`].
+    pub fn tap_ssrc(self) -> Ssrc {
+        match self {
+            Self::Audio => Ssrc(1),
+            Self::Video => Ssrc(2),
+        }
+    }
+}
+
+/// Packets on their way to the readers of taps, at most [`QUEUE_LIMIT`]. When full, packets are dropped,
+/// and video resumes at a keyframe.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    packets: VecDeque<(TapId, TapPacket)>,
+}
+
+/// One reader of a room's program. It walks through the history in order; a missing packet is waited for
+/// as long as its retransmission is likely to come.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    /// Its id.
+    pub(crate) id: TapId,
+    audio: Cursor,
+    video: Cursor,
+}
+
+/// What came of walking on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Walked {
+    /// Whether video waits for a keyframe.
+    pub(crate) waiting: bool,
+    /// Packets dropped because the queue was full.
+    pub(crate) dropped: u64,
+}
+
+#[derive(Debug)]
+struct Cursor {
+    kind: MediaKind,
+    source: Option<Source>,
+    next: u64,
+    stalled: Option<Instant>,
+    rewrite: Rewrite,
+    /// Timestamp and presentation of the newest packet.
+    last: Option<(u32, Instant)>,
+    keyframe: Option<u32>,
+}
+
+impl Queue {
+    /// Returns the next packet.
+    pub(crate) fn pop(&mut self) -> Option<(TapId, TapPacket)> {
+        self.packets.pop_front()
+    }
+
+    /// Forgets the packets of one tap.
+    pub(crate) fn remove(&mut self, tap: TapId) {
+        self.packets.retain(|(id, _)| *id != tap);
+    }
+
+    fn is_full(&self) -> bool {
+        self.packets.len() >= QUEUE_LIMIT
+    }
+}
+
+impl Tap {
+    /// Creates a tap that starts at the next keyframe.
+    pub(crate) fn new(id: TapId) -> Self {
+        Self {
+            id,
+            audio: Cursor::new(MediaKind::Audio),
+            video: Cursor::new(MediaKind::Video),
+        }
+    }
+
+    /// Puts what can be read of the program into `queue`.
+    pub(crate) fn walk(&mut self, shown: &Shown<'_>, queue: &mut Queue, now: Instant) -> Walked {
+        let mut walked = Walked::default();
+        for cursor in [&mut self.audio, &mut self.video] {
+            if let Some(publication) = shown.get(cursor.kind) {
+                cursor.walk(self.id, publication, queue, &mut walked, now);
+            }
+        }
+        walked
+    }
+
+    /// Returns when [`Tap::walk`] wants to be called, whatever arrives.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let cursors = [&self.audio, &self.video];
+        cursors.iter().filter_map(|cursor| cursor.deadline()).min()
+    }
+}
+
+impl Cursor {
+    fn new(kind: MediaKind) -> Self {
+        Self {
+            kind,
+            source: None,
+            next: 0,
+            stalled: None,
+            rewrite: Rewrite::new(0, 0),
+            last: None,
+            keyframe: None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let hold = match self.kind {
+            MediaKind::Audio => AUDIO_HOLD,
+            MediaKind::Video => VIDEO_HOLD,
+        };
+        Some(self.stalled? + hold)
+    }
+
+    fn walk(
+        &mut self,
+        tap: TapId,
+        publication: &Publication,
+        queue: &mut Queue,
+        walked: &mut Walked,
+        now: Instant,
+    ) {
+        if let Some(target) = Source::best_of(publication)
+            && self.source != Some(target)
+            && let Some(layer) = target.layer_of(publication)
+        {
+            match layer.starting_point(START, now) {
+                Some(first) => self.begin(target, first, layer, publication.codec),
+                None => walked.waiting |= self.kind == MediaKind::Video,
+            }
+        }
+        let Some(layer) = self.source.and_then(|source| source.layer_of(publication)) else {
+            return;
+        };
+        while let Some(highest) = layer.highest().filter(|highest| *highest >= self.next) {
+            let Some(packet) = layer.packet(self.next) else {
+                if !self.pass_gap(layer, highest, now) {
+                    return;
+                }
+                continue;
+            };
+            if queue.is_full() {
+                walked.dropped += highest + 1 - self.next;
+                self.next = highest + 1;
+                // Audio resumes with the next packet, video at a keyframe.
+                if self.kind == MediaKind::Video {
+                    self.source = None;
+                    walked.waiting = true;
+                }
+                return;
+            }
+            self.next += 1;
+            self.stalled = None;
+            self.deliver(tap, &packet, publication.codec, queue);
+        }
+    }
+
+    fn begin(&mut self, source: Source, first: u64, layer: &Layer, codec: Codec) {
+        if let Some(packet) = layer.packet(first) {
+            self.rewrite.begin(&packet, codec.clock_rate());
+            self.source = Some(source);
+            self.next = first;
+            self.stalled = None;
+            self.keyframe = None;
+        }
+    }
+
+    /// Decides about a missing packet; returns whether to go on behind it.
+    fn pass_gap(&mut self, layer: &Layer, highest: u64, now: Instant) -> bool {
+        self.stalled.get_or_insert(now);
+        let overdue = self.deadline().is_some_and(|deadline| now >= deadline);
+        let overrun = highest - self.next >= layer.capacity();
+        if !overdue && !overrun {
+            return false;
+        }
+        let oldest = self
+            .next
+            .max((highest + 1).saturating_sub(layer.capacity()));
+        let present = (oldest..=highest).find(|index| layer.packet(*index).is_some());
+        self.next = present.unwrap_or(highest + 1);
+        self.stalled = None;
+        true
+    }
+
+    fn deliver(&mut self, tap: TapId, packet: &Packet<'_>, codec: Codec, queue: &mut Queue) {
+        if packet.payload.is_empty() {
+            self.rewrite.leave_out();
+            return;
+        }
+        let Some(rewritten) = self.rewrite.apply(packet) else {
+            return;
+        };
+        let presentation = match self.last {
+            Some((timestamp, at)) if timestamp == rewritten.timestamp => at,
+            Some((_, at)) => packet.meta.presentation.max(at),
+            None => packet.meta.presentation,
+        };
+        self.last = Some((rewritten.timestamp, presentation));
+        let keyframe = match self.kind {
+            MediaKind::Audio => true,
+            MediaKind::Video => {
+                let new = self.keyframe != Some(rewritten.timestamp);
+                packet.meta.keyframe && new
+            }
+        };
+        if keyframe {
+            self.keyframe = Some(rewritten.timestamp);
+        }
+        let packet = TapPacket {
+            codec,
+            presentation,
+            keyframe,
+            rtp: write(packet, &rewritten, codec),
+        };
+        queue.packets.push_back((tap, packet));
+    }
+}
+
+/// Writes an RTP packet (RFC 3550 §5.1).
+fn write(packet: &Packet<'_>, rewritten: &Rewritten, codec: Codec) -> Bytes {
+    let mut rtp = BytesMut::with_capacity(12 + packet.payload.len());
+    rtp.put_u8(0x80);
+    rtp.put_u8(u8::from(packet.meta.marker) << 7 | codec.tap_pt().0);
+    rtp.put_u16(low16(u64::from(rewritten.seq)));
+    rtp.put_u32(rewritten.timestamp);
+    rtp.put_u32(codec.kind().tap_ssrc().0);
+    let mut buffer = [0; crate::vp8::MAX_LEN];
+    for part in crate::subscription::split(packet, rewritten, &mut buffer) {
+        rtp.put_slice(part);
+    }
+    rtp.freeze()
+}
+
+/// Several seconds of a rich stream, in case the driver is slow to read.
+const QUEUE_LIMIT: usize = 4096;
+
+/// How long a missing video packet is waited for: the wait before the first request, two round trips.
+const VIDEO_HOLD: Duration = Duration::from_millis(200);
+
+/// Audio is not asked for again; this only sorts.
+const AUDIO_HOLD: Duration = Duration::from_millis(60);
+
+/// The oldest keyframe a tap starts with. Its audio starts at the live edge, so that an older picture would
+/// be alone for that long.
+const START: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        PeerId, PublicationId,
+        clock::{RemoteClock, ServerClock},
+        layer::Arrival,
+    };
+
+    struct Fixture {
+        video: Publication,
+        tap: Tap,
+        queue: Queue,
+        remote: RemoteClock,
+        t0: Instant,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self {
+                video: Publication::new(PublicationId(1), PeerId(1), Codec::H264, 1, 64),
+                tap: Tap::new(TapId(9)),
+                queue: Queue::default(),
+                remote: RemoteClock::default(),
+                t0: Instant::now(),
+            }
+        }
+
+        fn receive(&mut self, seq: u16, timestamp: u32, payload: &[u8], ms: u64) {
+            let packet = Arrival {
+                seq,
+                timestamp,
+                marker: true,
+                payload,
+                retransmitted: false,
+            };
+            let now = self.t0 + Duration::from_millis(ms);
+            let server = ServerClock::new(Duration::ZERO, self.t0);
+            self.video.published = true;
+            self.video.layers[0]
+                .receive(&packet, server, &mut self.remote, now)
+                .unwrap();
+        }
+
+        fn walk(&mut self, ms: u64) -> Vec<(u16, u8, bool)> {
+            let shown = Shown {
+                audio: None,
+                video: Some(&self.video),
+            };
+            let now = self.t0 + Duration::from_millis(ms);
+            self.tap.walk(&shown, &mut self.queue, now);
+            self.video.layers[0].forwarded();
+            std::iter::from_fn(|| self.queue.pop())
+                .map(|(_, p)| {
+                    let seq = u16::from_be_bytes([p.rtp[2], p.rtp[3]]);
+                    (seq, p.rtp[13], p.keyframe)
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn starts_at_a_keyframe_and_keeps_order() {
+        let mut f = Fixture::new();
+        f.receive(1, 0, &[0x41, 1], 0);
+        assert_eq!(f.walk(0), []);
+        f.receive(2, 100, &[0x67, 2], 1);
+        f.receive(3, 100, &[0x65, 3], 1);
+        f.receive(5, 200, &[0x41, 5], 2);
+        assert_eq!(f.walk(2), [(0, 2, true), (1, 3, false)]);
+        f.receive(4, 200, &[0x41, 4], 3);
+        assert_eq!(f.walk(3), [(2, 4, false), (3, 5, false)]);
+    }
+
+    #[test]
+    fn goes_on_when_a_packet_does_not_come() {
+        let mut f = Fixture::new();
+        f.receive(1, 0, &[0x65, 1], 0);
+        f.receive(3, 0, &[0x41, 3], 1);
+        assert_eq!(f.walk(1), [(0, 1, true)]);
+        assert_eq!(
+            f.tap.poll_timeout(),
+            Some(f.t0 + Duration::from_millis(201))
+        );
+        assert_eq!(f.walk(200), []);
+        assert_eq!(f.walk(201), [(2, 3, false)], "the gap shows");
+        assert_eq!(f.tap.poll_timeout(), None);
+    }
+
+    #[test]
+    fn late_padding_leaves_no_gap() {
+        let mut f = Fixture::new();
+        f.receive(1, 0, &[0x65, 1], 0);
+        f.receive(3, 1, &[0x41, 3], 0);
+        f.receive(2, 0, &[], 0);
+        assert_eq!(f.walk(0), [(0, 1, true), (1, 3, false)]);
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_resumes_at_a_keyframe() {
+        let mut f = Fixture::new();
+        let filler = TapPacket {
+            codec: Codec::H264,
+            presentation: f.t0,
+            keyframe: false,
+            rtp: Bytes::new(),
+        };
+        f.queue.packets.resize(QUEUE_LIMIT, (TapId(1), filler));
+        f.receive(1, 0, &[0x65, 1], 0);
+        let shown = Shown {
+            audio: None,
+            video: Some(&f.video),
+        };
+        let walked = f.tap.walk(&shown, &mut f.queue, f.t0);
+        assert_eq!((walked.dropped, walked.waiting), (1, true));
+        f.queue.remove(TapId(1));
+        f.receive(2, 100, &[0x41, 2], 400);
+        assert_eq!(f.walk(400), []);
+        f.receive(3, 200, &[0x65, 3], 401);
+        assert_eq!(f.walk(401), [(0, 3, true)]);
+    }
+}

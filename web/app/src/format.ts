@@ -1,0 +1,33 @@
+/** `1:02:03`, or `2:03` below an hour. */
+export function duration(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  if (parts[0] === 0) parts.shift();
+  return parts.map((part, i) => (i === 0 ? `${part}` : `${part}`.padStart(2, '0'))).join(':');
+}
+
+/** `2.5 Mbit/s` or `640 kbit/s`. */
+export function bitrate(bps: number): string {
+  return bps >= 1e6 ? `${(bps / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bps / 1e3)} kbit/s`;
+}
+
+/** `0.2 s` or `45 ms`. */
+export function delay(ms: number): string {
+  return ms >= 100 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms)} ms`;
+}
+
+/** `1 viewer`, `12 viewers`. */
+export function viewers(count: number): string {
+  return count === 1 ? '1 viewer' : `${count.toLocaleString('en')} viewers`;
+}
+
+/** The time of day of a message. */
+export function timeOfDay(atMs: number): string {
+  return new Date(atMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+}
+
+/** `in 4 s`, for an attempt that comes. */
+export function countdown(atMs: number, nowMs: number): string {
+  const seconds = Math.ceil((atMs - nowMs) / 1000);
+  return seconds > 0 ? `in ${seconds} s` : 'now';
+}

@@ -1,0 +1,79 @@
+/**
+ * Takes a token out of the address (`#token=…`) and keeps it in this browser: for one room when the address names
+ * one, as the owner's otherwise. The address bar is cleaned, so that sharing the address does not share the token.
+ */
+export function takeTokenFromAddress(room: string | undefined): void {
+  const token = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (!token) return;
+  remember(keyOf(room), token);
+  history.replaceState(history.state, '', location.pathname + location.search);
+}
+
+/** The token to use in a room: its own, else the owner's. */
+export function tokenFor(room: string | undefined): string | undefined {
+  const own = room === undefined ? undefined : recall(keyOf(room));
+  return usable(own) ?? usable(recall(keyOf(undefined)));
+}
+
+/** Forgets the tokens that {@link tokenFor} would use. */
+export function forgetToken(room: string | undefined): void {
+  for (const key of [keyOf(room), keyOf(undefined)]) {
+    try {
+      localStorage.removeItem(key);
+    } catch {
+      // Nothing was kept where nothing can be kept.
+    }
+  }
+}
+
+/** What a token says it allows. Only for what to show: the server alone decides. */
+export interface Claims {
+  readonly room: string;
+  readonly admin: boolean;
+  readonly expiresAtMs: number;
+}
+
+export function claimsOf(token: string): Claims | undefined {
+  const payload = token.split('.')[1]?.replaceAll('-', '+').replaceAll('_', '/');
+  if (!payload) return undefined;
+  try {
+    const claims: unknown = JSON.parse(atob(payload));
+    if (typeof claims !== 'object' || claims === null) return undefined;
+    const { room, admin, exp } = claims as Record<string, unknown>;
+    return {
+      room: typeof room === 'string' ? room : '',
+      admin: admin === true,
+      expiresAtMs: typeof exp === 'number' ? exp * 1000 : 0,
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function usable(token: string | undefined): string | undefined {
+  const claims = token && claimsOf(token);
+  return claims && claims.expiresAtMs > Date.now() ? token : undefined;
+}
+
+function keyOf(room: string | undefined): string {
+  return room === undefined ? 'fanlight.token' : `fanlight.token.${room}`;
+}
+
+function remember(key: string, value: string): void {
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    // Private windows may refuse; the token then lasts as long as the page.
+    memory.set(key, value);
+  }
+}
+
+function recall(key: string): string | undefined {
+  try {
+    return localStorage.getItem(key) ?? memory.get(key);
+  } catch {
+    return memory.get(key);
+  }
+}
+
+const memory = new Map<string, string>();

@@ -1,0 +1,52 @@
+/** A place that takes RTMP, and where its key is found. */
+export interface Platform {
+  readonly id: string;
+  readonly name: string;
+  readonly url: string;
+  readonly hint: string;
+}
+
+export const platforms: readonly Platform[] = [
+  {
+    id: 'youtube',
+    name: 'YouTube',
+    url: 'rtmps://a.rtmps.youtube.com/live2',
+    hint: 'YouTube Studio → Create → Go live → Stream: copy the stream key.',
+  },
+  {
+    id: 'facebook',
+    name: 'Facebook',
+    url: 'rtmps://live-api-s.facebook.com:443/rtmp',
+    hint: 'Live Producer → Streaming software: copy the stream key.',
+  },
+  {
+    id: 'twitch',
+    name: 'Twitch',
+    url: 'rtmp://live.twitch.tv/app',
+    hint: 'Creator Dashboard → Settings → Stream: copy the primary stream key.',
+  },
+  {
+    id: 'vimeo',
+    name: 'Vimeo',
+    url: 'rtmps://rtmp-global.cloud.vimeo.com:443/live',
+    hint: 'Live event → Stream via RTMP: copy the stream key.',
+  },
+  {
+    id: 'custom',
+    name: 'Another server',
+    url: '',
+    hint: 'An address that starts with rtmp:// or rtmps://, and its key.',
+  },
+];
+
+/** The name of the platform that an address belongs to, else its host. */
+export function platformName(url: string): string {
+  const known = platforms.find((platform) => platform.url && url.startsWith(platform.url));
+  if (known) return known.name;
+  try {
+    // `rtmp:` is no special scheme to every URL parser; `http:` is.
+    return new URL(url.replace(/^rtmps?:/, 'http:')).host;
+  } catch {
+    return url;
+  }
+}

@@ -1,0 +1,36 @@
+/** Which page an address names. */
+export type Route =
+  | { readonly page: 'start' }
+  | { readonly page: 'studio'; readonly room: string }
+  | { readonly page: 'watch'; readonly room: string; readonly player: 'webrtc' | 'hls' }
+  | { readonly page: 'unknown' };
+
+export function routeOf(address: Pick<Location, 'pathname' | 'search'>): Route {
+  const [first = '', second = '', ...rest] = address.pathname.split('/').filter(Boolean);
+  if (first === '') return { page: 'start' };
+  if (!second || rest.length > 0) return { page: 'unknown' };
+  const room = decodeURIComponent(second);
+  if (first === 'studio') return { page: 'studio', room };
+  if (first === 'watch') {
+    const hls = new URLSearchParams(address.search).get('player') === 'hls';
+    return { page: 'watch', room, player: hls ? 'hls' : 'webrtc' };
+  }
+  return { page: 'unknown' };
+}
+
+/** Turns what a person types into the name of a room in addresses. */
+export function slugOf(title: string): string {
+  return title
+    .normalize('NFKD')
+    .replace(/\p{M}/gu, '')
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .slice(0, 64)
+    .replace(/^-+|-+$/g, '');
+}
+
+/** A random name for a room that nobody has named. */
+export function randomSlug(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(5));
+  return `room-${Array.from(bytes, (byte) => (byte % 36).toString(36)).join('')}`;
+}

@@ -1,0 +1,86 @@
+import {
+  type ChatMessage,
+  type ChatState,
+  type EgressJob,
+  type Grants,
+  Room,
+  type RoomInfo,
+  type RoomOptions,
+  type RoomState,
+} from '@fanlight/sdk';
+import { forgetToken, tokenFor } from '../login.ts';
+import { changeSettings, readSettings } from '../settings.ts';
+
+/** A room as the pages show it: everything here is current and may be read in templates. */
+export class RoomView {
+  readonly room: Room;
+  /** The token the page came with. */
+  readonly token: string | undefined;
+  state: RoomState = $state.raw({ kind: 'connecting', attempt: 0 });
+  info: RoomInfo | undefined = $state.raw();
+  outputs: readonly EgressJob[] = $state.raw([]);
+  messages: readonly ChatMessage[] = $state.raw([]);
+  chatState: ChatState = $state.raw('closed');
+  name: string = $state('');
+  identity: string | undefined = $state.raw();
+  grants: Grants | undefined = $state.raw();
+
+  constructor(
+    slug: string,
+    options: Pick<RoomOptions, 'chatAlways'> & { token?: string | undefined },
+  ) {
+    this.token = options.token;
+    const { name } = readSettings();
+    this.name = name ?? '';
+    this.room = new Room({
+      room: slug,
+      name,
+      token: options.token,
+      chatAlways: options.chatAlways ?? false,
+    });
+    this.room.on('state', (state) => {
+      this.state = state;
+      if (state.kind !== 'connected') return;
+      this.name = state.name;
+      this.identity = state.identity;
+      this.grants = state.grants;
+    });
+    this.room.on('info', (info) => {
+      this.info = info;
+    });
+    this.room.on('outputs', (outputs) => {
+      this.outputs = outputs;
+    });
+    this.room.chat.on('messages', (messages) => {
+      this.messages = messages;
+    });
+    this.room.chat.on('state', (state) => {
+      this.chatState = state;
+    });
+  }
+
+  /** Whether the person may do that; `undefined` before the first connection. */
+  may(grant: keyof Grants): boolean | undefined {
+    return this.grants?.[grant];
+  }
+
+  rename(name: string): void {
+    changeSettings({ name });
+    this.room.rename(name);
+  }
+}
+
+/**
+ * Enters a room to watch it. A token that the server does not take any more must not keep anybody from watching:
+ * it is dropped, and they enter as a guest.
+ */
+export function enterAsViewer(slug: string, refused: () => void): RoomView {
+  const token = tokenFor(slug);
+  const view = new RoomView(slug, { token });
+  view.room.on('state', (state) => {
+    if (!token || state.kind !== 'closed' || !state.error?.code.startsWith('token_')) return;
+    forgetToken(slug);
+    refused();
+  });
+  return view;
+}

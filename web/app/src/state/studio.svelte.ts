@@ -1,0 +1,282 @@
+import {
+  Api,
+  FanlightError,
+  GoLive,
+  type GoLiveOptions,
+  type GoLiveState,
+  LevelMeter,
+  listDevices,
+  openCamera,
+  openScreen,
+  type PublisherStats,
+  stopStream,
+} from '@fanlight/sdk';
+import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
+import { tokenFor } from '../login.ts';
+import { changeSettings, interruptedSource, noteOnAir, readSettings } from '../settings.ts';
+import { type Quality, qualities, qualityNamed } from './quality.ts';
+import { RoomView } from './room.svelte.ts';
+
+export type SourceKind = 'camera' | 'screen' | 'audio';
+
+/** What the broadcaster shows: the preview, and what is sent. */
+export type Source =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'opening'; readonly wanted: SourceKind }
+  | { readonly kind: 'open'; readonly what: SourceKind; readonly stream: MediaStream };
+
+/** The studio: a room, a source and a broadcast. */
+export class Studio {
+  readonly view: RoomView;
+  readonly api: Api;
+  readonly slug: string;
+  source: Source = $state.raw({ kind: 'none' });
+  live: GoLiveState = $state.raw({ kind: 'idle' });
+  stats: PublisherStats | undefined = $state.raw();
+  level: number = $state(0);
+  muted: boolean = $state(false);
+  /** What went wrong last and has not been put right. */
+  problem: FanlightError | undefined = $state.raw();
+  cameras: readonly MediaDeviceInfo[] = $state.raw([]);
+  microphones: readonly MediaDeviceInfo[] = $state.raw([]);
+  camera: string = $state('');
+  microphone: string = $state('');
+  quality: Quality = $state.raw(qualities[1]);
+  codec: 'h264' | 'vp8' = $state('h264');
+  music: boolean = $state(false);
+  nowMs: number = $state(Date.now());
+  readonly #ended = new AbortController();
+  #broadcast: GoLive | undefined;
+  #meter: LevelMeter | undefined;
+
+  constructor(slug: string) {
+    this.slug = slug;
+    const token = tokenFor(slug);
+    this.view = new RoomView(slug, { token, chatAlways: true });
+    this.api = new Api(token);
+    const settings = readSettings();
+    this.camera = settings.camera ?? '';
+    this.microphone = settings.microphone ?? '';
+    this.quality = qualityNamed(settings.quality);
+    const asked = new URLSearchParams(location.search).get('codec') ?? settings.codec;
+    this.codec = asked === 'vp8' ? 'vp8' : 'h264';
+    this.music = settings.music === 'yes';
+    this.#observe();
+    offerDiagnostics(() => this.#diagnostics());
+    void this.#begin();
+  }
+
+  /** Whether something is or is about to be sent. */
+  get onAir(): boolean {
+    return this.live.kind !== 'idle' && this.live.kind !== 'failed';
+  }
+
+  /** Opens a source and shows it; switches to it at once when on air. */
+  async use(what: SourceKind): Promise<void> {
+    const before = this.source;
+    this.problem = undefined;
+    if (before.kind !== 'open') this.source = { kind: 'opening', wanted: what };
+    // A microphone or camera can often be opened only once: the old one goes first, unless it is being sent.
+    const exclusive = before.kind === 'open' && !this.onAir && what !== 'screen';
+    if (exclusive) stopStream(before.stream);
+    try {
+      const stream = await this.#open(what);
+      await this.#broadcast?.replaceSource(stream);
+      if (before.kind === 'open') stopUnused(before.stream, stream);
+      this.source = { kind: 'open', what, stream };
+      this.#meter?.listen(stream);
+      if (this.onAir) noteOnAir(this.slug, what);
+    } catch (error) {
+      this.problem = FanlightError.from(error);
+      this.source = before.kind === 'open' && !exclusive ? before : { kind: 'none' };
+    }
+    await this.#refreshDevices();
+  }
+
+  /** Chooses another camera or microphone. */
+  async choose(devices: { camera?: string; microphone?: string }): Promise<void> {
+    this.camera = devices.camera ?? this.camera;
+    this.microphone = devices.microphone ?? this.microphone;
+    changeSettings(devices);
+    if (this.source.kind === 'open') await this.use(this.source.what);
+  }
+
+  async goLive(): Promise<void> {
+    if (this.source.kind !== 'open') await this.use('camera');
+    const source = this.source;
+    if (source.kind !== 'open') return;
+    this.problem = undefined;
+    const broadcast = new GoLive(this.view.room, this.#options());
+    this.#broadcast = broadcast;
+    broadcast.setMuted(this.muted);
+    broadcast.on('state', (state) => this.#handleLive(broadcast, state));
+    broadcast.on('source-ended', (track) => void this.#handleSourceEnded(track));
+    // Failures arrive as states.
+    await broadcast.start(source.stream).catch(() => {});
+  }
+
+  pause(): void {
+    this.#broadcast?.pause();
+  }
+
+  resume(): void {
+    this.#broadcast?.resume();
+  }
+
+  stop(): void {
+    this.#broadcast?.stop();
+    this.#broadcast = undefined;
+  }
+
+  setMuted(muted: boolean): void {
+    this.muted = muted;
+    this.#broadcast?.setMuted(muted);
+    if (this.#broadcast || this.source.kind !== 'open') return;
+    for (const track of this.source.stream.getAudioTracks()) track.enabled = !muted;
+  }
+
+  setQuality(id: string): void {
+    this.quality = qualityNamed(id);
+    changeSettings({ quality: id });
+    if (this.source.kind === 'open' && this.source.what === 'camera') void this.use('camera');
+  }
+
+  setCodec(codec: 'h264' | 'vp8'): void {
+    this.codec = codec;
+    changeSettings({ codec });
+  }
+
+  setMusic(music: boolean): void {
+    this.music = music;
+    changeSettings({ music: music ? 'yes' : 'no' });
+    if (this.source.kind === 'open') void this.use(this.source.what);
+  }
+
+  /** Puts a failure out of sight. */
+  dismiss(): void {
+    this.problem = undefined;
+    if (this.live.kind === 'failed') this.live = { kind: 'idle' };
+  }
+
+  close(): void {
+    this.#ended.abort();
+    if (this.source.kind === 'open') stopStream(this.source.stream);
+    this.#meter?.close();
+    this.view.room.leave();
+  }
+
+  /** A reload in the middle of a broadcast goes back on air by itself; otherwise the camera is shown. */
+  async #begin(): Promise<void> {
+    const interrupted = interruptedSource(this.slug);
+    if (interrupted === 'screen') {
+      // Sharing a screen again needs a gesture.
+      this.source = { kind: 'none' };
+      return;
+    }
+    await this.use(interrupted ?? 'camera');
+    if (interrupted && this.source.kind === 'open') await this.goLive();
+  }
+
+  async #open(what: SourceKind): Promise<MediaStream> {
+    const { signal } = this.#ended;
+    this.#meter ??= new LevelMeter();
+    const { width, height, frameRate } = this.quality;
+    const microphone = this.microphone || undefined;
+    const sound = { microphone, music: this.music };
+    if (what === 'audio') return await openCamera({ camera: false, ...sound }, signal);
+    if (what === 'camera') {
+      const camera = this.camera || undefined;
+      return await openCamera({ camera, width, height, frameRate, ...sound }, signal);
+    }
+    const screen = await openScreen({ frameRate }, signal);
+    // The voice goes with the screen; without a microphone the sound of the screen does.
+    const voice = await openCamera({ camera: false, ...sound }, signal).catch(() => undefined);
+    const heard = voice?.getAudioTracks() ?? screen.getAudioTracks();
+    if (voice) for (const track of screen.getAudioTracks()) track.stop();
+    return new MediaStream([...screen.getVideoTracks(), ...heard]);
+  }
+
+  #options(): GoLiveOptions {
+    const { frameRate, bitrate } = this.quality;
+    return { frameRate, maxVideoBitrate: bitrate, codec: this.codec, music: this.music };
+  }
+
+  #handleLive(broadcast: GoLive, state: GoLiveState): void {
+    if (broadcast !== this.#broadcast && this.#broadcast) return;
+    this.live = state;
+    this.problem = state.kind === 'failed' ? state.error : undefined;
+    if (!this.onAir) {
+      this.stats = undefined;
+      noteOnAir(this.slug, undefined);
+    }
+    if (state.kind === 'failed') this.#broadcast = undefined;
+  }
+
+  /** Sharing was stopped in the browser's own bar, or a device was pulled out. */
+  async #handleSourceEnded(track: MediaStreamTrack): Promise<void> {
+    if (this.source.kind !== 'open') return;
+    const back = this.source.what === 'audio' ? 'audio' : 'camera';
+    const shared = this.source.what === 'screen' && track.kind === 'video';
+    await this.use(back);
+    if (!shared && !this.problem) {
+      this.problem = new FanlightError(
+        'device_missing',
+        `The ${track.kind === 'video' ? 'camera' : 'microphone'} was disconnected; another one has taken over.`,
+      );
+    }
+  }
+
+  #observe(): void {
+    const { signal } = this.#ended;
+    const refresh = () => void this.#refreshDevices();
+    navigator.mediaDevices?.addEventListener('devicechange', refresh, { signal });
+    const everySecond = setInterval(() => void this.#tick(), 1000);
+    signal.addEventListener('abort', () => clearInterval(everySecond), { once: true });
+    window.addEventListener(
+      'beforeunload',
+      (event) => {
+        if (this.onAir) event.preventDefault();
+      },
+      { signal },
+    );
+    const measure = () => {
+      if (signal.aborted) return;
+      this.level = this.#meter?.level() ?? 0;
+      requestAnimationFrame(measure);
+    };
+    measure();
+  }
+
+  async #tick(): Promise<void> {
+    this.nowMs = Date.now();
+    if (this.onAir && this.source.kind === 'open') noteOnAir(this.slug, this.source.what);
+    this.stats = await this.#broadcast?.stats();
+  }
+
+  async #refreshDevices(): Promise<void> {
+    const { cameras, microphones } = await listDevices();
+    this.cameras = cameras;
+    this.microphones = microphones;
+    if (this.source.kind !== 'open') return;
+    const [camera] = this.source.what === 'camera' ? this.source.stream.getVideoTracks() : [];
+    const [microphone] = this.source.stream.getAudioTracks();
+    this.camera = camera?.getSettings().deviceId ?? this.camera;
+    this.microphone = microphone?.getSettings().deviceId ?? this.microphone;
+  }
+
+  async #diagnostics() {
+    return {
+      room: this.view.state,
+      media: this.live,
+      stats: this.stats,
+      rtc: tellingEntries(await this.#broadcast?.report()),
+    };
+  }
+}
+
+/** Ends the tracks of a source that the next one does not use. */
+function stopUnused(before: MediaStream, after: MediaStream): void {
+  for (const track of before.getTracks()) {
+    if (!after.getTrackById(track.id)) track.stop();
+  }
+}

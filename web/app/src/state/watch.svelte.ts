@@ -1,0 +1,67 @@
+import { type ViewerStats, Watch, type WatchState } from '@fanlight/sdk';
+import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
+import { enterAsViewer, type RoomView } from './room.svelte.ts';
+
+/** A view of a room's broadcast by WebRTC. */
+export class WatchView {
+  view: RoomView = $state.raw() as RoomView;
+  state: WatchState = $state.raw({ kind: 'connecting' });
+  stats: ViewerStats | undefined = $state.raw();
+  /** How long no new picture has come while there should be one, in seconds. */
+  stalledFor: number = $state(0);
+  nowMs: number = $state(Date.now());
+  readonly #ended = new AbortController();
+  #watch: Watch | undefined;
+  #element: HTMLMediaElement | undefined;
+
+  constructor(slug: string) {
+    this.#enter(slug);
+    offerDiagnostics(() => this.#diagnostics());
+    const everySecond = setInterval(() => void this.#tick(), 1000);
+    this.#ended.signal.addEventListener('abort', () => clearInterval(everySecond), { once: true });
+  }
+
+  /** Plays in this element. */
+  attach(element: HTMLMediaElement): void {
+    this.#element = element;
+    this.#watch?.attach(element);
+  }
+
+  retryNow(): void {
+    this.view.room.retryNow();
+    this.#watch?.start();
+  }
+
+  close(): void {
+    this.#ended.abort();
+    this.view.room.leave();
+  }
+
+  #enter(slug: string): void {
+    this.view = enterAsViewer(slug, () => this.#enter(slug));
+    const watch = new Watch(this.view.room);
+    this.#watch = watch;
+    watch.on('state', (state) => {
+      if (watch === this.#watch) this.state = state;
+    });
+    if (this.#element) watch.attach(this.#element);
+    watch.start();
+  }
+
+  async #tick(): Promise<void> {
+    this.nowMs = Date.now();
+    const stats = await this.#watch?.stats();
+    this.stats = stats;
+    const expected = this.state.kind === 'playing' && stats !== undefined && stats.width > 0;
+    this.stalledFor = expected && stats.bitrate === 0 ? this.stalledFor + 1 : 0;
+  }
+
+  async #diagnostics() {
+    return {
+      room: this.view.state,
+      media: this.state,
+      stats: this.stats,
+      rtc: tellingEntries(await this.#watch?.report()),
+    };
+  }
+}

@@ -1,0 +1,113 @@
+import { FanlightError, isErrorCode } from './errors.ts';
+import {
+  type CreatedToken,
+  type CreateRoom,
+  type CreateToken,
+  type EgressDestination,
+  type EgressJob,
+  parseCreatedToken,
+  parseEgressJob,
+  parseEgressJobList,
+  parseProblem,
+  parseRoom,
+  parseRoomList,
+  type RoomInfo,
+} from './protocol.ts';
+
+/** The server's REST API. Every call rejects with a {@link FanlightError}, or the reason of its `signal`. */
+export class Api {
+  readonly #server: string | URL;
+  readonly #token: string | undefined;
+
+  constructor(token?: string, server: string | URL = location.origin) {
+    this.#token = token;
+    this.#server = server;
+  }
+
+  /** The public rooms, live ones first. */
+  async rooms(signal?: AbortSignal): Promise<RoomInfo[]> {
+    const list = await this.#call('GET', '/api/rooms', undefined, parseRoomList, signal);
+    return list.rooms;
+  }
+
+  async room(slug: string, signal?: AbortSignal): Promise<RoomInfo> {
+    return await this.#call('GET', roomPath(slug), undefined, parseRoom, signal);
+  }
+
+  async createRoom(room: CreateRoom, signal?: AbortSignal): Promise<RoomInfo> {
+    return await this.#call('POST', '/api/rooms', room, parseRoom, signal);
+  }
+
+  /** Makes a token for somebody else, or for OBS. */
+  async createToken(slug: string, token: CreateToken, signal?: AbortSignal): Promise<CreatedToken> {
+    const path = `${roomPath(slug)}/tokens`;
+    return await this.#call('POST', path, token, parseCreatedToken, signal);
+  }
+
+  async outputs(slug: string, signal?: AbortSignal): Promise<EgressJob[]> {
+    const path = `${roomPath(slug)}/egress`;
+    const list = await this.#call('GET', path, undefined, parseEgressJobList, signal);
+    return list.jobs;
+  }
+
+  /** Starts sending the broadcast somewhere, now or as soon as it begins. */
+  async addOutput(
+    slug: string,
+    destinations: EgressDestination[],
+    signal?: AbortSignal,
+  ): Promise<EgressJob> {
+    const path = `${roomPath(slug)}/egress`;
+    return await this.#call('POST', path, { destinations }, parseEgressJob, signal);
+  }
+
+  /** Ends an output cleanly. */
+  async removeOutput(slug: string, id: string, signal?: AbortSignal): Promise<void> {
+    const path = `${roomPath(slug)}/egress/${encodeURIComponent(id)}`;
+    await this.#call('DELETE', path, undefined, () => undefined, signal);
+  }
+
+  async #call<T>(
+    method: 'GET' | 'POST' | 'DELETE',
+    path: string,
+    body: unknown,
+    parse: (answer: unknown) => T,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const headers = new Headers({ accept: 'application/json' });
+    if (this.#token) headers.set('authorization', `Bearer ${this.#token}`);
+    if (body !== undefined) headers.set('content-type', 'application/json');
+    let response: Response;
+    try {
+      response = await fetch(new URL(path, this.#server), {
+        method,
+        headers,
+        body: body === undefined ? null : JSON.stringify(body),
+        signal: signal ?? AbortSignal.timeout(TIMEOUT_MS),
+      });
+    } catch (cause) {
+      if (signal?.aborted) throw signal.reason;
+      throw cause instanceof DOMException
+        ? FanlightError.from(cause)
+        : new FanlightError('server_unreachable', undefined, { cause });
+    }
+    const answer: unknown = await response.json().catch(() => undefined);
+    if (!response.ok) throw refusal(response, answer);
+    try {
+      return parse(answer);
+    } catch (cause) {
+      throw FanlightError.from(cause);
+    }
+  }
+}
+
+function roomPath(slug: string): string {
+  return `/api/rooms/${encodeURIComponent(slug)}`;
+}
+
+function refusal(response: Response, answer: unknown): FanlightError {
+  const problem = parseProblem(answer);
+  const code = problem && isErrorCode(problem.code) ? problem.code : 'internal';
+  return new FanlightError(code, problem?.detail || `The server answered ${response.status}.`);
+}
+
+const TIMEOUT_MS = 15_000;

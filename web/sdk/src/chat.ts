@@ -1,0 +1,130 @@
+import { Emitter } from './emitter.ts';
+import { FanlightError } from './errors.ts';
+import { JsonError } from './json.ts';
+import { type ChatEvent, type ChatMessage, type ChatRequest, parseChatEvent } from './protocol.ts';
+import { abortable, type Deferred, deferred } from './wait.ts';
+
+/** Whether messages can be sent at the moment. */
+export type ChatState = 'closed' | 'open';
+
+interface ChatEvents {
+  state: ChatState;
+  /** All messages that are kept, oldest first; a new list each time. */
+  messages: readonly ChatMessage[];
+}
+
+/** A refused chat message, with the time to wait when it came too fast. */
+export class ChatRefusal extends FanlightError {
+  readonly retryAfterMs: number | undefined;
+
+  constructor(event: Extract<ChatEvent, { type: 'refused' }>) {
+    super(event.code, event.message);
+    this.retryAfterMs = event.retry_after_ms;
+  }
+}
+
+/** The chat of a room. It outlives reconnections: each new data channel replays the recent messages. */
+export class Chat {
+  readonly #events = new Emitter<ChatEvents>();
+  readonly #pending = new Map<string, Deferred<ChatMessage>>();
+  #channel: RTCDataChannel | undefined;
+  #messages: readonly ChatMessage[] = [];
+  #nonce = 0;
+
+  get state(): ChatState {
+    return this.#channel?.readyState === 'open' ? 'open' : 'closed';
+  }
+
+  /** The newest messages, oldest first, at most {@link KEPT_MESSAGES}. */
+  get messages(): readonly ChatMessage[] {
+    return this.#messages;
+  }
+
+  on<Name extends keyof ChatEvents>(
+    name: Name,
+    listener: (value: ChatEvents[Name]) => void,
+    signal?: AbortSignal,
+  ): () => void {
+    return this.#events.on(name, listener, signal);
+  }
+
+  /**
+   * Says something and resolves with the message as everybody sees it.
+   *
+   * @throws {@link ChatRefusal} when the server does not take it, {@link FanlightError} when it cannot be reached.
+   */
+  async say(
+    text: string,
+    signal: AbortSignal = AbortSignal.timeout(SAY_TIMEOUT_MS),
+  ): Promise<ChatMessage> {
+    const channel = this.#channel;
+    if (channel?.readyState !== 'open') throw new FanlightError('connection_lost');
+    this.#nonce += 1;
+    const nonce = `${this.#nonce}`;
+    const answer = deferred<ChatMessage>();
+    this.#pending.set(nonce, answer);
+    try {
+      channel.send(JSON.stringify({ type: 'say', text, nonce } satisfies ChatRequest));
+      return await abortable(answer.promise, signal);
+    } catch (error) {
+      throw FanlightError.from(error);
+    } finally {
+      this.#pending.delete(nonce);
+    }
+  }
+
+  /** Talks over this channel from here on. Called by the room for each new connection. */
+  bind(channel: RTCDataChannel): void {
+    this.#channel = channel;
+    channel.addEventListener('open', () => this.#announce(channel));
+    channel.addEventListener('close', () => this.#announce(channel));
+    channel.addEventListener('message', (event) => this.#handleMessage(event.data));
+    this.#announce(channel);
+  }
+
+  #announce(channel: RTCDataChannel): void {
+    if (channel !== this.#channel) return;
+    if (this.state === 'closed') {
+      for (const answer of this.#pending.values()) {
+        answer.reject(new FanlightError('connection_lost'));
+      }
+    }
+    this.#events.emit('state', this.state);
+  }
+
+  #handleMessage(data: unknown): void {
+    let event: ChatEvent | undefined;
+    try {
+      event = parseChatEvent(String(data));
+    } catch (error) {
+      if (!(error instanceof JsonError)) throw error;
+      console.warn('fanlight: ignored a chat message:', error.message);
+    }
+    if (event) this.#handle(event);
+  }
+
+  #handle(event: ChatEvent): void {
+    switch (event.type) {
+      case 'history':
+        this.#keep(event.messages);
+        return;
+      case 'message':
+        this.#keep([...this.#messages, event.message]);
+        if (event.nonce !== undefined) this.#pending.get(event.nonce)?.resolve(event.message);
+        return;
+      case 'refused':
+        if (event.nonce !== undefined)
+          this.#pending.get(event.nonce)?.reject(new ChatRefusal(event));
+        return;
+    }
+  }
+
+  #keep(messages: readonly ChatMessage[]): void {
+    const byId = new Map(messages.map((message) => [message.id, message]));
+    this.#messages = [...byId.values()].slice(-KEPT_MESSAGES);
+    this.#events.emit('messages', this.#messages);
+  }
+}
+
+const KEPT_MESSAGES = 500;
+const SAY_TIMEOUT_MS = 8_000;

@@ -1,0 +1,18 @@
+export { Api } from './api.ts';
+export { Chat, ChatRefusal, type ChatState } from './chat.ts';
+export {
+  type CaptureRequest,
+  type DeviceList,
+  listDevices,
+  openCamera,
+  openScreen,
+  stopStream,
+} from './devices.ts';
+export { FanlightError, type FanlightErrorCode, type LocalErrorCode } from './errors.ts';
+export { LevelMeter } from './level.ts';
+export type * from './protocol.ts';
+export { CHAT_TEXT_LIMIT, NAME_LIMIT } from './protocol.ts';
+export { GoLive, type GoLiveOptions, type GoLiveState } from './publisher.ts';
+export { Room, type RoomOptions, type RoomState } from './room.ts';
+export type { Health, PublisherStats, ViewerStats } from './stats.ts';
+export { Watch, type WatchOptions, type WatchState } from './viewer.ts';

@@ -1,0 +1,240 @@
+import { isErrorCode } from './errors.ts';
+import type { EgressDestinationStatus, EgressJob, EgressJobList } from './generated/egress.ts';
+import type {
+  ChatEvent,
+  ChatMessage,
+  CreatedToken,
+  ErrorCode,
+  Grants,
+  IceServer,
+  RoomEvent,
+  RoomInfo,
+  RoomList,
+  ServerMessage,
+} from './generated/protocol.ts';
+import {
+  array,
+  boolean,
+  JsonError,
+  nullable,
+  number,
+  object,
+  oneOf,
+  optional,
+  type Reader,
+  record,
+  string,
+} from './json.ts';
+
+export type * from './generated/egress.ts';
+export type * from './generated/protocol.ts';
+export {
+  CHAT_CHANNEL,
+  CHAT_TEXT_LIMIT,
+  CLOSE_CODE,
+  EVENTS_CHANNEL,
+  NAME_LIMIT,
+} from './generated/protocol.ts';
+
+/** A message of the WebSocket, with the egress jobs read too. */
+export type ServerEvent =
+  | Exclude<ServerMessage, { type: 'outputs' }>
+  | { type: 'outputs'; jobs: EgressJob[] };
+
+/** The answer to `join`. */
+export type Joined = Extract<ServerMessage, { type: 'joined' }>;
+
+/**
+ * Reads a WebSocket message. Returns `undefined` for a type that this version does not know.
+ *
+ * @throws {@link JsonError} when it is not what the protocol says.
+ */
+export function parseServerMessage(text: string): ServerEvent | undefined {
+  return parseTagged(text, serverMessages);
+}
+
+/** Reads a message of the `chat` channel; like {@link parseServerMessage}. */
+export function parseChatEvent(text: string): ChatEvent | undefined {
+  return parseTagged(text, chatEvents);
+}
+
+/** Reads a message of the `events` channel; like {@link parseServerMessage}. */
+export function parseRoomEvent(text: string): RoomEvent | undefined {
+  return parseTagged(text, roomEvents);
+}
+
+/** Reads the answer of `GET /api/rooms`. */
+export function parseRoomList(value: unknown): RoomList {
+  return object<RoomList>({ rooms: array(roomInfo) })(value, 'answer');
+}
+
+/** Reads the answer of `GET /api/rooms/{room}`. */
+export function parseRoom(value: unknown): RoomInfo {
+  return roomInfo(value, 'answer');
+}
+
+/** Reads the answer of `POST /api/rooms/{room}/tokens`. */
+export function parseCreatedToken(value: unknown): CreatedToken {
+  return object<CreatedToken>({ token: string, identity: string, expires_at_ms: number })(
+    value,
+    'answer',
+  );
+}
+
+/** Reads one egress job. */
+export function parseEgressJob(value: unknown): EgressJob {
+  return egressJob(value, 'answer');
+}
+
+/** Reads the answer of `GET /api/rooms/{room}/egress`. */
+export function parseEgressJobList(value: unknown): EgressJobList {
+  return object<EgressJobList>({ jobs: array(egressJob) })(value, 'answer');
+}
+
+/** Reads an `application/problem+json` body; `undefined` when it is something else. */
+export function parseProblem(value: unknown): { code: string; detail: string } | undefined {
+  try {
+    const { code, detail } = record(value, 'problem');
+    return { code: string(code, 'code'), detail: string(detail ?? '', 'detail') };
+  } catch (error) {
+    if (error instanceof JsonError) return undefined;
+    throw error;
+  }
+}
+
+function parseTagged<T extends { type: string }>(text: string, readers: Tagged<T>): T | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new JsonError('message is not JSON');
+  }
+  const type = string(record(value, 'message').type, 'message.type');
+  if (!Object.hasOwn(readers, type)) return undefined;
+  return readers[type as T['type']](value, type);
+}
+
+function literal<const T extends string>(word: T): Reader<T> {
+  return oneOf(word);
+}
+
+/** A code this version does not know is read as `internal`: its message still tells what happened. */
+const errorCode: Reader<ErrorCode> = (value, at) => {
+  const code = string(value, at);
+  return isErrorCode(code) ? (code as ErrorCode) : 'internal';
+};
+
+const roomInfo: Reader<RoomInfo> = object<RoomInfo>({
+  slug: string,
+  title: string,
+  live: boolean,
+  paused: boolean,
+  live_since_ms: nullable(number),
+  viewers: number,
+  hls: boolean,
+});
+
+const grants: Reader<Grants> = object<Grants>({
+  publish: boolean,
+  subscribe: boolean,
+  chat: boolean,
+  egress: boolean,
+  admin: boolean,
+});
+
+const iceServer: Reader<IceServer> = object<IceServer>({
+  urls: array(string),
+  username: optional(string),
+  credential: optional(string),
+});
+
+const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
+  type: oneOf('rtmp', 'hls'),
+  url: string,
+  state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
+  code: nullable(
+    oneOf(
+      'connection_refused',
+      'host_not_found',
+      'unreachable',
+      'timeout',
+      'rejected',
+      'closed_by_server',
+      'stalled',
+      'tls_failed',
+      'worker_died',
+      'internal',
+    ),
+  ),
+  last_error: nullable(string),
+  attempt: number,
+  next_try_at_ms: nullable(number),
+  live_since_ms: nullable(number),
+  bytes: number,
+  bitrate_bps: number,
+  frames: number,
+  dropped_frames: number,
+});
+
+const egressJob: Reader<EgressJob> = object<EgressJob>({
+  id: string,
+  room: string,
+  state: oneOf('starting', 'running', 'restarting', 'draining', 'ended', 'failed'),
+  created_at_ms: number,
+  receiving: boolean,
+  restarts: number,
+  worker_pid: nullable(number),
+  destinations: array(destinationStatus),
+});
+
+const chatMessage: Reader<ChatMessage> = object<ChatMessage>({
+  id: number,
+  identity: string,
+  name: string,
+  host: boolean,
+  text: string,
+  at_ms: number,
+});
+
+/** A reader for each type of message. */
+type Tagged<T extends { type: string }> = {
+  [K in T['type']]: Reader<Extract<T, { type: K }>>;
+};
+
+const serverMessages: Tagged<ServerEvent> = {
+  joined: object<Joined>({
+    type: literal('joined'),
+    identity: string,
+    name: string,
+    grants,
+    room: roomInfo,
+    ice_servers: array(iceServer),
+    guest_token: optional(string),
+  }),
+  answer: object({ type: literal('answer'), sdp: string }),
+  room: object({ type: literal('room'), room: roomInfo }),
+  outputs: object({ type: literal('outputs'), jobs: array(egressJob) }),
+  media_closed: object({ type: literal('media_closed'), reason: string }),
+  error: object({ type: literal('error'), code: errorCode, message: string }),
+  pong: object({ type: literal('pong') }),
+};
+
+const chatEvents: Tagged<ChatEvent> = {
+  history: object({ type: literal('history'), messages: array(chatMessage) }),
+  message: object<Extract<ChatEvent, { type: 'message' }>>({
+    type: literal('message'),
+    message: chatMessage,
+    nonce: optional(string),
+  }),
+  refused: object<Extract<ChatEvent, { type: 'refused' }>>({
+    type: literal('refused'),
+    code: errorCode,
+    message: string,
+    retry_after_ms: optional(number),
+    nonce: optional(string),
+  }),
+};
+
+const roomEvents: Tagged<RoomEvent> = {
+  room: object({ type: literal('room'), room: roomInfo }),
+};

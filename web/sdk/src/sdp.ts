@@ -1,0 +1,100 @@
+/**
+ * The header extension by which phones announce their rotation. Without it they rotate the pixels before encoding,
+ * and every output is upright.
+ */
+const VIDEO_ORIENTATION = 'urn:3gpp:video-orientation';
+
+/** Removes the video-orientation extension from an offer. */
+export function withoutVideoOrientation(sdp: string): string {
+  return lines(sdp)
+    .filter((line) => !(line.startsWith('a=extmap:') && line.includes(VIDEO_ORIENTATION)))
+    .join('\r\n');
+}
+
+/**
+ * Asks Chromium's sender to begin at `kbps` instead of 300 kbit/s (`x-google-start-bitrate` in the answer's `fmtp`).
+ * Other browsers ignore it.
+ */
+export function withStartBitrate(answer: string, kbps: number): string {
+  return mapCodecs(answer, 'video', /^(H264|VP8)$/i, (fmtp) => [
+    ...fmtp,
+    `x-google-start-bitrate=${Math.round(kbps)}`,
+  ]);
+}
+
+/** Lets Opus carry two channels: in the answer it makes the sender use them, in an offer it makes the player. */
+export function withStereo(sdp: string): string {
+  return mapCodecs(sdp, 'audio', /^opus$/i, (fmtp) => [
+    ...fmtp.filter((parameter) => !/^(sprop-)?stereo=/.test(parameter)),
+    'stereo=1',
+    'sprop-stereo=1',
+  ]);
+}
+
+/** What an encoder is called in `RTCRtpSender.getCapabilities`. */
+export interface CodecCapability {
+  readonly mimeType: string;
+  readonly sdpFmtpLine?: string | undefined;
+}
+
+/**
+ * Orders a browser's codecs for sending: what the server forwards, the preferred one first, each with its
+ * retransmission format. H264 only as constrained baseline with packetization mode 1.
+ */
+export function orderVideoCodecs<C extends CodecCapability>(
+  codecs: readonly C[],
+  preferred: 'h264' | 'vp8',
+): C[] {
+  const h264 = codecs
+    .filter((codec) => /^video\/h264$/i.test(codec.mimeType) && isForwardedH264(codec))
+    .sort((a, b) => Number(isConstrained(b)) - Number(isConstrained(a)));
+  const vp8 = codecs.filter((codec) => /^video\/vp8$/i.test(codec.mimeType));
+  const rtx = codecs.filter((codec) => /^video\/rtx$/i.test(codec.mimeType));
+  return [...(preferred === 'h264' ? [...h264, ...vp8] : [...vp8, ...h264]), ...rtx];
+}
+
+function isForwardedH264(codec: CodecCapability): boolean {
+  const fmtp = codec.sdpFmtpLine ?? '';
+  return /packetization-mode=1/.test(fmtp) && /profile-level-id=42/i.test(fmtp);
+}
+
+function isConstrained(codec: CodecCapability): boolean {
+  return /profile-level-id=42e0/i.test(codec.sdpFmtpLine ?? '');
+}
+
+function mapCodecs(
+  sdp: string,
+  kind: 'audio' | 'video',
+  name: RegExp,
+  change: (fmtp: readonly string[]) => readonly string[],
+): string {
+  let section = '';
+  const wanted = new Set<string>();
+  const all = lines(sdp);
+  const out: string[] = [];
+  for (const line of all) {
+    const media = /^m=(\w+)/.exec(line);
+    if (media) {
+      section = media[1] ?? '';
+      wanted.clear();
+    }
+    const rtpmap = /^a=rtpmap:(\d+) ([^/]+)\//.exec(line);
+    const fmtp = /^a=fmtp:(\d+) (.*)$/.exec(line);
+    if (section === kind && rtpmap?.[1] && name.test(rtpmap[2] ?? '')) {
+      wanted.add(rtpmap[1]);
+      out.push(line);
+      if (!all.some((other) => other.startsWith(`a=fmtp:${rtpmap[1]} `))) {
+        out.push(`a=fmtp:${rtpmap[1]} ${change([]).join(';')}`);
+      }
+    } else if (section === kind && fmtp?.[1] && wanted.has(fmtp[1])) {
+      out.push(`a=fmtp:${fmtp[1]} ${change((fmtp[2] ?? '').split(/;\s*/)).join(';')}`);
+    } else {
+      out.push(line);
+    }
+  }
+  return out.join('\r\n');
+}
+
+function lines(sdp: string): string[] {
+  return sdp.split(/\r?\n/);
+}

@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { JsonError } from '../src/json.ts';
+import {
+  parseChatEvent,
+  parseEgressJob,
+  parseProblem,
+  parseRoomEvent,
+  parseServerMessage,
+} from '../src/protocol.ts';
+
+const room = {
+  slug: 'demo',
+  title: 'Demo',
+  live: true,
+  paused: false,
+  live_since_ms: 1,
+  viewers: 2,
+  hls: false,
+};
+const grants = { publish: true, subscribe: true, chat: true, egress: false, admin: false };
+const joined = {
+  type: 'joined',
+  identity: 'a',
+  name: 'A',
+  grants,
+  room,
+  ice_servers: [{ urls: ['turn:x'], username: 'u', credential: 'c' }, { urls: ['stun:x'] }],
+};
+const destination = {
+  type: 'rtmp',
+  url: 'rtmp://x/y',
+  state: 'retrying',
+  code: 'timeout',
+  last_error: 'No answer.',
+  attempt: 2,
+  next_try_at_ms: 5,
+  live_since_ms: null,
+  bytes: 0,
+  bitrate_bps: 0,
+  frames: 0,
+  dropped_frames: 0,
+};
+const job = {
+  id: 'j',
+  room: 'demo',
+  state: 'running',
+  created_at_ms: 1,
+  receiving: true,
+  restarts: 0,
+  worker_pid: null,
+  destinations: [destination],
+};
+
+test('every message of the server is read as it was written', () => {
+  const messages = [
+    joined,
+    { ...joined, guest_token: 't' },
+    { type: 'answer', sdp: 'v=0' },
+    { type: 'room', room: { ...room, live_since_ms: null } },
+    { type: 'outputs', jobs: [job] },
+    { type: 'media_closed', reason: 'replaced' },
+    { type: 'error', code: 'room_unknown', message: 'No.' },
+    { type: 'pong' },
+  ];
+  for (const message of messages) {
+    assert.deepEqual(parseServerMessage(JSON.stringify(message)), message, message.type);
+  }
+});
+
+test('every chat and room event is read as it was written', () => {
+  const message = { id: 1, identity: 'a', name: 'A', host: true, text: 'hi', at_ms: 3 };
+  const chat = [
+    { type: 'history', messages: [message] },
+    { type: 'message', message, nonce: '1' },
+    { type: 'message', message },
+    { type: 'refused', code: 'chat_rate_limited', message: 'Slow.', retry_after_ms: 9, nonce: '1' },
+  ];
+  for (const event of chat) assert.deepEqual(parseChatEvent(JSON.stringify(event)), event);
+  const event = { type: 'room', room };
+  assert.deepEqual(parseRoomEvent(JSON.stringify(event)), event);
+});
+
+test('a type this version does not know is no error', () => {
+  assert.equal(parseServerMessage('{"type":"fireworks"}'), undefined);
+  assert.equal(parseServerMessage('{"type":"toString"}'), undefined);
+});
+
+test('a code this version does not know keeps its message', () => {
+  const message = parseServerMessage('{"type":"error","code":"fireworks","message":"Boom."}');
+  assert.deepEqual(message, { type: 'error', code: 'internal', message: 'Boom.' });
+});
+
+test('broken messages are refused with the place of the fault', () => {
+  const cases: [string, RegExp][] = [
+    ['', /not JSON/],
+    ['[]', /message is not an object/],
+    ['{"type":1}', /message.type is not a string/],
+    ['{"type":"answer"}', /answer.sdp is not a string/],
+    [JSON.stringify({ type: 'room', room: { ...room, viewers: '2' } }), /room.room.viewers/],
+    [JSON.stringify({ type: 'outputs', jobs: [{ ...job, state: 'odd' }] }), /jobs\[0\].state/],
+  ];
+  for (const [text, reason] of cases) {
+    assert.throws(
+      () => parseServerMessage(text),
+      (error) => error instanceof JsonError && reason.test(error.message),
+      text,
+    );
+  }
+});
+
+test('an answer of the API is read', () => {
+  assert.deepEqual(parseEgressJob(job), job);
+  assert.deepEqual(parseProblem({ code: 'x', detail: 'y', status: 400 }), {
+    code: 'x',
+    detail: 'y',
+  });
+  assert.equal(parseProblem('<html>'), undefined);
+});
