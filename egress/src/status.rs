@@ -1,5 +1,7 @@
 //! Egress jobs as the API and the studio see them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -22,10 +24,35 @@ pub enum Destination {
         /// `rtmp://` or `rtmps://` URL of the server and application.
         url: String,
         /// The stream key. Never returned, never logged.
-        key: String,
+        #[ts(as = "String")]
+        key: StreamKey,
     },
     /// This server's own playlist, `/hls/{room}/index.m3u8`.
     Hls {},
+}
+
+/// A stream key: a secret that does not print.
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct StreamKey(String);
+
+impl StreamKey {
+    /// Returns the key itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for StreamKey {
+    fn from(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StreamKey(…)")
+    }
 }
 
 /// One job, as `GET /api/rooms/{room}/egress/{id}` answers.

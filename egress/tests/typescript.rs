@@ -1,5 +1,10 @@
 //! The committed TypeScript types are what the Rust types generate. `UPDATE_TYPES=1` rewrites them.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use std::{fmt::Write as _, fs, path::Path};
 
 use egress::status;

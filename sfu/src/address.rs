@@ -28,9 +28,8 @@ impl Reach {
     fn of_ip(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             ip if ip.is_loopback() => Self::ThisMachine,
-            IpAddr::V4(ip) if ip.is_private() || ip.is_link_local() || is_shared(ip) => {
-                Self::LocalNetwork
-            }
+            IpAddr::V4(ip) if ip.is_private() || ip.is_link_local() => Self::LocalNetwork,
+            IpAddr::V4(ip) if ip.is_documentation() || is_shared(ip) => Self::LocalNetwork,
             IpAddr::V6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => {
                 Self::LocalNetwork
             }
@@ -134,14 +133,15 @@ mod tests {
     #[test]
     fn reach_is_that_of_the_best_address() {
         #[rustfmt::skip]
-        let cases: [(&str, &[&str], Reach); 8] = [
+        let cases: [(&str, &[&str], Reach); 9] = [
             ("nothing", &[], Reach::ThisMachine),
             ("loopback", &["127.0.0.1:7000", "[::1]:7000"], Reach::ThisMachine),
             ("private", &["10.1.2.3:7000", "127.0.0.1:7000"], Reach::LocalNetwork),
             ("container", &["172.17.0.2:7000"], Reach::LocalNetwork),
             ("carrier-grade NAT", &["100.64.0.1:7000"], Reach::LocalNetwork),
+            ("documentation", &["192.0.2.2:7000"], Reach::LocalNetwork),
             ("unique local", &["[fd00::1]:7000"], Reach::LocalNetwork),
-            ("public IPv4", &["10.1.2.3:7000", "203.0.113.9:7000"], Reach::Internet),
+            ("public IPv4", &["10.1.2.3:7000", "9.9.9.9:7000"], Reach::Internet),
             ("public IPv6", &["[2a00:1450::1]:7000"], Reach::Internet),
         ];
         for (label, addresses, reach) in cases {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    net::SocketAddr,
+    net::{SocketAddr, SocketAddrV6},
     os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
@@ -97,12 +97,14 @@ impl ReceiveBatch {
 }
 
 fn source(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let address: SocketAddr = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => SocketAddr::V4((*v4).into()),
-        (None, Some(v6)) => SocketAddr::V6((*v6).into()),
-        (None, None) => return None,
-    };
-    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    if let Some(v4) = address.as_sockaddr_in() {
+        return Some(SocketAddr::V4((*v4).into()));
+    }
+    let v6 = SocketAddrV6::from(*address.as_sockaddr_in6()?);
+    Some(match v6.ip().to_ipv4_mapped() {
+        Some(v4) => SocketAddr::from((v4, v6.port())),
+        None => SocketAddr::V6(v6),
+    })
 }
 
 /// Why datagrams were not sent.

@@ -135,7 +135,8 @@ impl Member {
 
 /// Decides who the bearer of `claims` (or of none) is in the room with this slug, before it is looked up.
 ///
-/// A token never takes away what everybody may do. `name` is a wish, and the token's name wins over it.
+/// A token never takes away what everybody may do. `name` is a wish; a token's name wins over it,
+/// unless it is the token of somebody who came without one.
 pub(crate) fn admit(
     claims: Option<&Claims>,
     slug: &str,
@@ -180,12 +181,14 @@ pub(crate) fn admit(
             guest_name(&claims.sub)
         }
     };
-    let name = claims
-        .name
-        .as_deref()
-        .and_then(clean_name)
-        .or(wish)
-        .unwrap_or_else(made_up);
+    let given = claims.name.as_deref().and_then(clean_name);
+    // Who came without a token may change the name at will.
+    let chosen = if claims.anonymous {
+        wish.or(given)
+    } else {
+        given.or(wish)
+    };
+    let name = chosen.unwrap_or_else(made_up);
     Ok(Member {
         identity: claims.sub.clone(),
         name,
@@ -508,8 +511,19 @@ mod tests {
             name: Some("Ann".into()),
             ..claims()
         };
+        let nameless = Claims {
+            anonymous: true,
+            ..named.clone()
+        };
         let rows = [
             ("token's name", Some(named), Some("Bob"), "Ann"),
+            (
+                "new wish of a guest",
+                Some(nameless.clone()),
+                Some("Bob"),
+                "Bob",
+            ),
+            ("guest who comes back", Some(nameless), None, "Ann"),
             ("wish", Some(claims()), Some(" Bob\u{202e}\n "), "Bob"),
             ("none", Some(claims()), None, "Host"),
             ("empty wish", Some(claims()), Some(" \t"), "Host"),

@@ -22,7 +22,7 @@ use crate::{
         CHAT_CHANNEL, EVENTS_CHANNEL, ErrorCode, IceServer, RoomEvent, RoomInfo, ServerMessage,
         close_code,
     },
-    room::{Change, Room},
+    room::{Change, Purpose, Room},
     store::RoomRecord,
 };
 
@@ -58,6 +58,7 @@ struct Place {
     seats: HashMap<SessionId, Seat>,
     /// The last states of its outputs.
     outputs: Option<Utf8Bytes>,
+    has_outputs: bool,
 }
 
 /// How a session is reached.
@@ -140,6 +141,7 @@ impl Directory {
             room: Room::new(*id, slug, title, self.grace, now),
             seats: HashMap::new(),
             outputs: None,
+            has_outputs: false,
         });
         place.room.touch(now);
         self.by_slug.insert(slug.clone(), *id);
@@ -173,6 +175,7 @@ impl Directory {
         self.last_session += 1;
         let id = SessionId(self.last_session);
         self.sessions.insert(id, Presence::default());
+        self.gauge();
         id
     }
 
@@ -211,10 +214,12 @@ impl Directory {
     /// Takes a session out of its room. One that said goodbye takes its peers with it: they are returned,
     /// to be closed. The peers of one that was cut off stay: their media may well arrive.
     pub(crate) fn leave(&mut self, session: SessionId, goodbye: bool, now: Instant) -> Vec<PeerId> {
+        let presence = self.sessions.remove(&session);
+        self.gauge();
         let Some(Presence {
             room: Some(room),
             peers,
-        }) = self.sessions.remove(&session)
+        }) = presence
         else {
             return Vec::new();
         };
@@ -268,7 +273,7 @@ impl Directory {
         &mut self,
         room: RoomId,
         peer: PeerId,
-        role: Role,
+        purpose: Purpose,
         member: Arc<Member>,
         owner: Owner,
         now: Instant,
@@ -289,7 +294,7 @@ impl Directory {
             },
             owner @ (Owner::Resource(_) | Owner::Nobody) => owner,
         };
-        place.room.add_peer(peer, role, member, now);
+        place.room.add_peer(peer, purpose, member, now);
         let chat_places = Arc::new(Semaphore::new(CHAT_PLACES));
         self.peers.insert(
             peer,
@@ -305,6 +310,7 @@ impl Directory {
         // The peer may have ended while its resource was being made.
         if self.peers.contains_key(&resource.peer) {
             self.resources.insert(id, resource);
+            self.gauge();
         }
     }
 
@@ -314,6 +320,7 @@ impl Directory {
 
     pub(crate) fn remove_resource(&mut self, id: &str) {
         self.resources.remove(id);
+        self.gauge();
     }
 
     /// Takes what the SFU tells.
@@ -403,6 +410,7 @@ impl Directory {
             return;
         };
         place.room.set_hls(hls);
+        place.has_outputs = jobs.as_array().is_some_and(|jobs| !jobs.is_empty());
         let message = text(&ServerMessage::Outputs { jobs });
         for seat in place.seats.values().filter(|seat| seat.egress) {
             seat.outbox.push_text(message.clone());
@@ -423,6 +431,15 @@ impl Directory {
             seat.outbox
                 .close(close_code::RESTARTING, "server restarting");
         }
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "there are far fewer than 2^52 sessions"
+    )]
+    fn gauge(&self) {
+        metrics::gauge!("fanlight_sessions", "kind" => "ws").set(self.sessions.len() as f64);
+        metrics::gauge!("fanlight_sessions", "kind" => "http").set(self.resources.len() as f64);
     }
 
     fn handle_closed(&mut self, peer: PeerId, reason: CloseReason, now: Instant) {
@@ -457,6 +474,11 @@ impl Directory {
     }
 
     fn chat_errand(&self, peer: PeerId, payload: Option<Bytes>) -> Option<Errand> {
+        // What is far too long is refused as nonsense, and does not wait with all its bytes.
+        let payload = payload.map(|payload| match payload.len() {
+            0..=chat::MAX_REQUEST => payload,
+            _ => Bytes::new(),
+        });
         let link = self.peers.get(&peer)?;
         let by = self.room(link.room)?.member(peer)?.clone();
         let Ok(place) = Arc::clone(&link.chat_places).try_acquire_owned() else {
@@ -480,7 +502,7 @@ fn event(room: RoomInfo) -> Bytes {
 }
 
 /// Messages of one peer that may wait for the chat desk; the rest is dropped. Nobody writes that fast.
-const CHAT_PLACES: usize = 8;
+const CHAT_PLACES: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -542,7 +564,7 @@ mod tests {
         publish(&mut directory, session, PeerId(1), t0);
         let by = Arc::new(member("bob"));
         let owner = Owner::Resource("r".into());
-        directory.add_peer(ROOM, PeerId(2), Role::Viewer, by, owner, t0);
+        directory.add_peer(ROOM, PeerId(2), Purpose::Watch, by, owner, t0);
         directory.add_resource("r".into(), resource(PeerId(2)));
         assert_eq!(directory.session_count(), 2);
 
@@ -652,7 +674,7 @@ mod tests {
         let by = member("ann");
         directory.reserve(ROOM, Role::Publisher, &by, t0).unwrap();
         let owner = Owner::Session(session);
-        directory.add_peer(ROOM, peer, Role::Publisher, Arc::new(by), owner, t0);
+        directory.add_peer(ROOM, peer, Purpose::Publish, Arc::new(by), owner, t0);
         directory.handle_event(Event::Connected { peer }, t0, 0);
         let event = Event::Published {
             peer,

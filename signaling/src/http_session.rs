@@ -125,7 +125,7 @@ async fn trickle(
         ));
     };
     let tags = tags.to_str().unwrap_or_default();
-    if tags.trim() == "*" {
+    if tags.trim().trim_matches('"') == "*" {
         return Err(Problem::new(
             ErrorCode::IceRestartUnsupported,
             "ICE cannot be restarted within a session: make a new one with POST.",

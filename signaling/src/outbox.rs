@@ -62,6 +62,11 @@ impl Outbox {
         self.too_slow.cancel();
     }
 
+    /// Returns whether the session was given up.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.too_slow.is_cancelled()
+    }
+
     fn push_frame(&self, frame: Message) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(frame) {
             self.give_up();

@@ -26,6 +26,8 @@ pub(crate) struct Room {
     grace: Duration,
     publisher: Option<Publisher>,
     peers: HashMap<PeerId, Peer>,
+    /// Connected peers that watch.
+    viewers: u32,
     publications: HashSet<PublicationId>,
     broadcast: Option<Broadcast>,
     paused: bool,
@@ -46,8 +48,31 @@ struct Publisher {
 #[derive(Debug)]
 struct Peer {
     member: Arc<Member>,
-    role: Role,
+    purpose: Purpose,
     connected: bool,
+}
+
+/// What a peer is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Sends media.
+    Publish,
+    /// Receives media: a viewer.
+    Watch,
+    /// Data channels only, as of a broadcaster who is not on air yet: nobody's viewer.
+    Talk,
+}
+
+impl Purpose {
+    /// Returns what an offer is for.
+    pub(crate) fn of(role: Role, offer: &str) -> Self {
+        let is_media = |line: &str| line.starts_with("m=audio") || line.starts_with("m=video");
+        match role {
+            Role::Publisher => Self::Publish,
+            Role::Viewer if offer.lines().any(is_media) => Self::Watch,
+            Role::Viewer => Self::Talk,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -55,8 +80,6 @@ struct Broadcast {
     identity: String,
     since_ms: u64,
     state: Air,
-    /// The peer whose media came last.
-    peer: PeerId,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +117,7 @@ impl Room {
             grace,
             publisher: None,
             peers: HashMap::new(),
+            viewers: 0,
             publications: HashSet::new(),
             broadcast: None,
             paused: false,
@@ -142,16 +166,24 @@ impl Room {
     }
 
     /// Notes the peer that an accepted offer has made.
-    pub(crate) fn add_peer(&mut self, peer: PeerId, role: Role, member: Arc<Member>, now: Instant) {
+    pub(crate) fn add_peer(
+        &mut self,
+        peer: PeerId,
+        purpose: Purpose,
+        member: Arc<Member>,
+        now: Instant,
+    ) {
         self.used_at = now;
-        if role == Role::Publisher {
+        if purpose == Purpose::Publish {
+            // A page that goes on with a pause says so once it has its answer.
+            self.paused = false;
             self.end_reservation();
         }
         self.peers.insert(
             peer,
             Peer {
                 member,
-                role,
+                purpose,
                 connected: false,
             },
         );
@@ -165,14 +197,23 @@ impl Room {
     pub(crate) fn handle_connected(&mut self, peer: PeerId) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.connected = true;
+            self.viewers += u32::from(peer.purpose == Purpose::Watch);
         }
     }
 
     pub(crate) fn handle_closed(&mut self, peer: PeerId, now: Instant) {
         self.used_at = now;
-        self.peers.remove(&peer);
-        self.free_stage();
-        self.leave_air(now);
+        let Some(peer) = self.peers.remove(&peer) else {
+            return;
+        };
+        match peer.purpose {
+            Purpose::Publish => {
+                self.free_stage();
+                self.leave_air(now);
+            }
+            Purpose::Watch => self.viewers -= u32::from(peer.connected),
+            Purpose::Talk => {}
+        }
     }
 
     pub(crate) fn handle_published(
@@ -194,15 +235,11 @@ impl Room {
                     Air::Off { since } => now.duration_since(since) <= self.grace,
                 }
         });
-        if before.as_ref().is_none_or(|before| before.peer != peer) {
-            self.paused = false;
-        }
         let since_ms = before.map_or(now_ms, |before| before.since_ms);
         self.broadcast = Some(Broadcast {
             identity,
             since_ms,
             state: Air::On,
-            peer,
         });
     }
 
@@ -238,18 +275,13 @@ impl Room {
             .broadcast
             .as_ref()
             .filter(|broadcast| broadcast.state == Air::On);
-        let viewers = self
-            .peers
-            .values()
-            .filter(|peer| peer.connected && peer.role == Role::Viewer)
-            .count();
         RoomInfo {
             slug: self.slug.clone(),
             title: self.title.clone(),
             live: on_air.is_some(),
             paused: on_air.is_some() && self.paused,
             live_since_ms: on_air.map(|broadcast| broadcast.since_ms),
-            viewers: u32::try_from(viewers).unwrap_or(u32::MAX),
+            viewers: self.viewers,
             hls: self.hls,
         }
     }
@@ -298,7 +330,12 @@ impl Room {
             .publisher
             .as_ref()
             .is_some_and(|publisher| publisher.pending > 0);
-        if !waiting && !self.peers.values().any(|peer| peer.role == Role::Publisher) {
+        if !waiting
+            && !self
+                .peers
+                .values()
+                .any(|peer| peer.purpose == Purpose::Publish)
+        {
             self.publisher = None;
         }
     }
@@ -308,7 +345,7 @@ impl Room {
         let taken_over = self
             .peers
             .values()
-            .any(|peer| peer.connected && peer.role == Role::Publisher);
+            .any(|peer| peer.connected && peer.purpose == Purpose::Publish);
         if self.publications.is_empty()
             && !taken_over
             && let Some(broadcast) = &mut self.broadcast
@@ -338,7 +375,7 @@ mod tests {
             ErrorCode::RoomHasPublisher,
             "while the offer is being answered"
         );
-        room.add_peer(PeerId(1), Role::Publisher, ann(), t0);
+        room.add_peer(PeerId(1), Purpose::Publish, ann(), t0);
         assert!(room.reserve(&bob(), t0).is_err(), "before it is connected");
         room.handle_connected(PeerId(1));
         let refusal = room.reserve(&bob(), t0).unwrap_err();
@@ -351,7 +388,7 @@ mod tests {
     fn same_identity_takes_over_and_keeps_the_stage() {
         let (mut room, t0) = on_air();
         room.reserve(&ann(), t0).unwrap();
-        room.add_peer(PeerId(2), Role::Publisher, ann(), t0);
+        room.add_peer(PeerId(2), Purpose::Publish, ann(), t0);
         room.handle_connected(PeerId(2));
         room.handle_unpublished(PublicationId(1), t0);
         room.handle_closed(PeerId(1), t0);
@@ -391,7 +428,7 @@ mod tests {
             let gone = room.info();
             assert_eq!((gone.live, gone.live_since_ms), (false, None), "{label}");
             room.reserve(&by, t0).unwrap();
-            room.add_peer(PeerId(2), Role::Publisher, by, t0);
+            room.add_peer(PeerId(2), Purpose::Publish, by, t0);
             room.handle_connected(PeerId(2));
             room.handle_published(PeerId(2), PublicationId(2), t0 + away, 5000);
             assert_eq!(room.info().live_since_ms, Some(expected), "{label}");
@@ -413,16 +450,18 @@ mod tests {
             "a second track of the same peer changes nothing"
         );
         room.reserve(&ann(), t0).unwrap();
-        room.add_peer(PeerId(2), Role::Publisher, ann(), t0);
-        room.handle_published(PeerId(2), PublicationId(3), t0, 1000);
+        room.add_peer(PeerId(2), Purpose::Publish, ann(), t0);
         assert!(!room.info().paused, "after a reload");
+        room.set_paused(&ann(), true).unwrap();
+        room.handle_published(PeerId(2), PublicationId(3), t0, 1000);
+        assert!(room.info().paused, "paused before its first packet");
     }
 
     #[test]
     fn viewers_are_those_connected() {
         let (mut room, t0) = on_air();
         for id in 10..13 {
-            room.add_peer(PeerId(id), Role::Viewer, bob(), t0);
+            room.add_peer(PeerId(id), Purpose::Watch, bob(), t0);
         }
         assert_eq!(room.info().viewers, 0);
         room.handle_connected(PeerId(10));
@@ -433,12 +472,36 @@ mod tests {
     }
 
     #[test]
+    fn who_only_talks_is_no_viewer() {
+        for (role, offer, expected) in [
+            (
+                Role::Publisher,
+                "v=0\r\nm=video 9 X 96\r\n",
+                Purpose::Publish,
+            ),
+            (Role::Viewer, "v=0\r\nm=video 9 X 96\r\n", Purpose::Watch),
+            (Role::Viewer, "v=0\nm=audio 9 X 111\n", Purpose::Watch),
+            (
+                Role::Viewer,
+                "v=0\r\nm=application 9 X webrtc-datachannel\r\n",
+                Purpose::Talk,
+            ),
+        ] {
+            assert_eq!(Purpose::of(role, offer), expected, "{offer}");
+        }
+        let (mut room, t0) = on_air();
+        room.add_peer(PeerId(10), Purpose::Talk, bob(), t0);
+        room.handle_connected(PeerId(10));
+        assert_eq!(room.info().viewers, 0);
+    }
+
+    #[test]
     fn counts_may_wait_and_the_rest_may_not() {
         let (mut room, t0) = on_air();
         assert_eq!(room.change(), Change::Now, "on air");
         room.announce();
         assert_eq!(room.change(), Change::None);
-        room.add_peer(PeerId(10), Role::Viewer, bob(), t0);
+        room.add_peer(PeerId(10), Purpose::Watch, bob(), t0);
         assert_eq!(room.change(), Change::None, "not connected yet");
         room.handle_connected(PeerId(10));
         assert_eq!(room.change(), Change::Soon);
@@ -472,7 +535,7 @@ mod tests {
     fn on_air() -> (Room, Instant) {
         let (mut room, t0) = room();
         room.reserve(&ann(), t0).unwrap();
-        room.add_peer(PeerId(1), Role::Publisher, ann(), t0);
+        room.add_peer(PeerId(1), Purpose::Publish, ann(), t0);
         room.handle_connected(PeerId(1));
         room.handle_published(PeerId(1), PublicationId(1), t0, 1000);
         (room, t0)

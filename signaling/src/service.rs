@@ -20,6 +20,7 @@ use crate::{
     clock::{unix_ms, unix_seconds},
     directory::{Directory, Errand, Owner},
     protocol::ErrorCode,
+    room::Purpose,
     store::{RoomRecord, Store, StoreError},
     token, whep, whip, ws,
 };
@@ -276,6 +277,7 @@ impl Service {
         let service = self.clone();
         let work = async move {
             let participant = member.participant();
+            let purpose = Purpose::of(role, &sdp);
             service
                 .directory()
                 .reserve(room, role, &member, Instant::now())?;
@@ -295,7 +297,7 @@ impl Service {
                     let now = Instant::now();
                     service
                         .directory()
-                        .add_peer(room, answer.peer, role, member, owner, now);
+                        .add_peer(room, answer.peer, purpose, member, owner, now);
                     Ok(answer)
                 }
                 Err(error) => {
@@ -323,12 +325,15 @@ impl Service {
         greet: &mpsc::Sender<(PeerId, RoomId)>,
         say: &mpsc::Sender<chat::Errand>,
     ) {
+        log(&event);
         let errand = self
             .directory()
             .handle_event(event, Instant::now(), unix_ms());
-        self.inner.changed.notify_one();
         let dropped = match errand {
-            None => return,
+            None => {
+                self.inner.changed.notify_one();
+                return;
+            }
             // The next change of the room tells it too.
             Some(Errand::Greet(peer, room)) => greet.try_send((peer, room)).is_err(),
             Some(Errand::Chat(errand)) => say.try_send(errand).is_err(),
@@ -340,6 +345,33 @@ impl Service {
     }
 }
 
+fn log(event: &Event) {
+    match event {
+        Event::Connected { peer } => tracing::debug!(%peer, "peer connected"),
+        Event::Closed {
+            peer, room, reason, ..
+        } => {
+            tracing::debug!(%peer, %room, reason = reason.as_str(), "peer closed");
+        }
+        Event::Published {
+            peer,
+            room,
+            publication,
+            codec,
+            ..
+        } => {
+            tracing::info!(%room, %peer, %publication, ?codec, "published");
+        }
+        Event::Unpublished {
+            room, publication, ..
+        } => {
+            tracing::info!(%room, %publication, "unpublished");
+        }
+        Event::ChannelOpened { peer, .. } => tracing::debug!(%peer, "data channel opened"),
+        Event::Message { .. } => {}
+    }
+}
+
 fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef, Problem> {
     let Some(claims) = claims else {
         return Err(Problem::new(
@@ -347,12 +379,6 @@ fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef
             "A token for all rooms is needed.",
         ));
     };
-    if claims.room != EVERY_ROOM {
-        return Err(Problem::new(
-            ErrorCode::TokenWrongRoom,
-            format!("This token is for the room \"{}\" only.", claims.room),
-        ));
-    }
     let granted = match grant {
         Grant::Publish => claims.publish,
         Grant::Subscribe => true,
@@ -360,16 +386,22 @@ fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef
         Grant::Egress => claims.egress,
         Grant::Admin => claims.admin,
     };
-    if granted || claims.admin {
-        return Ok(RoomRef {
-            id: RoomId(0),
-            slug: EVERY_ROOM.to_owned(),
-        });
+    if !granted && !claims.admin {
+        return Err(Problem::new(
+            ErrorCode::NotAllowed,
+            "This token does not allow this.",
+        ));
     }
-    Err(Problem::new(
-        ErrorCode::NotAllowed,
-        "This token does not allow this.",
-    ))
+    if claims.room != EVERY_ROOM {
+        return Err(Problem::new(
+            ErrorCode::TokenWrongRoom,
+            format!("This token is for the room \"{}\" only.", claims.room),
+        ));
+    }
+    Ok(RoomRef {
+        id: RoomId(0),
+        slug: EVERY_ROOM.to_owned(),
+    })
 }
 
 fn refused_offer(error: &HandleError) -> Problem {

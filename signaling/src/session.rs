@@ -170,16 +170,24 @@ impl Session {
         }
         if now >= self.ping_at {
             self.ping_at = now + PING_EVERY;
-            return vec![Action::Ping];
+            if !self.is_closed() {
+                return vec![Action::Ping];
+            }
         }
         Vec::new()
+    }
+
+    /// Returns whether the session has ended by its own decision.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
 
     /// Returns when [`Session::handle_timeout`] wants to be called.
     pub(crate) fn poll_timeout(&self) -> Instant {
         let end = match self.state {
             State::Arrived { deadline } => deadline,
-            State::Admitting | State::Joined { .. } | State::Closed => self.heard_at + SILENCE,
+            State::Admitting | State::Joined { .. } => self.heard_at + SILENCE,
+            State::Closed => self.ping_at,
         };
         end.min(self.ping_at)
     }
@@ -448,6 +456,9 @@ mod tests {
             close_code_of(&session.handle_timeout(end)),
             Some(close_code::SILENT)
         );
+        while session.poll_timeout() <= end {
+            assert_eq!(session.handle_timeout(end), [], "nothing follows the end");
+        }
     }
 
     #[test]
@@ -457,6 +468,37 @@ mod tests {
         assert_eq!(session.poll_timeout(), t0 + JOIN_WITHIN);
         let actions = session.handle_timeout(t0 + JOIN_WITHIN);
         assert_eq!(close_code_of(&actions), Some(close_code::SILENT));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_input_panics_or_outlives_the_end(texts in proptest::collection::vec(input(), 0..40)) {
+            let (mut session, t0) = arrived();
+            for text in texts {
+                let closed = session.is_closed();
+                let actions = session.handle_text(&text, t0);
+                assert!(!closed || actions.is_empty(), "{actions:?} after the end");
+                for action in actions {
+                    match action {
+                        Action::Admit { .. } => drop(session.handle_admission(Ok(member(true)))),
+                        Action::Negotiate { role, .. } => {
+                            drop(session.handle_negotiated(role, Ok((PeerId(1), String::new()))));
+                        }
+                        Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) => {}
+                        Action::SetPaused(_) | Action::Ping | Action::Close { .. } => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn input() -> impl proptest::strategy::Strategy<Value = String> {
+        proptest::prop_oneof![
+            ".*",
+            r#"\{"type":"(join|publish|watch|stop|ping|set_paused|candidate|x)"\}"#,
+            r#"\{"type":"(publish|watch)","sdp":"[a-z]{0,4}"\}"#,
+            r#"\{"type":"set_paused","paused":(true|false|1)\}"#,
+        ]
     }
 
     const JOIN: &str = r#"{"type":"join"}"#;

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::{
     Config, Problem, Secret,
-    auth::{self, Claims, EVERY_ROOM, Keys, Role, check_identity, check_slug},
+    auth::{self, Claims, EVERY_ROOM, Keys, Member, Role, check_identity, check_slug},
     clock::{unix_ms, unix_seconds},
     protocol::Grants,
     store::{Store, StoreError},
@@ -133,12 +133,12 @@ pub(crate) fn claims(request: TokenRequest, now_unix: u64) -> Result<Claims, Pro
     })
 }
 
-/// Makes the claims that keep the identity of somebody without a token. They allow nothing that everybody
+/// Makes the claims that keep identity and name of somebody without a token. They allow nothing that everybody
 /// is not allowed.
-pub(crate) fn guest_claims(identity: &str, room: &str, now_unix: u64) -> Claims {
+pub(crate) fn guest_claims(guest: &Member, room: &str, now_unix: u64) -> Claims {
     Claims {
-        sub: identity.to_owned(),
-        name: None,
+        sub: guest.identity.clone(),
+        name: Some(guest.name.clone()),
         room: room.to_owned(),
         role: Role::Viewer,
         publish: false,

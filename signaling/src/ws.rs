@@ -73,7 +73,6 @@ async fn drive(service: &Service, id: SessionId, slug: String, socket: WebSocket
     let (outbox, waiting) = Outbox::new();
     let (sink, stream) = socket.split();
     let (ended, inbox) = mpsc::channel(ENDED_LIMIT);
-    metrics::gauge!("fanlight_sessions", "kind" => "ws").increment(1.0);
     let mut driver = Driver {
         service,
         id,
@@ -89,7 +88,6 @@ async fn drive(service: &Service, id: SessionId, slug: String, socket: WebSocket
     };
     let peers = service.directory().leave(id, goodbye, Instant::now());
     service.close_peers(peers).await;
-    metrics::gauge!("fanlight_sessions", "kind" => "ws").decrement(1.0);
     tracing::debug!(goodbye, "session ended");
 }
 
@@ -120,7 +118,10 @@ impl Driver<'_> {
                         self.session.handle_sign_of_life(Instant::now());
                         Vec::new()
                     }
-                    Some(Ok(Message::Close(_))) => return true,
+                    // An answer to our own closing is no goodbye: the page may come back for its media.
+                    Some(Ok(Message::Close(_))) => {
+                        return !self.session.is_closed() && !self.outbox.has_given_up();
+                    }
                     Some(Err(_)) | None => return false,
                 },
                 Some((peer, reason)) = inbox.recv() => self.session.handle_media_closed(peer, reason),
@@ -189,7 +190,7 @@ impl Driver<'_> {
         let guest_token = member.anonymous.then(|| {
             self.service
                 .keys()
-                .sign(&guest_claims(&member.identity, &self.slug, now))
+                .sign(&guest_claims(member, &self.slug, now))
         });
         let adopted =
             self.service

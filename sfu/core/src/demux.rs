@@ -17,6 +17,13 @@ pub(crate) struct Bound {
     addresses: Vec<SocketAddr>,
 }
 
+impl Bound {
+    /// Returns whether there is no address.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+}
+
 impl Demux {
     /// Leads binding requests for `ufrag` to a peer.
     pub(crate) fn add(&mut self, ufrag: String, peer: PeerId) {

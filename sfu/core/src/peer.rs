@@ -116,12 +116,10 @@ impl Peer {
         let ssrcs: Vec<_> = mine
             .flat_map(|p| p.layers.iter().filter_map(|layer| layer.ssrc))
             .collect();
-        let Some(any) = ssrcs.first() else {
-            return;
-        };
+        let any = ssrcs.first().copied().unwrap_or(Ssrc(0));
         while let Some(feedback) = self.ingress.arrivals.poll(now) {
             let mut compound = Compound::default();
-            compound.feedback(*any, &feedback);
+            compound.feedback(any, &feedback);
             self.send(compound, out);
         }
         if self.ingress.report_at.is_some_and(|at| now < at) {

@@ -10,10 +10,10 @@ use crate::{
     peers::Peers,
     publication::Publication,
     slot::{Program, Shown},
-    subscription::Subscription,
+    stats::Totals,
+    subscription::{INSTANT_START, Subscription},
     tap::{Queue, Tap},
     timers::Scheduled,
-    totals::Totals,
     transport::{Rtp, rtcp::Compound},
 };
 
@@ -149,9 +149,6 @@ impl Room {
             let Some((original, payload)) = packet.payload.split_first_chunk() else {
                 return Ok(None);
             };
-            if payload.is_empty() {
-                return Ok(None);
-            }
             arrival.seq = u16::from_be_bytes(*original);
             arrival.payload = payload;
         } else if restart {
@@ -204,6 +201,13 @@ impl Room {
         if waiting {
             self.request_keyframe();
         }
+    }
+
+    /// Returns whether a newcomer can be started from the history.
+    pub(crate) fn can_start(&self, now: Instant) -> bool {
+        let shown = Shown::new(self.program, &self.publications);
+        let layer = shown.video.and_then(Publication::best);
+        layer.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
     }
 
     /// Asks for a keyframe of the program.

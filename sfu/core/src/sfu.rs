@@ -1,5 +1,7 @@
 //! [`Sfu`]: the input/output contract; owns demux, peers and rooms.
 
+mod input;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -10,26 +12,24 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Event, Outgoing, ParticipantId, PeerId, PublicationId, RoomId, Ssrc,
-    SubscriptionId, TapId, TapPacket,
-    clock::{ServerClock, ntp_micros},
+    CloseReason, Event, Outgoing, ParticipantId, PeerId, PeerStats, PublicationId, RoomId,
+    RoomStats, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    clock::ServerClock,
     demux::{Bound, Demux},
-    ingress::{Ingress, Routed, Track},
+    ingress::{Ingress, Track},
     negotiate::{Line, Plan},
     peer::Peer,
     peers::Peers,
     publication::Publication,
     rng::Rng,
     room::{Room, Sinks},
+    stats::Totals,
     subscription::Subscription,
     tap::Queue,
     timers::{Owner, Scheduled, Timers},
-    totals::Totals,
     transport::{
         AnswerLine, IceCredentials, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
-        Transport, TransportEvent, binding_request_ufrag,
-        rtcp::{self, Report},
-        write_answer,
+        Transport, write_answer,
     },
 };
 
@@ -93,57 +93,6 @@ pub enum NegotiateError {
     /// The limit of peers is reached.
     #[error("the server is full")]
     Full,
-}
-
-/// Totals since the start, for metrics. Counters never decrease.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Rooms with at least one peer.
-    pub rooms: usize,
-    /// Connected publishing peers.
-    pub publishers: usize,
-    /// Connected viewing peers.
-    pub viewers: usize,
-    /// RTP packets accepted from publishers.
-    pub packets_in: u64,
-    /// Bytes of those, headers included.
-    pub bytes_in: u64,
-    /// RTP packets sent to viewers.
-    pub packets_out: u64,
-    /// Bytes of those, headers included.
-    pub bytes_out: u64,
-    /// Packets that publishers sent and that never arrived, after retransmission.
-    pub packets_lost: u64,
-    /// Packets sent again to viewers.
-    pub retransmitted: u64,
-    /// Packets that viewers asked for and that were not kept any more.
-    pub retransmit_missed: u64,
-    /// Keyframe requests sent to publishers.
-    pub keyframe_requests: u64,
-    /// Datagrams dropped, by reason.
-    pub dropped: Vec<(&'static str, u64)>,
-}
-
-/// One room, for the API.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RoomStats {
-    /// Whether media of a publisher is arriving.
-    pub live: bool,
-    /// Connected viewing peers.
-    pub viewers: usize,
-}
-
-/// One peer, for the API.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerStats {
-    /// RTP packets received from it.
-    pub packets_in: u64,
-    /// RTP packets sent to it.
-    pub packets_out: u64,
-    /// Packets it asked for again.
-    pub nacked: u64,
-    /// Fraction lost of its last receiver report, 0 to 1 in steps of 1/256, as a number of 256ths.
-    pub fraction_lost: u8,
 }
 
 /// A selective forwarding unit. Call [`Sfu::flush`] after every input and send what it returns; read the
@@ -242,7 +191,7 @@ impl Sfu {
         let lines: Vec<_> = lines
             .map(|(media, line)| self.answer_line(id, join.room, media, line))
             .collect();
-        self.reschedule(id);
+        self.reschedule(id, now);
         Ok(Answer {
             peer: id,
             sdp: write_answer(&self.shared, &offer, &lines, &credentials),
@@ -289,7 +238,7 @@ impl Sfu {
             .transport
             .send_message(label, payload, now, &mut self.out);
         let id = peer.id;
-        self.reschedule(id);
+        self.reschedule(id, now);
         taken
     }
 
@@ -392,7 +341,7 @@ impl Sfu {
             };
             room.forward(&mut self.peers, &mut sinks, now);
             room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
-            let at = room.poll_timeout(now);
+            let at = room.poll_timeout(now).map(|at| at.max(now + TICK));
             self.timers
                 .schedule(Owner::Room(id), &mut room.scheduled, at);
         }
@@ -488,233 +437,6 @@ impl Sfu {
         }
     }
 
-    fn handle_stun(
-        &mut self,
-        source: SocketAddr,
-        datagram: &[u8],
-        now: Instant,
-    ) -> Result<(), &'static str> {
-        let ufrag = binding_request_ufrag(datagram).ok_or("not_a_binding_request")?;
-        let id = self.demux.find_ufrag(ufrag).ok_or("unknown_ufrag")?;
-        let peer = self.peers.get_mut(id).ok_or("unknown_ufrag")?;
-        peer.transport
-            .handle_stun(&self.shared, source, datagram, now, &mut self.out)
-            .map_err(|error| error.reason())?;
-        let addresses = peer.transport.addresses();
-        self.demux.bind(id, &mut peer.bound, addresses);
-        self.reschedule(id);
-        Ok(())
-    }
-
-    fn handle_dtls(
-        &mut self,
-        id: PeerId,
-        datagram: &[u8],
-        now: Instant,
-    ) -> Result<(), &'static str> {
-        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
-        let result = peer
-            .transport
-            .handle_dtls(&self.shared, datagram, now, &mut self.out);
-        self.handle_transport_events(id, now);
-        self.reschedule(id);
-        result.map_err(|error| error.reason())
-    }
-
-    fn handle_rtp(
-        &mut self,
-        id: PeerId,
-        datagram: &mut [u8],
-        now: Instant,
-    ) -> Result<(), &'static str> {
-        let len = datagram.len() as u64;
-        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
-        let ingress = &mut peer.ingress;
-        let packet = peer
-            .transport
-            .open_rtp(datagram, |ssrc| ingress.knows(ssrc))
-            .map_err(|error| error.reason())?;
-        peer.stats.packets_in += 1;
-        self.totals.stats.packets_in += 1;
-        self.totals.stats.bytes_in += len;
-        if ingress.has_feedback
-            && let Some(seq) = packet.transport_seq
-        {
-            ingress.arrivals.record(seq, self.clock, now);
-        }
-        ingress.report_at.get_or_insert(now);
-        let (route, restart) = match ingress.route(&packet, now) {
-            Routed::Known(route) => (route, false),
-            Routed::Replaced(route) => (route, true),
-            Routed::Unknown => return Err("unknown_source"),
-        };
-        let id = peer.join.room;
-        let room = self.rooms.get_mut(&id).ok_or("unknown_source")?;
-        let remote = &mut ingress.remote;
-        let published = room.receive(route, restart, &packet, remote, self.clock, now);
-        let at = peer.media_timeout();
-        self.timers
-            .schedule(Owner::Peer(peer.id), &mut peer.scheduled, at);
-        if let Some(published) = published? {
-            self.events.push_back(Event::Published {
-                peer: peer.id,
-                room: id,
-                publication: published.publication,
-                kind: published.codec.kind(),
-                codec: published.codec,
-            });
-        }
-        self.touch(id);
-        Ok(())
-    }
-
-    fn handle_rtcp(
-        &mut self,
-        id: PeerId,
-        datagram: &[u8],
-        now: Instant,
-    ) -> Result<(), &'static str> {
-        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
-        let compound = peer
-            .transport
-            .open_rtcp(datagram)
-            .map_err(|error| error.reason())?;
-        let reports = rtcp::parse(&compound).ok_or("malformed_rtcp")?;
-        for report in reports {
-            self.handle_report(id, &report, now);
-        }
-        Ok(())
-    }
-
-    fn handle_report(&mut self, id: PeerId, report: &Report, now: Instant) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        let Some(room) = self.rooms.get_mut(&peer.join.room) else {
-            return;
-        };
-        match report {
-            Report::Sender {
-                ssrc,
-                ntp,
-                timestamp,
-            } => {
-                if let Some(route) = peer.ingress.route_of(*ssrc).filter(|route| !route.repair)
-                    && let Some(layer) = room.find_layer(route)
-                {
-                    layer.reception.handle_sender_report(*ntp, now);
-                    let remote = &mut peer.ingress.remote;
-                    layer
-                        .clock
-                        .handle_report(ntp_micros(*ntp), *timestamp, remote);
-                }
-            }
-            Report::Reception {
-                ssrc,
-                fraction_lost,
-            } => {
-                if peer.subscriptions.iter().any(|s| s.stream.ssrc == *ssrc) {
-                    peer.stats.fraction_lost = *fraction_lost;
-                }
-            }
-            Report::Nack { ssrc, seqs } => {
-                let repeated = peer.retransmit(*ssrc, seqs, &room.publications, &mut self.out, now);
-                self.totals.repeated(&repeated);
-            }
-            Report::Keyframe { ssrc } => {
-                let mut subscriptions = peer.subscriptions.iter();
-                if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
-                    room.request_keyframe_for(subscription);
-                    let room = peer.join.room;
-                    self.touch(room);
-                }
-            }
-            Report::Goodbye { ssrc } => {
-                if let Some(route) = peer.ingress.route_of(*ssrc).filter(|route| !route.repair) {
-                    room.stop(route, *ssrc);
-                }
-            }
-        }
-    }
-
-    fn handle_transport_events(&mut self, id: PeerId, now: Instant) {
-        while let Some(peer) = self.peers.get_mut(id)
-            && let Some(event) = peer.transport.poll_event()
-        {
-            match event {
-                TransportEvent::Connected => self.handle_connected(id, now),
-                TransportEvent::ChannelOpened { label } => {
-                    self.events
-                        .push_back(Event::ChannelOpened { peer: id, label });
-                }
-                TransportEvent::Message { label, payload } => {
-                    if self.events.len() >= MAX_EVENTS {
-                        self.totals.drop("event_queue_full");
-                        continue;
-                    }
-                    self.events.push_back(Event::Message {
-                        peer: id,
-                        label,
-                        payload,
-                    });
-                }
-                TransportEvent::Left => self.close(id, CloseReason::Left, now),
-                TransportEvent::HandshakeFailed => {
-                    self.close(id, CloseReason::HandshakeFailed, now);
-                }
-            }
-        }
-    }
-
-    fn handle_connected(&mut self, id: PeerId, now: Instant) {
-        self.events.push_back(Event::Connected { peer: id });
-        let Some(join) = self.peers.get(id).map(|peer| peer.join) else {
-            return;
-        };
-        if join.role == Role::Publisher
-            && let Some(room) = self.rooms.get(&join.room)
-        {
-            // Ids grow with age: whoever was negotiated before this one has been replaced.
-            let older: Vec<_> = room.publishers().iter().filter(|p| **p < id).collect();
-            let older: Vec<_> = older.into_iter().copied().collect();
-            for peer in older {
-                self.close(peer, CloseReason::Replaced, now);
-            }
-        }
-        self.touch(join.room);
-    }
-
-    fn handle_peer_timeout(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        self.timers.cancel(Owner::Peer(id), &mut peer.scheduled);
-        if now >= peer.expires_at(self.config.connect_timeout) {
-            let reason = match peer.transport.is_connected() {
-                true => CloseReason::ConsentExpired,
-                false => CloseReason::NeverConnected,
-            };
-            self.close(id, reason, now);
-            return;
-        }
-        if peer.transport.poll_timeout().is_some_and(|at| at <= now) {
-            peer.transport.handle_timeout(now, &mut self.out);
-        }
-        if peer.media_timeout().is_some_and(|at| at <= now)
-            && let Some(room) = self.rooms.get_mut(&peer.join.room)
-        {
-            let publications = &mut room.publications;
-            match peer.join.role {
-                Role::Publisher => peer.send_reception_reports(publications, &mut self.out, now),
-                Role::Viewer => {
-                    peer.send_sender_reports(publications, self.clock, &mut self.out, now);
-                }
-            }
-        }
-        self.handle_transport_events(id, now);
-        self.reschedule(id);
-    }
-
     /// Sends sender reports to viewers who have just begun to receive something, so that they can play
     /// audio and video in step from the start.
     fn greet_with_reports(&mut self, now: Instant) {
@@ -725,7 +447,7 @@ impl Sfu {
             {
                 peer.send_sender_reports(&room.publications, self.clock, &mut self.out, now);
             }
-            self.reschedule(id);
+            self.reschedule(id, now);
         }
         self.began = began;
     }
@@ -748,9 +470,10 @@ impl Sfu {
         }
     }
 
-    fn reschedule(&mut self, id: PeerId) {
+    fn reschedule(&mut self, id: PeerId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {
             let at = peer.poll_timeout(self.config.connect_timeout);
+            let at = at.map(|at| at.max(now + TICK));
             self.timers
                 .schedule(Owner::Peer(id), &mut peer.scheduled, at);
         }
@@ -766,5 +489,5 @@ impl Sfu {
     }
 }
 
-/// Messages waiting to be read; what comes beyond is dropped. Other events are few.
-const MAX_EVENTS: usize = 4096;
+/// Timers are not more precise than this, so that nothing can be due for ever.
+const TICK: Duration = Duration::from_millis(1);

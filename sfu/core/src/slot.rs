@@ -100,7 +100,7 @@ mod tests {
     fn a_newcomer_takes_over_when_it_can_be_started_with() {
         let old_video = || publication(1, Codec::H264, Some(&[0x65]));
         let old_audio = || publication(2, Codec::Opus, Some(&[1]));
-        let cases: [(&str, Vec<Publication>, Option<u64>, Option<u64>); 5] = [
+        let cases = [
             ("nobody", vec![], None, None),
             ("one", vec![old_video(), old_audio()], Some(1), Some(2)),
             (

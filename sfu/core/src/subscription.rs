@@ -30,6 +30,7 @@ pub(crate) struct Subscription {
     rewrite: Rewrite,
     rtx_seq: u32,
     repeated: VecDeque<(u16, Instant)>,
+    allowance: Allowance,
     packets: u32,
     octets: u32,
 }
@@ -120,6 +121,7 @@ impl Subscription {
             rewrite: Rewrite::new(rng.next_u32(), rng.next_u32()),
             rtx_seq: rng.next_u32() & 0x7fff,
             repeated: VecDeque::new(),
+            allowance: Allowance::default(),
             packets: 0,
             octets: 0,
         }
@@ -145,7 +147,7 @@ impl Subscription {
         if let Some(target) = target.filter(|target| self.source != Some(*target))
             && let Some(layer) = target.layer_of(publication)
         {
-            if let Some(first) = layer.starting_point(INSTANT_START, now)
+            if let Some(first) = layer.starting_point(self.oldest_start(target), now)
                 && let Some(packet) = layer.packet(first)
             {
                 self.rewrite.begin(&packet, publication.codec.clock_rate());
@@ -183,7 +185,7 @@ impl Subscription {
         };
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
-            if self.was_repeated(*seq, now) {
+            if self.was_repeated(*seq, now) || !self.allowance.take(now) {
                 continue;
             }
             let packet = self.rewrite.find(*seq).and_then(|i| layer.packet(i));
@@ -217,6 +219,15 @@ impl Subscription {
             packets: self.packets,
             octets: self.octets,
         })
+    }
+
+    /// Returns how old a keyframe may be to begin with: whoever watches already must not see the past
+    /// again.
+    fn oldest_start(&self, target: Source) -> Duration {
+        match self.source {
+            Some(source) if source.publication == target.publication => SWITCH,
+            Some(_) | None => INSTANT_START,
+        }
     }
 
     fn find_codec(&self, codec: Codec) -> Option<CodecPt> {
@@ -317,6 +328,25 @@ impl Subscription {
     }
 }
 
+/// Limits what one viewer can make the server send again.
+#[derive(Debug, Default)]
+struct Allowance {
+    since: Option<Instant>,
+    used: u32,
+}
+
+impl Allowance {
+    fn take(&mut self, now: Instant) -> bool {
+        let elapsed = |since| now.saturating_duration_since(since) >= ALLOWANCE_WINDOW;
+        if self.since.is_none_or(elapsed) {
+            self.since = Some(now);
+            self.used = 0;
+        }
+        self.used += 1;
+        self.used <= ALLOWANCE
+    }
+}
+
 /// Returns the payload in two parts, the first one being a rewritten VP8 descriptor or empty.
 pub(crate) fn split<'a>(
     packet: &Packet<'a>,
@@ -335,10 +365,17 @@ pub(crate) fn split<'a>(
 
 /// The oldest keyframe a newcomer is started with. Older ones would mean a long burst and a picture that
 /// lags until the player has caught up.
-const INSTANT_START: Duration = Duration::from_secs(2);
+pub(crate) const INSTANT_START: Duration = Duration::from_secs(2);
+
+/// The oldest keyframe at which another layer is switched to: one that is just arriving.
+pub(crate) const SWITCH: Duration = Duration::from_millis(50);
 
 /// Most packets sent again for one request.
 const MAX_REPEATED: usize = 128;
+
+/// Most packets sent again in [`ALLOWANCE_WINDOW`]: a fifth of a stream of 25 Mbit/s.
+const ALLOWANCE: u32 = 500;
+const ALLOWANCE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A second request this soon was sent before the answer to the first could arrive.
 const REPEAT_GUARD: Duration = Duration::from_millis(20);

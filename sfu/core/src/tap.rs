@@ -15,7 +15,7 @@ use crate::{
     rewrite::{Rewrite, Rewritten},
     sequence::low16,
     slot::Shown,
-    subscription::Source,
+    subscription::{SWITCH, Source},
 };
 
 impl Codec {
@@ -154,7 +154,11 @@ impl Cursor {
             && self.source != Some(target)
             && let Some(layer) = target.layer_of(publication)
         {
-            match layer.starting_point(START, now) {
+            let oldest = match self.source {
+                Some(source) if source.publication == target.publication => SWITCH,
+                Some(_) | None => START,
+            };
+            match layer.starting_point(oldest, now) {
                 Some(first) => self.begin(target, first, layer, publication.codec),
                 None => walked.waiting |= self.kind == MediaKind::Video,
             }

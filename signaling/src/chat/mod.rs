@@ -7,3 +7,4 @@ mod pace;
 mod rules;
 
 pub(crate) use desk::{Desk, Errand};
+pub(crate) use rules::MAX_REQUEST;

@@ -75,7 +75,7 @@ pub(super) fn read(payload: &[u8], by: &Member) -> Result<Said, Refusal> {
 }
 
 /// Most bytes of a request: 500 characters, each escaped at its longest, and the rest.
-const MAX_REQUEST: usize = 8 * 1024;
+pub(crate) const MAX_REQUEST: usize = 8 * 1024;
 const MAX_NONCE: usize = 64;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ export {
 } from './devices.ts';
 export { FanlightError, type FanlightErrorCode, type LocalErrorCode } from './errors.ts';
 export { LevelMeter } from './level.ts';
+export { Mix } from './mix.ts';
 export type * from './protocol.ts';
 export { CHAT_TEXT_LIMIT, NAME_LIMIT } from './protocol.ts';
 export { GoLive, type GoLiveOptions, type GoLiveState } from './publisher.ts';

@@ -221,8 +221,6 @@ export class GoLive {
   }
 
   #prepare(pc: RTCPeerConnection): void {
-    // The connection before would only compete for the uplink.
-    this.#dropPeer();
     const stream = this.#stream;
     if (!stream) throw new FanlightError('nothing_to_send');
     const [audio] = stream.getAudioTracks();
@@ -250,6 +248,8 @@ export class GoLive {
   #handleLink(link: MediaLink): void {
     switch (link.kind) {
       case 'connecting':
+        // The connection before may still carry the broadcast until this one takes over.
+        if (this.#peer?.flowing) return;
         if (this.#state.kind === 'live' || this.#state.kind === 'paused') {
           this.#setReconnecting(link.attempt, undefined, new FanlightError('connection_lost'));
         } else if (this.#state.kind === 'reconnecting') {
@@ -257,6 +257,7 @@ export class GoLive {
         }
         return;
       case 'connected':
+        this.#dropPeer();
         this.#peer = link.peer;
         this.#watchPeer(link.peer);
         this.#meter.reset();

@@ -141,14 +141,20 @@ export class Room {
   /** Ends the role's media, here and on the server. */
   detach(role: MediaRole): void {
     if (this.#role !== role) return;
-    this.#role = undefined;
     this.#session?.stopMedia();
-    this.#follow();
+    this.#release(role);
   }
 
   /** Tells everybody that the broadcast is paused or goes on. */
   setPaused(paused: boolean): void {
     this.#session?.setPaused(paused);
+  }
+
+  /** Keeps nothing for this role any more. */
+  #release(role: MediaRole): void {
+    if (this.#role !== role) return;
+    this.#role = undefined;
+    this.#follow();
   }
 
   /** Enters, and enters again whenever the session is lost, until left or refused for good. */
@@ -228,6 +234,7 @@ export class Room {
       if (session?.over) continue;
       if (!error.passing) {
         role.handleLink({ kind: 'ended', error });
+        this.#release(role);
         return;
       }
       await this.#pause(backoff, signal, (attempt, retryAtMs) =>

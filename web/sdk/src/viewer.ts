@@ -150,10 +150,7 @@ export class Watch {
       this.#peer?.close();
       this.#peer = link.peer;
       this.#meter.reset();
-      void link.peer.ended.then((error) => {
-        if (link === this.#link)
-          this.#handleLink({ kind: 'waiting', attempt: 0, retryAtMs: Date.now(), error });
-      });
+      void link.peer.ended.then(() => this.#update());
     } else if (link.kind === 'ended') {
       this.#peer?.close();
       this.#peer = undefined;
@@ -172,28 +169,17 @@ export class Watch {
 
   #derive(): WatchState {
     const link = this.#link;
-    switch (link.kind) {
-      case 'connected':
-        if (!this.#room.info?.live) return { kind: 'waiting' };
-        return { kind: this.#room.info.paused ? 'paused' : 'playing' };
-      case 'connecting':
-        if (!this.#everConnected) return { kind: 'connecting' };
-        return {
-          kind: 'reconnecting',
-          attempt: link.attempt,
-          retryAtMs: undefined,
-          error: new FanlightError('connection_lost'),
-        };
-      case 'waiting':
-        return {
-          kind: 'reconnecting',
-          attempt: link.attempt,
-          retryAtMs: link.attempt === 0 ? undefined : link.retryAtMs,
-          error: link.error,
-        };
-      case 'ended':
-        return { kind: 'failed', error: link.error };
+    if (link.kind === 'ended') return { kind: 'failed', error: link.error };
+    // The connection before may still play until its successor takes over.
+    if (this.#peer?.flowing) {
+      if (!this.#room.info?.live) return { kind: 'waiting' };
+      return { kind: this.#room.info.paused ? 'paused' : 'playing' };
     }
+    if (!this.#everConnected && link.kind === 'connecting') return { kind: 'connecting' };
+    const error = link.kind === 'waiting' ? link.error : new FanlightError('connection_lost');
+    const attempt = link.kind === 'connected' ? 0 : link.attempt;
+    const retryAtMs = link.kind === 'waiting' ? link.retryAtMs : undefined;
+    return { kind: 'reconnecting', attempt, retryAtMs, error };
   }
 
   #setState(state: WatchState): void {

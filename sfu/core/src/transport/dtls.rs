@@ -226,7 +226,7 @@ impl Dtls {
 
     /// Counts what costs the library memory: before the handshake is done every record and every
     /// handshake fragment, afterwards the same but for encrypted data and alerts.
-    fn count_unprotected(&self, datagram: &[u8]) -> Result<usize, PacketError> {
+    pub(super) fn count_unprotected(&self, datagram: &[u8]) -> Result<usize, PacketError> {
         let mut reader = Reader::new(datagram);
         let mut unprotected = 0;
         while !reader.is_empty() {

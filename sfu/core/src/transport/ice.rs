@@ -227,3 +227,119 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Consent checks come every 5 s at most (RFC 7675 §5.1): after two missing ones another address wins.
 const SELECTED_SILENCE: Duration = Duration::from_secs(12);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_local_fragment_is_found() {
+        let username = attribute(USERNAME, b"local:remote");
+        for (label, datagram, expected) in [
+            (
+                "request",
+                request(std::slice::from_ref(&username)),
+                Some("local"),
+            ),
+            (
+                "after unknown attributes",
+                request(&[attribute(0x24, &[1, 2, 3]), username.clone()]),
+                Some("local"),
+            ),
+            (
+                "behind the integrity",
+                request(&[attribute(MESSAGE_INTEGRITY, &[0; 20]), username.clone()]),
+                None,
+            ),
+            ("no colon", request(&[attribute(USERNAME, b"local")]), None),
+            ("not text", request(&[attribute(USERNAME, b"\xff:a")]), None),
+            ("no username", request(&[]), None),
+        ] {
+            assert_eq!(binding_request_ufrag(&datagram), expected, "{label}");
+        }
+        let whole = request(&[username]);
+        for len in 0..whole.len() {
+            assert_eq!(binding_request_ufrag(&whole[..len]), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn attributes_behind_the_integrity_do_not_nominate() {
+        let username = attribute(USERNAME, b"local:remote");
+        let integrity = attribute(MESSAGE_INTEGRITY, &[0; 20]);
+        let nomination = attribute(USE_CANDIDATE, &[]);
+        let before = request(&[username.clone(), nomination.clone(), integrity.clone()]);
+        let behind = request(&[username, integrity, nomination]);
+        assert!(BindingRequest::parse(&before).unwrap().nominates);
+        assert!(!BindingRequest::parse(&behind).unwrap().nominates);
+    }
+
+    #[test]
+    fn a_silent_selected_address_is_replaced() {
+        let t0 = Instant::now();
+        let credentials = IceCredentials {
+            ufrag: "local".to_owned(),
+            pwd: "secret".to_owned(),
+        };
+        let mut ice = Ice::new(credentials, t0);
+        let (first, second) = (address(1), address(2));
+        ice.learn(first, true, t0);
+        ice.learn(second, false, t0 + Duration::from_secs(11));
+        assert_eq!(ice.selected(), Some(first));
+        ice.learn(first, false, t0 + Duration::from_secs(12));
+        ice.learn(second, false, t0 + Duration::from_secs(24));
+        assert_eq!(ice.selected(), Some(first));
+        ice.learn(second, false, t0 + Duration::from_secs(25));
+        assert_eq!(ice.selected(), Some(second));
+        assert_eq!(ice.last_heard(), t0 + Duration::from_secs(25));
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let credentials = IceCredentials {
+            ufrag: "local".to_owned(),
+            pwd: "secret".to_owned(),
+        };
+        assert!(!format!("{credentials:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_datagrams_never_panic(
+            attributes in prop::collection::vec((0..0x30_u16, prop::collection::vec(any::<u8>(), 0..9)), 0..5),
+            cut in 0..60_usize,
+        ) {
+            let attributes: Vec<Vec<u8>> = attributes
+                .iter()
+                .map(|(kind, value)| attribute(*kind, value))
+                .collect();
+            let datagram = request(&attributes);
+            let _ = binding_request_ufrag(&datagram);
+            let _ = binding_request_ufrag(datagram.get(cut..).unwrap_or_default());
+        }
+    }
+
+    fn request(attributes: &[Vec<u8>]) -> Vec<u8> {
+        let attributes = attributes.concat();
+        let mut datagram = BINDING_REQUEST.to_be_bytes().to_vec();
+        datagram.extend(u16::try_from(attributes.len()).unwrap().to_be_bytes());
+        datagram.extend(MAGIC_COOKIE.to_be_bytes());
+        datagram.extend([7; 12]);
+        datagram.extend(attributes);
+        datagram
+    }
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut attribute = kind.to_be_bytes().to_vec();
+        attribute.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+        attribute.extend(value);
+        attribute.resize(attribute.len().next_multiple_of(4), 0);
+        attribute
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+}

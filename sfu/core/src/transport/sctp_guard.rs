@@ -203,3 +203,133 @@ const MAX_TSN_DISTANCE: u32 = 4096;
 /// Chunks kept for messages that are not complete or not their turn. The library limits their bytes, but
 /// a chunk of one byte costs it a hundred.
 const MAX_UNDELIVERED: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn honest_packets_pass() {
+        let mut guard = guard();
+        for (label, chunk) in [
+            ("data", chunk(DATA, &data(100, 1))),
+            ("repeated data", chunk(DATA, &data(100, 1))),
+            ("skipped data", chunk(DATA, &data(140, 1))),
+            ("forward", chunk(FORWARD_TSN, &[0, 0, 0, 150, 0, 1, 0, 1])),
+            ("heartbeat", chunk(HEARTBEAT, &[0, 1, 0, 8, 1, 2, 3, 4])),
+            ("abort", chunk(ABORT, &[])),
+            ("abort with cause", chunk(ABORT, &[0, 12, 0, 5, 9])),
+            ("reset", chunk(RECONFIG, &[0, 13, 0, 16])),
+        ] {
+            assert_eq!(guard.check(&packet(&[chunk])), Ok(()), "{label}");
+        }
+    }
+
+    #[test]
+    fn hostile_packets_are_refused() {
+        use PacketError::{Malformed, OverBudget};
+        for (label, chunk, expected) in [
+            ("length 0", vec![DATA, 3, 0, 0], Malformed),
+            ("beyond the packet", vec![SACK, 0, 0, 9, 1], Malformed),
+            ("unknown kind", chunk(77, &[]), Malformed),
+            ("INIT ACK", chunk(2, &[0; 16]), Malformed),
+            ("no user data", chunk(DATA, &data(100, 1)[..12]), Malformed),
+            ("stream", chunk(DATA, &data(100, MAX_STREAMS)), OverBudget),
+            ("TSN", chunk(DATA, &data(9000, 1)), OverBudget),
+            ("forward", chunk(FORWARD_TSN, &[0, 1, 0, 0]), OverBudget),
+            (
+                "stream of forward",
+                chunk(FORWARD_TSN, &[0, 0, 0, 100, 9, 9, 0, 0]),
+                OverBudget,
+            ),
+            ("cause of 3", chunk(ABORT, &[0, 12, 0, 3]), Malformed),
+            ("long cause", chunk(ERROR, &[0, 12, 0, 99]), Malformed),
+            ("another INIT", init(8), OverBudget),
+        ] {
+            let refused = guard().check(&packet(&[chunk]));
+            assert_eq!(refused, Err(expected), "{label}");
+        }
+        assert_eq!(guard().check(&[0; 12]), Err(Malformed));
+        let early = SctpGuard::default().check(&packet(&[chunk(DATA, &data(1, 1))]));
+        assert_eq!(early, Err(Malformed));
+    }
+
+    #[test]
+    fn init_is_repeated_until_the_cookie_comes_back() {
+        let mut guard = SctpGuard::default();
+        assert_eq!(guard.check(&packet(&[init(7)])), Ok(()));
+        assert_eq!(guard.check(&packet(&[init(7)])), Ok(()));
+        assert_eq!(guard.check(&packet(&[chunk(COOKIE_ECHO, &[1])])), Ok(()));
+        let late = guard.check(&packet(&[init(7)]));
+        assert_eq!(late, Err(PacketError::OverBudget));
+    }
+
+    #[test]
+    fn undelivered_chunks_are_limited() {
+        let mut guard = guard();
+        let send = |guard: &mut SctpGuard, count: u32| {
+            (0..count)
+                .filter(|_| {
+                    let tsn = guard.highest_tsn.wrapping_add(1);
+                    guard.check(&packet(&[chunk(DATA, &data(tsn, 1))])).is_ok()
+                })
+                .count()
+        };
+        assert_eq!(send(&mut guard, 5000), 4096);
+        guard.deliver(10);
+        assert_eq!(send(&mut guard, 5000), 10);
+        guard.observe_sent(&packet(&[chunk(SACK, &[0, 0, 0, 1, 0, 0, 0, 9])]), 10);
+        assert_eq!(send(&mut guard, 5000), 0);
+        guard.observe_sent(&packet(&[chunk(SACK, &[0, 0, 0, 1, 0, 0, 0, 10])]), 10);
+        assert_eq!(send(&mut guard, 5000), 4096);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_packets_never_panic(
+            kinds in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)), 0..5),
+            tail in prop::collection::vec(any::<u8>(), 0..9),
+        ) {
+            let mut guard = guard();
+            let chunks: Vec<Vec<u8>> = kinds.iter().map(|(kind, value)| chunk(*kind, value)).collect();
+            let mut packet = packet(&chunks);
+            packet.extend(tail);
+            let _ = guard.check(&packet);
+            guard.observe_sent(&packet, 10);
+        }
+    }
+
+    fn guard() -> SctpGuard {
+        let mut guard = SctpGuard::default();
+        guard.check(&packet(&[init(7)])).unwrap();
+        guard.check(&packet(&[chunk(COOKIE_ECHO, &[1])])).unwrap();
+        guard
+    }
+
+    fn init(tag: u8) -> Vec<u8> {
+        chunk(INIT, &[0, 0, 0, tag, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 100])
+    }
+
+    fn data(tsn: u32, stream: u16) -> Vec<u8> {
+        let mut value = tsn.to_be_bytes().to_vec();
+        value.extend(stream.to_be_bytes());
+        value.extend([0, 0, 0, 0, 0, 51, b'x']);
+        value
+    }
+
+    fn chunk(kind: u8, value: &[u8]) -> Vec<u8> {
+        let mut chunk = vec![kind, 3];
+        chunk.extend(u16::try_from(4 + value.len()).unwrap().to_be_bytes());
+        chunk.extend(value);
+        chunk.resize(chunk.len().next_multiple_of(4), 0);
+        chunk
+    }
+
+    fn packet(chunks: &[Vec<u8>]) -> Vec<u8> {
+        let mut packet = vec![0; COMMON_HEADER_LEN];
+        packet.extend(chunks.concat());
+        packet
+    }
+}

@@ -517,3 +517,183 @@ const MAX_UNKNOWN: usize = 64;
 
 /// Sources in all; an offer announces at most 32 m-lines with a few each.
 const MAX_SOURCES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Pt, Ssrc};
+
+    const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];
+
+    #[test]
+    fn keys_are_derived_as_in_rfc_3711() {
+        // Appendix B.3.
+        let master = MasterKey {
+            key: 0xE1F9_7A0D_3E01_8BE0_D64F_A32C_06DE_4139_u128.to_be_bytes(),
+            salt: [
+                0x0E, 0xC6, 0x75, 0xAD, 0x49, 0x8A, 0xFE, 0xEB, 0xB6, 0x96, 0x0B, 0x3A, 0xAB, 0xE6,
+            ],
+        };
+        let key: [u8; 16] = derive(&master, LABEL_RTP);
+        let auth: [u8; 20] = derive(&master, LABEL_RTP + 1);
+        let salt: [u8; 14] = derive(&master, LABEL_RTP + 2);
+        assert_eq!(
+            u128::from_be_bytes(key),
+            0xC61E_7A93_744F_39EE_1073_4AFE_3FF7_A087
+        );
+        assert_eq!(auth[..4], [0xCE, 0xBE, 0x32, 0x1F]);
+        assert_eq!(salt[..4], [0x30, 0xCB, 0xBC, 0x08]);
+    }
+
+    #[test]
+    fn packets_are_opened_once_and_unaltered() {
+        for profile in PROFILES {
+            let (server, mut peer) = pair(profile);
+            let sealed = seal(&server, 7, b"payload");
+            assert_eq!(open(&mut peer, &sealed), Ok(b"payload".to_vec()));
+            assert_eq!(open(&mut peer, &sealed), Err(PacketError::Unauthentic));
+            for at in 0..sealed.len() {
+                let mut altered = seal(&server, 8, b"payload");
+                altered[at] ^= 1;
+                let opened = open(&mut peer, &altered);
+                assert!(opened.is_err(), "{profile:?} byte {at}");
+            }
+            for len in 0..sealed.len() {
+                assert!(open(&mut peer, &sealed[..len]).is_err(), "{len}");
+            }
+            assert_eq!(peer.received.len(), 1, "forged sources are not kept");
+        }
+    }
+
+    #[test]
+    fn rollover_survives_reordering() {
+        for profile in PROFILES {
+            let (server, mut peer) = pair(profile);
+            for seq in [
+                0xfffd, 0x1_0001, 0xffff, 0x1_0000, 0xfffe, 0x1_7fff, 0x1_fff0, 0x2_0001, 0x1_ffff,
+                0x2_7000,
+            ] {
+                let sealed = seal(&server, seq, b"x");
+                assert_eq!(open(&mut peer, &sealed), Ok(b"x".to_vec()), "{seq:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn old_packets_are_refused() {
+        let (server, mut peer) = pair(Profile::AeadAes128Gcm);
+        let before_window = seal(&server, 5000 - 1024, b"x");
+        let in_window = seal(&server, 5000 - 1023, b"x");
+        assert!(open(&mut peer, &seal(&server, 5000, b"x")).is_ok());
+        assert!(open(&mut peer, &before_window).is_err());
+        assert!(open(&mut peer, &in_window).is_ok());
+        assert!(open(&mut peer, &in_window).is_err());
+    }
+
+    #[test]
+    fn reports_are_opened_once_and_unaltered() {
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 9, 1, 2, 3, 4];
+        for profile in PROFILES {
+            let (mut server, mut peer) = pair(profile);
+            let sealed = server.seal_rtcp(&report).unwrap();
+            assert_ne!(sealed[8..12], report[8..12]);
+            assert_eq!(peer.open_rtcp(&sealed), Ok(report.to_vec()));
+            assert_eq!(peer.open_rtcp(&sealed), Err(PacketError::Unauthentic));
+            let again = server.seal_rtcp(&report).unwrap();
+            for at in 0..again.len() {
+                let mut altered = again.clone();
+                altered[at] ^= 1;
+                assert!(peer.open_rtcp(&altered).is_err(), "{profile:?} byte {at}");
+                assert!(peer.open_rtcp(&again[..at]).is_err(), "{profile:?} {at}");
+            }
+            assert_eq!(server.seal_rtcp(&report[..7]), None);
+        }
+    }
+
+    #[test]
+    fn sources_are_limited() {
+        let (server, mut peer) = pair(Profile::AeadAes128Gcm);
+        let mut taken = 0;
+        for ssrc in 0..400 {
+            let mut sealed = vec![0; server.sealed_len(1)];
+            let header = SendHeader {
+                ssrc: Ssrc(ssrc),
+                ..header(1)
+            };
+            server.seal_rtp(&header, [b"x", b""], &mut sealed).unwrap();
+            let parsed = Header::parse(&sealed).unwrap();
+            taken += usize::from(peer.open_rtp(&parsed, &mut sealed, ssrc >= 100).is_ok());
+        }
+        assert_eq!(taken, 256);
+        assert!(open(&mut peer, &seal(&server, 9, b"x")).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_datagrams_never_panic(
+            mut datagram in prop::collection::vec(any::<u8>(), 0..100),
+            is_gcm in any::<bool>(),
+        ) {
+            let (_, mut peer) = pair(PROFILES[usize::from(is_gcm)]);
+            let _ = peer.open_rtcp(&datagram);
+            if let Some(first) = datagram.first_mut() {
+                *first = 0x90;
+            }
+            prop_assert!(open(&mut peer, &datagram).is_err());
+        }
+
+        #[test]
+        fn windows_agree_with_a_set(steps in prop::collection::vec(0..3000_u64, 1..200)) {
+            let mut window = Window::default();
+            let mut seen = std::collections::BTreeSet::new();
+            for index in steps {
+                let highest = seen.last().copied().unwrap_or(0);
+                let fresh = index + WINDOW > highest && !seen.contains(&index);
+                prop_assert_eq!(window.is_fresh(index), fresh);
+                if fresh {
+                    window.accept(index);
+                    seen.insert(index);
+                }
+            }
+        }
+    }
+
+    fn pair(profile: Profile) -> (Srtp, Srtp) {
+        let material: Vec<u8> = (0..).take(profile.keying_material_len()).collect();
+        let server = Keys::from_dtls(profile, &material).unwrap();
+        let peer = Keys {
+            profile,
+            peer: server.own,
+            own: server.peer,
+        };
+        (Srtp::new(&server), Srtp::new(&peer))
+    }
+
+    fn header(seq: u32) -> SendHeader {
+        SendHeader {
+            marker: false,
+            pt: Pt(96),
+            seq,
+            timestamp: 9,
+            ssrc: Ssrc(1),
+        }
+    }
+
+    fn seal(server: &Srtp, seq: u32, payload: &[u8]) -> Vec<u8> {
+        let mut sealed = vec![0; server.sealed_len(payload.len())];
+        let (first, second) = payload.split_at(payload.len() / 2);
+        server
+            .seal_rtp(&header(seq), [first, second], &mut sealed)
+            .unwrap();
+        sealed
+    }
+
+    fn open(peer: &mut Srtp, sealed: &[u8]) -> Result<Vec<u8>, PacketError> {
+        let mut sealed = sealed.to_vec();
+        let header = Header::parse(&sealed).ok_or(PacketError::Malformed)?;
+        let (_, payload) = peer.open_rtp(&header, &mut sealed, true)?;
+        Ok(payload.to_vec())
+    }
+}

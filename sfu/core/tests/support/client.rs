@@ -52,6 +52,8 @@ pub(crate) struct Client {
     association: Option<(sctp_proto::AssociationHandle, Association)>,
     /// What the server answered to, on any channel: stream, protocol identifier, bytes.
     pub(crate) messages: Vec<(u16, PayloadProtocolIdentifier, Vec<u8>)>,
+    /// SCTP packets received while there is no association.
+    pub(crate) packets: Vec<Bytes>,
     /// Whether the server said close_notify.
     pub(crate) is_closed: bool,
     transactions: u8,
@@ -85,6 +87,7 @@ impl Client {
             sctp: SctpEndpoint::new(Arc::new(EndpointConfig::new()), None),
             association: None,
             messages: Vec::new(),
+            packets: Vec::new(),
             is_closed: false,
             transactions: 0,
             flight: Vec::new(),
@@ -174,7 +177,7 @@ impl Client {
             }
         }
         for packet in packets {
-            self.dtls.write(now, SERVER, &packet).unwrap();
+            self.write(&packet, now);
         }
         let mut datagrams = Vec::new();
         while let Some(transmit) = self.dtls.poll_transmit() {
@@ -190,6 +193,11 @@ impl Client {
             }
         }
         datagrams
+    }
+
+    /// Sends application data as it is.
+    pub(crate) fn write(&mut self, data: &[u8], now: Instant) {
+        self.dtls.write(now, SERVER, data).unwrap();
     }
 
     pub(crate) fn handle_dtls(&mut self, datagram: &[u8], now: Instant) {
@@ -294,6 +302,7 @@ impl Client {
 
     fn handle_sctp(&mut self, packet: Bytes, now: Instant) {
         let Some((_, association)) = &mut self.association else {
+            self.packets.push(packet);
             return;
         };
         if let Some((_, DatagramEvent::AssociationEvent(event))) =

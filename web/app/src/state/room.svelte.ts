@@ -24,6 +24,7 @@ export class RoomView {
   name: string = $state('');
   identity: string | undefined = $state.raw();
   grants: Grants | undefined = $state.raw();
+  #wish: string | undefined = $state.raw();
 
   constructor(
     slug: string,
@@ -64,7 +65,13 @@ export class RoomView {
     return this.grants?.[grant];
   }
 
+  /** Whether the server keeps another name than the one wished for: that of the link. */
+  get nameIsFixed(): boolean {
+    return this.#wish !== undefined && this.state.kind === 'connected' && this.name !== this.#wish;
+  }
+
   rename(name: string): void {
+    this.#wish = name;
     changeSettings({ name });
     this.room.rename(name);
   }

@@ -6,24 +6,20 @@ import {
   type GoLiveState,
   LevelMeter,
   listDevices,
-  openCamera,
-  openScreen,
   type PublisherStats,
-  stopStream,
 } from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
 import { tokenFor } from '../login.ts';
 import { changeSettings, interruptedSource, noteOnAir, readSettings } from '../settings.ts';
+import { Capture, type CaptureChoice, type SourceKind } from './capture.ts';
 import { type Quality, qualities, qualityNamed } from './quality.ts';
 import { RoomView } from './room.svelte.ts';
-
-export type SourceKind = 'camera' | 'screen' | 'audio';
 
 /** What the broadcaster shows: the preview, and what is sent. */
 export type Source =
   | { readonly kind: 'none' }
   | { readonly kind: 'opening'; readonly wanted: SourceKind }
-  | { readonly kind: 'open'; readonly what: SourceKind; readonly stream: MediaStream };
+  | { readonly kind: 'open'; readonly capture: Capture };
 
 /** The studio: a room, a source and a broadcast. */
 export class Studio {
@@ -78,13 +74,15 @@ export class Studio {
     if (before.kind !== 'open') this.source = { kind: 'opening', wanted: what };
     // A microphone or camera can often be opened only once: the old one goes first, unless it is being sent.
     const exclusive = before.kind === 'open' && !this.onAir && what !== 'screen';
-    if (exclusive) stopStream(before.stream);
+    if (exclusive) before.capture.close();
     try {
-      const stream = await this.#open(what);
-      await this.#broadcast?.replaceSource(stream);
-      if (before.kind === 'open') stopUnused(before.stream, stream);
-      this.source = { kind: 'open', what, stream };
-      this.#meter?.listen(stream);
+      const capture = await Capture.open(what, this.#choice(), this.#ended.signal);
+      await this.#broadcast?.replaceSource(capture.stream);
+      if (before.kind === 'open') before.capture.close();
+      this.source = { kind: 'open', capture };
+      this.setMuted(this.muted);
+      this.#meter ??= new LevelMeter();
+      this.#meter.listen(capture.stream);
       if (this.onAir) noteOnAir(this.slug, what);
     } catch (error) {
       this.problem = FanlightError.from(error);
@@ -98,7 +96,7 @@ export class Studio {
     this.camera = devices.camera ?? this.camera;
     this.microphone = devices.microphone ?? this.microphone;
     changeSettings(devices);
-    if (this.source.kind === 'open') await this.use(this.source.what);
+    if (this.source.kind === 'open') await this.use(this.source.capture.what);
   }
 
   async goLive(): Promise<void> {
@@ -112,7 +110,7 @@ export class Studio {
     broadcast.on('state', (state) => this.#handleLive(broadcast, state));
     broadcast.on('source-ended', (track) => void this.#handleSourceEnded(track));
     // Failures arrive as states.
-    await broadcast.start(source.stream).catch(() => {});
+    await broadcast.start(source.capture.stream).catch(() => {});
   }
 
   pause(): void {
@@ -132,13 +130,14 @@ export class Studio {
     this.muted = muted;
     this.#broadcast?.setMuted(muted);
     if (this.#broadcast || this.source.kind !== 'open') return;
-    for (const track of this.source.stream.getAudioTracks()) track.enabled = !muted;
+    for (const track of this.source.capture.stream.getAudioTracks()) track.enabled = !muted;
   }
 
   setQuality(id: string): void {
     this.quality = qualityNamed(id);
     changeSettings({ quality: id });
-    if (this.source.kind === 'open' && this.source.what === 'camera') void this.use('camera');
+    if (this.source.kind === 'open' && this.source.capture.what === 'camera')
+      void this.use('camera');
   }
 
   setCodec(codec: 'h264' | 'vp8'): void {
@@ -149,7 +148,7 @@ export class Studio {
   setMusic(music: boolean): void {
     this.music = music;
     changeSettings({ music: music ? 'yes' : 'no' });
-    if (this.source.kind === 'open') void this.use(this.source.what);
+    if (this.source.kind === 'open') void this.use(this.source.capture.what);
   }
 
   /** Puts a failure out of sight. */
@@ -160,7 +159,7 @@ export class Studio {
 
   close(): void {
     this.#ended.abort();
-    if (this.source.kind === 'open') stopStream(this.source.stream);
+    if (this.source.kind === 'open') this.source.capture.close();
     this.#meter?.close();
     this.view.room.leave();
   }
@@ -177,23 +176,14 @@ export class Studio {
     if (interrupted && this.source.kind === 'open') await this.goLive();
   }
 
-  async #open(what: SourceKind): Promise<MediaStream> {
-    const { signal } = this.#ended;
-    this.#meter ??= new LevelMeter();
-    const { width, height, frameRate } = this.quality;
-    const microphone = this.microphone || undefined;
-    const sound = { microphone, music: this.music };
-    if (what === 'audio') return await openCamera({ camera: false, ...sound }, signal);
-    if (what === 'camera') {
-      const camera = this.camera || undefined;
-      return await openCamera({ camera, width, height, frameRate, ...sound }, signal);
-    }
-    const screen = await openScreen({ frameRate }, signal);
-    // The voice goes with the screen; without a microphone the sound of the screen does.
-    const voice = await openCamera({ camera: false, ...sound }, signal).catch(() => undefined);
-    const heard = voice?.getAudioTracks() ?? screen.getAudioTracks();
-    if (voice) for (const track of screen.getAudioTracks()) track.stop();
-    return new MediaStream([...screen.getVideoTracks(), ...heard]);
+  #choice(): CaptureChoice {
+    const { quality, music } = this;
+    return {
+      camera: this.camera || undefined,
+      microphone: this.microphone || undefined,
+      music,
+      quality,
+    };
   }
 
   #options(): GoLiveOptions {
@@ -215,8 +205,8 @@ export class Studio {
   /** Sharing was stopped in the browser's own bar, or a device was pulled out. */
   async #handleSourceEnded(track: MediaStreamTrack): Promise<void> {
     if (this.source.kind !== 'open') return;
-    const back = this.source.what === 'audio' ? 'audio' : 'camera';
-    const shared = this.source.what === 'screen' && track.kind === 'video';
+    const back = this.source.capture.what === 'audio' ? 'audio' : 'camera';
+    const shared = this.source.capture.what === 'screen' && track.kind === 'video';
     await this.use(back);
     if (!shared && !this.problem) {
       this.problem = new FanlightError(
@@ -249,7 +239,7 @@ export class Studio {
 
   async #tick(): Promise<void> {
     this.nowMs = Date.now();
-    if (this.onAir && this.source.kind === 'open') noteOnAir(this.slug, this.source.what);
+    if (this.onAir && this.source.kind === 'open') noteOnAir(this.slug, this.source.capture.what);
     this.stats = await this.#broadcast?.stats();
   }
 
@@ -258,8 +248,9 @@ export class Studio {
     this.cameras = cameras;
     this.microphones = microphones;
     if (this.source.kind !== 'open') return;
-    const [camera] = this.source.what === 'camera' ? this.source.stream.getVideoTracks() : [];
-    const [microphone] = this.source.stream.getAudioTracks();
+    const [camera] =
+      this.source.capture.what === 'camera' ? this.source.capture.stream.getVideoTracks() : [];
+    const [microphone] = this.source.capture.stream.getAudioTracks();
     this.camera = camera?.getSettings().deviceId ?? this.camera;
     this.microphone = microphone?.getSettings().deviceId ?? this.microphone;
   }
@@ -271,12 +262,5 @@ export class Studio {
       stats: this.stats,
       rtc: tellingEntries(await this.#broadcast?.report()),
     };
-  }
-}
-
-/** Ends the tracks of a source that the next one does not use. */
-function stopUnused(before: MediaStream, after: MediaStream): void {
-  for (const track of before.getTracks()) {
-    if (!after.getTrackById(track.id)) track.stop();
   }
 }

@@ -1,11 +1,11 @@
-import { type ViewerStats, Watch, type WatchState } from '@fanlight/sdk';
+import { FanlightError, type ViewerStats, Watch, type WatchState } from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
 import { enterAsViewer, type RoomView } from './room.svelte.ts';
 
 /** A view of a room's broadcast by WebRTC. */
 export class WatchView {
   view: RoomView = $state.raw() as RoomView;
-  state: WatchState = $state.raw({ kind: 'connecting' });
+  #state: WatchState = $state.raw({ kind: 'connecting' });
   stats: ViewerStats | undefined = $state.raw();
   /** How long no new picture has come while there should be one, in seconds. */
   stalledFor: number = $state(0);
@@ -19,6 +19,20 @@ export class WatchView {
     offerDiagnostics(() => this.#diagnostics());
     const everySecond = setInterval(() => void this.#tick(), 1000);
     this.#ended.signal.addEventListener('abort', () => clearInterval(everySecond), { once: true });
+  }
+
+  /**
+   * How the view is doing. When neither the server nor a picture comes, the media connection is dead too, though the
+   * browser takes some seconds longer to notice.
+   */
+  get state(): WatchState {
+    const { state: room } = this.view;
+    if (this.#state.kind !== 'playing' || room.kind === 'connected' || this.stalledFor < 2) {
+      return this.#state;
+    }
+    const error = room.kind === 'waiting' ? room.error : new FanlightError('connection_lost');
+    const retryAtMs = room.kind === 'waiting' ? room.retryAtMs : undefined;
+    return { kind: 'reconnecting', attempt: 0, retryAtMs, error };
   }
 
   /** Plays in this element. */
@@ -42,7 +56,7 @@ export class WatchView {
     const watch = new Watch(this.view.room);
     this.#watch = watch;
     watch.on('state', (state) => {
-      if (watch === this.#watch) this.state = state;
+      if (watch === this.#watch) this.#state = state;
     });
     if (this.#element) watch.attach(this.#element);
     watch.start();
@@ -52,7 +66,7 @@ export class WatchView {
     this.nowMs = Date.now();
     const stats = await this.#watch?.stats();
     this.stats = stats;
-    const expected = this.state.kind === 'playing' && stats !== undefined && stats.width > 0;
+    const expected = this.#state.kind === 'playing' && stats !== undefined && stats.width > 0;
     this.stalledFor = expected && stats.bitrate === 0 ? this.stalledFor + 1 : 0;
   }
 

@@ -1,0 +1,194 @@
+//! The HTTP routes.
+
+use axum::{
+    Extension, Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::{
+    origin::File,
+    problem::Problem,
+    service::{Room, Service},
+    status::{ErrorCode, Job, JobList, Request},
+};
+
+/// Returns the routes of jobs.
+pub(crate) fn job_routes(service: Service) -> Router {
+    Router::new()
+        .route(
+            "/api/rooms/{room}/egress",
+            get(list_jobs).post(start_job).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/egress/{id}",
+            get(get_job).delete(end_job).fallback(wrong_method),
+        )
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(service)
+}
+
+/// Returns the routes of HLS files, which players on any site may read.
+pub(crate) fn hls_routes(service: Service) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods(Any)
+        .allow_headers(Any)
+        .expose_headers(Any);
+    Router::new()
+        .route("/hls/{room}/{file}", get(get_file).fallback(wrong_method))
+        .layer(cors)
+        .with_state(service)
+}
+
+async fn start_job(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|e| {
+        let code = if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ErrorCode::BodyTooLarge
+        } else {
+            ErrorCode::BadRequest
+        };
+        Problem::new(code, e.body_text())
+    })?;
+    let request: Request = serde_json::from_slice(&body).map_err(|e| bad_json(&e))?;
+    let job = service.start(room, &request).await?;
+    let location = format!("/api/rooms/{}/egress/{}", job.room, job.id);
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location), no_store()],
+        Json(job),
+    )
+        .into_response())
+}
+
+async fn list_jobs(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+) -> impl IntoResponse {
+    let jobs = service.list(room.id);
+    ([no_store()], Json(JobList { jobs }))
+}
+
+async fn get_job(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<impl IntoResponse, Problem> {
+    let job = service.get(room.id, &id).ok_or_else(unknown_job)?;
+    Ok(([no_store()], Json(job)))
+}
+
+async fn end_job(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Json<Job>, Problem> {
+    let job = service.end(room.id, &id).await;
+    job.map(Json).ok_or_else(unknown_job)
+}
+
+async fn get_file(
+    State(service): State<Service>,
+    Path((room, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let file = service.origin(&room).and_then(|origin| origin.file(&name));
+    let (media_type, cache, body, tag) = match file {
+        Some(File::Playlist(text)) => {
+            let tag = format!("\"{:016x}\"", fnv1a(text.as_bytes()));
+            (PLAYLIST_TYPE, "no-cache", Bytes::from(text), tag)
+        }
+        Some(File::Init(bytes)) => ("video/mp4", FOR_EVER, bytes, format!("\"{name}\"")),
+        Some(File::Segment(bytes)) => ("video/iso.segment", FOR_EVER, bytes, format!("\"{name}\"")),
+        None => {
+            return Err(Problem::new(
+                ErrorCode::HlsUnknown,
+                "There is nothing to play here: the room has no HLS output, it has not started yet, or this part \
+                 is over.",
+            ));
+        }
+    };
+    let unchanged = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|tags| {
+            tags.split(',')
+                .any(|t| t.trim().trim_start_matches("W/") == tag)
+        });
+    let status = if unchanged {
+        StatusCode::NOT_MODIFIED
+    } else {
+        StatusCode::OK
+    };
+    let body = if unchanged { Bytes::new() } else { body };
+    let mut response = (status, body).into_response();
+    let response_headers = response.headers_mut();
+    response_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response_headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response_headers.insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(
+        ErrorCode::MethodNotAllowed,
+        "This address does not take this method.",
+    )
+}
+
+/// Says where the mistake is, but does not repeat what was sent: it may be a stream key.
+fn bad_json(error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    let kind = match error.classify() {
+        serde_json::error::Category::Data if text.starts_with("unknown") => {
+            "an unknown field or type"
+        }
+        serde_json::error::Category::Data if text.starts_with("missing") => "a missing field",
+        serde_json::error::Category::Data => "a value of the wrong type",
+        serde_json::error::Category::Syntax
+        | serde_json::error::Category::Eof
+        | serde_json::error::Category::Io => "not valid JSON",
+    };
+    Problem::new(
+        ErrorCode::BadRequest,
+        format!(
+            "The body must be like {{\"destinations\":[{{\"type\":\"rtmp\",\"url\":\"rtmp://host/app\",\
+             \"key\":\"…\"}},{{\"type\":\"hls\"}}]}}: {kind} at line {}, column {}.",
+            error.line(),
+            error.column()
+        ),
+    )
+}
+
+fn unknown_job() -> Problem {
+    Problem::new(
+        ErrorCode::EgressUnknown,
+        "The room has no such output, or it ended long ago.",
+    )
+}
+
+fn no_store() -> (header::HeaderName, String) {
+    (header::CACHE_CONTROL, "no-store".to_owned())
+}
+
+/// FNV-1a, enough to tell playlists apart.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+const BODY_LIMIT: usize = 64 << 10;
+const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+/// File names are never used twice.
+const FOR_EVER: &str = "public, max-age=3600, immutable";

@@ -1,0 +1,170 @@
+//! What an operator may set about outputs.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The `egress` section of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Most jobs at once; each is a process of about 60 MB.
+    pub max_jobs: usize,
+    /// Most destinations of one job, at most 16.
+    pub max_destinations: usize,
+    /// Whether loopback and private addresses may be given as RTMP targets.
+    pub allow_private_targets: bool,
+    /// How often the broadcaster is asked for a keyframe while an output needs them.
+    pub keyframe_interval_ms: u64,
+    /// How long a destination may take to accept the stream.
+    pub connect_timeout_ms: u64,
+    /// How long a destination may take no data before it is connected anew.
+    pub stall_timeout_ms: u64,
+    /// How long outputs are kept alive while nothing arrives from the broadcaster.
+    pub hold_ms: u64,
+    /// Bitrate of the AAC audio, bit/s.
+    pub audio_bitrate: u32,
+    /// Bitrate of the H.264 video when the broadcaster's codec has to be transcoded, bit/s.
+    pub transcode_bitrate: u32,
+    /// The HLS output.
+    pub hls: HlsConfig,
+}
+
+/// The `egress.hls` section of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HlsConfig {
+    /// Wanted duration of a segment. Segments end at keyframes, so it is also bound by `keyframe_interval_ms`.
+    pub segment_ms: u64,
+    /// Segments listed in the playlist.
+    pub window_segments: usize,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("egress.{field} must be {allowed}")]
+pub struct ConfigError {
+    field: &'static str,
+    allowed: &'static str,
+}
+
+impl Config {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that is out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let rules = [
+            ((1..=1000).contains(&self.max_jobs), "max_jobs", "1 to 1000"),
+            (
+                (1..=16).contains(&self.max_destinations),
+                "max_destinations",
+                "1 to 16",
+            ),
+            (
+                (500..=10_000).contains(&self.keyframe_interval_ms),
+                "keyframe_interval_ms",
+                "500 to 10000",
+            ),
+            (
+                (1000..=10_000).contains(&self.connect_timeout_ms),
+                "connect_timeout_ms",
+                "1000 to 10000",
+            ),
+            (
+                (1000..=60_000).contains(&self.stall_timeout_ms),
+                "stall_timeout_ms",
+                "1000 to 60000",
+            ),
+            (
+                (2000..=600_000).contains(&self.hold_ms),
+                "hold_ms",
+                "2000 to 600000",
+            ),
+            (
+                (32_000..=320_000).contains(&self.audio_bitrate),
+                "audio_bitrate",
+                "32000 to 320000",
+            ),
+            (
+                (100_000..=20_000_000).contains(&self.transcode_bitrate),
+                "transcode_bitrate",
+                "100000 to 20000000",
+            ),
+            (
+                (1000..=10_000).contains(&self.hls.segment_ms),
+                "hls.segment_ms",
+                "1000 to 10000",
+            ),
+            (
+                (4..=60).contains(&self.hls.window_segments),
+                "hls.window_segments",
+                "4 to 60",
+            ),
+        ];
+        for (holds, field, allowed) in rules {
+            if !holds {
+                return Err(ConfigError { field, allowed });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn keyframe_interval(&self) -> Duration {
+        Duration::from_millis(self.keyframe_interval_ms)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_jobs: 8,
+            max_destinations: 16,
+            allow_private_targets: true,
+            keyframe_interval_ms: 2000,
+            connect_timeout_ms: 8000,
+            stall_timeout_ms: 5000,
+            hold_ms: 10_000,
+            audio_bitrate: 128_000,
+            transcode_bitrate: 2_500_000,
+            hls: HlsConfig::default(),
+        }
+    }
+}
+
+impl Default for HlsConfig {
+    fn default() -> Self {
+        Self {
+            segment_ms: 2000,
+            window_segments: 8,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named() {
+        let config = Config {
+            hold_ms: 1,
+            ..Config::default()
+        };
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "egress.hold_ms must be 2000 to 600000"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        assert!(serde_json::from_str::<Config>(r#"{"max_job":1}"#).is_err());
+    }
+}

@@ -1,0 +1,316 @@
+//! What a requested destination must look like, and how it is shown.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use thiserror::Error;
+use url::{Host, Url};
+
+use crate::{
+    link::{RtmpTarget, Target},
+    status::{Destination, DestinationType, ErrorCode, StreamKey},
+};
+
+/// A destination that was found usable.
+#[derive(Clone)]
+pub(crate) struct Accepted {
+    pub(crate) kind: DestinationType,
+    /// The URL without the key, or the playlist's path.
+    pub(crate) shown_url: String,
+    pub(crate) target: Target,
+}
+
+/// Why a destination cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum DestinationError {
+    #[error(
+        "“{0}” is not an RTMP URL. It starts with rtmp:// or rtmps://, then the server and the application, \
+         such as rtmp://live.example.com/app"
+    )]
+    NotRtmp(String),
+    #[error(
+        "The URL has no application after the server. Copy the whole server URL, such as \
+         rtmp://live.example.com/app"
+    )]
+    NoApplication,
+    #[error("The URL must not contain a user name, a password or a fragment")]
+    NotPlain,
+    #[error("The URL contains spaces or control characters, or is longer than 1024 characters")]
+    Unclean,
+    #[error("Private and local addresses are not allowed as targets on this server")]
+    Private,
+    #[error(
+        "The stream key must be 1 to 512 characters without spaces. Copy it again from the platform's \
+         live settings"
+    )]
+    Key,
+}
+
+impl DestinationError {
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotRtmp(_)
+            | Self::NoApplication
+            | Self::NotPlain
+            | Self::Unclean
+            | Self::Private => ErrorCode::DestinationUrlInvalid,
+            Self::Key => ErrorCode::DestinationKeyInvalid,
+        }
+    }
+}
+
+/// Checks one destination of the room with this slug.
+pub(crate) fn accept(
+    destination: &Destination,
+    room: &str,
+    allow_private: bool,
+) -> Result<Accepted, DestinationError> {
+    match destination {
+        Destination::Rtmp { url, key } => accept_rtmp(url, key, allow_private),
+        Destination::Hls {} => Ok(Accepted {
+            kind: DestinationType::Hls,
+            shown_url: format!("/hls/{room}/index.m3u8"),
+            target: Target::Hls,
+        }),
+    }
+}
+
+fn accept_rtmp(
+    given: &str,
+    key: &StreamKey,
+    allow_private: bool,
+) -> Result<Accepted, DestinationError> {
+    let given = given.trim();
+    if given.len() > 1024 || !is_clean(given) {
+        return Err(DestinationError::Unclean);
+    }
+    let not_rtmp = || DestinationError::NotRtmp(given.chars().take(80).collect());
+    let url = Url::parse(given).map_err(|_| not_rtmp())?;
+    let tls = match url.scheme() {
+        "rtmp" => false,
+        "rtmps" => true,
+        _ => return Err(not_rtmp()),
+    };
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(DestinationError::NotPlain);
+    }
+    let host = parse_host(&url).ok_or_else(not_rtmp)?;
+    if url.port() == Some(0) {
+        return Err(not_rtmp());
+    }
+    if !allow_private && is_private(&host) {
+        return Err(DestinationError::Private);
+    }
+    let path = url.path().trim_matches('/');
+    if path.is_empty() {
+        return Err(DestinationError::NoApplication);
+    }
+    let key = key.expose().trim();
+    if key.is_empty() || key.len() > 512 || !is_clean(key) {
+        return Err(DestinationError::Key);
+    }
+    let application = match url.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let host = match host {
+        Host::Domain(name) => name,
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    };
+    Ok(Accepted {
+        kind: DestinationType::Rtmp,
+        shown_url: given.to_owned(),
+        target: Target::Rtmp(RtmpTarget {
+            tls,
+            host,
+            port: url.port().unwrap_or(if tls { 443 } else { 1935 }),
+            application,
+            key: key.to_owned(),
+        }),
+    })
+}
+
+fn is_clean(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+/// `url` leaves the host of a scheme that it does not know unparsed.
+fn parse_host(url: &Url) -> Option<Host<String>> {
+    Host::parse(url.host_str()?).ok()
+}
+
+fn is_private(host: &Host<String>) -> bool {
+    let ip = match host {
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            return name == "localhost" || name.ends_with(".localhost");
+        }
+        Host::Ipv4(address) => IpAddr::V4(*address),
+        Host::Ipv6(address) => address
+            .to_ipv4_mapped()
+            .map_or(IpAddr::V6(*address), IpAddr::V4),
+    };
+    match ip {
+        IpAddr::V4(ip) => {
+            ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || ip.is_broadcast()
+                || ip.is_multicast()
+                || is_carrier_grade_nat(ip)
+        }
+        IpAddr::V6(ip) => {
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local()
+        }
+    }
+}
+
+/// 100.64.0.0/10 (RFC 6598).
+fn is_carrier_grade_nat(ip: Ipv4Addr) -> bool {
+    let [a, b, _, _] = ip.octets();
+    a == 100 && b & 0xc0 == 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rtmp(url: &str, key: &str, allow_private: bool) -> Result<RtmpTarget, DestinationError> {
+        let destination = Destination::Rtmp {
+            url: url.into(),
+            key: StreamKey::from(key.to_owned()),
+        };
+        accept(&destination, "room", allow_private).map(|accepted| match accepted.target {
+            Target::Rtmp(target) => target,
+            Target::Hls => panic!("not HLS"),
+        })
+    }
+
+    #[test]
+    fn urls_of_the_platforms_are_taken_apart() {
+        let table = [
+            (
+                "rtmp://a.rtmp.youtube.com/live2",
+                "a.rtmp.youtube.com",
+                1935,
+                "live2",
+            ),
+            (
+                "rtmp://a.rtmp.youtube.com/live2/",
+                "a.rtmp.youtube.com",
+                1935,
+                "live2",
+            ),
+            (
+                "rtmps://live-api-s.facebook.com:443/rtmp/",
+                "live-api-s.facebook.com",
+                443,
+                "rtmp",
+            ),
+            (
+                "rtmps://a.rtmps.youtube.com/live2",
+                "a.rtmps.youtube.com",
+                443,
+                "live2",
+            ),
+            (
+                "rtmp://host:1936/app/instance",
+                "host",
+                1936,
+                "app/instance",
+            ),
+            (
+                "rtmp://b.rtmp.youtube.com/live2?backup=1",
+                "b.rtmp.youtube.com",
+                1935,
+                "live2?backup=1",
+            ),
+            ("rtmp://[::1]:1935/live", "::1", 1935, "live"),
+        ];
+        for (url, host, port, application) in table {
+            let target = rtmp(url, " key ", true).unwrap_or_else(|e| panic!("{url}: {e}"));
+            assert_eq!(
+                (
+                    target.host.as_str(),
+                    target.port,
+                    target.application.as_str(),
+                    target.key.as_str()
+                ),
+                (host, port, application, "key"),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn unusable_urls_are_refused() {
+        for url in [
+            "",
+            "http://host/app",
+            "host/app",
+            "rtmp://",
+            "rtmp:///app",
+            "rtmp://host",
+            "rtmp://host/",
+            "rtmp://user:pw@host/app",
+            "rtmp://host/app#x",
+            "rtmp://host/a b",
+            "rtmp://host/a\nb",
+            "rtmp://host:99999/app",
+            "rtmp://host:0/app",
+            "rtmp://ho st/app",
+            "file:///etc/passwd",
+        ] {
+            let error = rtmp(url, "key", true).err();
+            let code = error.as_ref().map(DestinationError::code);
+            assert_eq!(
+                code,
+                Some(ErrorCode::DestinationUrlInvalid),
+                "{url}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn unusable_keys_are_refused() {
+        for key in ["", "  ", "a b", "a\nb", &"x".repeat(513)] {
+            assert_eq!(
+                rtmp("rtmp://host/app", key, true).err(),
+                Some(DestinationError::Key)
+            );
+        }
+    }
+
+    #[test]
+    fn private_targets_are_refused_unless_allowed() {
+        for host in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "localhost",
+            "LOCALHOST.",
+            "[::1]",
+            "[fd00::1]",
+            "[fe80::1]",
+            "[::ffff:10.0.0.1]",
+            "0x7f.1",
+        ] {
+            let url = format!("rtmp://{host}/app");
+            assert_eq!(
+                rtmp(&url, "key", false).err(),
+                Some(DestinationError::Private),
+                "{host}"
+            );
+            assert!(rtmp(&url, "key", true).is_ok(), "{host}");
+        }
+        assert!(rtmp("rtmp://203.0.113.7/app", "key", false).is_ok());
+    }
+}

@@ -1,0 +1,715 @@
+//! One egress job: when its worker is started, restarted and killed, and when each destination is tried again.
+//!
+//! Decides only. The supervisor feeds it what happened, obeys [`Job::poll_action`] and wakes it at
+//! [`Job::poll_timeout`].
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    backoff::Backoff,
+    link::{Counters, Failure, Report},
+    rate::Rate,
+    status::{DestinationState, FailureCode, JobState},
+};
+
+/// What the supervisor has to do, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Start a worker process.
+    Spawn,
+    /// Tell the worker to try a destination.
+    Connect(usize),
+    /// Tell the worker to end cleanly.
+    Drain,
+    /// Kill the worker process.
+    Kill,
+}
+
+/// One egress job.
+#[derive(Debug)]
+pub(crate) struct Job {
+    phase: Phase,
+    destinations: Vec<Destination>,
+    actions: VecDeque<Action>,
+    receiving: bool,
+    restarts: u32,
+    /// Crashes since the worker last ran for [`STABLE`].
+    crashes: u32,
+    backoff: Backoff,
+    /// What `Draining` turns into.
+    gave_up: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting { deadline: Instant },
+    Running { since: Instant, silent_at: Instant },
+    Draining { kill_at: Instant },
+    Waiting { retry_at: Instant },
+    Ended,
+    Failed,
+}
+
+/// One destination of a job.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    phase: DestinationPhase,
+    attempt: u32,
+    failure: Option<Failure>,
+    backoff: Backoff,
+    was_live: bool,
+    refusals: u32,
+    /// What earlier workers delivered.
+    before: Counters,
+    /// What this worker delivered.
+    current: Counters,
+    rate: Rate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DestinationPhase {
+    Connecting,
+    Live { since: Instant },
+    Retrying { at: Option<Instant> },
+    Failed,
+    Ended,
+}
+
+impl Job {
+    /// Returns a job whose first action is to spawn its worker.
+    pub(crate) fn new(destinations: usize, seed: u64, now: Instant) -> Self {
+        let salts = (1..).take(destinations);
+        let destinations = salts.map(|salt| Destination::new(seed.wrapping_mul(2 * salt + 1)));
+        Self {
+            phase: Phase::Starting {
+                deadline: now + START_LIMIT,
+            },
+            destinations: destinations.collect(),
+            actions: VecDeque::from([Action::Spawn]),
+            receiving: false,
+            restarts: 0,
+            crashes: 0,
+            backoff: Backoff::new(CRASH_DELAY, CRASH_DELAY_CAP, seed),
+            gave_up: false,
+        }
+    }
+
+    /// Takes in what the worker says.
+    pub(crate) fn handle_report(&mut self, report: &Report, now: Instant) {
+        if let Phase::Running { silent_at, .. } = &mut self.phase {
+            *silent_at = now + SILENCE_LIMIT;
+        }
+        match report {
+            Report::Ready => self.handle_ready(now),
+            Report::Alive {
+                receiving,
+                counters,
+            } => {
+                self.receiving = *receiving;
+                for (destination, counters) in self.destinations.iter_mut().zip(counters) {
+                    destination.current = *counters;
+                    destination.rate.record(destination.counters().bytes, now);
+                }
+            }
+            Report::State { destination, state } => {
+                if let Some(destination) = self.destinations.get_mut(*destination) {
+                    destination.handle_state(*state, now);
+                }
+            }
+            Report::Failed {
+                destination,
+                failure,
+            } => {
+                if let Some(destination) = self.destinations.get_mut(*destination) {
+                    destination.handle_failure(failure.clone(), now);
+                }
+                self.drain_when_hopeless(now);
+            }
+            Report::KeyframeWanted
+            | Report::HlsInit
+            | Report::HlsSegment(_)
+            | Report::Broken { .. } => {}
+        }
+    }
+
+    /// Takes in that the worker process could not be started or has ended.
+    pub(crate) fn handle_worker_gone(&mut self, now: Instant) {
+        self.receiving = false;
+        for destination in &mut self.destinations {
+            destination.bank_counters();
+        }
+        let ran_long = match self.phase {
+            Phase::Ended | Phase::Failed | Phase::Waiting { .. } => return,
+            Phase::Draining { .. } => return self.finish(),
+            Phase::Starting { .. } => false,
+            Phase::Running { since, .. } => now >= since + STABLE,
+        };
+        if ran_long {
+            self.crashes = 0;
+            self.backoff.reset();
+        }
+        self.crashes += 1;
+        for destination in &mut self.destinations {
+            destination.handle_worker_death();
+        }
+        if self.crashes > CRASH_BUDGET {
+            self.phase = Phase::Failed;
+            return;
+        }
+        self.phase = Phase::Waiting {
+            retry_at: now + self.backoff.next(),
+        };
+    }
+
+    /// Ends the job on request.
+    pub(crate) fn end(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Running { .. } => self.drain(now),
+            Phase::Starting { .. } => {
+                self.actions.push_back(Action::Kill);
+                self.finish();
+            }
+            Phase::Waiting { .. } => self.finish(),
+            Phase::Draining { .. } | Phase::Ended | Phase::Failed => {}
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Starting { deadline: due }
+            | Phase::Running { silent_at: due, .. }
+            | Phase::Draining { kill_at: due }
+                if now >= due =>
+            {
+                self.actions.push_back(Action::Kill);
+                self.push_deadline(now);
+            }
+            Phase::Waiting { retry_at } if now >= retry_at => {
+                self.restarts += 1;
+                self.phase = Phase::Starting {
+                    deadline: now + START_LIMIT,
+                };
+                self.actions.push_back(Action::Spawn);
+            }
+            Phase::Running { .. } => {
+                for (index, destination) in self.destinations.iter_mut().enumerate() {
+                    if destination.take_due_retry(now) {
+                        self.actions.push_back(Action::Connect(index));
+                    }
+                }
+            }
+            Phase::Starting { .. }
+            | Phase::Draining { .. }
+            | Phase::Waiting { .. }
+            | Phase::Ended
+            | Phase::Failed => {}
+        }
+    }
+
+    /// Returns when [`Self::handle_timeout`] has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let own = match self.phase {
+            Phase::Starting { deadline: at }
+            | Phase::Draining { kill_at: at }
+            | Phase::Waiting { retry_at: at } => return Some(at),
+            Phase::Running { silent_at, .. } => silent_at,
+            Phase::Ended | Phase::Failed => return None,
+        };
+        let retries = self.destinations.iter().filter_map(|d| match d.phase {
+            DestinationPhase::Retrying { at } => at,
+            DestinationPhase::Connecting
+            | DestinationPhase::Live { .. }
+            | DestinationPhase::Failed
+            | DestinationPhase::Ended => None,
+        });
+        retries.chain([own]).min()
+    }
+
+    /// Returns the next thing to do.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Returns whether the job is over.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Ended | Phase::Failed)
+    }
+
+    /// Returns whether outputs need keyframes.
+    pub(crate) fn wants_keyframes(&self) -> bool {
+        matches!(self.phase, Phase::Running { .. })
+    }
+
+    pub(crate) fn state(&self) -> JobState {
+        match self.phase {
+            Phase::Starting { .. } if self.restarts > 0 => JobState::Restarting,
+            Phase::Starting { .. } => JobState::Starting,
+            Phase::Running { .. } => JobState::Running,
+            Phase::Draining { .. } => JobState::Draining,
+            Phase::Waiting { .. } => JobState::Restarting,
+            Phase::Ended => JobState::Ended,
+            Phase::Failed => JobState::Failed,
+        }
+    }
+
+    pub(crate) fn destinations(&self) -> &[Destination] {
+        &self.destinations
+    }
+
+    pub(crate) fn receiving(&self) -> bool {
+        self.receiving
+    }
+
+    pub(crate) fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    fn handle_ready(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Starting { .. }) {
+            return;
+        }
+        self.phase = Phase::Running {
+            since: now,
+            silent_at: now + SILENCE_LIMIT,
+        };
+        for (index, destination) in self.destinations.iter_mut().enumerate() {
+            if destination.start_attempt() {
+                self.actions.push_back(Action::Connect(index));
+            }
+        }
+    }
+
+    /// A worker all of whose destinations were given up does nothing but cost memory.
+    fn drain_when_hopeless(&mut self, now: Instant) {
+        let running = matches!(self.phase, Phase::Running { .. });
+        let hopeless = |d: &Destination| d.phase == DestinationPhase::Failed;
+        if running && self.destinations.iter().all(hopeless) {
+            self.gave_up = true;
+            self.drain(now);
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        self.actions.push_back(Action::Drain);
+        self.phase = Phase::Draining {
+            kill_at: now + DRAIN_LIMIT,
+        };
+    }
+
+    fn finish(&mut self) {
+        self.receiving = false;
+        self.phase = if self.gave_up {
+            Phase::Failed
+        } else {
+            Phase::Ended
+        };
+        for destination in &mut self.destinations {
+            if destination.phase != DestinationPhase::Failed {
+                destination.phase = DestinationPhase::Ended;
+            }
+        }
+    }
+
+    /// The process that was told to die is asked again if it does not.
+    fn push_deadline(&mut self, now: Instant) {
+        let later = now + KILL_AGAIN;
+        match &mut self.phase {
+            Phase::Starting { deadline: due }
+            | Phase::Running { silent_at: due, .. }
+            | Phase::Draining { kill_at: due } => *due = later,
+            Phase::Waiting { .. } | Phase::Ended | Phase::Failed => {}
+        }
+    }
+}
+
+impl Destination {
+    fn new(seed: u64) -> Self {
+        Self {
+            phase: DestinationPhase::Connecting,
+            attempt: 0,
+            failure: None,
+            backoff: Backoff::new(RETRY_DELAY, RETRY_DELAY_CAP, seed),
+            was_live: false,
+            refusals: 0,
+            before: Counters::default(),
+            current: Counters::default(),
+            rate: Rate::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> DestinationState {
+        match self.phase {
+            DestinationPhase::Connecting => DestinationState::Connecting,
+            DestinationPhase::Live { .. } => DestinationState::Live,
+            DestinationPhase::Retrying { .. } => DestinationState::Retrying,
+            DestinationPhase::Failed => DestinationState::Failed,
+            DestinationPhase::Ended => DestinationState::Ended,
+        }
+    }
+
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    pub(crate) fn live_since(&self) -> Option<Instant> {
+        match self.phase {
+            DestinationPhase::Live { since } => Some(since),
+            DestinationPhase::Connecting
+            | DestinationPhase::Retrying { .. }
+            | DestinationPhase::Failed
+            | DestinationPhase::Ended => None,
+        }
+    }
+
+    pub(crate) fn next_try_at(&self) -> Option<Instant> {
+        match self.phase {
+            DestinationPhase::Retrying { at } => at,
+            DestinationPhase::Connecting
+            | DestinationPhase::Live { .. }
+            | DestinationPhase::Failed
+            | DestinationPhase::Ended => None,
+        }
+    }
+
+    /// Returns what was delivered since the job started.
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            bytes: self.before.bytes + self.current.bytes,
+            frames: self.before.frames + self.current.frames,
+            dropped_frames: self.before.dropped_frames + self.current.dropped_frames,
+        }
+    }
+
+    pub(crate) fn bits_per_second(&self, now: Instant) -> u64 {
+        match self.phase {
+            DestinationPhase::Live { .. } => self.rate.bits_per_second(now),
+            DestinationPhase::Connecting
+            | DestinationPhase::Retrying { .. }
+            | DestinationPhase::Failed
+            | DestinationPhase::Ended => 0,
+        }
+    }
+
+    fn handle_state(&mut self, state: DestinationState, now: Instant) {
+        let given_up = matches!(
+            self.phase,
+            DestinationPhase::Failed | DestinationPhase::Ended
+        );
+        match state {
+            DestinationState::Live if !given_up => {
+                self.phase = DestinationPhase::Live { since: now };
+                self.was_live = true;
+                self.refusals = 0;
+                self.attempt = 0;
+            }
+            DestinationState::Connecting if !given_up => {
+                self.phase = DestinationPhase::Connecting;
+            }
+            DestinationState::Ended => {
+                if self.phase != DestinationPhase::Failed {
+                    self.phase = DestinationPhase::Ended;
+                }
+            }
+            DestinationState::Live
+            | DestinationState::Connecting
+            | DestinationState::Retrying
+            | DestinationState::Failed => {}
+        }
+    }
+
+    fn handle_failure(&mut self, failure: Failure, now: Instant) {
+        match self.phase {
+            DestinationPhase::Failed | DestinationPhase::Ended => return,
+            // A connection that breaks at once is no reason to try faster.
+            DestinationPhase::Live { since } if now >= since + STABLE => self.backoff.reset(),
+            DestinationPhase::Live { .. }
+            | DestinationPhase::Connecting
+            | DestinationPhase::Retrying { .. } => {}
+        }
+        let refused = failure.code == FailureCode::Rejected && !self.was_live;
+        self.refusals = if refused { self.refusals + 1 } else { 0 };
+        self.failure = Some(failure);
+        self.phase = if self.refusals >= REFUSAL_BUDGET {
+            DestinationPhase::Failed
+        } else {
+            DestinationPhase::Retrying {
+                at: Some(now + self.backoff.next()),
+            }
+        };
+    }
+
+    /// Returns whether to connect to it now that a worker is ready.
+    fn start_attempt(&mut self) -> bool {
+        let wanted = match &mut self.phase {
+            DestinationPhase::Connecting => true,
+            DestinationPhase::Live { .. } => {
+                self.phase = DestinationPhase::Connecting;
+                true
+            }
+            // One that waits for its next try goes on waiting.
+            DestinationPhase::Retrying { at } => at.is_none(),
+            DestinationPhase::Failed | DestinationPhase::Ended => false,
+        };
+        self.attempt += u32::from(wanted);
+        wanted
+    }
+
+    fn take_due_retry(&mut self, now: Instant) -> bool {
+        let DestinationPhase::Retrying { at } = &mut self.phase else {
+            return false;
+        };
+        let due = at.is_some_and(|at| now >= at);
+        if due {
+            *at = None;
+            self.attempt += 1;
+        }
+        due
+    }
+
+    fn handle_worker_death(&mut self) {
+        match &mut self.phase {
+            DestinationPhase::Live { .. } => {
+                self.failure = Some(Failure {
+                    code: FailureCode::WorkerDied,
+                    message: "The process that sends this output ended unexpectedly. It is being \
+                              started again."
+                        .to_owned(),
+                });
+                self.phase = DestinationPhase::Retrying { at: None };
+            }
+            DestinationPhase::Connecting
+            | DestinationPhase::Retrying { .. }
+            | DestinationPhase::Failed
+            | DestinationPhase::Ended => {}
+        }
+    }
+
+    fn bank_counters(&mut self) {
+        self.before = self.counters();
+        self.current = Counters::default();
+    }
+}
+
+/// A worker is ready in 50 ms; the first start after an installation scans all GStreamer plugins.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// A worker reports every 500 ms.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+/// Below the bound of the whole server's shutdown.
+const DRAIN_LIMIT: Duration = Duration::from_secs(4);
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+/// What ran this long was not broken from the start.
+const STABLE: Duration = Duration::from_secs(30);
+const CRASH_DELAY: Duration = Duration::from_millis(200);
+const CRASH_DELAY_CAP: Duration = Duration::from_secs(10);
+/// Crashes in a row after which the job is given up: about a minute.
+const CRASH_BUDGET: u32 = 10;
+const RETRY_DELAY: Duration = Duration::from_millis(800);
+const RETRY_DELAY_CAP: Duration = Duration::from_secs(8);
+/// A key that was refused five times before it ever worked is wrong.
+const REFUSAL_BUDGET: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn drain(job: &mut Job) -> Vec<Action> {
+        std::iter::from_fn(|| job.poll_action()).collect()
+    }
+
+    /// Returns a job with two RTMP destinations whose worker has just become ready.
+    fn running(t0: Instant) -> Job {
+        let mut job = Job::new(2, 3, t0);
+        assert_eq!(drain(&mut job), [Action::Spawn]);
+        job.handle_report(&Report::Ready, t0);
+        assert_eq!(drain(&mut job), [Action::Connect(0), Action::Connect(1)]);
+        job
+    }
+
+    fn live(destination: usize) -> Report {
+        Report::State {
+            destination,
+            state: DestinationState::Live,
+        }
+    }
+
+    fn failed(destination: usize, code: FailureCode) -> Report {
+        Report::Failed {
+            destination,
+            failure: Failure {
+                code,
+                message: "x".into(),
+            },
+        }
+    }
+
+    /// Advances to the job's next wake-up and returns it.
+    fn wake(job: &mut Job) -> Instant {
+        let at = job.poll_timeout().expect("something is due");
+        job.handle_timeout(at);
+        at
+    }
+
+    #[test]
+    fn a_failing_destination_retries_and_leaves_the_other_alone() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        job.handle_report(&live(1), t0);
+        job.handle_report(&failed(0, FailureCode::ConnectionRefused), t0 + ms(10));
+        assert_eq!(job.destinations()[0].state(), DestinationState::Retrying);
+        let at = job.destinations()[0].next_try_at().unwrap();
+        assert!(at > t0 + ms(400) && at < t0 + ms(820));
+        assert_eq!(wake(&mut job), at);
+        assert_eq!(drain(&mut job), [Action::Connect(0)]);
+        assert_eq!(job.destinations()[0].state(), DestinationState::Retrying);
+        assert_eq!(job.destinations()[0].attempt(), 2);
+        job.handle_report(&live(0), at + ms(50));
+        assert_eq!(job.destinations()[0].state(), DestinationState::Live);
+        assert_eq!(job.destinations()[1].state(), DestinationState::Live);
+        assert_eq!(job.state(), JobState::Running);
+    }
+
+    #[test]
+    fn delays_grow_to_the_cap_and_retrying_never_stops() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        let mut now = t0;
+        for _ in 0..50 {
+            job.handle_report(&failed(0, FailureCode::Timeout), now);
+            let at = job.destinations()[0].next_try_at().unwrap();
+            assert!(at - now <= RETRY_DELAY_CAP);
+            now = at;
+            job.handle_report(&Report::Ready, now);
+            job.handle_timeout(now);
+            assert!(drain(&mut job).contains(&Action::Connect(0)));
+        }
+        assert_eq!(job.destinations()[0].attempt(), 51);
+    }
+
+    #[test]
+    fn a_key_refused_from_the_start_is_given_up() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        for _ in 0..REFUSAL_BUDGET {
+            job.handle_report(&failed(0, FailureCode::Rejected), t0);
+        }
+        assert_eq!(job.destinations()[0].state(), DestinationState::Failed);
+        assert_eq!(job.state(), JobState::Running);
+        for _ in 0..REFUSAL_BUDGET {
+            job.handle_report(&failed(1, FailureCode::Rejected), t0);
+        }
+        assert_eq!(drain(&mut job), [Action::Drain]);
+        job.handle_worker_gone(t0);
+        assert_eq!(job.state(), JobState::Failed);
+    }
+
+    #[test]
+    fn a_key_that_worked_once_is_never_given_up() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        job.handle_report(&live(0), t0);
+        for _ in 0..20 {
+            job.handle_report(&failed(0, FailureCode::Rejected), t0);
+        }
+        assert_eq!(job.destinations()[0].state(), DestinationState::Retrying);
+    }
+
+    #[test]
+    fn a_dead_worker_is_restarted_with_its_destinations() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        job.handle_report(&live(0), t0);
+        let counters = vec![
+            Counters {
+                bytes: 100,
+                frames: 3,
+                dropped_frames: 1
+            };
+            2
+        ];
+        let alive = Report::Alive {
+            receiving: true,
+            counters,
+        };
+        job.handle_report(&alive, t0 + ms(1));
+        job.handle_worker_gone(t0 + ms(500));
+        assert_eq!(job.state(), JobState::Restarting);
+        let code = job.destinations()[0].failure().map(|f| f.code);
+        assert_eq!(code, Some(FailureCode::WorkerDied));
+        let at = wake(&mut job);
+        assert!(at <= t0 + ms(800));
+        assert_eq!(drain(&mut job), [Action::Spawn]);
+        job.handle_report(&Report::Ready, at);
+        assert_eq!(drain(&mut job), [Action::Connect(0), Action::Connect(1)]);
+        job.handle_report(&alive, at);
+        assert_eq!(job.destinations()[0].counters().bytes, 200);
+        assert_eq!(job.restarts(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_keeps_dying_is_given_up() {
+        let t0 = Instant::now();
+        let mut job = Job::new(1, 1, t0);
+        let mut now = t0;
+        for _ in 0..CRASH_BUDGET {
+            job.handle_worker_gone(now);
+            assert_eq!(job.state(), JobState::Restarting);
+            now = wake(&mut job);
+        }
+        job.handle_worker_gone(now);
+        assert_eq!(job.state(), JobState::Failed);
+        assert_eq!(job.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_silent_worker_is_killed() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        assert_eq!(wake(&mut job), t0 + SILENCE_LIMIT);
+        assert_eq!(drain(&mut job), [Action::Kill]);
+        job.handle_worker_gone(t0 + SILENCE_LIMIT + ms(5));
+        assert_eq!(job.state(), JobState::Restarting);
+    }
+
+    #[test]
+    fn ending_drains_and_a_worker_that_hangs_is_killed() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        job.handle_report(&live(0), t0);
+        job.end(t0);
+        assert_eq!(drain(&mut job), [Action::Drain]);
+        assert_eq!(job.state(), JobState::Draining);
+        assert_eq!(wake(&mut job), t0 + DRAIN_LIMIT);
+        assert_eq!(drain(&mut job), [Action::Kill]);
+        job.handle_worker_gone(t0 + DRAIN_LIMIT);
+        assert_eq!(job.state(), JobState::Ended);
+        assert_eq!(job.destinations()[0].state(), DestinationState::Ended);
+        assert!(job.is_over());
+    }
+
+    #[test]
+    fn a_job_can_be_ended_in_every_phase() {
+        let t0 = Instant::now();
+        let mut starting = Job::new(1, 1, t0);
+        starting.end(t0);
+        assert_eq!(drain(&mut starting), [Action::Spawn, Action::Kill]);
+        assert_eq!(starting.state(), JobState::Ended);
+
+        let mut waiting = running(t0);
+        waiting.handle_worker_gone(t0);
+        waiting.end(t0);
+        assert_eq!(waiting.state(), JobState::Ended);
+        assert_eq!(drain(&mut waiting), []);
+    }
+}

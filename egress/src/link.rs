@@ -1,0 +1,307 @@
+//! What the supervisor and a worker say to each other.
+//!
+//! Two sockets join them: datagrams with one RTP packet each towards the worker (its standard input), and a
+//! stream of frames both ways (its standard output). A frame is a JSON head and raw bytes.
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sfu::{Codec, TapPacket};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::status::{DestinationState, FailureCode};
+
+/// Supervisor to worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// The first command.
+    Setup(Setup),
+    /// Starts an attempt at a destination that is not running.
+    Connect { destination: usize },
+    /// Ends all destinations cleanly, then the process.
+    Drain,
+}
+
+/// What a worker needs to know. Carries the stream keys: never logged.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Setup {
+    pub(crate) keyframe_interval_ms: u64,
+    pub(crate) connect_timeout_ms: u64,
+    pub(crate) stall_timeout_ms: u64,
+    pub(crate) hold_ms: u64,
+    pub(crate) audio_bitrate: u32,
+    pub(crate) transcode_bitrate: u32,
+    pub(crate) segment_ms: u64,
+    pub(crate) targets: Vec<Target>,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").finish_non_exhaustive()
+    }
+}
+
+/// Where a worker sends to.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) enum Target {
+    Rtmp(RtmpTarget),
+    Hls,
+}
+
+/// The parts of an RTMP URL, and the key.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct RtmpTarget {
+    pub(crate) tls: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) application: String,
+    pub(crate) key: String,
+}
+
+/// Worker to supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The worker is set up and takes packets.
+    Ready,
+    /// Sent every 500 ms.
+    Alive {
+        /// Whether media arrived within the last second.
+        receiving: bool,
+        /// One per destination, since the worker started.
+        counters: Vec<Counters>,
+    },
+    /// A destination's state has changed: `Connecting` (waits for media), `Live`, or `Ended`.
+    State {
+        destination: usize,
+        state: DestinationState,
+    },
+    /// A destination's attempt has failed, or its delivery has broken off.
+    Failed {
+        destination: usize,
+        failure: Failure,
+    },
+    /// An output has to start at a keyframe.
+    KeyframeWanted,
+    /// The body is the initialisation segment of the media segments that follow.
+    HlsInit,
+    /// The body is a media segment.
+    HlsSegment(SegmentHead),
+    /// The pipeline itself failed; the process is about to end.
+    Broken { message: String },
+}
+
+/// Why a destination failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) code: FailureCode,
+    /// In plain words, with the server's own and what to do. Never contains the key.
+    pub(crate) message: String,
+}
+
+/// What a destination has been sent since the worker started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    pub(crate) bytes: u64,
+    pub(crate) frames: u64,
+    pub(crate) dropped_frames: u64,
+}
+
+/// What a playlist says of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SegmentHead {
+    pub(crate) duration_us: u64,
+    /// When its first frame was captured, Unix milliseconds.
+    pub(crate) starts_at_ms: u64,
+    /// Whether its timestamps or formats do not continue those of the segment before.
+    pub(crate) discontinuity: bool,
+}
+
+/// Writes `packet` as a datagram into `to`, which is cleared first.
+pub(crate) fn encode_packet(packet: &TapPacket, presentation_ns: u64, to: &mut Vec<u8>) {
+    to.clear();
+    to.push(match packet.codec {
+        Codec::H264 => 0,
+        Codec::Vp8 => 1,
+        Codec::Opus => 2,
+    });
+    to.push(u8::from(packet.keyframe));
+    to.extend_from_slice(&[0; 6]);
+    to.extend_from_slice(&presentation_ns.to_le_bytes());
+    to.extend_from_slice(&packet.rtp);
+}
+
+/// A packet as a worker receives it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Packet<'a> {
+    pub(crate) codec: Codec,
+    pub(crate) keyframe: bool,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub(crate) presentation_ns: u64,
+    pub(crate) rtp: &'a [u8],
+}
+
+/// Reads what [`encode_packet`] wrote.
+pub(crate) fn decode_packet(datagram: &[u8]) -> Option<Packet<'_>> {
+    let (head, rest) = datagram.split_first_chunk::<8>()?;
+    let (presentation, rtp) = rest.split_first_chunk::<8>()?;
+    let codec = match head[0] {
+        0 => Codec::H264,
+        1 => Codec::Vp8,
+        2 => Codec::Opus,
+        _ => return None,
+    };
+    Some(Packet {
+        codec,
+        keyframe: head[1] & 1 == 1,
+        presentation_ns: u64::from_le_bytes(*presentation),
+        rtp,
+    })
+}
+
+/// Returns `head` and `body` as one frame.
+///
+/// # Errors
+/// `InvalidInput` above [`FRAME_LIMIT`].
+pub(crate) fn encode_frame(head: &impl Serialize, body: &[u8]) -> io::Result<Vec<u8>> {
+    let head = serde_json::to_vec(head)?;
+    if head.len() + body.len() > FRAME_LIMIT {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "frame too large",
+        ));
+    }
+    let mut frame = Vec::with_capacity(8 + head.len() + body.len());
+    for part in [head.len(), body.len()] {
+        let length = u32::try_from(part).map_err(io::Error::other)?;
+        frame.extend_from_slice(&length.to_be_bytes());
+    }
+    frame.extend_from_slice(&head);
+    frame.extend_from_slice(body);
+    Ok(frame)
+}
+
+/// Reads one frame.
+///
+/// # Errors
+/// `UnexpectedEof` when the other side has closed; `InvalidData` when it speaks nonsense.
+pub(crate) fn read_frame<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<(T, Bytes)> {
+    let mut lengths = [0; 8];
+    from.read_exact(&mut lengths)?;
+    let (head, body) = split_lengths(lengths)?;
+    let mut bytes = vec![0; head + body];
+    from.read_exact(&mut bytes)?;
+    parse_frame(bytes, head)
+}
+
+/// Reads one frame. Not cancel safe.
+///
+/// # Errors
+/// As [`read_frame`].
+pub(crate) async fn read_frame_async<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+) -> io::Result<(T, Bytes)> {
+    let mut lengths = [0; 8];
+    from.read_exact(&mut lengths).await?;
+    let (head, body) = split_lengths(lengths)?;
+    let mut bytes = vec![0; head + body];
+    from.read_exact(&mut bytes).await?;
+    parse_frame(bytes, head)
+}
+
+fn split_lengths([a, b, c, d, e, f, g, h]: [u8; 8]) -> io::Result<(usize, usize)> {
+    let head = u32::from_be_bytes([a, b, c, d]) as usize;
+    let body = u32::from_be_bytes([e, f, g, h]) as usize;
+    if head.saturating_add(body) > FRAME_LIMIT {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "frame too large",
+        ));
+    }
+    Ok((head, body))
+}
+
+fn parse_frame<T: DeserializeOwned>(bytes: Vec<u8>, head: usize) -> io::Result<(T, Bytes)> {
+    let mut head_bytes = Bytes::from(bytes);
+    let body = head_bytes.split_off(head);
+    Ok((serde_json::from_slice(&head_bytes)?, body))
+}
+
+/// Most bytes of a frame: four seconds of video at 60 Mbit/s.
+const FRAME_LIMIT: usize = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn frames_survive_the_trip() {
+        let mut wire = encode_frame(&Report::HlsInit, b"body").unwrap();
+        wire.extend(encode_frame(&Report::Ready, b"").unwrap());
+        let mut wire = wire.as_slice();
+        let (first, body) = read_frame::<Report>(&mut wire).unwrap();
+        assert_eq!((first, body.as_ref()), (Report::HlsInit, &b"body"[..]));
+        assert_eq!(read_frame::<Report>(&mut wire).unwrap().0, Report::Ready);
+        let end = read_frame::<Report>(&mut wire).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_hostile_length_is_refused_before_memory_is_taken() {
+        let error = read_frame::<Report>(&mut [0xff; 64].as_slice()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn setup_does_not_print_its_keys() {
+        let setup = Setup {
+            keyframe_interval_ms: 1,
+            connect_timeout_ms: 1,
+            stall_timeout_ms: 1,
+            hold_ms: 1,
+            audio_bitrate: 1,
+            transcode_bitrate: 1,
+            segment_ms: 1,
+            targets: vec![Target::Rtmp(RtmpTarget {
+                tls: false,
+                host: "host".into(),
+                port: 1,
+                application: "app".into(),
+                key: "hush".into(),
+            })],
+        };
+        assert!(!format!("{:?}", Command::Setup(setup)).contains("hush"));
+    }
+
+    proptest! {
+        #[test]
+        fn packets_survive_the_trip(
+            presentation_ns: u64,
+            keyframe: bool,
+            codec in prop_oneof![Just(Codec::H264), Just(Codec::Vp8), Just(Codec::Opus)],
+            rtp in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let packet = TapPacket {
+                codec,
+                presentation: Instant::now(),
+                keyframe,
+                rtp: rtp.clone().into(),
+            };
+            let mut wire = Vec::new();
+            encode_packet(&packet, presentation_ns, &mut wire);
+            prop_assert_eq!(
+                decode_packet(&wire),
+                Some(Packet { codec, keyframe, presentation_ns, rtp: &rtp })
+            );
+        }
+
+        #[test]
+        fn garbage_is_not_a_packet_but_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = decode_packet(&bytes);
+        }
+    }
+}

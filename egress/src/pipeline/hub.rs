@@ -1,0 +1,180 @@
+//! Hands every frame of the programme to every output.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sfu::MediaKind;
+
+use super::{
+    Air, Clock, Frame,
+    program::{LAG, Program},
+};
+
+/// Takes the programme's frames. Called with the hub locked: must not block.
+pub(crate) trait Output: Send {
+    /// The programme starts over, or ends.
+    fn switch(&mut self, air: Air);
+    /// The next frame. Times of one kind only grow.
+    fn push(&mut self, frame: &Frame);
+}
+
+/// The programme and its outputs.
+pub(crate) struct Hub {
+    clock: Clock,
+    state: Mutex<State>,
+    switched: Condvar,
+}
+
+struct State {
+    program: Program,
+    air: Air,
+    outputs: Vec<(u64, Box<dyn Output>)>,
+    next_output: u64,
+    /// What a still is made of.
+    last_keyframe: Option<Frame>,
+    last_times: [Option<Duration>; 2],
+}
+
+/// Takes its output out of the hub when dropped.
+pub(crate) struct Attached {
+    hub: Arc<Hub>,
+    output: u64,
+}
+
+/// What stands in for missing media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Where the programme starts: sound begins here if none has come.
+    pub(crate) since: Duration,
+    /// Sound reaches at least this time.
+    pub(crate) sound_until: Duration,
+}
+
+impl Hub {
+    pub(crate) fn new(hold: Duration, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            state: Mutex::new(State {
+                program: Program::new(hold),
+                air: Air::Off,
+                outputs: Vec::new(),
+                next_output: 0,
+                last_keyframe: None,
+                last_times: [None; 2],
+            }),
+            switched: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn air(&self) -> Air {
+        self.lock().air
+    }
+
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.lock().program.is_receiving(self.clock.now())
+    }
+
+    /// Waits at most `timeout` for something to be on air, and returns what is.
+    pub(crate) fn wait_on_air(&self, timeout: Duration) -> Air {
+        let state = self.lock();
+        let (state, _) = self
+            .switched
+            .wait_timeout_while(state, timeout, |state| state.air == Air::Off)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.air
+    }
+
+    /// Hands frames to `output` until the returned guard is dropped.
+    pub(crate) fn attach(self: &Arc<Self>, mut output: Box<dyn Output>) -> Attached {
+        let mut state = self.lock();
+        output.switch(state.air);
+        let id = state.next_output;
+        state.next_output += 1;
+        state.outputs.push((id, output));
+        Attached {
+            hub: self.clone(),
+            output: id,
+        }
+    }
+
+    /// Takes in that a packet has arrived.
+    pub(crate) fn handle_packet(&self, kind: MediaKind) {
+        self.lock().program.handle_packet(kind, self.clock.now());
+    }
+
+    /// Takes in a frame.
+    pub(crate) fn handle_frame(&self, frame: Frame) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let wanted = state
+            .program
+            .handle_frame(frame.kind, frame.keyframe, frame.time, now);
+        self.follow_program(&mut state);
+        if wanted {
+            if frame.kind == MediaKind::Video && frame.keyframe {
+                state.last_keyframe = Some(frame.clone());
+            }
+            state.deliver(frame);
+        }
+    }
+
+    /// Does what is due. `None` while nothing is on air.
+    pub(crate) fn handle_timeout(&self) -> Option<Due> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let still = state.program.handle_timeout(now);
+        self.follow_program(&mut state);
+        if let (Some(time), Some(mut frame)) = (still, state.last_keyframe.clone()) {
+            frame.time = time;
+            state.deliver(frame);
+        }
+        Some(Due {
+            since: state.program.on_air_since()?,
+            sound_until: now.saturating_sub(LAG),
+        })
+    }
+
+    fn follow_program(&self, state: &mut State) {
+        let air = state.program.air();
+        if air == state.air {
+            return;
+        }
+        state.air = air;
+        state.last_keyframe = None;
+        for (_, output) in &mut state.outputs {
+            output.switch(air);
+        }
+        self.switched.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn deliver(&mut self, mut frame: Frame) {
+        let last = &mut self.last_times[usize::from(frame.kind == MediaKind::Video)];
+        // The mapping from RTP time to the clock is refined now and then, and may step back a little.
+        if let Some(last) = *last {
+            frame.time = frame.time.max(last + Duration::from_millis(1));
+        }
+        *last = Some(frame.time);
+        for (_, output) in &mut self.outputs {
+            output.push(&frame);
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let gone = {
+            let mut state = self.hub.lock();
+            let at = state.outputs.iter().position(|(id, _)| *id == self.output);
+            at.map(|at| state.outputs.swap_remove(at))
+        };
+        drop(gone);
+    }
+}

@@ -1,0 +1,97 @@
+//! Puts packets into the pipeline of their codec.
+
+use std::{sync::Arc, time::Duration};
+
+use sfu::MediaKind;
+
+use super::{Clock, GraphError, Hub, audio::Audio, hub::Due, video::Video};
+use crate::link::Packet;
+
+/// The pipelines of the broadcast that is arriving. A codec that changes gets a new one.
+pub(crate) struct Intake {
+    hub: Arc<Hub>,
+    clock: Clock,
+    audio_bitrate: u32,
+    transcode_bitrate: u32,
+    keyframe_interval: Duration,
+    video: Option<Video>,
+    audio: Option<Audio>,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        clock: Clock,
+        audio_bitrate: u32,
+        transcode_bitrate: u32,
+        keyframe_interval: Duration,
+    ) -> Self {
+        Self {
+            hub,
+            clock,
+            audio_bitrate,
+            transcode_bitrate,
+            keyframe_interval,
+            video: None,
+            audio: None,
+        }
+    }
+
+    /// Takes in a packet.
+    pub(crate) fn push(&mut self, packet: &Packet<'_>) -> Result<(), GraphError> {
+        let Some(time) = self.clock.running_time(packet.presentation_ns) else {
+            return Ok(());
+        };
+        let kind = packet.codec.kind();
+        self.hub.handle_packet(kind);
+        match kind {
+            MediaKind::Video => {
+                let video = match self.video.take_if(|video| video.codec == packet.codec) {
+                    Some(video) => video,
+                    None => {
+                        Video::start(packet.codec, self.transcode_bitrate, &self.hub, &self.clock)?
+                    }
+                };
+                self.video.insert(video).push(packet.rtp, time);
+            }
+            MediaKind::Audio => self.audio()?.push(packet.rtp, time),
+        }
+        Ok(())
+    }
+
+    /// Does what is due: `None` when nothing is on air. A pipeline that has failed is made anew; what was
+    /// wrong with it is returned.
+    pub(crate) fn handle_timeout(&mut self, due: Option<Due>) -> Result<Vec<String>, GraphError> {
+        let mut failures = Vec::new();
+        if let Some(failure) = self.video.as_ref().and_then(Video::failure) {
+            self.video = None;
+            failures.push(failure);
+        }
+        if let Some(failure) = self.audio.as_ref().and_then(Audio::failure) {
+            self.audio = None;
+            failures.push(failure);
+        }
+        match due {
+            Some(due) => {
+                self.audio()?.fill(due.since, due.sound_until);
+                if let Some(video) = &mut self.video {
+                    video.force_keyframes(self.keyframe_interval, self.clock.now());
+                }
+            }
+            None if !self.hub.is_receiving() => {
+                self.video = None;
+                self.audio = None;
+            }
+            None => {}
+        }
+        Ok(failures)
+    }
+
+    fn audio(&mut self) -> Result<&Audio, GraphError> {
+        let audio = match self.audio.take() {
+            Some(audio) => audio,
+            None => Audio::start(self.audio_bitrate, &self.hub, &self.clock)?,
+        };
+        Ok(self.audio.insert(audio))
+    }
+}

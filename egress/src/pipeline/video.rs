@@ -1,0 +1,125 @@
+//! RTP video to H.264 access units.
+
+use std::{sync::Arc, time::Duration};
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+use sfu::{Codec, MediaKind};
+
+use super::{Clock, Frame, Graph, GraphError, Hub, clock::clock_time, graph::Said};
+
+/// The pipeline for one video codec: H.264 passes through, VP8 is transcoded.
+#[derive(Debug)]
+pub(crate) struct Video {
+    pub(crate) codec: Codec,
+    source: gst_app::AppSrc,
+    sink: gst_app::AppSink,
+    graph: Graph,
+    last_forced: Duration,
+}
+
+impl Video {
+    pub(crate) fn start(
+        codec: Codec,
+        transcode_bitrate: u32,
+        hub: &Arc<Hub>,
+        clock: &Clock,
+    ) -> Result<Self, GraphError> {
+        let graph = Graph::build(&description(codec, transcode_bitrate), clock)?;
+        let source = graph.source("in")?;
+        let sink = graph.sink("out")?;
+        deliver_to(hub, MediaKind::Video, &sink, Duration::ZERO);
+        graph.play()?;
+        Ok(Self {
+            codec,
+            source,
+            sink,
+            graph,
+            last_forced: Duration::ZERO,
+        })
+    }
+
+    pub(crate) fn push(&self, rtp: &[u8], time: Duration) {
+        push_rtp(&self.source, rtp, time);
+    }
+
+    /// Returns what went wrong, if anything did. The pipeline is then of no more use.
+    pub(crate) fn failure(&self) -> Option<String> {
+        failure(&self.graph)
+    }
+
+    /// Has the encoder make a keyframe every `interval`, as the publisher does when nothing is encoded here.
+    pub(crate) fn force_keyframes(&mut self, interval: Duration, now: Duration) {
+        if self.codec == Codec::H264 || now < self.last_forced + interval {
+            return;
+        }
+        self.last_forced = now;
+        let event = gst_video::UpstreamForceKeyUnitEvent::builder()
+            .all_headers(true)
+            .build();
+        self.sink.send_event(event);
+    }
+}
+
+/// Hands every frame that reaches `sink` to the hub, `early` earlier than it says.
+pub(crate) fn deliver_to(
+    hub: &Arc<Hub>,
+    kind: MediaKind,
+    sink: &gst_app::AppSink,
+    early: Duration,
+) {
+    let hub = hub.clone();
+    let callbacks = gst_app::AppSinkCallbacks::builder()
+        .new_sample(move |sink| {
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            if let Some(mut frame) = Frame::from_sample(kind, &sample) {
+                frame.time = frame.time.saturating_sub(early);
+                hub.handle_frame(frame);
+            }
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .build();
+    sink.set_callbacks(callbacks);
+}
+
+pub(crate) fn push_rtp(source: &gst_app::AppSrc, rtp: &[u8], time: Duration) {
+    let mut buffer = gst::Buffer::from_slice(rtp.to_vec());
+    buffer.make_mut().set_pts(clock_time(time));
+    // Refused only when the pipeline has failed, which its bus tells.
+    let _ = source.push_buffer(buffer);
+}
+
+pub(crate) fn failure(graph: &Graph) -> Option<String> {
+    match graph.wait(Duration::ZERO)? {
+        Said::Failed { message, debug } => Some(format!("{message} ({debug})")),
+        Said::Ended => Some("ended".to_owned()),
+    }
+}
+
+fn description(codec: Codec, transcode_bitrate: u32) -> String {
+    let kilobits = transcode_bitrate / 1000;
+    let (name, to_h264) = match codec {
+        Codec::Vp8 => (
+            "VP8",
+            format!(
+                "rtpvp8depay wait-for-keyframe=true request-keyframe=true ! vp8dec ! videoconvert ! \
+                 videoscale add-borders=false ! \
+                 video/x-raw,format=I420,width=[16,4096,2],height=[16,4096,2] ! \
+                 x264enc tune=zerolatency speed-preset=veryfast bitrate={kilobits} \
+                 vbv-buf-capacity=1000 key-int-max=300 ! video/x-h264,profile=main"
+            ),
+        ),
+        Codec::H264 | Codec::Opus => (
+            "H264",
+            "rtph264depay wait-for-keyframe=true request-keyframe=true".to_owned(),
+        ),
+    };
+    format!(
+        "appsrc name=in is-live=true format=time max-bytes=8388608 leaky-type=upstream \
+         caps=application/x-rtp,media=video,encoding-name={name},payload=96,clock-rate=90000 ! \
+         {to_h264} ! h264parse config-interval=0 ! \
+         video/x-h264,stream-format=avc,alignment=au ! appsink name=out sync=false"
+    )
+}

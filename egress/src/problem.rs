@@ -1,0 +1,84 @@
+//! Refusals as `application/problem+json` (RFC 9457).
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    service::StartError,
+    status::{ErrorCode, ProblemBody},
+};
+
+/// A refused request.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    code: ErrorCode,
+    detail: String,
+}
+
+impl Problem {
+    pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        let code = match &error {
+            StartError::NoDestinations => ErrorCode::DestinationsEmpty,
+            StartError::TooManyDestinations(_) => ErrorCode::DestinationsTooMany,
+            StartError::Destination { reason, .. } => reason.code(),
+            StartError::HlsActive => ErrorCode::HlsActive,
+            StartError::Capacity(_) => ErrorCode::EgressCapacity,
+            StartError::Stopping => ErrorCode::Stopping,
+        };
+        Self::new(code, format!("{error}."))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = status_of(self.code);
+        let body = ProblemBody {
+            r#type: format!("urn:fanlight:problem:{}", name(self.code)),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            detail: self.detail,
+            code: self.code,
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        let media_type = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, media_type);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
+        ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::EgressUnknown | ErrorCode::HlsUnknown => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::HlsActive => StatusCode::CONFLICT,
+        ErrorCode::DestinationsEmpty
+        | ErrorCode::DestinationsTooMany
+        | ErrorCode::DestinationUrlInvalid
+        | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::EgressCapacity | ErrorCode::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Returns the code as JSON has it.
+fn name(code: ErrorCode) -> String {
+    match serde_json::to_value(code) {
+        Ok(serde_json::Value::String(name)) => name,
+        Ok(_) | Err(_) => String::new(),
+    }
+}

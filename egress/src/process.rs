@@ -1,0 +1,140 @@
+//! A worker process as the supervisor holds it.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{
+        UnixDatagram, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    process::{Child, ChildStderr, Command},
+    sync::mpsc,
+    task::JoinSet,
+};
+
+use crate::link::{self, Report, Setup, Target};
+
+/// A running worker. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    control: OwnedWriteHalf,
+    packets: Arc<UnixDatagram>,
+    /// At most [`REPORT_LIMIT`] wait; then the worker's own queue fills.
+    reports: mpsc::Receiver<(Report, Bytes)>,
+    _readers: JoinSet<()>,
+}
+
+impl Process {
+    /// Starts `program egress-worker` and sets it up.
+    pub(crate) async fn spawn(program: &Path, setup: Setup) -> io::Result<Self> {
+        let (packets, their_packets) = std::os::unix::net::UnixDatagram::pair()?;
+        let (control, their_control) = std::os::unix::net::UnixStream::pair()?;
+        let mut child = Command::new(program)
+            .arg("egress-worker")
+            .stdin(OwnedFd::from(their_packets))
+            .stdout(OwnedFd::from(their_control))
+            .stderr(Stdio::piped())
+            // Debug output would show the stream keys, and error texts are matched in English.
+            .env_remove("GST_DEBUG")
+            .env_remove("GST_DEBUG_FILE")
+            .env("LC_ALL", "C.UTF-8")
+            .kill_on_drop(true)
+            .spawn()?;
+        packets.set_nonblocking(true)?;
+        control.set_nonblocking(true)?;
+        let (control_in, mut control) = UnixStream::from_std(control)?.into_split();
+        let secrets = secrets(&setup);
+        let frame = link::encode_frame(&link::Command::Setup(setup), &[])?;
+        control.write_all(&frame).await?;
+        let (into, reports) = mpsc::channel(REPORT_LIMIT);
+        let mut readers = JoinSet::new();
+        readers.spawn(read_reports(control_in, into));
+        if let Some(stderr) = child.stderr.take() {
+            readers.spawn(log_lines(stderr, secrets));
+        }
+        Ok(Self {
+            child,
+            control,
+            packets: Arc::new(UnixDatagram::from_std(packets)?),
+            reports,
+            _readers: readers,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Returns the socket that takes [`link::encode_packet`]'s datagrams.
+    pub(crate) fn packets(&self) -> Arc<UnixDatagram> {
+        self.packets.clone()
+    }
+
+    /// Sends a command. A worker that does not take it is about to be found dead.
+    pub(crate) async fn send(&mut self, command: &link::Command) {
+        if let Ok(frame) = link::encode_frame(command, &[]) {
+            let _ = self.control.write_all(&frame).await;
+        }
+    }
+
+    /// Returns the next report; `None` when the worker has closed its side. Cancel safe.
+    pub(crate) async fn report(&mut self) -> Option<(Report, Bytes)> {
+        self.reports.recv().await
+    }
+
+    /// Waits for the process to end.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.start_kill();
+    }
+}
+
+async fn read_reports(mut control: OwnedReadHalf, into: mpsc::Sender<(Report, Bytes)>) {
+    while let Ok(frame) = link::read_frame_async(&mut control).await {
+        if into.send(frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn log_lines(stderr: ChildStderr, secrets: Vec<String>) {
+    let mut stderr = BufReader::new(stderr);
+    loop {
+        let mut line = Vec::new();
+        let read = (&mut stderr)
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut line)
+            .await;
+        if !matches!(read, Ok(1..)) {
+            return;
+        }
+        let mut text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        for secret in &secrets {
+            text = text.replace(secret, "…");
+        }
+        tracing::warn!(text, "egress worker wrote");
+    }
+}
+
+fn secrets(setup: &Setup) -> Vec<String> {
+    let keys = setup.targets.iter().filter_map(|target| match target {
+        Target::Rtmp(target) => Some(target.key.clone()),
+        Target::Hls => None,
+    });
+    keys.collect()
+}
+
+const REPORT_LIMIT: usize = 16;
+const LINE_LIMIT: u64 = 4096;

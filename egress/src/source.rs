@@ -1,0 +1,42 @@
+//! Where a job's packets come from.
+
+use std::{fmt::Debug, future::Future, pin::Pin};
+
+use sfu::{RoomId, TapPacket};
+
+/// A future that borrows from its maker.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Opens the program of a room. [`sfu::Handle`] is the one in production.
+pub trait Sources: Debug + Send + Sync + 'static {
+    /// Opens the room's program; `None` when the media server has stopped.
+    fn open(&self, room: RoomId) -> BoxFuture<'_, Option<Box<dyn Source>>>;
+}
+
+/// The packets of one room's program. Ends when dropped.
+pub trait Source: Debug + Send {
+    /// Returns the next packet; `None` when there will be no more. Must be cancel safe.
+    fn recv(&mut self) -> BoxFuture<'_, Option<TapPacket>>;
+
+    /// Asks the broadcaster for a keyframe.
+    fn request_keyframe(&self);
+}
+
+impl Sources for sfu::Handle {
+    fn open(&self, room: RoomId) -> BoxFuture<'_, Option<Box<dyn Source>>> {
+        Box::pin(async move {
+            let tap = self.tap(room).await.ok()?;
+            Some(Box::new(tap) as Box<dyn Source>)
+        })
+    }
+}
+
+impl Source for sfu::Tap {
+    fn recv(&mut self) -> BoxFuture<'_, Option<TapPacket>> {
+        Box::pin(self.recv())
+    }
+
+    fn request_keyframe(&self) {
+        self.request_keyframe();
+    }
+}

@@ -1,0 +1,7 @@
+//! The body of a worker process: one job's pipelines and destinations. Does as it is told; retries nothing.
+
+mod reporter;
+mod run;
+
+pub(crate) use reporter::Reporter;
+pub use run::run_worker;

@@ -1,0 +1,253 @@
+//! Sets a worker up, and takes it down.
+
+use std::{
+    io,
+    os::{
+        fd::AsFd,
+        unix::net::{UnixDatagram, UnixStream},
+    },
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use gstreamer as gst;
+
+use super::Reporter;
+use crate::{
+    link::{self, Command, Report, Setup, Target},
+    output::{Hls, Limits, Meter, Rtmp},
+    pipeline::{Attached, Clock, Hub, Intake},
+    status::DestinationState,
+};
+
+/// How often a worker says that it is alive.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Runs a worker to its end: the body of `fanlight egress-worker`.
+///
+/// Standard input and output are the sockets that the supervisor made; nothing else may use them.
+pub fn run_worker() -> ExitCode {
+    match try_run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // Standard error goes to the supervisor's log.
+            eprintln!("{e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run() -> anyhow::Result<()> {
+    let packets = io::stdin().as_fd().try_clone_to_owned();
+    let packets = UnixDatagram::from(packets.context("take the packet socket")?);
+    let control = io::stdout().as_fd().try_clone_to_owned();
+    let mut control = UnixStream::from(control.context("take the control socket")?);
+    gst::init().context("initialise GStreamer")?;
+    let (setup, _) = link::read_frame(&mut control).context("read the first command")?;
+    let Command::Setup(setup) = setup else {
+        anyhow::bail!("the first command is not the set-up");
+    };
+    let (reporter, writer) =
+        Reporter::start(control.try_clone().context("share the control socket")?);
+    let (commands_in, commands) = sync_channel(64);
+    thread::spawn(move || read_commands(control, commands_in));
+    Worker::start(setup, packets, reporter.clone()).run(&commands)?;
+    reporter.finish();
+    let _ = writer.join();
+    Ok(())
+}
+
+/// Ends the channel when the supervisor has closed the socket or died. The process then ends its destinations
+/// cleanly, but does not outlive the supervisor for long even if it hangs.
+///
+/// `PR_SET_PDEATHSIG` would not do: it fires when the *thread* that started the process ends.
+fn read_commands(mut control: UnixStream, commands: SyncSender<Command>) {
+    while let Ok((command, _)) = link::read_frame(&mut control) {
+        if commands.send(command).is_err() {
+            return;
+        }
+    }
+    drop(commands);
+    thread::sleep(DRAIN_LIMIT + Duration::from_secs(1));
+    std::process::exit(3);
+}
+
+struct Worker {
+    setup: Setup,
+    clock: Clock,
+    hub: Arc<Hub>,
+    intake: Arc<Mutex<Intake>>,
+    reporter: Reporter,
+    stop: Arc<AtomicBool>,
+    meters: Vec<Arc<Meter>>,
+    running: Vec<Option<Running>>,
+}
+
+/// A destination that was started.
+enum Running {
+    Rtmp(JoinHandle<()>),
+    Hls(Attached),
+}
+
+impl Worker {
+    fn start(setup: Setup, packets: UnixDatagram, reporter: Reporter) -> Self {
+        let clock = Clock::start();
+        let hub = Hub::new(Duration::from_millis(setup.hold_ms), clock);
+        let intake = Arc::new(Mutex::new(Intake::new(
+            hub.clone(),
+            clock,
+            setup.audio_bitrate,
+            setup.transcode_bitrate,
+            Duration::from_millis(setup.keyframe_interval_ms),
+        )));
+        let (into, broken) = (intake.clone(), reporter.clone());
+        thread::spawn(move || read_packets(&packets, &into, &broken));
+        let count = setup.targets.len();
+        Self {
+            setup,
+            clock,
+            hub,
+            intake,
+            reporter,
+            stop: Arc::default(),
+            meters: (0..count).map(|_| Arc::default()).collect(),
+            running: (0..count).map(|_| None).collect(),
+        }
+    }
+
+    /// Runs until told to drain, or until the supervisor is gone.
+    fn run(mut self, commands: &Receiver<Command>) -> anyhow::Result<()> {
+        self.reporter.send(&Report::Ready, &[]);
+        let mut beat_at = Instant::now();
+        loop {
+            match commands.recv_timeout(TICK) {
+                Ok(Command::Connect { destination }) => self.connect(destination),
+                Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Command::Setup(_)) => anyhow::bail!("a second set-up"),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let due = self.hub.handle_timeout();
+            let failures = self
+                .intake
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .handle_timeout(due)?;
+            for failure in failures {
+                eprintln!("pipeline made anew: {failure}");
+            }
+            if Instant::now() >= beat_at {
+                beat_at = Instant::now() + HEARTBEAT;
+                self.report_alive();
+            }
+        }
+        self.drain();
+        Ok(())
+    }
+
+    fn report_alive(&self) {
+        let report = Report::Alive {
+            receiving: self.hub.is_receiving(),
+            counters: self.meters.iter().map(|meter| meter.counters()).collect(),
+        };
+        self.reporter.send(&report, &[]);
+    }
+
+    fn connect(&mut self, index: usize) {
+        let (Some(target), Some(meter), Some(slot)) = (
+            self.setup.targets.get(index),
+            self.meters.get(index),
+            self.running.get_mut(index),
+        ) else {
+            return;
+        };
+        *slot = Some(match target {
+            Target::Rtmp(target) => {
+                let rtmp = Rtmp {
+                    index,
+                    target: target.clone(),
+                    limits: Limits {
+                        connect: Duration::from_millis(self.setup.connect_timeout_ms),
+                        stall: Duration::from_millis(self.setup.stall_timeout_ms),
+                    },
+                    clock: self.clock,
+                    hub: self.hub.clone(),
+                    reporter: self.reporter.clone(),
+                    meter: meter.clone(),
+                    stop: self.stop.clone(),
+                };
+                Running::Rtmp(thread::spawn(move || rtmp.run()))
+            }
+            Target::Hls => Running::Hls(self.hub.attach(Box::new(Hls::new(
+                index,
+                self.setup.segment_ms,
+                self.clock,
+                self.reporter.clone(),
+                meter.clone(),
+            )))),
+        });
+    }
+
+    /// Ends every destination. Bounded by the time an RTMP server is given for a goodbye.
+    fn drain(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        let mut threads = Vec::new();
+        for (index, running) in self.running.into_iter().enumerate() {
+            match running {
+                Some(Running::Rtmp(thread)) => threads.push(thread),
+                Some(Running::Hls(attached)) => {
+                    // Sends the last segment.
+                    drop(attached);
+                    let report = Report::State {
+                        destination: index,
+                        state: DestinationState::Ended,
+                    };
+                    self.reporter.send(&report, &[]);
+                }
+                None => {}
+            }
+        }
+        while Instant::now() < deadline && threads.iter().any(|thread| !thread.is_finished()) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let report = Report::Alive {
+            receiving: false,
+            counters: self.meters.iter().map(|meter| meter.counters()).collect(),
+        };
+        self.reporter.send(&report, &[]);
+    }
+}
+
+fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Reporter) {
+    let mut datagram = vec![0; DATAGRAM_LIMIT];
+    loop {
+        // The end of the control socket says that the supervisor is gone.
+        let Ok(length) = packets.recv(&mut datagram) else {
+            return;
+        };
+        let Some(packet) = datagram.get(..length).and_then(link::decode_packet) else {
+            continue;
+        };
+        let pushed = intake
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(&packet);
+        if let Err(e) = pushed {
+            let message = format!("{e:#}");
+            reporter.send(&Report::Broken { message }, &[]);
+            return;
+        }
+    }
+}
+
+const TICK: Duration = Duration::from_millis(50);
+const DATAGRAM_LIMIT: usize = 65_536;
+/// Below the supervisor's own limit.
+const DRAIN_LIMIT: Duration = Duration::from_millis(3500);

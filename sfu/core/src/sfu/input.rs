@@ -1,0 +1,263 @@
+//! What arrives at an [`Sfu`], and whose time has come.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::{Role, Sfu, TICK};
+use crate::{
+    CloseReason, Event, PeerId, RoomId,
+    clock::ntp_micros,
+    ingress::Routed,
+    timers::Owner,
+    transport::{
+        TransportEvent, binding_request_ufrag,
+        rtcp::{self, Report},
+    },
+};
+
+impl Sfu {
+    pub(super) fn handle_stun(
+        &mut self,
+        source: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let ufrag = binding_request_ufrag(datagram).ok_or("not_a_binding_request")?;
+        let id = self.demux.find_ufrag(ufrag).ok_or("unknown_ufrag")?;
+        let peer = self.peers.get_mut(id).ok_or("unknown_ufrag")?;
+        peer.transport
+            .handle_stun(&self.shared, source, datagram, now, &mut self.out)
+            .map_err(|error| error.reason())?;
+        let is_first = peer.bound.is_empty();
+        let addresses = peer.transport.addresses();
+        self.demux.bind(id, &mut peer.bound, addresses);
+        let join = peer.join;
+        if is_first && join.role == Role::Viewer {
+            self.prepare_start(join.room, now);
+        }
+        self.reschedule(id, now);
+        Ok(())
+    }
+
+    pub(super) fn handle_dtls(
+        &mut self,
+        id: PeerId,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
+        let result = peer
+            .transport
+            .handle_dtls(&self.shared, datagram, now, &mut self.out);
+        self.handle_transport_events(id, now);
+        self.reschedule(id, now);
+        result.map_err(|error| error.reason())
+    }
+
+    pub(super) fn handle_rtp(
+        &mut self,
+        id: PeerId,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let len = datagram.len() as u64;
+        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
+        let ingress = &mut peer.ingress;
+        let packet = peer
+            .transport
+            .open_rtp(datagram, |ssrc| ingress.knows(ssrc))
+            .map_err(|error| error.reason())?;
+        peer.stats.packets_in += 1;
+        self.totals.stats.packets_in += 1;
+        self.totals.stats.bytes_in += len;
+        if ingress.has_feedback
+            && let Some(seq) = packet.transport_seq
+        {
+            ingress.arrivals.record(seq, self.clock, now);
+        }
+        ingress.report_at.get_or_insert(now);
+        let at = peer.media_timeout().map(|at| at.max(now + TICK));
+        self.timers
+            .schedule(Owner::Peer(peer.id), &mut peer.scheduled, at);
+        let ingress = &mut peer.ingress;
+        let (route, restart) = match ingress.route(&packet, now) {
+            Routed::Known(route) => (route, false),
+            Routed::Replaced(route) => (route, true),
+            Routed::Unknown => return Err("unknown_source"),
+        };
+        let id = peer.join.room;
+        let room = self.rooms.get_mut(&id).ok_or("unknown_source")?;
+        let remote = &mut ingress.remote;
+        let published = room.receive(route, restart, &packet, remote, self.clock, now);
+        if let Some(published) = published? {
+            self.events.push_back(Event::Published {
+                peer: peer.id,
+                room: id,
+                publication: published.publication,
+                kind: published.codec.kind(),
+                codec: published.codec,
+            });
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    pub(super) fn handle_rtcp(
+        &mut self,
+        id: PeerId,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
+        let compound = peer
+            .transport
+            .open_rtcp(datagram)
+            .map_err(|error| error.reason())?;
+        let reports = rtcp::parse(&compound).ok_or("malformed_rtcp")?;
+        for report in reports {
+            self.handle_report(id, &report, now);
+        }
+        Ok(())
+    }
+
+    fn handle_report(&mut self, id: PeerId, report: &Report, now: Instant) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(&peer.join.room) else {
+            return;
+        };
+        match report {
+            Report::Sender {
+                ssrc,
+                ntp,
+                timestamp,
+            } => {
+                if let Some(route) = peer.ingress.route_of(*ssrc).filter(|route| !route.repair)
+                    && let Some(layer) = room.find_layer(route)
+                {
+                    layer.reception.handle_sender_report(*ntp, now);
+                    let remote = &mut peer.ingress.remote;
+                    layer
+                        .clock
+                        .handle_report(ntp_micros(*ntp), *timestamp, remote);
+                }
+            }
+            Report::Reception {
+                ssrc,
+                fraction_lost,
+            } => {
+                if peer.subscriptions.iter().any(|s| s.stream.ssrc == *ssrc) {
+                    peer.stats.fraction_lost = *fraction_lost;
+                }
+            }
+            Report::Nack { ssrc, seqs } => {
+                let repeated = peer.retransmit(*ssrc, seqs, &room.publications, &mut self.out, now);
+                self.totals.repeated(&repeated);
+            }
+            Report::Keyframe { ssrc } => {
+                let mut subscriptions = peer.subscriptions.iter();
+                if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
+                    room.request_keyframe_for(subscription);
+                    let room = peer.join.room;
+                    self.touch(room);
+                }
+            }
+            Report::Goodbye { ssrc } => {
+                if let Some(route) = peer.ingress.route_of(*ssrc).filter(|route| !route.repair) {
+                    room.stop(route, *ssrc);
+                }
+            }
+        }
+    }
+
+    fn handle_transport_events(&mut self, id: PeerId, now: Instant) {
+        while let Some(peer) = self.peers.get_mut(id)
+            && let Some(event) = peer.transport.poll_event()
+        {
+            match event {
+                TransportEvent::Connected => self.handle_connected(id, now),
+                TransportEvent::ChannelOpened { label } => {
+                    self.events
+                        .push_back(Event::ChannelOpened { peer: id, label });
+                }
+                TransportEvent::Message { label, payload } => {
+                    if self.events.len() >= MAX_EVENTS {
+                        self.totals.drop("event_queue_full");
+                        continue;
+                    }
+                    self.events.push_back(Event::Message {
+                        peer: id,
+                        label,
+                        payload,
+                    });
+                }
+                TransportEvent::Left => self.close(id, CloseReason::Left, now),
+                TransportEvent::HandshakeFailed => {
+                    self.close(id, CloseReason::HandshakeFailed, now);
+                }
+            }
+        }
+    }
+
+    fn handle_connected(&mut self, id: PeerId, now: Instant) {
+        self.events.push_back(Event::Connected { peer: id });
+        let Some(join) = self.peers.get(id).map(|peer| peer.join) else {
+            return;
+        };
+        if join.role == Role::Publisher
+            && let Some(room) = self.rooms.get(&join.room)
+        {
+            // Ids grow with age: whoever was negotiated before this one has been replaced.
+            let older: Vec<_> = room.publishers().iter().filter(|p| **p < id).collect();
+            let older: Vec<_> = older.into_iter().copied().collect();
+            for peer in older {
+                self.close(peer, CloseReason::Replaced, now);
+            }
+        }
+        self.touch(join.room);
+    }
+
+    pub(super) fn handle_peer_timeout(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        self.timers.cancel(Owner::Peer(id), &mut peer.scheduled);
+        if now >= peer.expires_at(self.config.connect_timeout) {
+            let reason = match peer.transport.is_connected() {
+                true => CloseReason::ConsentExpired,
+                false => CloseReason::NeverConnected,
+            };
+            self.close(id, reason, now);
+            return;
+        }
+        if peer.transport.poll_timeout().is_some_and(|at| at <= now) {
+            peer.transport.handle_timeout(now, &mut self.out);
+        }
+        if peer.media_timeout().is_some_and(|at| at <= now)
+            && let Some(room) = self.rooms.get_mut(&peer.join.room)
+        {
+            let publications = &mut room.publications;
+            match peer.join.role {
+                Role::Publisher => peer.send_reception_reports(publications, &mut self.out, now),
+                Role::Viewer => {
+                    peer.send_sender_reports(publications, self.clock, &mut self.out, now);
+                }
+            }
+        }
+        self.handle_transport_events(id, now);
+        self.reschedule(id, now);
+    }
+
+    /// Asks for a keyframe while a newcomer still shakes hands, unless the history can start it.
+    fn prepare_start(&mut self, id: RoomId, now: Instant) {
+        if let Some(room) = self.rooms.get_mut(&id)
+            && !room.can_start(now)
+        {
+            room.request_keyframe();
+            self.touch(id);
+        }
+    }
+}
+
+/// Messages waiting to be read; what comes beyond is dropped. Other events are few.
+const MAX_EVENTS: usize = 4096;

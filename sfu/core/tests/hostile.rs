@@ -1,0 +1,187 @@
+//! What broken and hostile peers can do to a running broadcast: nothing but raise a counter.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "a test knows its numbers, and prints its seeds"
+)]
+
+#[allow(dead_code, reason = "each test uses its part of the client")]
+mod support;
+#[allow(dead_code, reason = "each test uses its part of the world")]
+mod world;
+
+use std::time::Duration;
+
+use sfu_core::{Codec, Config, Join, NegotiateError, ParticipantId, Role, Sfu};
+use world::{ROOM, World, publisher::Publisher, viewer::BOTH};
+
+#[test]
+fn garbage_is_counted_and_the_broadcast_goes_on() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::new(1, Codec::H264));
+    let viewer = world.watch(BOTH);
+    world.run(1000);
+    for round in 0..2000 {
+        let len = (world.next_random() % 200) as usize;
+        let mut datagram: Vec<u8> = (0..len).map(|_| world.next_random() as u8).collect();
+        if let Some(first) = datagram.first_mut() {
+            *first = [*first, 0x80, 0x90, 22, 23, 0][round % 6];
+        }
+        let from = [publisher, viewer][round % 2];
+        world.send_raw(from, &datagram);
+        let mut stranger = datagram.clone();
+        world
+            .sfu
+            .handle_datagram(([203, 0, 113, 9], 9).into(), &mut stranger, world.now);
+        if round % 20 == 0 {
+            world.run(10);
+        }
+    }
+    world.run(1500);
+    let packets = world.viewer(viewer).video.complete();
+    assert!(packets.windows(2).all(|p| p[1].content == p[0].content + 1));
+    for reason in ["unknown_protocol", "unknown_source_address", "unauthentic"] {
+        assert!(world.dropped(reason) > 0, "{reason}");
+    }
+}
+
+#[test]
+fn a_publisher_cannot_exhaust_the_server_with_sources() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::new(1, Codec::H264));
+    let viewer = world.watch(BOTH);
+    world.run(500);
+    for ssrc in 0..2000_u32 {
+        let packet = rtp(102, 1, 50_000 + ssrc, &[0x65, 0, 0]);
+        world.send_rtp(publisher, &packet);
+    }
+    world.run(1000);
+    let refused = world.dropped("unknown_source") + world.dropped("over_budget");
+    assert!(refused >= 2000, "{:?}", world.sfu.stats().dropped);
+    world.viewer(viewer).video.complete();
+}
+
+#[test]
+fn a_stream_of_nothing_known_keeps_no_timer_busy() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::new(1, Codec::H264));
+    world.publisher(publisher).mute();
+    world.run(500);
+    for seq in 0..100 {
+        world.send_rtp(publisher, &rtp(77, seq, 9, &[1, 2, 3]));
+        world.run(10);
+    }
+    assert!(world.dropped("unknown_source") >= 100);
+    assert!(
+        world.publisher(publisher).reported > 0,
+        "feedback covers everything"
+    );
+}
+
+#[test]
+fn impossible_packets_are_refused() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::new(1, Codec::Vp8));
+    let viewer = world.watch(BOTH);
+    world.run(1000);
+    let ssrc = 100;
+    let seq = world.publisher(publisher).layers[0].seq();
+    let long = vec![0x10; 1600];
+    let far = seq.wrapping_add(20_000);
+    let cases: [(&str, Vec<u8>); 3] = [
+        ("unknown_source", rtp(111, seq.wrapping_add(1), ssrc, &[1])),
+        ("too_long", rtp(96, seq.wrapping_add(2), ssrc, &long)),
+        ("stray_sequence", rtp(96, far, ssrc, &[0x10, 0, 0])),
+    ];
+    for (reason, packet) in cases {
+        assert_eq!(world.dropped(reason), 0);
+        world.send_rtp(publisher, &packet);
+        assert_eq!(world.dropped(reason), 1, "{reason}");
+    }
+    // An RTCP header that promises more than there is.
+    world.send_rtcp(publisher, &[0x81, 200, 0, 90, 0, 0, 0, 1]);
+    assert_eq!(world.dropped("malformed_rtcp"), 1);
+    // Feedback about streams that are not the sender's, or not there.
+    world.send_rtcp(viewer, &[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 99]);
+    world.send_rtcp(publisher, &[0x81, 203, 0, 1, 0, 0, 0, 99]);
+    world.run(500);
+    assert!(world.sfu.room_stats(ROOM).live);
+    world.viewer(viewer).video.complete();
+}
+
+#[test]
+fn retransmission_is_bounded() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    let viewer = world.watch(BOTH);
+    world.run(4000);
+    let ssrc = world.viewer(viewer).video.ssrc();
+    let newest = *world
+        .viewer(viewer)
+        .video
+        .numbers
+        .last_key_value()
+        .unwrap()
+        .0;
+    let before = world.sfu.stats().retransmitted;
+    for _ in 0..50 {
+        for back in (0..300).step_by(17) {
+            let mut nack = vec![0x81, 205, 0, 3, 0, 0, 0, 1];
+            nack.extend(ssrc.to_be_bytes());
+            nack.extend(((newest - back) as u16).to_be_bytes());
+            nack.extend([0xff, 0xff]);
+            world.send_rtcp(viewer, &nack);
+        }
+        world.run(1);
+    }
+    let sent = world.sfu.stats().retransmitted - before;
+    assert!((200..=500).contains(&sent), "{sent} packets");
+}
+
+#[test]
+fn unusable_offers_change_nothing() {
+    let start = std::time::Instant::now();
+    let config = Config {
+        advertise: vec![([192, 0, 2, 1], 7000).into()],
+        max_peers: 1,
+        history_packets: 256,
+        connect_timeout: Duration::from_secs(10),
+        unix_time: Duration::ZERO,
+        seed: [1; 32],
+    };
+    let mut sfu = Sfu::new(config, start);
+    let client = support::client::Client::new(support::client::CHROMIUM_ORDER);
+    let join = |role| Join {
+        room: ROOM,
+        participant: ParticipantId(1),
+        role,
+    };
+    let h265 = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\na=rtpmap:96 H265/90000\r\n";
+    let offer = client.offer(h265);
+    let refused = sfu.negotiate(join(Role::Viewer), &offer, start);
+    assert!(matches!(refused, Err(NegotiateError::NoCommonMedia)));
+    let refused = sfu.negotiate(join(Role::Viewer), "nonsense", start);
+    assert!(matches!(refused, Err(NegotiateError::Sdp(_))));
+    assert_eq!(sfu.poll_timeout(), None);
+    assert_eq!(sfu.stats().rooms, 0);
+    let offer = client.offer(BOTH);
+    sfu.negotiate(join(Role::Viewer), &offer, start).unwrap();
+    let refused = sfu.negotiate(join(Role::Viewer), &offer, start);
+    assert!(matches!(refused, Err(NegotiateError::Full)));
+}
+
+fn rtp(pt: u8, seq: u16, ssrc: u32, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x90, pt];
+    packet.extend(seq.to_be_bytes());
+    packet.extend([0, 0, 0, 5]);
+    packet.extend(ssrc.to_be_bytes());
+    packet.extend([0xbe, 0xde, 0, 1, 0x31]);
+    packet.extend(seq.to_be_bytes());
+    packet.push(0);
+    packet.extend(payload);
+    packet
+}

@@ -1,0 +1,159 @@
+//! A client, a server and the wire between them.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use sfu_core::{
+    Outgoing,
+    transport::{ExtensionIds, IceCredentials, Offer, Shared, Transport, TransportEvent},
+};
+
+use crate::support::client::Client;
+
+pub(crate) const UFRAG: &str = "core";
+pub(crate) const PWD: &str = "abcdefghijklmnopqrstuvwxyz";
+const MID: &str = "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";
+
+/// A client, a server and the wire between them.
+pub(crate) struct Pair {
+    pub(crate) client: Client,
+    pub(crate) shared: Shared,
+    pub(crate) server: Transport,
+    pub(crate) out: Outgoing,
+    pub(crate) now: Instant,
+    /// Where the server sent something, in order, repetitions left out; STUN excepted.
+    pub(crate) sent_to: Vec<SocketAddr>,
+}
+
+impl Pair {
+    pub(crate) fn new(profiles: &[SrtpProtectionProfile]) -> Self {
+        let client = Client::new(profiles);
+        let other = Client::new(profiles);
+        let mut pair = Self::with_offer_of(client, &other);
+        let offer = pair.client.offer(&media());
+        pair.server = pair.transport(&offer);
+        pair
+    }
+
+    pub(crate) fn with_offer_of(client: Client, offerer: &Client) -> Self {
+        let now = Instant::now();
+        let shared = Shared::new(&[address(9)]);
+        let offer = Offer::parse(&offerer.offer(&media())).unwrap();
+        let server = Transport::new(&shared, credentials(), &offer, offer.extensions(), now);
+        Self {
+            client,
+            shared,
+            server,
+            out: Outgoing::default(),
+            now,
+            sent_to: Vec::new(),
+        }
+    }
+
+    pub(crate) fn transport(&self, offer: &str) -> Transport {
+        let offer = Offer::parse(offer).unwrap();
+        assert_eq!(
+            offer.extensions(),
+            ExtensionIds {
+                mid: 4,
+                ..Default::default()
+            }
+        );
+        Transport::new(
+            &self.shared,
+            credentials(),
+            &offer,
+            offer.extensions(),
+            self.now,
+        )
+    }
+
+    pub(crate) fn connected(profiles: &[SrtpProtectionProfile]) -> Self {
+        let mut pair = Self::new(profiles);
+        pair.check(1, true);
+        pair.client.connect(pair.now);
+        pair.run(Duration::from_secs(1), |_| true);
+        assert!(pair.client.is_connected() && pair.server.is_connected());
+        pair
+    }
+
+    /// Sends a check from a port; returns whether it was answered.
+    pub(crate) fn check(&mut self, port: u16, nominate: bool) -> bool {
+        let datagram = self.client.check(UFRAG, PWD, nominate);
+        self.server
+            .handle_stun(
+                &self.shared,
+                address(port),
+                &datagram,
+                self.now,
+                &mut self.out,
+            )
+            .unwrap();
+        let answered = self
+            .out
+            .iter()
+            .any(|(to, answer)| to == address(port) && answer[..2] == [1, 1]);
+        self.out.clear();
+        answered
+    }
+
+    /// Lets time pass in steps of 10 ms; `keep` decides which datagrams arrive.
+    pub(crate) fn run(&mut self, time: Duration, mut keep: impl FnMut(&[u8]) -> bool) {
+        let end = self.now + time;
+        while self.now < end {
+            for (to, datagram) in self.out.iter() {
+                if self.sent_to.last() != Some(&to) {
+                    self.sent_to.push(to);
+                }
+                if keep(datagram) {
+                    self.client.handle_dtls(datagram, self.now);
+                }
+            }
+            self.out.clear();
+            for datagram in self.client.poll(self.now) {
+                if keep(&datagram) {
+                    let _ =
+                        self.server
+                            .handle_dtls(&self.shared, &datagram, self.now, &mut self.out);
+                }
+            }
+            self.now += Duration::from_millis(10);
+            self.client.handle_timeout(self.now);
+            if self
+                .server
+                .poll_timeout()
+                .is_some_and(|due| due <= self.now)
+            {
+                self.server.handle_timeout(self.now, &mut self.out);
+            }
+        }
+    }
+
+    pub(crate) fn events(&mut self) -> Vec<TransportEvent> {
+        std::iter::from_fn(|| self.server.poll_event()).collect()
+    }
+
+    pub(crate) fn send(&mut self, label: &str, payload: &'static [u8]) -> bool {
+        self.server
+            .send_message(label, &Bytes::from_static(payload), self.now, &mut self.out)
+    }
+}
+
+fn media() -> String {
+    format!("m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\na=rtpmap:96 VP8/90000\r\n{MID}")
+}
+
+fn credentials() -> IceCredentials {
+    IceCredentials {
+        ufrag: UFRAG.to_owned(),
+        pwd: PWD.to_owned(),
+    }
+}
+
+pub(crate) fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], port))
+}

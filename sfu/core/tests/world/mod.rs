@@ -1,0 +1,329 @@
+//! A virtual network between one `Sfu` and real client stacks. Time and chance are values.
+
+pub(crate) mod publisher;
+pub(crate) mod viewer;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use sfu_core::{Config, Event, Join, ParticipantId, PeerId, Role, RoomId, Sfu, TapId, TapPacket};
+
+use crate::support::client::{CHROMIUM_ORDER, Client};
+use publisher::Publisher;
+use viewer::Viewer;
+
+pub(crate) const ROOM: RoomId = RoomId(7);
+
+/// What the network does to media; handshakes are spared, they have tests of their own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Network {
+    /// Per cent lost, in each direction.
+    pub(crate) loss: u64,
+    /// Per cent that arrive twice.
+    pub(crate) duplicate: u64,
+    /// Most milliseconds of delay on top of [`DELAY`]; reorders.
+    pub(crate) jitter: u64,
+}
+
+/// One way.
+pub(crate) const DELAY: Duration = Duration::from_millis(10);
+
+/// The server, its peers and the time.
+pub(crate) struct World {
+    pub(crate) sfu: Sfu,
+    pub(crate) start: Instant,
+    pub(crate) now: Instant,
+    pub(crate) network: Network,
+    pub(crate) members: Vec<Member>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) tapped: Vec<(TapId, TapPacket)>,
+    random: u64,
+    wire: BTreeMap<(Instant, u64), Flight>,
+    flights: u64,
+}
+
+struct Flight {
+    member: usize,
+    to_server: bool,
+    datagram: Vec<u8>,
+}
+
+/// A client and what it does.
+pub(crate) struct Member {
+    pub(crate) peer: PeerId,
+    pub(crate) app: App,
+    /// Whether it has vanished without a word.
+    pub(crate) silent: bool,
+    client: Client,
+    address: SocketAddr,
+    credentials: (String, String),
+    next_check: Instant,
+    started: bool,
+}
+
+pub(crate) enum App {
+    Publisher(Publisher),
+    Viewer(Viewer),
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        println!("seed {seed}");
+        let start = Instant::now();
+        let config = Config {
+            advertise: vec![([192, 0, 2, 1], 7000).into()],
+            max_peers: 100,
+            history_packets: 1024,
+            connect_timeout: Duration::from_secs(10),
+            unix_time: Duration::from_secs(1_700_000_000),
+            seed: [seed as u8; 32],
+        };
+        Self {
+            sfu: Sfu::new(config, start),
+            start,
+            now: start,
+            network: Network::default(),
+            members: Vec::new(),
+            events: Vec::new(),
+            tapped: Vec::new(),
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            wire: BTreeMap::new(),
+            flights: 0,
+        }
+    }
+
+    pub(crate) fn publish(&mut self, publisher: Publisher) -> usize {
+        let client = Client::new(CHROMIUM_ORDER);
+        let offer = client.offer(&publisher.media());
+        self.join(client, &offer, Role::Publisher, |_| {
+            App::Publisher(publisher)
+        })
+    }
+
+    pub(crate) fn watch(&mut self, media: &str) -> usize {
+        let client = Client::new(CHROMIUM_ORDER);
+        let offer = client.offer(media);
+        self.join(client, &offer, Role::Viewer, |answer| {
+            App::Viewer(Viewer::new(answer))
+        })
+    }
+
+    pub(crate) fn join(
+        &mut self,
+        client: Client,
+        offer: &str,
+        role: Role,
+        app: impl FnOnce(&str) -> App,
+    ) -> usize {
+        let index = self.members.len();
+        let join = Join {
+            room: ROOM,
+            participant: ParticipantId(index as u64),
+            role,
+        };
+        let answer = self.sfu.negotiate(join, offer, self.now).unwrap();
+        let value = |name: &str| {
+            let line = answer.sdp.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().to_owned()
+        };
+        assert_eq!(value("a=ice-ufrag:"), answer.ice_ufrag);
+        self.members.push(Member {
+            peer: answer.peer,
+            app: app(&answer.sdp),
+            silent: false,
+            client,
+            address: ([198, 51, 100, 1], 1000 + index as u16).into(),
+            credentials: (answer.ice_ufrag.clone(), value("a=ice-pwd:")),
+            next_check: self.now,
+            started: false,
+        });
+        index
+    }
+
+    /// Lets time pass, a millisecond at a time.
+    pub(crate) fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now += Duration::from_millis(1);
+            self.deliver();
+            if self.sfu.poll_timeout().is_some_and(|due| due <= self.now) {
+                self.sfu.handle_timeout(self.now);
+                let due = self.sfu.poll_timeout();
+                assert!(
+                    due.is_none_or(|due| due > self.now),
+                    "a timer that never ends"
+                );
+            }
+            self.flush();
+            for index in 0..self.members.len() {
+                let member = &mut self.members[index];
+                if member.silent {
+                    continue;
+                }
+                for datagram in member.tick(self.now) {
+                    self.transmit(index, true, &datagram);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn viewer(&self, index: usize) -> &Viewer {
+        match &self.members[index].app {
+            App::Viewer(viewer) => viewer,
+            App::Publisher(_) => panic!("member {index} publishes"),
+        }
+    }
+
+    pub(crate) fn publisher(&mut self, index: usize) -> &mut Publisher {
+        match &mut self.members[index].app {
+            App::Publisher(publisher) => publisher,
+            App::Viewer(_) => panic!("member {index} watches"),
+        }
+    }
+
+    /// Sends an RTP packet that a member's application would not.
+    pub(crate) fn send_rtp(&mut self, index: usize, packet: &[u8]) {
+        let sealed = self.members[index].client.seal_rtp(packet);
+        self.send_raw(index, &sealed);
+    }
+
+    /// Sends an RTCP packet that a member's application would not.
+    pub(crate) fn send_rtcp(&mut self, index: usize, packet: &[u8]) {
+        let sealed = self.members[index].client.seal_rtcp(packet);
+        self.send_raw(index, &sealed);
+    }
+
+    /// Sends anything from a member's address, at once.
+    pub(crate) fn send_raw(&mut self, index: usize, datagram: &[u8]) {
+        let source = self.members[index].address;
+        let mut datagram = datagram.to_vec();
+        self.sfu.handle_datagram(source, &mut datagram, self.now);
+        self.flush();
+    }
+
+    /// Returns how much was dropped for a reason.
+    pub(crate) fn dropped(&self, reason: &str) -> u64 {
+        let dropped = self.sfu.stats().dropped;
+        let counts = dropped.iter().filter(|(r, _)| *r == reason);
+        counts.map(|(_, count)| count).sum()
+    }
+
+    pub(crate) fn leave(&mut self, index: usize) {
+        self.members[index].client.close(self.now);
+        for datagram in self.members[index].client.poll(self.now) {
+            self.transmit(index, true, &datagram);
+        }
+        self.members[index].silent = true;
+    }
+
+    fn deliver(&mut self) {
+        while let Some(entry) = self.wire.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let mut flight = entry.remove();
+            let member = &mut self.members[flight.member];
+            if flight.to_server {
+                let source = member.address;
+                self.sfu
+                    .handle_datagram(source, &mut flight.datagram, self.now);
+                self.flush();
+            } else if !member.silent {
+                member.receive(&flight.datagram, self.now);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let out = self.sfu.flush(self.now);
+        let datagrams: Vec<_> = out.iter().map(|(to, d)| (to, d.to_vec())).collect();
+        out.clear();
+        for (to, datagram) in datagrams {
+            let index = self.members.iter().position(|m| m.address == to).unwrap();
+            self.transmit(index, false, &datagram);
+        }
+        self.events
+            .extend(std::iter::from_fn(|| self.sfu.poll_event()));
+        self.tapped
+            .extend(std::iter::from_fn(|| self.sfu.poll_tap()));
+    }
+
+    fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
+        let is_media = (128..192).contains(&datagram[0]);
+        let network = if is_media {
+            self.network
+        } else {
+            Network::default()
+        };
+        let copies = 1 + u64::from(self.chance(network.duplicate));
+        for _ in 0..copies {
+            if self.chance(network.loss) {
+                continue;
+            }
+            let jitter = self.next_random() % (network.jitter + 1);
+            let at = self.now + DELAY + Duration::from_millis(jitter);
+            self.flights += 1;
+            let flight = Flight {
+                member,
+                to_server,
+                datagram: datagram.to_vec(),
+            };
+            self.wire.insert((at, self.flights), flight);
+        }
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.next_random() % 100 < percent
+    }
+
+    pub(crate) fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random >> 8
+    }
+}
+
+impl Member {
+    fn tick(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        if now >= self.next_check {
+            let (ufrag, pwd) = &self.credentials;
+            datagrams.push(self.client.check(ufrag, pwd, true));
+            self.next_check = now + Duration::from_secs(4);
+            if !self.started {
+                self.started = true;
+                self.client.connect(now);
+            }
+        }
+        datagrams.extend(self.client.poll(now));
+        if self.client.is_connected() && !self.client.is_closed {
+            let (rtp, rtcp) = match &mut self.app {
+                App::Publisher(publisher) => publisher.tick(now),
+                App::Viewer(viewer) => (Vec::new(), viewer.tick(now)),
+            };
+            datagrams.extend(rtp.iter().map(|packet| self.client.seal_rtp(packet)));
+            datagrams.extend(rtcp.iter().map(|packet| self.client.seal_rtcp(packet)));
+        }
+        datagrams
+    }
+
+    fn receive(&mut self, datagram: &[u8], now: Instant) {
+        match datagram[0] {
+            20..=63 => self.client.handle_dtls(datagram, now),
+            128..=191 if self.client.is_connected() => {
+                if (192..224).contains(&datagram[1]) {
+                    let packet = self.client.open_rtcp(datagram);
+                    match &mut self.app {
+                        App::Publisher(publisher) => publisher.handle_rtcp(&packet, now),
+                        App::Viewer(viewer) => viewer.handle_rtcp(&packet, now),
+                    }
+                } else if let App::Viewer(viewer) = &mut self.app {
+                    viewer.handle_rtp(&self.client.open_rtp(datagram), now);
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The routes over HTTP and WebSocket.
+
+mod http;
+mod media;
+mod server;
+mod websocket;

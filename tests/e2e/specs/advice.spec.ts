@@ -1,0 +1,44 @@
+import { chromium } from '../support/chromium.ts';
+import { expect, test } from '../support/fixtures.ts';
+import type { Server } from '../support/server.ts';
+
+// What a browser says when it does not give a camera, and what the studio must tell the person then.
+const cases = [
+  {
+    name: 'the camera is denied',
+    flags: ['--use-fake-device-for-media-stream', '--deny-permission-prompts'],
+    message: /permission|allow|denied|blocked/i,
+  },
+  {
+    name: 'there is no camera',
+    flags: ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream=device-count=0'],
+    message: /no camera|not find|plug|connect/i,
+  },
+  {
+    name: 'the origin is not secure',
+    flags: ['--host-resolver-rules=MAP studio.test 127.0.0.1'],
+    host: 'studio.test',
+    message: /https|secure/i,
+  },
+];
+
+for (const { name, flags, host, message } of cases) {
+  test(`the studio says what to do when ${name}`, async ({ playwright, server, room }) => {
+    const browser = await playwright.chromium.launch(chromium(...flags));
+    try {
+      const page = await browser.newPage();
+      await page.goto(studioLink(server, room, host));
+      const banner = page.getByTestId('error-banner');
+      await expect(banner).toContainText(message);
+      await expect(page.getByTestId('on-air')).toHaveAttribute('data-state', 'idle');
+    } finally {
+      await browser.close();
+    }
+  });
+}
+
+function studioLink(server: Server, room: string, host = 'localhost'): string {
+  const link = new URL(`/studio/${room}#token=${server.ownerToken}`, server.origin);
+  link.hostname = host;
+  return link.href;
+}

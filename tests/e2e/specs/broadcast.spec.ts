@@ -1,0 +1,86 @@
+import { expect, test } from '../support/fixtures.ts';
+import { expectPicture, expectSoundFlows, expectVideoFlows, received } from '../support/media.ts';
+import { message, Studio, say, Watch } from '../support/pages.ts';
+
+test('a newcomer goes live by the printed link and a viewer sees, hears and chats', async ({
+  server,
+  newPage,
+}) => {
+  const broadcaster = await newPage();
+  await broadcaster.goto(server.ownerLink);
+  await broadcaster.getByTestId('room-title').fill('First light');
+  await broadcaster.getByTestId('create-room').click();
+  await expect(broadcaster.getByTestId('room-name')).toHaveText('First light');
+  expect(broadcaster.url(), 'the address can be shown to anybody').not.toContain('token');
+  const studio = await Studio.on(broadcaster);
+  await expect(broadcaster.getByTestId('preview')).toBeVisible();
+  await studio.goLive();
+  await studio.expectViewers(0);
+
+  const viewer = await newPage();
+  const watch = await Watch.open(viewer, server, 'first-light');
+  await expectVideoFlows(viewer);
+  await expectPicture(viewer);
+  await watch.unmute();
+  await expectSoundFlows(viewer);
+  expect((await received(viewer)).videoCodec).toBe('video/H264');
+  await studio.expectViewers(1);
+
+  await say(viewer, 'Hello from the stalls');
+  await expect(message(broadcaster, 'Hello from the stalls')).toBeVisible();
+  await say(broadcaster, 'Welcome, everyone');
+  const welcome = message(viewer, 'Welcome, everyone');
+  await expect(welcome).toContainText(/host/i);
+  await expect(welcome.locator('time')).toHaveText(/\d{1,2}:\d{2}/);
+
+  const late = await newPage();
+  await Watch.open(late, server, 'first-light');
+  await expectVideoFlows(late);
+  await expectPicture(late);
+  await expect(message(late, 'Hello from the stalls')).toBeVisible();
+  await studio.expectViewers(2);
+
+  await late.context().close();
+  await studio.expectViewers(1);
+  await expectVideoFlows(viewer);
+});
+
+test('VP8 is broadcast when it is asked for', async ({ server, room, newPage }) => {
+  const studio = await Studio.open(await newPage(), server, room, '?codec=vp8');
+  await studio.goLive();
+  const viewer = await newPage();
+  await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer);
+  await expectPicture(viewer);
+  expect((await received(viewer)).videoCodec).toBe('video/VP8');
+});
+
+test('a viewer who comes first is connected when the broadcast starts', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const viewer = await newPage();
+  await Watch.open(viewer, server, room);
+  const studio = await Studio.open(await newPage(), server, room);
+  await studio.goLive();
+  await expectVideoFlows(viewer);
+  await expectPicture(viewer);
+});
+
+test('a chat message that is too fast or too long is refused with a reason', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const viewer = await newPage();
+  await Watch.open(viewer, server, room);
+  const other = await newPage();
+  await Watch.open(other, server, room);
+  await say(viewer, 'first of many');
+  await expect(message(other, 'first of many')).toBeVisible();
+  const notice = viewer.getByTestId('chat-notice');
+  for (let n = 0; n < 30 && !(await notice.isVisible()); n++) await say(viewer, `flood ${n}`);
+  await expect(notice).toContainText(/wait|slow|fast|second/i);
+  await expect(message(other, 'flood 0')).toBeVisible();
+});

@@ -1,0 +1,104 @@
+import { expect, test } from '../support/fixtures.ts';
+import { expectPicture, expectVideoFlows, POLL, picture, received } from '../support/media.ts';
+import { message, Studio, say, Watch } from '../support/pages.ts';
+import { Server } from '../support/server.ts';
+
+test('the broadcaster reloads the page and the viewer goes on', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const broadcaster = await newPage();
+  const studio = await Studio.open(broadcaster, server, room);
+  await studio.goLive();
+  const viewer = await newPage();
+  await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer);
+
+  await broadcaster.reload();
+  await studio.expectOnAir();
+  await expectVideoFlows(viewer, 30);
+  await expectPicture(viewer);
+  expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
+});
+
+test('pausing and stopping are shown to viewers', async ({ server, room, newPage }) => {
+  const broadcaster = await newPage();
+  const studio = await Studio.open(broadcaster, server, room);
+  await studio.goLive();
+  const viewer = await newPage();
+  const watch = await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer);
+
+  await broadcaster.getByTestId('pause').click();
+  await watch.expectOverlay(/paused/i);
+  await broadcaster.getByTestId('resume').click();
+  await watch.expectNoOverlay();
+  await expectVideoFlows(viewer);
+
+  await studio.stop();
+  await watch.expectOverlay(/waiting/i);
+  await studio.goLive();
+  await expectVideoFlows(viewer);
+});
+
+test('the broadcaster switches to the screen and the viewer sees it without joining again', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const broadcaster = await newPage();
+  const studio = await Studio.open(broadcaster, server, room);
+  await studio.goLive();
+  const viewer = await newPage();
+  await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer);
+  const camera = await expectPicture(viewer);
+
+  await broadcaster.getByTestId('source-screen').click();
+  await expect
+    .poll(async () => colourDistance((await picture(viewer)).colour, camera.colour), {
+      message: 'the picture is another one',
+      intervals: POLL,
+    })
+    .toBeGreaterThan(20);
+  await expectVideoFlows(viewer, 3);
+  expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
+});
+
+test('broadcaster and viewer come back by themselves when the server was restarted', async ({
+  newPage,
+}) => {
+  const server = await Server.start();
+  try {
+    await server.createRoom('phoenix');
+    const broadcaster = await newPage();
+    const studio = await Studio.open(broadcaster, server, 'phoenix');
+    await studio.goLive();
+    const viewer = await newPage();
+    await Watch.open(viewer, server, 'phoenix');
+    await expectVideoFlows(viewer);
+    await say(viewer, 'before');
+    await expect(message(broadcaster, 'before')).toBeVisible();
+
+    await server.kill();
+    for (const page of [broadcaster, viewer]) {
+      await expect(page.getByTestId('connection-state')).toContainText(/reconnecting/i);
+    }
+    await server.startAgain();
+
+    await expectVideoFlows(viewer, 15, 20_000);
+    await studio.expectOnAir(20_000);
+    await expect(message(viewer, 'before')).toHaveCount(1);
+    await say(viewer, 'after the restart');
+    await expect(message(broadcaster, 'after the restart')).toBeVisible();
+    await say(broadcaster, 'still here');
+    await expect(message(viewer, 'still here')).toBeVisible();
+  } finally {
+    await server.stop();
+  }
+});
+
+function colourDistance(a: readonly number[], b: readonly number[]): number {
+  return Math.hypot(...a.map((value, at) => value - (b[at] ?? 0)));
+}

@@ -1,0 +1,118 @@
+import { expect, type Locator, type Page } from '@playwright/test';
+import type { Server } from './server.ts';
+
+/** The broadcaster's page. */
+export class Studio {
+  readonly page: Page;
+
+  private constructor(page: Page) {
+    this.page = page;
+  }
+
+  /** Opens the room's studio as the owner. */
+  static async open(page: Page, server: Server, room: string, query = ''): Promise<Studio> {
+    await page.goto(`${server.origin}/studio/${room}${query}#token=${server.ownerToken}`);
+    return Studio.on(page);
+  }
+
+  /** The studio that the page already shows, once its camera is there. */
+  static async on(page: Page): Promise<Studio> {
+    await expect(page.getByTestId('go-live')).toBeEnabled();
+    await expect(page.getByTestId('camera-select')).toBeEnabled();
+    return new Studio(page);
+  }
+
+  async goLive(): Promise<void> {
+    await this.page.getByTestId('go-live').click();
+    await this.expectOnAir();
+  }
+
+  async stop(): Promise<void> {
+    await this.page.getByTestId('stop').click();
+    await this.expectOffAir();
+  }
+
+  async expectOnAir(timeout = 10_000): Promise<void> {
+    await expect(this.#air).toHaveAttribute('data-state', 'live', { timeout });
+  }
+
+  async expectOffAir(): Promise<void> {
+    await expect(this.#air).toHaveAttribute('data-state', 'idle');
+    await expect(this.page.getByTestId('go-live')).toBeVisible();
+  }
+
+  async expectViewers(count: number): Promise<void> {
+    await expect(this.page.getByTestId('viewer-count')).toHaveText(`${count}`);
+  }
+
+  /** Adds an RTMP server of one's own to the outputs. */
+  async addRtmp(url: string, key: string): Promise<void> {
+    await this.page.getByTestId('output-platform').selectOption('custom');
+    await this.page.getByTestId('output-url').fill(url);
+    await this.page.getByTestId('output-key').fill(key);
+    await this.page.getByTestId('output-add').click();
+    await expect(this.output(url)).toBeVisible();
+  }
+
+  async switchHls(): Promise<void> {
+    await this.page.getByTestId('hls-switch').click();
+  }
+
+  /** The output whose address contains this. */
+  output(address: string): Locator {
+    return this.page.getByTestId('output-row').filter({ hasText: address });
+  }
+
+  async expectOutput(address: string, state: string, timeout = 15_000): Promise<void> {
+    const shown = this.output(address).getByTestId('output-state');
+    await expect(shown).toHaveAttribute('data-state', state, { timeout });
+  }
+
+  get #air(): Locator {
+    return this.page.getByTestId('on-air');
+  }
+}
+
+/** The viewer's page. */
+export class Watch {
+  readonly page: Page;
+
+  private constructor(page: Page) {
+    this.page = page;
+  }
+
+  static async open(page: Page, server: Server, room: string, query = ''): Promise<Watch> {
+    await page.goto(`${server.origin}/watch/${room}${query}`);
+    await expect(page.getByTestId('player')).toBeAttached();
+    return new Watch(page);
+  }
+
+  get player(): Locator {
+    return this.page.getByTestId('player');
+  }
+
+  async unmute(): Promise<void> {
+    await this.page.getByTestId('unmute').click();
+    await expect(this.player).toHaveJSProperty('muted', false);
+  }
+
+  /** Waits until the player says that over the picture. */
+  async expectOverlay(text: RegExp): Promise<void> {
+    await expect(this.page.getByTestId('player-overlay')).toContainText(text);
+  }
+
+  async expectNoOverlay(): Promise<void> {
+    await expect(this.page.getByTestId('player-overlay')).toBeHidden();
+  }
+}
+
+/** Writes in the chat of a studio or a watch page. */
+export async function say(page: Page, text: string): Promise<void> {
+  await page.getByTestId('chat-input').fill(text);
+  await page.getByTestId('chat-send').click();
+}
+
+/** The chat message of that text. */
+export function message(page: Page, text: string): Locator {
+  return page.getByTestId('chat-message').filter({ hasText: text });
+}
