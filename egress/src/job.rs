@@ -437,11 +437,15 @@ impl Destination {
         let refused = failure.code == FailureCode::Rejected && !self.was_live;
         self.refusals = if refused { self.refusals + 1 } else { 0 };
         self.failure = Some(failure);
+        let mut delay = self.backoff.next();
+        if refused {
+            delay = delay.max(REFUSED_DELAY);
+        }
         self.phase = if self.refusals >= REFUSAL_BUDGET {
             DestinationPhase::Failed
         } else {
             DestinationPhase::Retrying {
-                at: Some(now + self.backoff.next()),
+                at: Some(now + delay),
             }
         };
     }
@@ -513,8 +517,10 @@ const CRASH_DELAY_CAP: Duration = Duration::from_secs(10);
 const CRASH_BUDGET: u32 = 10;
 const RETRY_DELAY: Duration = Duration::from_millis(800);
 const RETRY_DELAY_CAP: Duration = Duration::from_secs(8);
-/// A key that was refused five times before it ever worked is wrong.
-const REFUSAL_BUDGET: u32 = 5;
+/// A server may take a while to forget the session of an earlier job.
+const REFUSED_DELAY: Duration = Duration::from_secs(5);
+/// A key that was refused so often before it ever worked is wrong: about 45 s.
+const REFUSAL_BUDGET: u32 = 8;
 
 #[cfg(test)]
 mod tests {

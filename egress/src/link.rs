@@ -59,6 +59,21 @@ pub(crate) struct RtmpTarget {
     pub(crate) key: String,
 }
 
+impl RtmpTarget {
+    /// Returns `text` without the key, which some servers repeat, and on one line.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        let bare_key = self.key.split('?').next().unwrap_or_default();
+        let mut clean = text.replace(char::is_control, " ");
+        for secret in [&self.key, bare_key] {
+            // Words of every language would be full of shorter ones.
+            if secret.len() >= 4 {
+                clean = clean.replace(secret, "…");
+            }
+        }
+        clean
+    }
+}
+
 /// Worker to supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Report {

@@ -52,14 +52,14 @@ impl Process {
         packets.set_nonblocking(true)?;
         control.set_nonblocking(true)?;
         let (control_in, mut control) = UnixStream::from_std(control)?.into_split();
-        let secrets = secrets(&setup);
+        let targets = setup.targets.clone();
         let frame = link::encode_frame(&link::Command::Setup(setup), &[])?;
         control.write_all(&frame).await?;
         let (into, reports) = mpsc::channel(REPORT_LIMIT);
         let mut readers = JoinSet::new();
         readers.spawn(read_reports(control_in, into));
         if let Some(stderr) = child.stderr.take() {
-            readers.spawn(log_lines(stderr, secrets));
+            readers.spawn(log_lines(stderr, targets));
         }
         Ok(Self {
             child,
@@ -109,7 +109,7 @@ async fn read_reports(mut control: OwnedReadHalf, into: mpsc::Sender<(Report, By
     }
 }
 
-async fn log_lines(stderr: ChildStderr, secrets: Vec<String>) {
+async fn log_lines(stderr: ChildStderr, targets: Vec<Target>) {
     let mut stderr = BufReader::new(stderr);
     loop {
         let mut line = Vec::new();
@@ -121,19 +121,13 @@ async fn log_lines(stderr: ChildStderr, secrets: Vec<String>) {
             return;
         }
         let mut text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        for secret in &secrets {
-            text = text.replace(secret, "…");
+        for target in &targets {
+            if let Target::Rtmp(target) = target {
+                text = target.scrub(&text);
+            }
         }
         tracing::warn!(text, "egress worker wrote");
     }
-}
-
-fn secrets(setup: &Setup) -> Vec<String> {
-    let keys = setup.targets.iter().filter_map(|target| match target {
-        Target::Rtmp(target) => Some(target.key.clone()),
-        Target::Hls => None,
-    });
-    keys.collect()
 }
 
 const REPORT_LIMIT: usize = 16;

@@ -233,13 +233,15 @@ impl Service {
         jobs.dirty = true;
         let created_at_ms = unix_ms_now();
         let origin = hls.then(|| Arc::new(Origin::new(&shared.config.hls, created_at_ms / 1000)));
-        let id = format!("eg_{:x}", shared.next_job.fetch_add(1, Ordering::Relaxed));
+        let number = shared.next_job.fetch_add(1, Ordering::Relaxed);
+        let id = format!("eg_{number:x}");
         let (status, watched) = watch::channel(first_status(&id, &room, created_at_ms, &accepted));
         let end = shared.cancel.child_token();
         let supervisor = Supervisor {
             id: id.clone(),
             room: room.slug.clone(),
             created_at_ms,
+            seed: number,
             config: shared.config.clone(),
             worker_program: shared.worker_program.clone(),
             accepted,
@@ -421,7 +423,8 @@ impl Jobs {
 
 impl Entry {
     fn is_over(&self) -> bool {
-        is_over(self.status.borrow().state)
+        // A supervisor that panicked has dropped its sender.
+        is_over(self.status.borrow().state) || self.status.has_changed().is_err()
     }
 
     fn serves_hls(&self) -> bool {

@@ -31,6 +31,8 @@ pub(crate) struct Supervisor {
     pub(crate) id: String,
     pub(crate) room: String,
     pub(crate) created_at_ms: u64,
+    /// Differs from job to job.
+    pub(crate) seed: u64,
     pub(crate) config: Config,
     pub(crate) worker_program: PathBuf,
     pub(crate) accepted: Vec<Accepted>,
@@ -62,11 +64,7 @@ enum Event {
 impl Supervisor {
     /// Runs the job until it is over.
     pub(crate) async fn run(self, source: Box<dyn Source>) {
-        let seed = self.created_at_ms
-            ^ self
-                .id
-                .bytes()
-                .fold(7, |hash, byte| u64::from(byte).wrapping_add(hash * 31));
+        let seed = self.seed;
         let (demand, demanded) = watch::channel(Demand::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(feed(source, demanded, self.config.keyframe_interval()));
@@ -91,10 +89,10 @@ impl Run {
             while let Some(action) = self.job.poll_action() {
                 self.obey(action).await;
             }
-            self.publish();
             if self.job.is_over() {
                 break;
             }
+            self.publish();
             let due = self.job.poll_timeout();
             let event = tokio::select! {
                 event = next_event(self.process.as_mut()) => event,

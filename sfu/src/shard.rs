@@ -101,10 +101,7 @@ impl Shard {
                             }
                             self.receive_failures = 0;
                             core.meters.arrived(arrived);
-                            let now = Instant::now();
-                            for (source, datagram) in self.inbound.datagrams() {
-                                core.sfu.handle_datagram(source, datagram, now);
-                            }
+                            core.handle_datagrams(&mut self.inbound, ready.get_inner());
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                         Err(error) => {
@@ -142,6 +139,20 @@ impl Core {
         let at = self.sfu.poll_timeout().unwrap_or(now + IDLE);
         if alarm.is_elapsed() || alarm.deadline().into_std() != at {
             alarm.reset(at.into());
+        }
+    }
+
+    /// Takes received datagrams, sending what they cause in portions. Several at once become runs for the
+    /// kernel to split, but each becomes as many as there are viewers, and all of a portion are in memory.
+    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, socket: &Socket) {
+        let now = Instant::now();
+        let forwarded = self.peers.len().max(1) * FORWARDED_BYTES;
+        let portion = (PORTION_BYTES / forwarded).max(1);
+        for (taken, (source, datagram)) in (1..).zip(inbound.datagrams()) {
+            self.sfu.handle_datagram(source, datagram, now);
+            if taken % portion == 0 {
+                self.send_output(socket, now);
+            }
         }
     }
 
@@ -257,6 +268,10 @@ impl Core {
 
 /// Most commands served in one turn.
 const COMMAND_BATCH: usize = 16;
+
+/// Most bytes that a portion of received datagrams should become, and what one datagram becomes per viewer.
+const PORTION_BYTES: usize = 4 << 20;
+const FORWARDED_BYTES: usize = 1200;
 
 /// Receive calls that may fail one after the other before the socket counts as beyond repair.
 const MAX_RECEIVE_FAILURES: u32 = 1000;

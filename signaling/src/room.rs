@@ -195,8 +195,9 @@ impl Room {
     }
 
     pub(crate) fn handle_connected(&mut self, peer: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.connected = true;
+        if let Some(peer) = self.peers.get_mut(&peer)
+            && !std::mem::replace(&mut peer.connected, true)
+        {
             self.viewers += u32::from(peer.purpose == Purpose::Watch);
         }
     }

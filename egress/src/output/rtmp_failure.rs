@@ -7,8 +7,12 @@ use crate::{
 
 /// Explains an error of the RTMP sink. `published` says whether media had been accepted in this attempt.
 pub(super) fn explain(message: &str, debug: &str, target: &RtmpTarget, published: bool) -> Failure {
-    let code = classify(message, debug, target, published);
-    let said = scrub(words_of_server(message), target);
+    let code = classify(message, debug, published);
+    let said: String = target
+        .scrub(words_of_server(message))
+        .chars()
+        .take(200)
+        .collect();
     failure(code, target, &said)
 }
 
@@ -29,7 +33,12 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
             "{server} cannot be reached from this server. Check the address and the network."
         ),
         FailureCode::Timeout => format!(
-            "{server} did not answer in time. Check the address and port, and whether a firewall is in between."
+            "{server} did not answer in time. Check the address and port, and whether a firewall is in between{}.",
+            if target.tls {
+                "; a server without TLS does not answer rtmps:// either"
+            } else {
+                ""
+            }
         ),
         FailureCode::Rejected => format!(
             "The server refused the stream{}. Copy the URL and the key again from the platform's live \
@@ -55,7 +64,7 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
     Failure { code, message }
 }
 
-fn classify(message: &str, debug: &str, target: &RtmpTarget, published: bool) -> FailureCode {
+fn classify(message: &str, debug: &str, published: bool) -> FailureCode {
     let text = message.to_lowercase();
     let has = |needle: &str| text.contains(needle);
     let domain = |name: &str| debug.contains(name);
@@ -66,9 +75,6 @@ fn classify(message: &str, debug: &str, target: &RtmpTarget, published: bool) ->
     } else if has("unreachable") || has("no route") {
         FailureCode::Unreachable
     } else if domain("g-tls-error-quark") || has("tls") || has("certificate") {
-        FailureCode::TlsFailed
-    } else if has("timed out") && target.tls && !published {
-        // A plain server waits for ever for the rest of what it takes for a handshake.
         FailureCode::TlsFailed
     } else if has("timed out") {
         FailureCode::Timeout
@@ -95,20 +101,6 @@ fn words_of_server(message: &str) -> &str {
         .iter()
         .find_map(|prefix| message.strip_prefix(prefix))
         .unwrap_or(message)
-}
-
-/// Some servers repeat the key.
-fn scrub(text: &str, target: &RtmpTarget) -> String {
-    let bare_key = target.key.split('?').next().unwrap_or_default();
-    let mut clean = text.replace(&target.key, "…");
-    if bare_key.len() >= 4 {
-        clean = clean.replace(bare_key, "…");
-    }
-    clean
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect()
 }
 
 fn quoted(said: &str) -> String {

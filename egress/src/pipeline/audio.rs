@@ -122,10 +122,10 @@ fn description(bitrate: u32) -> String {
          caps=application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,\
          encoding-params=(string)2 ! \
          rtpopusdepay ! opusdec plc=true use-inband-fec=true ! audioconvert ! audioresample ! \
-         {PCM} ! appsink name=decoded sync=false \
+         {PCM} ! appsink name=decoded sync=false async=false \
          appsrc name=pcm is-live=true format=time max-bytes=4194304 leaky-type=upstream caps={PCM} ! \
          avenc_aac bitrate={bitrate} ! aacparse ! audio/mpeg,stream-format=raw ! \
-         appsink name=out sync=false"
+         appsink name=out sync=false async=false"
     )
 }
 

@@ -21,7 +21,9 @@ impl Frame {
     /// Takes a frame out of what a sink received. `None` for what has no time.
     pub(crate) fn from_sample(kind: MediaKind, sample: &gst::Sample) -> Option<Self> {
         let buffer = sample.buffer_owned()?;
-        let time = buffer.pts()?.into();
+        // An encoder may shift its times, and says so in the segment.
+        let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+        let time = segment.to_running_time(buffer.pts()?)?.into();
         let delta = buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         Some(Self {
             kind,

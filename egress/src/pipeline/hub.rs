@@ -76,6 +76,11 @@ impl Hub {
         self.lock().program.is_receiving(self.clock.now())
     }
 
+    /// Returns whether there is no broadcast, not even one about to go on air.
+    pub(crate) fn is_off(&self) -> bool {
+        self.lock().program.is_off()
+    }
+
     /// Waits at most `timeout` for something to be on air, and returns what is.
     pub(crate) fn wait_on_air(&self, timeout: Duration) -> Air {
         let state = self.lock();

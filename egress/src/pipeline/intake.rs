@@ -78,7 +78,7 @@ impl Intake {
                     video.force_keyframes(self.keyframe_interval, self.clock.now());
                 }
             }
-            None if !self.hub.is_receiving() => {
+            None if self.hub.is_off() => {
                 self.video = None;
                 self.audio = None;
             }

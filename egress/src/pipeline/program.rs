@@ -63,6 +63,11 @@ impl Program {
         }
     }
 
+    /// Returns whether there is no broadcast, not even one about to go on air.
+    pub(crate) fn is_off(&self) -> bool {
+        self.state == State::Off
+    }
+
     /// Returns whether a packet arrived within the last second.
     pub(crate) fn is_receiving(&self, now: Duration) -> bool {
         self.state != State::Off && now < self.last_packet + Duration::from_secs(1)

@@ -59,7 +59,9 @@ impl Video {
         let event = gst_video::UpstreamForceKeyUnitEvent::builder()
             .all_headers(true)
             .build();
-        self.sink.send_event(event);
+        if let Some(pad) = self.sink.static_pad("sink") {
+            pad.push_event(event);
+        }
     }
 }
 
@@ -120,6 +122,6 @@ fn description(codec: Codec, transcode_bitrate: u32) -> String {
         "appsrc name=in is-live=true format=time max-bytes=8388608 leaky-type=upstream \
          caps=application/x-rtp,media=video,encoding-name={name},payload=96,clock-rate=90000 ! \
          {to_h264} ! h264parse config-interval=0 ! \
-         video/x-h264,stream-format=avc,alignment=au ! appsink name=out sync=false"
+         video/x-h264,stream-format=avc,alignment=au ! appsink name=out sync=false async=false"
     )
 }

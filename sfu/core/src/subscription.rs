@@ -363,9 +363,10 @@ pub(crate) fn split<'a>(
     }
 }
 
-/// The oldest keyframe a newcomer is started with. Older ones would mean a long burst and a picture that
-/// lags until the player has caught up.
-pub(crate) const INSTANT_START: Duration = Duration::from_secs(2);
+/// The oldest keyframe a newcomer is started with. Publishers ignore requests for 300 ms after one; behind
+/// that a fresh keyframe is nearly as fast as a longer burst, after which players lag until they have caught
+/// up.
+pub(crate) const INSTANT_START: Duration = Duration::from_secs(1);
 
 /// The oldest keyframe at which another layer is switched to: one that is just arriving.
 pub(crate) const SWITCH: Duration = Duration::from_millis(50);

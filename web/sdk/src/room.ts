@@ -253,14 +253,18 @@ export class Room {
     const attempt = new AbortController();
     const both = anySignal([attempt.signal, signal]);
     const end = (error: FanlightError) => attempt.abort(error);
-    session.on('media-closed', (reason) => end(mediaClosed(role, reason)), both);
     void session.closed.then(end);
     const startedAt = performance.now();
     try {
       const peer = await Peer.connect(
         role.plan(),
         session.joined.ice_servers,
-        (sdp) => session.offer(role.type, sdp, both),
+        async (sdp) => {
+          const answer = await session.offer(role.type, sdp, both);
+          // What ended before the answer was the connection before.
+          session.on('media-closed', (reason) => end(mediaClosed(role, reason)), both);
+          return answer;
+        },
         (early) => this.#bind(early),
         both,
       );

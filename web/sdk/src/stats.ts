@@ -11,6 +11,8 @@ export interface PublisherStats {
   readonly loss: number;
   /** What keeps the picture below its best. */
   readonly limitedBy: 'none' | 'cpu' | 'bandwidth' | 'other';
+  /** Whether nothing has come back from the server since the last look. */
+  readonly unanswered: boolean;
   /** For instance `H264`. */
   readonly codec: string | undefined;
   readonly health: Health;
@@ -50,8 +52,14 @@ export class PublisherMeter {
     const video = all.find((entry) => entry.type === 'outbound-rtp' && entry.kind === 'video');
     const remotes = all.filter((entry) => entry.type === 'remote-inbound-rtp');
     const bytes = sum(all, 'outbound-rtp', 'bytesSent');
-    const sample = { atMs: nowMs, bytes, received: 0, lost: 0 };
+    const sample = {
+      atMs: nowMs,
+      bytes,
+      received: sum(all, 'transport', 'packetsReceived'),
+      lost: 0,
+    };
     const bitrate = bitrateBetween(this.#before, sample);
+    const unanswered = this.#before?.received === sample.received;
     this.#before = sample;
     const loss = Math.max(0, ...remotes.map((remote) => count(remote.fractionLost)));
     const limitedBy = limitation(video?.qualityLimitationReason);
@@ -64,6 +72,7 @@ export class PublisherMeter {
       rttMs,
       loss,
       limitedBy,
+      unanswered,
       codec: codecName(all, video),
       health: judgePublisher({ loss, limitedBy, rttMs }),
     };

@@ -129,10 +129,14 @@ export class Watch {
     this.#coming = stream;
     pc.addEventListener('track', ({ track, receiver }) => {
       setJitterBuffer(receiver, this.#options.jitterBufferMs ?? 0);
-      stream.addTrack(track);
-      // The last picture of the connection before stays until this one has something to show.
-      track.addEventListener('unmute', () => this.#show(stream), { once: true });
-      if (!this.#stream) this.#show(stream);
+      // A track that carries nothing yet would keep the player from starting with the other one; and the last
+      // picture of the connection before stays until this one has something to show.
+      const begin = () => {
+        stream.addTrack(track);
+        this.#show(stream);
+      };
+      if (track.muted) track.addEventListener('unmute', begin, { once: true });
+      else begin();
     });
   }
 

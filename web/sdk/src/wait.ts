@@ -18,10 +18,10 @@ export function sleep(ms: number, signal: AbortSignal): Promise<void> {
 /** Settles as `promise` does, unless `signal` aborts first: then it rejects with the reason of `signal`. */
 export function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
     const aborted = () => reject(signal.reason);
-    signal.addEventListener('abort', aborted, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
+    if (signal.aborted) aborted();
+    else signal.addEventListener('abort', aborted, { once: true });
   });
 }
 

@@ -101,8 +101,9 @@ impl Ice {
             self.respond(crypto, &message, &BINDING_ERROR, &CODE_ROLE_CONFLICT)
         } else {
             self.learn(source, request.nominates, now);
+            // A socket for both families shows IPv4 sources mapped; the peer knows them as they are.
             let mapped = XorMappedAddress {
-                ip: source.ip(),
+                ip: source.ip().to_canonical(),
                 port: source.port(),
             };
             self.respond(crypto, &message, &BINDING_SUCCESS, &mapped)

@@ -64,12 +64,20 @@ pub(crate) enum Report {
     },
 }
 
-/// Reads a compound packet; `None` when it is malformed.
+/// Reads a compound packet; `None` when its packets do not add up. A packet inside that cannot be read is
+/// passed over: peers send kinds that nobody here needs.
 pub(crate) fn parse(compound: &Bytes) -> Option<Vec<Report>> {
-    let packets = unmarshal(&mut compound.clone()).ok()?;
+    let mut rest = compound.clone();
     let mut reports = Vec::new();
-    for packet in &packets {
-        read(packet.as_ref(), &mut reports);
+    while !rest.is_empty() {
+        let (&[_, _, high, low], _) = rest.split_first_chunk()?;
+        let words = usize::from(u16::from_be_bytes([high, low])) + 1;
+        if words * 4 > rest.len() {
+            return None;
+        }
+        for packet in unmarshal(&mut rest.split_to(words * 4)).unwrap_or_default() {
+            read(packet.as_ref(), &mut reports);
+        }
     }
     Some(reports)
 }
@@ -332,6 +340,17 @@ mod tests {
                 fraction_lost: 3
             }]
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_passed_over() {
+        let unknown = [0x80, 199, 0, 1, 0, 0, 0, 0];
+        let cut_off = [0x81, 205, 0, 1, 0, 0, 0, 0];
+        let pli = [0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 7];
+        let compound = [&unknown[..], &cut_off, &pli].concat();
+        let expected = [Report::Keyframe { ssrc: Ssrc(7) }];
+        assert_eq!(parse(&compound.into()).unwrap(), expected);
+        assert_eq!(parse(&Bytes::from_static(&[0x81, 206, 0, 2, 0])), None);
     }
 
     #[test]

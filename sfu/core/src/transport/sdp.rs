@@ -181,20 +181,6 @@ impl Offer {
         }
         Ok(Self { fingerprint, media })
     }
-
-    /// Returns the extension ids of the session: bundled m-lines use one id per URI (RFC 8843 §9.2).
-    pub fn extensions(&self) -> ExtensionIds {
-        let mut merged = ExtensionIds::default();
-        for line in &self.media {
-            let mut offered = line.extensions;
-            for ((_, id), (_, offered)) in merged.uris().into_iter().zip(offered.uris()) {
-                if *id == 0 {
-                    *id = *offered;
-                }
-            }
-        }
-        merged
-    }
 }
 
 impl MediaLine {

@@ -88,14 +88,15 @@ fn fingerprints_are_found_at_either_level_and_in_either_case() {
 }
 
 #[test]
-fn extension_ids_are_merged_over_the_session() {
-    for (sdp, mid, rid, repaired_rid, transport_cc) in [
-        (CHROMIUM_PUBLISH, 4, 10, 11, 3),
-        (CHROMIUM_VIEW, 9, 10, 11, 4),
-        (FIREFOX_PUBLISH, 3, 8, 9, 7),
-        (OBS_PUBLISH, 0, 0, 0, 0),
-        (GSTREAMER_PUBLISH, 0, 0, 0, 1),
-        (WEBRTC_RS_VIEW, 1, 2, 3, 4),
+fn extension_ids_are_read() {
+    for (sdp, line, [mid, rid, repaired_rid, transport_cc]) in [
+        (CHROMIUM_PUBLISH, 0, [4, 0, 0, 3]),
+        (CHROMIUM_PUBLISH, 1, [4, 10, 11, 3]),
+        (CHROMIUM_VIEW, 0, [9, 10, 11, 4]),
+        (FIREFOX_PUBLISH, 1, [3, 8, 9, 7]),
+        (OBS_PUBLISH, 1, [0, 0, 0, 0]),
+        (GSTREAMER_PUBLISH, 0, [0, 0, 0, 1]),
+        (WEBRTC_RS_VIEW, 0, [1, 2, 3, 4]),
     ] {
         let expected = ExtensionIds {
             mid,
@@ -103,7 +104,8 @@ fn extension_ids_are_merged_over_the_session() {
             repaired_rid,
             transport_cc,
         };
-        assert_eq!(Offer::parse(sdp).unwrap().extensions(), expected);
+        let offer = Offer::parse(sdp).unwrap();
+        assert_eq!(offer.media[line].extensions, expected);
     }
 }
 

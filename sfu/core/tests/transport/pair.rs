@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use sfu_core::{
     Outgoing,
-    transport::{ExtensionIds, IceCredentials, Offer, Shared, Transport, TransportEvent},
+    transport::{IceCredentials, Offer, Shared, Transport, TransportEvent},
 };
 
 use crate::support::client::Client;
@@ -32,18 +32,17 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) fn new(profiles: &[SrtpProtectionProfile]) -> Self {
         let client = Client::new(profiles);
-        let other = Client::new(profiles);
-        let mut pair = Self::with_offer_of(client, &other);
-        let offer = pair.client.offer(&media());
-        pair.server = pair.transport(&offer);
-        pair
+        let offer = client.offer(&media());
+        Self::with_offer(client, &offer)
     }
 
-    pub(crate) fn with_offer_of(client: Client, offerer: &Client) -> Self {
+    /// A pair whose server was offered something, by the client or by somebody else.
+    pub(crate) fn with_offer(client: Client, offer: &str) -> Self {
         let now = Instant::now();
         let shared = Shared::new(&[address(9)]);
-        let offer = Offer::parse(&offerer.offer(&media())).unwrap();
-        let server = Transport::new(&shared, credentials(), &offer, offer.extensions(), now);
+        let offer = Offer::parse(offer).unwrap();
+        let extensions = offer.media[0].extensions;
+        let server = Transport::new(&shared, credentials(), &offer, extensions, now);
         Self {
             client,
             shared,
@@ -52,24 +51,6 @@ impl Pair {
             now,
             sent_to: Vec::new(),
         }
-    }
-
-    pub(crate) fn transport(&self, offer: &str) -> Transport {
-        let offer = Offer::parse(offer).unwrap();
-        assert_eq!(
-            offer.extensions(),
-            ExtensionIds {
-                mid: 4,
-                ..Default::default()
-            }
-        );
-        Transport::new(
-            &self.shared,
-            credentials(),
-            &offer,
-            offer.extensions(),
-            self.now,
-        )
     }
 
     pub(crate) fn connected(profiles: &[SrtpProtectionProfile]) -> Self {
@@ -130,6 +111,8 @@ impl Pair {
             {
                 self.server.handle_timeout(self.now, &mut self.out);
             }
+            let due = self.server.poll_timeout();
+            assert!(due.is_none_or(|due| due > self.now), "due for ever");
         }
     }
 
@@ -143,7 +126,7 @@ impl Pair {
     }
 }
 
-fn media() -> String {
+pub(crate) fn media() -> String {
     format!("m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\na=rtpmap:96 VP8/90000\r\n{MID}")
 }
 

@@ -11,7 +11,7 @@ use sfu_core::{
 };
 
 use crate::{
-    pair::{PWD, Pair, UFRAG, address},
+    pair::{PWD, Pair, UFRAG, address, media},
     support::client::{CHROMIUM_ORDER, Client, SHA1_ONLY},
 };
 
@@ -91,8 +91,8 @@ fn handshake_survives_lost_datagrams() {
 
 #[test]
 fn another_certificate_fails_the_handshake() {
-    let other = Client::new(CHROMIUM_ORDER);
-    let mut pair = Pair::with_offer_of(Client::new(CHROMIUM_ORDER), &other);
+    let offer = Client::new(CHROMIUM_ORDER).offer(&media());
+    let mut pair = Pair::with_offer(Client::new(CHROMIUM_ORDER), &offer);
     pair.check(1, true);
     pair.client.connect(pair.now);
     pair.run(Duration::from_secs(1), |_| true);
@@ -201,6 +201,29 @@ fn nominating_checks_move_the_address() {
     }
     assert_eq!(pair.server.addresses().len(), 8);
     assert!(pair.server.addresses().contains(&address(2)));
+}
+
+#[test]
+fn mapped_sources_are_answered_as_what_they_are() {
+    let mut pair = Pair::new(CHROMIUM_ORDER);
+    for (source, family, len) in [
+        ("[::ffff:192.0.2.1]:5000", 1, 8),
+        ("192.0.2.1:5000", 1, 8),
+        ("[2001:db8::1]:5000", 2, 20),
+    ] {
+        let datagram = pair.client.check(UFRAG, PWD, true);
+        let source = source.parse().unwrap();
+        let now = pair.now;
+        let handled = pair
+            .server
+            .handle_stun(&pair.shared, source, &datagram, now, &mut pair.out);
+        assert_eq!(handled, Ok(()));
+        let (to, answer) = pair.out.iter().next().unwrap();
+        assert_eq!(to, source);
+        // XOR-MAPPED-ADDRESS (RFC 8489 §14.2) is the first attribute.
+        assert_eq!(answer[20..26], [0, 0x20, 0, len, 0, family], "{source}");
+        pair.out.clear();
+    }
 }
 
 #[test]

@@ -7,7 +7,8 @@ import { enterAsViewer, type RoomView } from './room.svelte.ts';
 export class HlsView {
   view: RoomView = $state.raw() as RoomView;
   stats: ViewerStats | undefined = $state.raw();
-  stalledFor = 0;
+  readonly stalledFor = 0;
+  readonly soundOnlyFor = 0;
   nowMs: number = $state(Date.now());
   readonly #slug: string;
   readonly #ended = new AbortController();

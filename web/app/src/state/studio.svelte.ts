@@ -27,7 +27,7 @@ export class Studio {
   readonly api: Api;
   readonly slug: string;
   source: Source = $state.raw({ kind: 'none' });
-  live: GoLiveState = $state.raw({ kind: 'idle' });
+  #live: GoLiveState = $state.raw({ kind: 'idle' });
   stats: PublisherStats | undefined = $state.raw();
   level: number = $state(0);
   muted: boolean = $state(false);
@@ -60,6 +60,19 @@ export class Studio {
     this.#observe();
     offerDiagnostics(() => this.#diagnostics());
     void this.#begin();
+  }
+
+  /**
+   * How the broadcast is doing. When the server says nothing on either connection it is not on air, though the browser
+   * takes some seconds longer to notice.
+   */
+  get live(): GoLiveState {
+    const { state: room } = this.view;
+    const sending = this.#live.kind === 'live' || this.#live.kind === 'paused';
+    if (!sending || room.kind === 'connected' || !this.stats?.unanswered) return this.#live;
+    const error = room.kind === 'waiting' ? room.error : new FanlightError('connection_lost');
+    const retryAtMs = room.kind === 'waiting' ? room.retryAtMs : undefined;
+    return { kind: 'reconnecting', attempt: 0, retryAtMs, error };
   }
 
   /** Whether something is or is about to be sent. */
@@ -154,7 +167,7 @@ export class Studio {
   /** Puts a failure out of sight. */
   dismiss(): void {
     this.problem = undefined;
-    if (this.live.kind === 'failed') this.live = { kind: 'idle' };
+    if (this.#live.kind === 'failed') this.#live = { kind: 'idle' };
   }
 
   close(): void {
@@ -193,7 +206,7 @@ export class Studio {
 
   #handleLive(broadcast: GoLive, state: GoLiveState): void {
     if (broadcast !== this.#broadcast && this.#broadcast) return;
-    this.live = state;
+    this.#live = state;
     this.problem = state.kind === 'failed' ? state.error : undefined;
     if (!this.onAir) {
       this.stats = undefined;

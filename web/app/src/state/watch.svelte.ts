@@ -9,6 +9,8 @@ export class WatchView {
   stats: ViewerStats | undefined = $state.raw();
   /** How long no new picture has come while there should be one, in seconds. */
   stalledFor: number = $state(0);
+  /** How long there has been sound without a picture, in seconds. */
+  soundOnlyFor: number = $state(0);
   nowMs: number = $state(Date.now());
   readonly #ended = new AbortController();
   #watch: Watch | undefined;
@@ -66,6 +68,8 @@ export class WatchView {
     this.nowMs = Date.now();
     const stats = await this.#watch?.stats();
     this.stats = stats;
+    const soundOnly = this.#state.kind === 'playing' && stats?.framesPerSecond === 0;
+    this.soundOnlyFor = soundOnly && stats.bitrate > 0 ? this.soundOnlyFor + 1 : 0;
     const expected = this.#state.kind === 'playing' && stats !== undefined && stats.width > 0;
     this.stalledFor = expected && stats.bitrate === 0 ? this.stalledFor + 1 : 0;
   }

@@ -1,0 +1,174 @@
+//! The service, spoken to through its routes.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Extension, Router,
+    body::{Body, Bytes, to_bytes},
+    http::{HeaderMap, Request, StatusCode},
+};
+use egress::{
+    Changed, Config, Room, Service,
+    status::{DestinationState, Job},
+};
+use serde_json::Value;
+use sfu::RoomId;
+use tempfile::TempDir;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::broadcaster::{Broadcaster, Program, Sends};
+
+/// A server with one room.
+pub(crate) struct Stage {
+    pub(crate) program: Program,
+    pub(crate) service: Service,
+    pub(crate) events: mpsc::Receiver<Changed>,
+    router: Router,
+    cancel: CancellationToken,
+    tasks: JoinSet<()>,
+    directory: TempDir,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        Self::with_config(Config::default())
+    }
+
+    pub(crate) fn with_config(config: Config) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter("egress=debug")
+            .with_test_writer()
+            .try_init();
+        let program = Program::default();
+        let worker = PathBuf::from(env!("CARGO_BIN_EXE_egress_worker"));
+        let service = Service::new(config, program.clone(), worker).unwrap();
+        let room = Room {
+            id: RoomId(1),
+            slug: "room".into(),
+        };
+        let router = service
+            .api_routes()
+            .layer(Extension(room))
+            .merge(service.hls_routes());
+        let cancel = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let (running, cancelled) = (service.clone(), cancel.clone());
+        tasks.spawn(async move { running.run(cancelled).await });
+        Self {
+            program,
+            events: service.events(),
+            service,
+            router,
+            cancel,
+            tasks,
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Starts broadcasting.
+    pub(crate) fn broadcast(&self, sends: Sends) -> Broadcaster {
+        Broadcaster::start(&self.program, sends, self.directory.path())
+    }
+
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<Body>,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(body.into()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        (
+            head.status,
+            head.headers,
+            to_bytes(body, 1 << 26).await.unwrap(),
+        )
+    }
+
+    /// Starts a job and returns its path.
+    pub(crate) async fn start(&self, destinations: Value) -> String {
+        let body = serde_json::json!({ "destinations": destinations }).to_string();
+        let (status, headers, body) = self.request("POST", "/api/rooms/room/egress", body).await;
+        assert_eq!(status, StatusCode::CREATED, "{body:?}");
+        headers["location"].to_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn job(&self, path: &str) -> Job {
+        let (status, _, body) = self.request("GET", path, "").await;
+        assert_eq!(status, StatusCode::OK);
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    /// Waits until `condition` holds, and returns the job and how long that took.
+    pub(crate) async fn wait_for(
+        &self,
+        path: &str,
+        limit: Duration,
+        condition: impl Fn(&Job) -> bool,
+    ) -> (Job, Duration) {
+        let started = Instant::now();
+        loop {
+            let job = self.job(path).await;
+            if condition(&job) {
+                return (job, started.elapsed());
+            }
+            assert!(started.elapsed() < limit, "still {job:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until all destinations are live.
+    pub(crate) async fn wait_live(&self, path: &str) -> Job {
+        let live = |job: &Job| {
+            let mut states = job.destinations.iter().map(|d| d.state);
+            states.all(|state| state == DestinationState::Live)
+        };
+        self.wait_for(path, Duration::from_secs(20), live).await.0
+    }
+
+    pub(crate) async fn end(&self, path: &str) -> Job {
+        let (status, _, body) = self.request("DELETE", path, "").await;
+        assert_eq!(status, StatusCode::OK, "{body:?}");
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    /// Downloads everything that the playlist lists into one file; returns the playlist as well.
+    pub(crate) async fn download_hls(&self, name: &str) -> (PathBuf, String) {
+        let (status, _, body) = self.request("GET", "/hls/room/index.m3u8", "").await;
+        assert_eq!(status, StatusCode::OK);
+        let playlist = String::from_utf8(body.to_vec()).unwrap();
+        let mut all = Vec::new();
+        for line in playlist.lines() {
+            let file = match line.strip_prefix("#EXT-X-MAP:URI=\"") {
+                Some(init) => init.trim_end_matches('"'),
+                None if line.starts_with('#') => continue,
+                None => line,
+            };
+            let (status, _, body) = self.request("GET", &format!("/hls/room/{file}"), "").await;
+            assert_eq!(status, StatusCode::OK, "{file}");
+            all.extend_from_slice(&body);
+        }
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, all).unwrap();
+        (path, playlist)
+    }
+
+    /// Stops the server and waits for it.
+    pub(crate) async fn stop(mut self) {
+        self.cancel.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
