@@ -162,6 +162,10 @@ impl Config {
         tracing_subscriber::EnvFilter::try_new(&self.log.filter)
             .with_context(|| format!("log.filter `{}` is not a filter", self.log.filter))?;
         self.http.tls()?;
+        self.signaling
+            .validate()
+            .map_err(|rule| anyhow::anyhow!("signaling.{rule}"))?;
+        self.egress.validate()?;
         Ok(())
     }
 

@@ -1,8 +1,6 @@
 //! Hostile input while a broadcast runs.
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher,
     net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
@@ -12,6 +10,7 @@ use reqwest::header;
 use crate::support::{
     http,
     peer::{Peer, START_BURST},
+    random::Random,
     server::Server,
     session::Session,
     source::Source,
@@ -143,8 +142,8 @@ async fn throw_at_http(server: &Server, host: &str) {
 
 /// Sends datagrams of every protocol's looks, and returns the seed.
 fn throw(target: SocketAddr, ufrag: &str) -> u64 {
-    let seed = RandomState::new().hash_one(0) | 1;
-    let mut random = Random(seed);
+    let mut random = Random::new();
+    let seed = random.seed();
     let socket = UdpSocket::bind(SocketAddr::new(target.ip(), 0)).unwrap();
     let stun = binding_request(ufrag);
     for round in 0..4000_u32 {
@@ -227,20 +226,4 @@ fn attribute(sdp: &str, name: &str) -> String {
         .unwrap_or_else(|| panic!("no {name} in:\n{sdp}"))
         .trim()
         .to_owned()
-}
-
-/// xorshift64*, with a seed that is told when a test fails.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
 }

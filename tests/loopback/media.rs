@@ -29,6 +29,38 @@ async fn ipv6_works_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_packets_are_sent_again() {
+    let server = Server::start();
+    let source = Source::h264();
+    let broadcaster = Peer::publisher(&server, &source).await;
+    broadcaster
+        .whip(&server, "stage", &server.host("stage"))
+        .await;
+    let viewer = Peer::lossy_viewer(&server, 50).await;
+    viewer.whep(&server, "stage").await;
+    let video = wait::until("30 losses in the middle of the stream", async || {
+        let video = viewer.stream("video/H264").ok_or(0_usize)?;
+        wait::check(
+            viewer.lost() >= 30 && video.packets.len() > 300,
+            viewer.lost(),
+        )
+        .map(|()| video)
+    })
+    .await;
+    let resent = server
+        .metric("fanlight_rtp_packets_retransmitted_total", "")
+        .await;
+    assert!(resent >= Some(20.0), "{resent:?} packets were sent again");
+    // A retransmission may be lost as well, and the newest ones are still on their way.
+    let missing = video.missing();
+    assert!(
+        missing < 10,
+        "{missing} of {} lost packets never came",
+        viewer.lost()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sound_alone_and_picture_alone_work() {
     let server = Server::start();
     let sound = Source::start(None, true);

@@ -5,6 +5,8 @@ pub(crate) mod http;
 pub(crate) mod output;
 pub(crate) mod peer;
 pub(crate) mod probe;
+pub(crate) mod random;
+pub(crate) mod relay;
 pub(crate) mod rtmp;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -1,8 +1,7 @@
 //! An independent WebRTC peer on the `webrtc` crate.
 
 use std::{
-    collections::{BTreeMap, hash_map::RandomState},
-    hash::BuildHasher,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -36,6 +35,8 @@ use webrtc::{
 use super::{
     channel::Channel,
     http,
+    random::Random,
+    relay::Relay,
     server::Server,
     source::{Source, Video},
     stream::Stream,
@@ -49,6 +50,7 @@ pub(crate) struct Peer {
     received: Arc<Mutex<BTreeMap<u32, Stream>>>,
     senders: JoinSet<()>,
     readers: Arc<Mutex<JoinSet<()>>>,
+    path: Option<Relay>,
 }
 
 /// A WHIP or WHEP session, by its URL.
@@ -81,13 +83,21 @@ impl Peer {
         Self::viewer_of(server, &[RtpCodecKind::Video, RtpCodecKind::Audio]).await
     }
 
+    /// Creates a viewer that loses this share of the RTP packets, in thousandths.
+    pub(crate) async fn lossy_viewer(server: &Server, loss: u64) -> Self {
+        let mut peer = Self::viewer(server).await;
+        peer.path = Some(Relay::start(server.ip(), loss).await);
+        peer
+    }
+
     /// Creates a peer that receives these kinds of media, one m-line each.
     pub(crate) async fn viewer_of(server: &Server, kinds: &[RtpCodecKind]) -> Self {
         let mut engine = MediaEngine::default();
         register_video(&mut engine, Video::H264);
         register_video(&mut engine, Video::Vp8);
         engine.register_codec(opus(), RtpCodecKind::Audio).unwrap();
-        let peer = Self::new(server.ip(), engine).await;
+        let mut peer = Self::new(server.ip(), engine).await;
+        peer.path = Some(Relay::start(server.ip(), 0).await);
         for kind in kinds {
             let init = RTCRtpTransceiverInit {
                 direction: RTCRtpTransceiverDirection::Recvonly,
@@ -130,6 +140,7 @@ impl Peer {
             received,
             senders: JoinSet::new(),
             readers,
+            path: None,
         }
     }
 
@@ -139,7 +150,7 @@ impl Peer {
         codec: RTCRtpCodecParameters,
         mut packets: broadcast::Receiver<Packet>,
     ) {
-        let ssrc = random();
+        let ssrc = u32::try_from(Random::new().next() >> 16).unwrap();
         let track = Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
             "fanlight".into(),
             format!("track-{kind}"),
@@ -207,6 +218,10 @@ impl Peer {
 
     /// Takes the answer.
     pub(crate) async fn accept(&self, answer: &str) {
+        let answer = match &self.path {
+            Some(path) => &path.lead(answer),
+            None => answer,
+        };
         let answer = RTCSessionDescription::answer(answer.to_owned())
             .unwrap_or_else(|error| panic!("answer is not SDP ({error}):\n{answer}"));
         self.connection
@@ -235,6 +250,11 @@ impl Peer {
         assert_eq!(status, StatusCode::CREATED, "{answer}");
         self.accept(&answer).await;
         resource
+    }
+
+    /// Returns how many packets the network has lost.
+    pub(crate) fn lost(&self) -> usize {
+        self.path.as_ref().map_or(0, Relay::lost)
     }
 
     /// Waits until the connection is up.
@@ -324,7 +344,11 @@ impl Resource {
     /// Reads `Location` of a response.
     fn of(server: &Server, response: &Response) -> Self {
         let location = http::header_text(response, header::LOCATION);
-        let url = if location.starts_with('/') { server.url(&location) } else { location };
+        let url = if location.starts_with('/') {
+            server.url(&location)
+        } else {
+            location
+        };
         Self { url }
     }
 
@@ -437,11 +461,6 @@ fn opus() -> RTCRtpCodecParameters {
         },
         payload_type: 111,
     }
-}
-
-fn random() -> u32 {
-    let [.., a, b, c, d] = RandomState::new().hash_one(0).to_be_bytes();
-    u32::from_be_bytes([a, b, c, d])
 }
 
 /// How far ahead of its time a packet may come: what the server keeps for newcomers.
