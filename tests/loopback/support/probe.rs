@@ -136,23 +136,14 @@ pub(crate) async fn flashes_and_beeps(input: impl AsRef<OsStr>) -> (Vec<f64>, Ve
             bright = is_bright;
         }
     }
-    let beeps = log
-        .lines()
-        .filter_map(|line| {
-            line.split_once("silence_end: ")?
-                .1
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        })
-        .collect();
+    let beeps = log.lines().filter_map(beep).collect();
     (flashes, beeps)
 }
 
-/// Returns how much later each beep comes than its flash, in seconds.
-pub(crate) fn offsets(flashes: &[f64], beeps: &[f64]) -> Vec<f64> {
-    beeps
+/// Returns how much later the beeps come than their flashes, in seconds: the median, so that a machine too
+/// busy to make one of them in time does not count.
+pub(crate) fn offset(flashes: &[f64], beeps: &[f64]) -> f64 {
+    let mut offsets: Vec<f64> = beeps
         .iter()
         .filter_map(|beep| {
             let offset = |flash: &f64| beep - flash;
@@ -161,8 +152,20 @@ pub(crate) fn offsets(flashes: &[f64], beeps: &[f64]) -> Vec<f64> {
                 .map(offset)
                 .min_by(|a, b| a.abs().total_cmp(&b.abs()))
         })
-        .filter(|offset| offset.abs() < 0.5)
-        .collect()
+        .collect();
+    assert!(offsets.len() >= 2, "flashes {flashes:?}, beeps {beeps:?}");
+    offsets.sort_by(f64::total_cmp);
+    offsets[offsets.len() / 2]
+}
+
+/// Reads the end of a silence that was long enough to be between two beeps.
+fn beep(line: &str) -> Option<f64> {
+    let (end, duration) = line
+        .split_once("silence_end: ")?
+        .1
+        .split_once(" | silence_duration: ")?;
+    let duration: f64 = duration.trim().parse().ok()?;
+    (duration > 0.6).then(|| end.parse().ok())?
 }
 
 async fn run(program: &str, before: &[&str], input: &OsStr, after: &[&str]) -> Output {
