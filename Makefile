@@ -42,15 +42,19 @@ test: setup web test-rust e2e ## Run all tests
 test-rust:
 	cargo test --workspace --locked
 
-e2e: web ## Run the browser tests
-	cargo build --locked
+tests/e2e/node_modules/.package-lock.json: tests/e2e/package-lock.json
 	cd tests/e2e && npm ci --no-audit --no-fund
+	@touch $@
+
+e2e: web tests/e2e/node_modules/.package-lock.json ## Run the browser tests
+	cargo build --locked
 	cd tests/e2e && FANLIGHT=$$(../../.ci/target-dir)/debug/fanlight npx playwright test
 
-lint: setup web ## Check formatting, lints and types
+lint: setup web tests/e2e/node_modules/.package-lock.json ## Check formatting, lints and types
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run lint
+	cd tests/e2e && npm run lint
 
 bench: ## Measure the forwarding plane against the floor of the same run
 	cargo run --release --locked -p fanlight-bench

@@ -162,10 +162,12 @@ impl Config {
         tracing_subscriber::EnvFilter::try_new(&self.log.filter)
             .with_context(|| format!("log.filter `{}` is not a filter", self.log.filter))?;
         self.http.tls()?;
+        self.media.validate().context("check [media]")?;
         self.signaling
             .validate()
-            .map_err(|rule| anyhow::anyhow!("signaling.{rule}"))?;
-        self.egress.validate()?;
+            .map_err(anyhow::Error::msg)
+            .context("check [signaling]")?;
+        self.egress.validate().context("check [egress]")?;
         Ok(())
     }
 

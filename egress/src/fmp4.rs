@@ -276,3 +276,103 @@ const SYNC_SAMPLE: u32 = 0x0200_0000;
 const DELTA_SAMPLE: u32 = 0x0101_0000;
 const MPEG4_AUDIO: u8 = 0x40;
 const AUDIO_STREAM: u8 = 5;
+
+#[cfg(test)]
+mod tests {
+    use mp4_atom::{Any, Decode};
+
+    use super::*;
+
+    /// Constrained baseline, 640x360.
+    const AVCC: &[u8] = &[
+        1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f,
+        0xf9, 0x70, 1, 0, 4, 0x68, 0xcb, 0x83, 0xcb,
+    ];
+
+    fn atoms(mut bytes: &[u8]) -> Vec<Any> {
+        std::iter::from_fn(|| (!bytes.is_empty()).then(|| Any::decode(&mut bytes).unwrap()))
+            .collect()
+    }
+
+    fn sample(time: u64, duration: u32, data: &[u8]) -> Sample {
+        Sample {
+            time,
+            duration,
+            keyframe: time == 0,
+            data: data.to_vec(),
+        }
+    }
+
+    #[test]
+    fn init_says_what_was_given() {
+        let video = VideoFormat {
+            avcc: AVCC.to_vec(),
+            width: 640,
+            height: 360,
+        };
+        let audio = AudioFormat {
+            config: vec![0x11, 0x90],
+        };
+        for (video, audio, count) in [
+            (Some(&video), Some(&audio), 2),
+            (None, Some(&audio), 1),
+            (Some(&video), None, 1),
+        ] {
+            let atoms = atoms(&init(video, audio).unwrap());
+            let [Any::Ftyp(_), Any::Moov(moov)] = atoms.as_slice() else {
+                panic!("{atoms:?}");
+            };
+            assert_eq!(moov.trak.len(), count);
+            assert_eq!(moov.mvex.as_ref().unwrap().trex.len(), count);
+        }
+    }
+
+    #[test]
+    fn broken_formats_are_errors() {
+        let video = VideoFormat {
+            avcc: vec![1, 2, 3],
+            width: 640,
+            height: 360,
+        };
+        assert!(init(Some(&video), None).is_err());
+    }
+
+    #[test]
+    fn offsets_lead_to_the_samples() {
+        let video = [
+            sample(0, 3000, b"video-0"),
+            sample(3000, 3000, b"video-one"),
+        ];
+        let audio = [sample(7, 1024, b"sound")];
+        let mut bytes = segment_start().unwrap();
+        let start = bytes.len();
+        fragment(9, &video, &audio, &mut bytes).unwrap();
+        let atoms = atoms(&bytes);
+        let [Any::Styp(_), Any::Moof(moof), Any::Mdat(_)] = atoms.as_slice() else {
+            panic!("{atoms:?}");
+        };
+        assert_eq!(moof.mfhd.sequence_number, 9);
+        for (traf, samples) in moof.traf.iter().zip([&video[..], &audio[..]]) {
+            let time = traf.tfdt.as_ref().unwrap().base_media_decode_time;
+            assert_eq!(time, samples[0].time);
+            let run = &traf.trun[0];
+            let mut at = start + usize::try_from(run.data_offset.unwrap()).unwrap();
+            for (entry, sample) in run.samples.iter().zip(samples) {
+                let end = at + entry.size.unwrap() as usize;
+                assert_eq!(&bytes[at..end], sample.data);
+                assert_eq!(entry.duration, Some(sample.duration));
+                at = end;
+            }
+        }
+    }
+
+    #[test]
+    fn tracks_without_samples_are_left_out() {
+        let mut bytes = Vec::new();
+        fragment(1, &[], &[sample(0, 1024, b"sound")], &mut bytes).unwrap();
+        let Any::Moof(moof) = &atoms(&bytes)[0] else {
+            panic!("no moof");
+        };
+        assert_eq!(moof.traf.len(), 1);
+    }
+}

@@ -47,6 +47,8 @@ impl Process {
             .env_remove("GST_DEBUG")
             .env_remove("GST_DEBUG_FILE")
             .env("LC_ALL", "C.UTF-8")
+            // A Ctrl-C in the terminal is for the supervisor, which ends its workers cleanly.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         packets.set_nonblocking(true)?;

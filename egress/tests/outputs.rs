@@ -15,8 +15,8 @@ use egress::status::{DestinationState, DestinationType, FailureCode, Job, JobSta
 use serde_json::json;
 use support::{
     Probe,
-    broadcaster::Sends,
-    rtmp_server::{RtmpServer, free_port},
+    broadcaster::{Sends, media_file},
+    rtmp_server::{RtmpServer, StallingProxy, free_port},
     stage::Stage,
 };
 use tokio::time::sleep;
@@ -54,6 +54,7 @@ async fn rtmp_and_hls_carry_the_broadcast() {
     );
     assert!(stage.program.keyframe_requests.load(Ordering::Relaxed) > 0);
 
+    assert_hls_headers(&stage).await;
     let (hls, playlist) = stage.download_hls("live.mp4").await;
     assert!(
         !playlist.contains("DISCONTINUITY\n") && !playlist.contains("ENDLIST"),
@@ -78,6 +79,31 @@ async fn rtmp_and_hls_carry_the_broadcast() {
     assert!(probe.longest_gap() < 0.1, "{}", probe.longest_gap());
     assert_in_step(&probe);
     stage.stop().await;
+}
+
+async fn assert_hls_headers(stage: &Stage) {
+    let (_, _, playlist) = stage.request("GET", "/hls/room/index.m3u8", "").await;
+    let playlist = String::from_utf8(playlist.to_vec()).unwrap();
+    let segment = playlist.lines().last().unwrap();
+    let init = playlist.split('"').nth(1).unwrap();
+    let table = [
+        ("index.m3u8", "application/vnd.apple.mpegurl", "no-cache"),
+        (init, "video/mp4", "public, max-age=3600, immutable"),
+        (
+            segment,
+            "video/iso.segment",
+            "public, max-age=3600, immutable",
+        ),
+    ];
+    for (file, media_type, cache) in table {
+        let path = format!("/hls/room/{file}");
+        let (status, headers, body) = stage.request("HEAD", &path, "").await;
+        assert_eq!((status, body.len()), (StatusCode::OK, 0), "{file}");
+        assert_eq!(headers["content-type"], media_type);
+        assert_eq!(headers["cache-control"], cache);
+        assert_eq!(headers["access-control-allow-origin"], "*");
+        assert!(headers.contains_key("etag"));
+    }
 }
 
 fn assert_in_step(probe: &Probe) {
@@ -177,6 +203,35 @@ async fn what_is_wrong_with_a_server_is_said_within_ten_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stalls_is_connected_anew() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let proxy = StallingProxy::start(server.port);
+    let large = Sends {
+        large: true,
+        ..Sends::default()
+    };
+    let _broadcaster = stage.broadcast(large);
+    let stalling = format!("rtmp://127.0.0.1:{}/live", proxy.port);
+    let job = stage
+        .start(json!([
+            {"type": "rtmp", "url": stalling, "key": "a"},
+            {"type": "rtmp", "url": server.url("live"), "key": "b"},
+        ]))
+        .await;
+    stage.wait_live(&job).await;
+    proxy.set_stalled(true);
+    let stalled = |job: &Job| job.destinations[0].code == Some(FailureCode::Stalled);
+    let (_, took) = stage.wait_for(&job, secs(25), stalled).await;
+    println!("stall noticed after {took:?}");
+    proxy.set_stalled(false);
+    let live = stage.wait_live(&job).await;
+    assert_eq!(live.destinations[1].last_error, None);
+    stage.end(&job).await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_is_replaced() {
     let stage = Stage::new();
     let server = RtmpServer::start(&stage.path("server"));
@@ -230,6 +285,65 @@ async fn a_broadcaster_who_reloads_keeps_the_session_and_the_playlist() {
     assert_in_step(&probe);
     assert!(probe.length() > 14.0, "{}", probe.length());
     assert!(probe.longest_gap() < 2.0, "{}", probe.longest_gap());
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_resolution_and_another_codec_reach_the_same_session() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let large = Sends {
+        large: true,
+        ..Sends::default()
+    };
+    let vp8 = Sends {
+        vp8: true,
+        ..Sends::default()
+    };
+    media_file(large);
+    media_file(vp8);
+    let first = stage.broadcast(Sends::default());
+    let job = stage
+        .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}]))
+        .await;
+    stage.wait_live(&job).await;
+    sleep(secs(3)).await;
+    drop(first);
+    let second = stage.broadcast(large);
+    sleep(secs(5)).await;
+    drop(second);
+    let _third = stage.broadcast(vp8);
+    sleep(secs(6)).await;
+    let (_, playlist) = stage.download_hls("all.mp4").await;
+    assert_eq!(playlist.matches("#EXT-X-MAP").count(), 3, "{playlist}");
+    assert_eq!(
+        playlist.matches("#EXT-X-DISCONTINUITY\n").count(),
+        2,
+        "{playlist}"
+    );
+    let ended = stage.end(&job).await;
+    assert_eq!(ended.destinations[0].last_error, None);
+    assert_eq!(server.recordings().len(), 1);
+    let recording = &server.recordings()[0];
+    Probe::of(recording).assert_sound(&["aac", "h264"]);
+    let frames = support::output(
+        "ffprobe",
+        &[
+            "-v",
+            "error",
+            "-select_streams",
+            "v",
+            "-show_entries",
+            "frame=width",
+            "-of",
+            "csv=p=0",
+            recording.to_str().unwrap(),
+        ],
+    );
+    let widths = frames.lines().map(|line| line.trim_matches(','));
+    let mut widths: Vec<_> = widths.filter(|width| !width.is_empty()).collect();
+    widths.dedup();
+    assert_eq!(widths, ["640", "1280", "640"]);
     stage.stop().await;
 }
 

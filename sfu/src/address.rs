@@ -40,16 +40,15 @@ impl Reach {
 
 /// Guesses the addresses of this machine that peers may reach, best first.
 ///
-/// Only addresses that the kernel would also choose as the source of its replies are taken, because a
-/// peer drops replies from elsewhere (RFC 8445 §7.2.5.2.1): those of the default routes, then the first
-/// IPv4 address of every other interface, bridges of containers and virtual machines last. 127.0.0.1 ends
-/// the list, so that a browser on this machine connects without any network; it costs others one check.
-pub(crate) fn guess(ipv6: bool) -> Vec<IpAddr> {
+/// Those of the default routes, then the first IPv4 address of every other interface, bridges of containers
+/// and virtual machines last. 127.0.0.1 ends the list, so that a browser on this machine connects without
+/// any network; it costs others one check.
+pub(crate) fn guess() -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
     let default_v4 = default_source(Ipv4Addr::UNSPECIFIED.into(), OFF_LINK_V4.into());
     let default_v6 = default_source(Ipv6Addr::UNSPECIFIED.into(), OFF_LINK_V6.into());
     found.extend(default_v4);
-    found.extend(default_v6.filter(|_| ipv6));
+    found.extend(default_v6);
     let mut interfaces = interfaces();
     interfaces.sort_by_key(|interface| is_bridge(&interface.name));
     found.extend(
@@ -66,6 +65,18 @@ pub(crate) fn guess(ipv6: bool) -> Vec<IpAddr> {
     }
     unique.push(Ipv4Addr::LOCALHOST.into());
     unique
+}
+
+/// Lists all addresses of this machine but the link-local ones, loopback included.
+pub(crate) fn local() -> Vec<IpAddr> {
+    let mut found = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    for entry in getifaddrs().into_iter().flatten() {
+        let address = entry.address.as_ref();
+        found.extend(address.and_then(|a| Some(IpAddr::V4(a.as_sockaddr_in()?.ip()))));
+        found.extend(address.and_then(|a| Some(IpAddr::V6(a.as_sockaddr_in6()?.ip()))));
+    }
+    found.retain(|ip| !is_link_local(*ip));
+    found
 }
 
 /// The first IPv4 address of an interface.
@@ -152,7 +163,7 @@ mod tests {
 
     #[test]
     fn guess_ends_with_loopback_and_repeats_nothing() {
-        let guessed = guess(true);
+        let guessed = guess();
         assert_eq!(guessed.last(), Some(&Ipv4Addr::LOCALHOST.into()));
         for (index, ip) in guessed.iter().enumerate() {
             assert!(!guessed[..index].contains(ip), "{ip} twice");

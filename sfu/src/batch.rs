@@ -1,116 +1,27 @@
-//! What enters and leaves a shard: recvmmsg; sendmmsg with UDP GSO for runs.
+//! What leaves a shard: sendmmsg, with UDP GSO for runs.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
-    net::{SocketAddr, SocketAddrV6},
-    os::fd::{AsFd, AsRawFd},
-    time::Duration,
+    io::IoSlice,
+    net::SocketAddr,
+    os::fd::AsFd,
+    time::{Duration, Instant},
 };
 
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
     net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg},
     time::Timespec,
 };
-use sfu_core::Outgoing;
+use sfu_core::{Outgoing, Path};
 
 use crate::socket::Socket;
-
-/// Most datagrams received by one system call. After each such batch the shard serves everything else.
-pub(crate) const RECEIVE_BATCH: usize = 64;
-
-/// The datagrams that one system call returned, to be decrypted in place.
-pub(crate) struct ReceiveBatch {
-    buffers: Box<[[u8; DATAGRAM_BYTES]; RECEIVE_BATCH]>,
-    headers: MultiHeaders<SockaddrStorage>,
-    received: Vec<Received>,
-}
-
-struct Received {
-    source: SocketAddr,
-    len: usize,
-}
-
-/// What one system call brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Arrived {
-    /// Datagrams, the unusable ones included. Fewer than [`RECEIVE_BATCH`] mean that no more are waiting.
-    pub(crate) datagrams: usize,
-    /// Those that were longer than any datagram of ours, or without a usable source.
-    pub(crate) unusable: usize,
-}
-
-impl ReceiveBatch {
-    /// Creates an empty batch.
-    pub(crate) fn new() -> Self {
-        let buffers: Box<[[u8; DATAGRAM_BYTES]]> = vec![[0; DATAGRAM_BYTES]; RECEIVE_BATCH].into();
-        Self {
-            buffers: buffers.try_into().expect("the length is the same constant"),
-            headers: MultiHeaders::preallocate(RECEIVE_BATCH, None),
-            received: Vec::with_capacity(RECEIVE_BATCH),
-        }
-    }
-
-    /// Receives what is waiting, without waiting itself.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when nothing is waiting; others from the system.
-    pub(crate) fn receive(&mut self, socket: &Socket) -> io::Result<Arrived> {
-        self.received.clear();
-        let mut slices = self.buffers.each_mut().map(|b| [IoSliceMut::new(b)]);
-        let results = recvmmsg(
-            socket.as_raw_fd(),
-            &mut self.headers,
-            slices.iter_mut(),
-            MsgFlags::MSG_DONTWAIT,
-            None,
-        )?;
-        let mut arrived = Arrived {
-            datagrams: 0,
-            unusable: 0,
-        };
-        for message in results {
-            arrived.datagrams += 1;
-            let source = message.address.as_ref().and_then(source);
-            let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
-            let len = if whole { message.bytes } else { 0 };
-            arrived.unusable += usize::from(!whole || source.is_none());
-            // The place in `received` is the place in `buffers`, so unusable ones stay in as empty.
-            let (source, len) = source.map_or((UNKNOWN, 0), |source| (source, len));
-            self.received.push(Received { source, len });
-        }
-        Ok(arrived)
-    }
-
-    /// Returns the usable datagrams of the last call, IPv4 sources as IPv4.
-    pub(crate) fn datagrams(&mut self) -> impl Iterator<Item = (SocketAddr, &mut [u8])> {
-        self.received
-            .iter()
-            .zip(self.buffers.iter_mut())
-            .filter(|(received, _)| received.len > 0)
-            .filter_map(|(received, buffer)| {
-                Some((received.source, buffer.get_mut(..received.len)?))
-            })
-    }
-}
-
-fn source(address: &SockaddrStorage) -> Option<SocketAddr> {
-    if let Some(v4) = address.as_sockaddr_in() {
-        return Some(SocketAddr::V4((*v4).into()));
-    }
-    let v6 = SocketAddrV6::from(*address.as_sockaddr_in6()?);
-    Some(match v6.ip().to_ipv4_mapped() {
-        Some(v4) => SocketAddr::from((v4, v6.port())),
-        None => SocketAddr::V6(v6),
-    })
-}
 
 /// Why datagrams were not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendDrop {
-    /// The socket's buffer stayed full for [`WRITABLE_WAIT`].
+    /// The socket's buffer stayed full for longer than a batch waits.
     BufferFull,
     /// There is no route to the peer.
     Unreachable,
@@ -147,6 +58,31 @@ pub(crate) struct SendBatch {
     names: Vec<SocketAddrAny>,
     control: Vec<SendAncillaryBuffer<'static, 'static, 'static>>,
     headers: Vec<MMsgHdr<'static>>,
+    patience: Patience,
+}
+
+/// How long a batch may wait for room in the socket's buffer, over all its messages: when the network is
+/// slower than the media, what does not fit is dropped instead of delaying everything behind it.
+#[derive(Default)]
+struct Patience {
+    ends: Option<Instant>,
+}
+
+impl Patience {
+    /// Sends messages; when the buffer is full, once more when there is room or patience has ended.
+    fn send(&mut self, socket: &Socket, messages: &mut [MMsgHdr<'_>]) -> Result<usize, Errno> {
+        match sendmmsg(socket, messages, SendFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => {
+                let now = Instant::now();
+                let ends = *self.ends.get_or_insert(now + WRITABLE_WAIT);
+                let limit = Timespec::try_from(ends.saturating_duration_since(now)).ok();
+                let mut wait = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT)];
+                poll(&mut wait, limit.as_ref())?;
+                sendmmsg(socket, messages, SendFlags::DONTWAIT)
+            }
+            result => result,
+        }
+    }
 }
 
 /// What the kernel gets as one message: one datagram, or a run for it to split.
@@ -164,10 +100,11 @@ struct Message {
 }
 
 impl Message {
-    fn takes(&self, to: SocketAddr, len: usize) -> bool {
+    fn takes(&self, index: usize, to: SocketAddr, len: usize) -> bool {
+        let next = self.first + self.datagrams == index;
         let even = self.bytes == self.datagrams * self.segment;
         let room = self.datagrams < MAX_SEGMENTS && self.bytes + len <= MAX_RUN_BYTES;
-        self.to == to && even && len <= self.segment && len > 0 && room
+        next && self.to == to && even && len <= self.segment && len > 0 && room
     }
 }
 
@@ -182,13 +119,18 @@ impl SendBatch {
             names: Vec::new(),
             control: Vec::new(),
             headers: Vec::new(),
+            patience: Patience::default(),
         }
     }
 
-    /// Sends everything; what cannot be sent is dropped and told.
+    /// Sends what is to leave from this socket; what cannot be sent is dropped and told.
     pub(crate) fn send(&mut self, socket: &Socket, outgoing: &Outgoing) -> Sent {
         let mut sent = Sent::default();
-        self.plan(outgoing);
+        self.patience = Patience::default();
+        self.plan(socket.local(), outgoing);
+        if self.messages.is_empty() {
+            return sent;
+        }
         let mut slices = recycle(std::mem::take(&mut self.slices));
         slices.extend(outgoing.iter().map(|(_, datagram)| IoSlice::new(datagram)));
         let messages = std::mem::take(&mut self.messages);
@@ -212,13 +154,17 @@ impl SendBatch {
     }
 
     /// Joins datagrams into messages and orders them by round.
-    fn plan(&mut self, outgoing: &Outgoing) {
+    fn plan(&mut self, local: u8, outgoing: &Outgoing) {
         self.messages.clear();
         let mut rounds = 0;
-        for (index, (to, datagram)) in outgoing.iter().enumerate() {
+        for (index, (path, datagram)) in outgoing.iter().enumerate() {
+            if path.local != local {
+                continue;
+            }
+            let Path { remote: to, .. } = path;
             let len = datagram.len();
             let round = match self.messages.last_mut() {
-                Some(last) if self.offload && last.takes(to, len) => {
+                Some(last) if self.offload && last.takes(index, to, len) => {
                     last.datagrams += 1;
                     last.bytes += len;
                     continue;
@@ -267,11 +213,8 @@ impl SendBatch {
         sent: &mut Sent,
     ) {
         self.names.clear();
-        self.names.extend(
-            group
-                .iter()
-                .map(|m| SocketAddrAny::from(socket.to_kernel(m.to))),
-        );
+        self.names
+            .extend(group.iter().map(|m| SocketAddrAny::from(m.to)));
         self.control.resize_with(
             self.control.len().max(group.len()),
             SendAncillaryBuffer::default,
@@ -286,7 +229,7 @@ impl SendBatch {
         let mut refused = None;
         while let (Some(rest), Some(message)) = (headers.get_mut(next..), group.get(next)) {
             sent.calls += 1;
-            match send_patiently(socket, rest) {
+            match self.patience.send(socket, rest) {
                 Ok(accepted) => {
                     let done = group.get(next..next + accepted).unwrap_or_default();
                     for message in done {
@@ -408,19 +351,6 @@ fn split_group(messages: &[Message]) -> (usize, usize) {
     (count, segment)
 }
 
-/// Sends messages; when the buffer is full waits for room once, at most [`WRITABLE_WAIT`].
-fn send_patiently(socket: &Socket, messages: &mut [MMsgHdr<'_>]) -> Result<usize, Errno> {
-    match sendmmsg(socket, messages, SendFlags::DONTWAIT) {
-        Err(Errno::AGAIN) => {
-            let mut wait = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT)];
-            let limit = Timespec::try_from(WRITABLE_WAIT).ok();
-            poll(&mut wait, limit.as_ref())?;
-            sendmmsg(socket, messages, SendFlags::DONTWAIT)
-        }
-        result => result,
-    }
-}
-
 /// Empties a vector and changes the lifetime of what it may hold. Keeps the memory (in-place collect).
 fn recycle<'b>(mut slices: Vec<IoSlice<'_>>) -> Vec<IoSlice<'b>> {
     slices.clear();
@@ -436,13 +366,6 @@ fn recycle_headers<'b>(mut headers: Vec<MMsgHdr<'_>>) -> Vec<MMsgHdr<'b>> {
         .collect()
 }
 
-/// Longest datagram taken: more than any path MTU on the Internet.
-const DATAGRAM_BYTES: usize = 2048;
-
-/// Stands for the source of a datagram that has none.
-const UNKNOWN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
-
 /// Most messages in one call (UIO_MAXIOV).
 const MAX_MESSAGES: usize = 1024;
 
@@ -452,13 +375,13 @@ const MAX_SEGMENTS: usize = 64;
 /// Most bytes in one message, below the 65,507 of a UDP datagram.
 const MAX_RUN_BYTES: usize = 65_000;
 
-/// How long a full socket buffer is waited for. A gigabit line empties 250 kB in 2 ms.
-const WRITABLE_WAIT: Duration = Duration::from_millis(2);
+/// How long a batch waits for a full socket buffer. A gigabit line empties 500 kB in 4 ms.
+const WRITABLE_WAIT: Duration = Duration::from_millis(4);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+    use std::net::{Ipv4Addr, UdpSocket};
 
     #[test]
     fn neighbours_of_equal_length_become_runs() {
@@ -506,17 +429,13 @@ mod tests {
 
     #[test]
     fn everything_arrives_once_and_in_order() {
-        let server = Socket::open(0).unwrap();
-        let v4 = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut clients = vec![v4];
-        if server.is_dual_stack() {
-            clients.extend(UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)));
-        }
+        let server = server();
+        let clients = [0, 1].map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let lengths = [1100, 1100, 1100, 1101, 1101, 900, 1200, 20, 1100, 1100];
         let mut outgoing = Outgoing::default();
         for client in &clients {
             for (index, len) in lengths.into_iter().enumerate() {
-                let to = client.local_addr().unwrap();
+                let to = client.local_addr().unwrap().into();
                 outgoing.reserve(to, len).fill(u8::try_from(index).unwrap());
             }
         }
@@ -540,44 +459,47 @@ mod tests {
 
     #[test]
     fn what_has_no_route_is_dropped_and_the_rest_sent() {
-        let server = Socket::open(0).unwrap();
+        let server = server();
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut outgoing = Outgoing::default();
-        outgoing.push("255.255.255.255:9".parse().unwrap(), b"denied");
-        outgoing.push(client.local_addr().unwrap(), b"fine");
+        let broadcast = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
+        outgoing.push(broadcast.into(), b"denied");
+        outgoing.push(client.local_addr().unwrap().into(), b"fine");
         let sent = SendBatch::new().send(&server, &outgoing);
         assert_eq!(sent.datagrams, 1);
         assert_eq!(sent.drops, [(SendDrop::Denied, 1)]);
     }
 
     #[test]
-    fn sources_are_plain_ipv4_and_long_datagrams_are_refused() {
-        let server = Socket::open(0).unwrap();
+    fn other_sockets_datagrams_are_left_to_them() {
+        let server = server();
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let to = (Ipv4Addr::LOCALHOST, server.port());
-        client.send_to(b"first", to).unwrap();
-        client.send_to(&[0; 3000], to).unwrap();
-        client.send_to(b"third", to).unwrap();
-        let mut batch = ReceiveBatch::new();
-        let arrived = batch.receive(&server).unwrap();
-        assert_eq!((arrived.datagrams, arrived.unusable), (3, 1));
-        let source = client.local_addr().unwrap();
-        let datagrams: Vec<_> = batch.datagrams().map(|(s, d)| (s, d.to_vec())).collect();
+        let remote = client.local_addr().unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.push(Path { remote, local: 1 }, b"elsewhere");
+        assert_eq!(SendBatch::new().send(&server, &outgoing), Sent::default());
+        outgoing.push(Path { remote, local: 0 }, b"here");
+        assert_eq!(SendBatch::new().send(&server, &outgoing).datagrams, 1);
+        let mut buffer = [0; 16];
+        let (len, from) = client.recv_from(&mut buffer).unwrap();
         assert_eq!(
-            datagrams,
-            [(source, b"first".to_vec()), (source, b"third".to_vec())]
+            (&buffer[..len], from),
+            (&b"here"[..], server.address().unwrap())
         );
-        let nothing = batch.receive(&server).unwrap_err();
-        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    fn server() -> Socket {
+        let loopback = [Ipv4Addr::LOCALHOST.into()];
+        Socket::open_all(&loopback, 0).unwrap().remove(0)
     }
 
     fn planned(datagrams: &[(SocketAddr, usize)]) -> SendBatch {
         let mut outgoing = Outgoing::default();
         for (to, len) in datagrams {
-            outgoing.reserve(*to, *len);
+            outgoing.reserve((*to).into(), *len);
         }
         let mut batch = SendBatch::new();
-        batch.plan(&outgoing);
+        batch.plan(0, &outgoing);
         batch
     }
 

@@ -32,7 +32,10 @@ impl Default for Config {
 
 impl Config {
     /// Refuses what cannot work, before a port opens.
-    pub(crate) fn validate(&self) -> Result<(), BindError> {
+    ///
+    /// # Errors
+    /// [`BindError::Config`] says which setting is wrong, and what it may be.
+    pub fn validate(&self) -> Result<(), BindError> {
         if !(1..=MAX_PEERS).contains(&self.max_peers) {
             return Err(BindError::Config("max_peers must be from 1 to 100000"));
         }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, SystemTime},
 };
@@ -27,7 +27,7 @@ pub struct Driver {
     plan: Plan,
 }
 
-/// Opens the sockets, IPv4 and IPv6 where there is one.
+/// Opens the port on every address that this machine has, IPv4 and IPv6.
 ///
 /// The event receiver should be read without long waits: while it is full, media goes on and events are
 /// kept, but new offers are refused as [`Full`](crate::NegotiateError::Full) and messages of data channels
@@ -37,11 +37,19 @@ pub struct Driver {
 /// See [`BindError`].
 pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), BindError> {
     config.validate()?;
-    let socket = Socket::open(config.udp_port).map_err(|source| BindError::Socket {
+    let failed = |source| BindError::Socket {
         port: config.udp_port,
         source,
-    })?;
-    let advertised = advertised(config, &socket);
+    };
+    // Public addresses first: those of this machine may be missing from its interfaces (127.0.0.2).
+    let listen: Vec<IpAddr> = config
+        .public_ips
+        .iter()
+        .copied()
+        .chain(address::local())
+        .collect();
+    let sockets = Socket::open_all(&unique(listen), config.udp_port).map_err(failed)?;
+    let advertised = advertised(config, &sockets).map_err(failed)?;
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| BindError::Entropy)?;
     let core = sfu_core::Config {
@@ -56,7 +64,7 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
     let (handle, commands) = Handle::new();
     let (event_queue, events) = EventQueue::new();
     let plan = Plan {
-        socket,
+        sockets,
         core,
         commands,
         events: event_queue,
@@ -109,15 +117,29 @@ fn run_shard(mut plan: Plan, cancel: CancellationToken) -> io::Result<()> {
     runtime.block_on(async { Shard::new(plan)?.run(cancel).await })
 }
 
-fn advertised(config: &Config, socket: &Socket) -> Vec<SocketAddr> {
-    let ips = if config.public_ips.is_empty() {
-        address::guess(socket.is_dual_stack())
-    } else {
-        config.public_ips.clone()
-    };
-    ips.into_iter()
-        .map(|ip| SocketAddr::new(ip.to_canonical(), socket.port()))
-        .collect()
+fn advertised(config: &Config, sockets: &[Socket]) -> io::Result<Vec<SocketAddr>> {
+    let open: io::Result<Vec<SocketAddr>> = sockets.iter().map(Socket::address).collect();
+    let open = open?;
+    let port = open.first().map_or(config.udp_port, SocketAddr::port);
+    let mut ips = config.public_ips.clone();
+    if ips.is_empty() {
+        ips = address::guess();
+        ips.retain(|ip| open.iter().any(|address| address.ip() == *ip));
+    }
+    Ok(ips
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip.to_canonical(), port))
+        .collect())
+}
+
+fn unique(ips: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut unique: Vec<IpAddr> = Vec::new();
+    for ip in ips.into_iter().map(|ip| ip.to_canonical()) {
+        if !unique.contains(&ip) {
+            unique.push(ip);
+        }
+    }
+    unique
 }
 
 /// How long a peer may take from its answer to the end of its handshake.

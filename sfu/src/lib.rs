@@ -10,6 +10,8 @@ mod driver;
 mod events;
 mod handle;
 mod meters;
+mod port;
+mod receive;
 mod shard;
 mod socket;
 mod tap;

@@ -2,7 +2,10 @@
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
-use crate::batch::{Arrived, SendDrop, Sent};
+use crate::{
+    batch::{SendDrop, Sent},
+    receive::Arrived,
+};
 
 /// Registered once per shard, so that counting costs an atomic addition per batch.
 pub(crate) struct Meters {
@@ -24,25 +27,30 @@ impl Meters {
     /// Registers the meters with the recorder that is installed.
     pub(crate) fn new() -> Self {
         describe();
-        let drops = |reason, word| (reason, counter!("sfu_send_drops_total", "reason" => word));
+        let drops = |reason, word| {
+            (
+                reason,
+                counter!("fanlight_send_drops_total", "reason" => word),
+            )
+        };
         Self {
-            received: counter!("sfu_datagrams_received_total"),
-            receive_calls: counter!("sfu_receive_calls_total"),
-            receive_unusable: counter!("sfu_receive_drops_total", "reason" => "unusable"),
-            receive_errors: counter!("sfu_receive_errors_total"),
-            sent: counter!("sfu_datagrams_sent_total"),
-            sent_bytes: counter!("sfu_datagram_bytes_sent_total"),
-            send_calls: counter!("sfu_send_calls_total"),
+            received: counter!("fanlight_datagrams_received_total"),
+            receive_calls: counter!("fanlight_receive_calls_total"),
+            receive_unusable: counter!("fanlight_receive_drops_total", "reason" => "unusable"),
+            receive_errors: counter!("fanlight_receive_errors_total"),
+            sent: counter!("fanlight_datagrams_sent_total"),
+            sent_bytes: counter!("fanlight_datagram_bytes_sent_total"),
+            send_calls: counter!("fanlight_send_calls_total"),
             send_drops: [
                 drops(SendDrop::BufferFull, "buffer_full"),
                 drops(SendDrop::Unreachable, "unreachable"),
                 drops(SendDrop::Denied, "denied"),
                 drops(SendDrop::Other, "other"),
             ],
-            commands: gauge!("sfu_command_queue_depth"),
-            tap_drops: counter!("sfu_tap_drops_total", "reason" => "slow_reader"),
-            event_drops: counter!("sfu_event_drops_total", "reason" => "slow_control_plane"),
-            event_backlog: gauge!("sfu_event_backlog_depth"),
+            commands: gauge!("fanlight_command_queue_depth"),
+            tap_drops: counter!("fanlight_tap_drops_total", "reason" => "slow_reader"),
+            event_drops: counter!("fanlight_event_drops_total", "reason" => "slow_control_plane"),
+            event_backlog: gauge!("fanlight_event_backlog_depth"),
         }
     }
 
@@ -92,37 +100,49 @@ impl Meters {
 }
 
 fn describe() {
-    describe_counter!("sfu_datagrams_received_total", "Datagrams received");
+    describe_counter!("fanlight_datagrams_received_total", "Datagrams received");
     describe_counter!(
-        "sfu_receive_calls_total",
+        "fanlight_receive_calls_total",
         "System calls that received datagrams"
     );
     describe_counter!(
-        "sfu_receive_drops_total",
+        "fanlight_receive_drops_total",
         "Received datagrams that were not looked at"
     );
     describe_counter!(
-        "sfu_receive_errors_total",
+        "fanlight_receive_errors_total",
         "System calls that failed to receive"
     );
-    describe_counter!("sfu_datagrams_sent_total", "Datagrams given to the kernel");
     describe_counter!(
-        "sfu_datagram_bytes_sent_total",
+        "fanlight_datagrams_sent_total",
+        "Datagrams given to the kernel"
+    );
+    describe_counter!(
+        "fanlight_datagram_bytes_sent_total",
         "Bytes of the datagrams given to the kernel"
     );
-    describe_counter!("sfu_send_calls_total", "System calls that sent datagrams");
-    describe_counter!("sfu_send_drops_total", "Datagrams that could not be sent");
+    describe_counter!(
+        "fanlight_send_calls_total",
+        "System calls that sent datagrams"
+    );
+    describe_counter!(
+        "fanlight_send_drops_total",
+        "Datagrams that could not be sent"
+    );
     describe_gauge!(
-        "sfu_command_queue_depth",
+        "fanlight_command_queue_depth",
         "Commands waiting for the media thread"
     );
-    describe_counter!("sfu_tap_drops_total", "Packets an output was too slow for");
     describe_counter!(
-        "sfu_event_drops_total",
+        "fanlight_tap_drops_total",
+        "Packets an output was too slow for"
+    );
+    describe_counter!(
+        "fanlight_event_drops_total",
         "Data channel messages the control plane was too slow for"
     );
     describe_gauge!(
-        "sfu_event_backlog_depth",
+        "fanlight_event_backlog_depth",
         "Events waiting behind the full event channel"
     );
 }

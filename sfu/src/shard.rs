@@ -1,4 +1,4 @@
-//! One shard: a UDP socket, a clock and a command queue around one `Sfu`.
+//! One shard: a media port, a clock and a command queue around one `Sfu`.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,6 @@ use std::{
 
 use sfu_core::{CloseReason, Event, NegotiateError, PeerId, Sfu};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     sync::{mpsc, oneshot},
     time::{Sleep, sleep_until},
 };
@@ -16,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Answer,
-    batch::{RECEIVE_BATCH, ReceiveBatch, SendBatch},
     events::EventQueue,
     handle::Command,
     meters::Meters,
+    port::Port,
+    receive::ReceiveBatch,
     socket::Socket,
     tap::{Taps, Wish},
 };
@@ -27,7 +27,7 @@ use crate::{
 /// What a shard is made of.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) socket: Socket,
+    pub(crate) sockets: Vec<Socket>,
     pub(crate) core: sfu_core::Config,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: EventQueue,
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 /// Drives one [`Sfu`]. Only readability is registered with the reactor: with writability, the kernel would
 /// wake the thread for every datagram that left the socket's buffer.
 pub(crate) struct Shard {
-    socket: AsyncFd<Socket>,
+    port: Port,
     commands: mpsc::Receiver<Command>,
     core: Core,
     inbound: ReceiveBatch,
@@ -49,7 +49,6 @@ struct Core {
     events: EventQueue,
     taps: Taps,
     peers: BTreeSet<PeerId>,
-    outbound: SendBatch,
     meters: Meters,
 }
 
@@ -59,20 +58,14 @@ impl Shard {
     /// # Errors
     /// When the reactor does not take the socket.
     pub(crate) fn new(plan: Plan) -> io::Result<Self> {
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe and asks for what is given: the socket is owned and never replaced"
-        )]
-        let socket = AsyncFd::with_interest(plan.socket, Interest::READABLE)?;
         Ok(Self {
-            socket,
+            port: Port::new(plan.sockets)?,
             commands: plan.commands,
             core: Core {
                 sfu: Sfu::new(plan.core, Instant::now()),
                 events: plan.events,
                 taps: Taps::default(),
                 peers: BTreeSet::new(),
-                outbound: SendBatch::new(),
                 meters: Meters::new(),
             },
             inbound: ReceiveBatch::new(),
@@ -92,27 +85,20 @@ impl Shard {
             let core = &mut self.core;
             tokio::select! {
                 () = cancel.cancelled() => break,
-                ready = self.socket.readable() => {
-                    let mut ready = ready?;
-                    match self.inbound.receive(ready.get_inner()) {
-                        Ok(arrived) => {
-                            if arrived.datagrams < RECEIVE_BATCH {
-                                ready.clear_ready();
-                            }
-                            self.receive_failures = 0;
-                            core.meters.arrived(arrived);
-                            core.handle_datagrams(&mut self.inbound, ready.get_inner());
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                        Err(error) => {
-                            core.meters.receive_failed();
-                            self.receive_failures += 1;
-                            if self.receive_failures > MAX_RECEIVE_FAILURES {
-                                return Err(error);
-                            }
+                received = self.port.receive(&mut self.inbound) => match received {
+                    Ok(arrived) => {
+                        self.receive_failures = 0;
+                        core.meters.arrived(arrived);
+                        core.handle_datagrams(&mut self.inbound, &mut self.port);
+                    }
+                    Err(error) => {
+                        core.meters.receive_failed();
+                        self.receive_failures += 1;
+                        if self.receive_failures > MAX_RECEIVE_FAILURES {
+                            return Err(error);
                         }
                     }
-                }
+                },
                 Some(command) = self.commands.recv() => {
                     core.meters.depths(self.commands.len() + 1, core.events.backlog());
                     let now = Instant::now();
@@ -126,9 +112,9 @@ impl Shard {
                 () = core.taps.wished() => core.grant_wishes(Instant::now()),
                 () = core.events.drain() => {}
             }
-            self.core.send_output(self.socket.get_ref(), Instant::now());
+            self.core.send_output(&mut self.port, Instant::now());
         }
-        self.core.say_goodbye(self.socket.get_ref(), Instant::now());
+        self.core.say_goodbye(&mut self.port, Instant::now());
         Ok(())
     }
 }
@@ -144,14 +130,14 @@ impl Core {
 
     /// Takes received datagrams, sending what they cause in portions. Several at once become runs for the
     /// kernel to split, but each becomes as many as there are viewers, and all of a portion are in memory.
-    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, socket: &Socket) {
+    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, port: &mut Port) {
         let now = Instant::now();
         let forwarded = self.peers.len().max(1) * FORWARDED_BYTES;
         let portion = (PORTION_BYTES / forwarded).max(1);
-        for (taken, (source, datagram)) in (1..).zip(inbound.datagrams()) {
-            self.sfu.handle_datagram(source, datagram, now);
+        for (taken, (path, datagram)) in (1..).zip(inbound.datagrams()) {
+            self.sfu.handle_datagram(path, datagram, now);
             if taken % portion == 0 {
-                self.send_output(socket, now);
+                self.send_output(port, now);
             }
         }
     }
@@ -216,13 +202,12 @@ impl Core {
     }
 
     /// Forwards, then sends everything the SFU has to say.
-    fn send_output(&mut self, socket: &Socket, now: Instant) {
+    fn send_output(&mut self, port: &mut Port, now: Instant) {
         loop {
             let outgoing = self.sfu.flush(now);
             if !outgoing.is_empty() {
-                let sent = self.outbound.send(socket, outgoing);
+                port.send(outgoing, |sent| self.meters.sent(sent));
                 outgoing.clear();
-                self.meters.sent(&sent);
             }
             while let Some(event) = self.sfu.poll_event() {
                 self.note_event(event);
@@ -258,11 +243,11 @@ impl Core {
         asked
     }
 
-    fn say_goodbye(&mut self, socket: &Socket, now: Instant) {
+    fn say_goodbye(&mut self, port: &mut Port, now: Instant) {
         for peer in std::mem::take(&mut self.peers) {
             self.sfu.close(peer, CloseReason::Requested, now);
         }
-        self.send_output(socket, now);
+        self.send_output(port, now);
     }
 }
 

@@ -1,72 +1,87 @@
-//! The media socket of a shard: UDP, both address families where the machine has both.
+//! The media sockets of a shard: one port on every address of this machine.
+//!
+//! A socket for all addresses would be simpler, but its answers leave from whatever address the kernel
+//! prefers, and a peer that checked another one drops them (RFC 8445 §7.2.5.2.1).
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
-/// A non-blocking UDP socket. Speaks IPv4 as itself towards its user, whatever the kernel calls it.
+/// A non-blocking UDP socket of one address.
 #[derive(Debug)]
 pub(crate) struct Socket {
     socket: UdpSocket,
-    port: u16,
-    dual_stack: bool,
+    local: u8,
 }
 
 impl Socket {
-    /// Opens the port on all addresses; 0 for any free one.
-    pub(crate) fn open(port: u16) -> io::Result<Self> {
-        let (socket, dual_stack) = match Self::open_dual_stack(port) {
-            Ok(socket) => (socket, true),
-            Err(error) if lacks_ipv6(&error) => (Self::open_ipv4(port)?, false),
-            Err(error) => return Err(error),
-        };
+    /// Opens the same port on all these addresses, 0 for one that is free on all. Addresses that this
+    /// machine does not have, as those in front of a NAT, are passed over.
+    ///
+    /// # Errors
+    /// When the port is taken on one of them, or none is of this machine.
+    pub(crate) fn open_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<Self>> {
+        let attempts = if port == 0 { FREE_PORT_ATTEMPTS } else { 1 };
+        let mut result = Err(io::ErrorKind::AddrInUse.into());
+        for _ in 0..attempts {
+            result = Self::try_open_all(addresses, port);
+            if !matches!(&result, Err(e) if e.kind() == io::ErrorKind::AddrInUse) {
+                break;
+            }
+        }
+        result
+    }
+
+    fn try_open_all(addresses: &[IpAddr], mut port: u16) -> io::Result<Vec<Self>> {
+        let mut sockets: Vec<Self> = Vec::new();
+        for (local, address) in (0..MAX_SOCKETS).zip(addresses) {
+            match Self::open(SocketAddr::new(*address, port), local) {
+                Ok(socket) => {
+                    port = socket.address()?.port();
+                    sockets.push(socket);
+                }
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if sockets.is_empty() {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        Ok(sockets)
+    }
+
+    fn open(address: SocketAddr, local: u8) -> io::Result<Self> {
+        let domain = Domain::for_address(address);
+        let socket = RawSocket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
         socket.set_nonblocking(true)?;
         enlarge_buffers(&socket);
-        let socket = UdpSocket::from(socket);
-        let port = socket.local_addr()?.port();
         Ok(Self {
-            socket,
-            port,
-            dual_stack,
+            socket: socket.into(),
+            local,
         })
     }
 
-    /// Returns the open port.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// Returns the address and port.
+    ///
+    /// # Errors
+    /// Never for an open socket.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
-    /// Returns whether IPv6 peers can be served.
-    pub(crate) fn is_dual_stack(&self) -> bool {
-        self.dual_stack
-    }
-
-    /// Translates an address into what the kernel wants: IPv4-mapped (RFC 4291 §2.5.5.2) on a dual-stack socket.
-    pub(crate) fn to_kernel(&self, address: SocketAddr) -> SocketAddr {
-        match address {
-            SocketAddr::V4(v4) if self.dual_stack => {
-                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
-            }
-            SocketAddr::V4(_) | SocketAddr::V6(_) => address,
-        }
-    }
-
-    fn open_dual_stack(port: u16) -> io::Result<RawSocket> {
-        let socket = RawSocket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_only_v6(false)?;
-        socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
-        Ok(socket)
-    }
-
-    fn open_ipv4(port: u16) -> io::Result<RawSocket> {
-        let socket = RawSocket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
-        Ok(socket)
+    /// Returns its number among the sockets of the shard, as paths name it.
+    pub(crate) fn local(&self) -> u8 {
+        self.local
     }
 }
 
@@ -82,8 +97,7 @@ impl AsRawFd for Socket {
     }
 }
 
-fn lacks_ipv6(error: &io::Error) -> bool {
-    use rustix::io::Errno;
+fn is_absent(error: &io::Error) -> bool {
     let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::OPNOTSUPP];
     absent
         .iter()
@@ -112,15 +126,39 @@ fn enlarge_buffers(socket: &RawSocket) {
 /// Holds a frame of 40 packets for 200 viewers, with the kernel's overhead.
 const BUFFER_BYTES: usize = 16 << 20;
 
+/// Most addresses listened on.
+const MAX_SOCKETS: u8 = 32;
+
+/// A port that is free on one address may be taken on another.
+const FREE_PORT_ATTEMPTS: usize = 16;
+
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
+    const ADDRESSES: [IpAddr; 3] = [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ];
+
     #[test]
-    fn a_free_port_is_found_and_a_taken_one_refused() {
-        let socket = Socket::open(0).unwrap();
-        assert_ne!(socket.port(), 0);
-        let error = Socket::open(socket.port()).unwrap_err();
+    fn all_addresses_have_one_port() {
+        let sockets = Socket::open_all(&ADDRESSES, 0).unwrap();
+        assert!(sockets.len() >= 2);
+        let port = sockets[0].address().unwrap().port();
+        assert!(sockets.iter().all(|s| s.address().unwrap().port() == port));
+        let error = Socket::open_all(&ADDRESSES, port).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn addresses_of_others_are_passed_over() {
+        let foreign = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+        let sockets = Socket::open_all(&[foreign, ADDRESSES[0]], 0).unwrap();
+        assert_eq!((sockets.len(), sockets[0].local()), (1, 1));
+        assert!(Socket::open_all(&[foreign], 0).is_err());
     }
 }

@@ -40,21 +40,17 @@ async fn a_broadcast_stands_a_storm_of_garbage() {
     for garbage in ["[", "{}", "\u{0}", &"[".repeat(60_000)] {
         session.send_text(garbage).await;
     }
-    let seed = storm.join().unwrap();
+    storm.join().unwrap();
 
     let after = Instant::now();
     for codec in ["video/H264", "audio/opus"] {
         viewer.receives_since(codec, 60, Some(after)).await;
         let stream = viewer.stream(codec).unwrap();
         stream.assert_continuous(START_BURST);
-        let gap = stream.longest_gap(start);
-        assert!(
-            gap < Duration::from_millis(500),
-            "{codec} stood still for {gap:?}, seed {seed}"
-        );
+        source.assert_reached(&stream, start);
     }
     let video = viewer.stream("video/H264").unwrap();
-    assert_eq!(video.missing(), 0, "seed {seed}");
+    assert_eq!(video.missing(), 0);
     wait::until("drops are counted by reason", async || {
         let dropped = server
             .metric("fanlight_datagrams_dropped_total", "reason=")
@@ -140,10 +136,10 @@ async fn throw_at_http(server: &Server, host: &str) {
     }
 }
 
-/// Sends datagrams of every protocol's looks, and returns the seed.
-fn throw(target: SocketAddr, ufrag: &str) -> u64 {
+/// Sends datagrams of every protocol's looks.
+fn throw(target: SocketAddr, ufrag: &str) {
     let mut random = Random::new();
-    let seed = random.seed();
+    println!("seed of the storm: {}", random.seed());
     let socket = UdpSocket::bind(SocketAddr::new(target.ip(), 0)).unwrap();
     let stun = binding_request(ufrag);
     for round in 0..4000_u32 {
@@ -176,14 +172,14 @@ fn throw(target: SocketAddr, ufrag: &str) -> u64 {
             ]
             .concat(),
             _ => {
-                let size = (random.next() % 1400) as usize;
+                let size = random.below(1400);
                 random.bytes(size)
             }
         };
         if round % 8 == 2 {
-            let at = random.next() as usize % datagram.len();
+            let at = random.below(datagram.len());
             datagram[at] ^= 1 << (random.next() % 8);
-            datagram.truncate(1 + random.next() as usize % datagram.len());
+            datagram.truncate(1 + random.below(datagram.len()));
         }
         // A full buffer loses some: that is what a storm is like.
         let _ = socket.send_to(&datagram, target);
@@ -191,7 +187,6 @@ fn throw(target: SocketAddr, ufrag: &str) -> u64 {
             std::thread::sleep(Duration::from_millis(4));
         }
     }
-    seed
 }
 
 /// A binding request (RFC 8489) for a real session, without its password.

@@ -3,6 +3,7 @@
 mod hls;
 mod rtmp;
 mod rtmp_failure;
+mod send_buffer;
 
 pub(crate) use hls::Hls;
 pub(crate) use rtmp::{Limits, Rtmp};

@@ -16,6 +16,7 @@ use sfu::MediaKind;
 use super::{
     Meter,
     rtmp_failure::{explain, failure},
+    send_buffer,
 };
 use crate::{
     link::{Failure, Report, RtmpTarget},
@@ -168,6 +169,7 @@ impl Rtmp {
             }
             if passed >= ACCEPTED_AT && accepted.is_none() {
                 accepted = Some(now);
+                send_buffer::bound(self.target.port);
             }
             match accepted {
                 Some(at) if !live && now >= at + PROOF => {

@@ -69,9 +69,9 @@ pub(crate) struct Sends {
 }
 
 impl Broadcaster {
-    pub(crate) fn start(program: &Program, sends: Sends, files: &Path) -> Self {
+    pub(crate) fn start(program: &Program, sends: Sends) -> Self {
         gst::init().unwrap();
-        let file = media_file(sends, files);
+        let file = media_file(sends);
         let (video, pay) = if sends.vp8 {
             (Codec::Vp8, "rtpvp8pay pt=96 mtu=1200 picture-id-mode=2")
         } else {
@@ -179,14 +179,19 @@ fn starts_keyframe(codec: Codec, rtp: &[u8]) -> bool {
     }
 }
 
-fn media_file(sends: Sends, files: &Path) -> PathBuf {
+/// Makes the file that is played, unless it was made before. That takes seconds.
+pub(crate) fn media_file(sends: Sends) -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap();
+    let files = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (size, rate) = if sends.large {
         ("1280x720", "2500k")
     } else {
         ("640x360", "800k")
     };
     let codec = if sends.vp8 { "vp8" } else { "h264" };
-    let file = files.join(format!("{codec}-{size}.mkv"));
+    let file = files.join(format!("flash-and-beep-{codec}-{size}.mkv"));
+    let unfinished = files.join(format!("{}.mkv", std::process::id()));
     if file.exists() {
         return file;
     }
@@ -202,7 +207,7 @@ fn media_file(sends: Sends, files: &Path) -> PathBuf {
             "-c:v",
             "libx264",
             "-preset",
-            "veryfast",
+            "ultrafast",
             "-tune",
             "zerolatency",
             "-profile:v",
@@ -215,11 +220,12 @@ fn media_file(sends: Sends, files: &Path) -> PathBuf {
         ])
         .args(encoder)
         .args([
-            "-b:v", rate, "-g", "60", "-c:a", "libopus", "-ac", "2", "-t", "40",
+            "-b:v", rate, "-g", "60", "-c:a", "libopus", "-ac", "2", "-t", "30",
         ])
-        .arg(&file)
+        .arg(&unfinished)
         .status()
         .unwrap();
     assert!(status.success());
+    std::fs::rename(&unfinished, &file).unwrap();
     file
 }

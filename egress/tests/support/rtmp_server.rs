@@ -2,9 +2,15 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -93,4 +99,49 @@ impl Drop for RtmpServer {
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// A way to a server that can be made to stall: connections stay open, but nothing is taken any more.
+pub(crate) struct StallingProxy {
+    pub(crate) port: u16,
+    stalled: Arc<AtomicBool>,
+}
+
+impl StallingProxy {
+    pub(crate) fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stalled = Arc::new(AtomicBool::new(false));
+        let stall = stalled.clone();
+        // Ends with the process.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                for (from, into) in [(&client, &server), (&server, &client)] {
+                    let (from, into) = (from.try_clone().unwrap(), into.try_clone().unwrap());
+                    let stall = stall.clone();
+                    thread::spawn(move || pump(from, into, &stall));
+                }
+            }
+        });
+        Self { port, stalled }
+    }
+
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
+}
+
+fn pump(mut from: TcpStream, mut into: TcpStream, stalled: &AtomicBool) {
+    let mut buffer = [0; 8192];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        while stalled.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        if into.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = into.shutdown(Shutdown::Both);
 }

@@ -78,7 +78,7 @@ impl Stage {
 
     /// Starts broadcasting.
     pub(crate) fn broadcast(&self, sends: Sends) -> Broadcaster {
-        Broadcaster::start(&self.program, sends, self.directory.path())
+        Broadcaster::start(&self.program, sends)
     }
 
     pub(crate) async fn request(

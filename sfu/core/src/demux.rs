@@ -1,26 +1,26 @@
 //! Datagram -> peer: by address pair, else by the ICE username fragment.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::collections::HashMap;
 
-use crate::PeerId;
+use crate::{Path, PeerId};
 
-/// Where datagrams belong. Bounded by the number of peers and the addresses of each.
+/// Where datagrams belong. Bounded by the number of peers and the paths of each.
 #[derive(Debug, Default)]
 pub(crate) struct Demux {
-    by_address: HashMap<SocketAddr, PeerId>,
+    by_path: HashMap<Path, PeerId>,
     by_ufrag: HashMap<String, PeerId>,
 }
 
-/// The addresses that lead to one peer.
+/// The paths that lead to one peer.
 #[derive(Debug, Default)]
 pub(crate) struct Bound {
-    addresses: Vec<SocketAddr>,
+    paths: Vec<Path>,
 }
 
 impl Bound {
-    /// Returns whether there is no address.
+    /// Returns whether there is no path.
     pub(crate) fn is_empty(&self) -> bool {
-        self.addresses.is_empty()
+        self.paths.is_empty()
     }
 }
 
@@ -30,9 +30,9 @@ impl Demux {
         self.by_ufrag.insert(ufrag, peer);
     }
 
-    /// Returns the peer at an address.
-    pub(crate) fn find(&self, address: SocketAddr) -> Option<PeerId> {
-        self.by_address.get(&address).copied()
+    /// Returns the peer on a path.
+    pub(crate) fn find(&self, path: Path) -> Option<PeerId> {
+        self.by_path.get(&path).copied()
     }
 
     /// Returns the peer that was given a username fragment.
@@ -40,44 +40,46 @@ impl Demux {
         self.by_ufrag.get(ufrag).copied()
     }
 
-    /// Makes exactly these addresses lead to a peer. A NAT may hand an address from one peer to another:
+    /// Makes exactly these paths lead to a peer. A NAT may hand an address from one peer to another:
     /// the authenticated check, which came last, wins.
-    pub(crate) fn bind(&mut self, peer: PeerId, bound: &mut Bound, addresses: &[SocketAddr]) {
-        for address in &bound.addresses {
-            if !addresses.contains(address) {
-                self.unbind(peer, address);
+    pub(crate) fn bind(&mut self, peer: PeerId, bound: &mut Bound, paths: &[Path]) {
+        for path in &bound.paths {
+            if !paths.contains(path) {
+                self.unbind(peer, path);
             }
         }
-        for address in addresses {
-            self.by_address.insert(*address, peer);
+        for path in paths {
+            self.by_path.insert(*path, peer);
         }
-        bound.addresses.clear();
-        bound.addresses.extend_from_slice(addresses);
+        bound.paths.clear();
+        bound.paths.extend_from_slice(paths);
     }
 
     /// Forgets a peer.
     pub(crate) fn remove(&mut self, peer: PeerId, ufrag: &str, bound: &Bound) {
         self.by_ufrag.remove(ufrag);
-        for address in &bound.addresses {
-            self.unbind(peer, address);
+        for path in &bound.paths {
+            self.unbind(peer, path);
         }
     }
 
-    fn unbind(&mut self, peer: PeerId, address: &SocketAddr) {
-        if self.by_address.get(address) == Some(&peer) {
-            self.by_address.remove(address);
+    fn unbind(&mut self, peer: PeerId, path: &Path) {
+        if self.by_path.get(path) == Some(&peer) {
+            self.by_path.remove(path);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
     fn the_newest_claim_to_an_address_wins_and_survives_the_older_peer() {
-        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let other: SocketAddr = "127.0.0.1:2".parse().unwrap();
+        let [address, other] = ["127.0.0.1:1", "127.0.0.1:2"]
+            .map(|text| Path::from(text.parse::<SocketAddr>().unwrap()));
         let mut demux = Demux::default();
         let (mut first, mut second) = (Bound::default(), Bound::default());
         demux.add("a".into(), PeerId(1));

@@ -1,6 +1,6 @@
 //! Datagrams on their way out: one flat buffer, filled in place, emptied by the driver.
 
-use std::net::SocketAddr;
+use crate::Path;
 
 /// A batch of datagrams in one flat buffer. Reused between flushes, so that forwarding allocates nothing.
 #[derive(Debug, Default)]
@@ -11,19 +11,19 @@ pub struct Outgoing {
 
 #[derive(Clone, Copy, Debug)]
 struct Datagram {
-    to: SocketAddr,
+    to: Path,
     start: usize,
     len: usize,
 }
 
 impl Outgoing {
     /// Appends one datagram.
-    pub fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
+    pub fn push(&mut self, to: Path, datagram: &[u8]) {
         self.reserve(to, datagram.len()).copy_from_slice(datagram);
     }
 
     /// Appends a datagram of `len` zero bytes and returns it to be written in place.
-    pub fn reserve(&mut self, to: SocketAddr, len: usize) -> &mut [u8] {
+    pub fn reserve(&mut self, to: Path, len: usize) -> &mut [u8] {
         let start = self.bytes.len();
         self.bytes.resize(start + len, 0);
         self.datagrams.push(Datagram { to, start, len });
@@ -31,7 +31,7 @@ impl Outgoing {
     }
 
     /// Returns the datagrams in the order they were appended.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (SocketAddr, &[u8])> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Path, &[u8])> {
         self.datagrams.iter().map(|d| {
             (
                 d.to,

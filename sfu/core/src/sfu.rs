@@ -12,7 +12,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Event, Outgoing, ParticipantId, PeerId, PeerStats, PublicationId, RoomId,
+    CloseReason, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId, RoomId,
     RoomStats, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
     clock::ServerClock,
     demux::{Bound, Demux},
@@ -286,11 +286,11 @@ impl Sfu {
     }
 
     /// Takes one received datagram. It is decrypted in place. Hostile or broken ones are counted and dropped.
-    pub fn handle_datagram(&mut self, source: SocketAddr, datagram: &mut [u8], now: Instant) {
+    pub fn handle_datagram(&mut self, from: Path, datagram: &mut [u8], now: Instant) {
         let result = match Protocol::of(datagram) {
             None => Err("unknown_protocol"),
-            Some(Protocol::Stun) => self.handle_stun(source, datagram, now),
-            Some(protocol) => match self.demux.find(source) {
+            Some(Protocol::Stun) => self.handle_stun(from, datagram, now),
+            Some(protocol) => match self.demux.find(from) {
                 None => Err("unknown_source_address"),
                 Some(peer) => match protocol {
                     Protocol::Stun => Ok(()),

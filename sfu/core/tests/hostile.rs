@@ -14,7 +14,7 @@ mod support;
 #[allow(dead_code, reason = "each test uses its part of the world")]
 mod world;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use sfu_core::{Codec, Config, Join, NegotiateError, ParticipantId, Role, Sfu};
 use world::{ROOM, World, publisher::Publisher, viewer::BOTH};
@@ -33,10 +33,9 @@ fn garbage_is_counted_and_the_broadcast_goes_on() {
         }
         let from = [publisher, viewer][round % 2];
         world.send_raw(from, &datagram);
+        let nowhere = SocketAddr::from(([203, 0, 113, 9], 9)).into();
         let mut stranger = datagram.clone();
-        world
-            .sfu
-            .handle_datagram(([203, 0, 113, 9], 9).into(), &mut stranger, world.now);
+        world.sfu.handle_datagram(nowhere, &mut stranger, world.now);
         if round % 20 == 0 {
             world.run(10);
         }

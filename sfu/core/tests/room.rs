@@ -240,6 +240,26 @@ fn the_best_live_layer_is_forwarded() {
 }
 
 #[test]
+fn a_viewer_without_the_codec_hears_and_is_counted() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    let (audio, _) = BOTH.split_once("m=video").unwrap();
+    let vp8 =
+        "m=video 9 UDP/TLS/RTP/SAVPF 120\r\na=mid:1\r\na=recvonly\r\na=rtpmap:120 VP8/90000\r\n";
+    let deaf_to_h264 = world.watch(&format!("{audio}{vp8}"));
+    let listener = world.watch(audio);
+    world.run(2000);
+    for viewer in [deaf_to_h264, listener] {
+        assert!(world.viewer(viewer).video.numbers.is_empty());
+        assert!(world.viewer(viewer).audio.packets().len() > 80);
+    }
+    assert_eq!(world.dropped("codec_unsupported"), 1);
+    world.publish(Publisher::new(2, Codec::Vp8));
+    world.run(1000);
+    assert_continuous(&world.viewer(deaf_to_h264).video.complete());
+}
+
+#[test]
 fn peers_end_for_the_right_reason() {
     let mut world = World::new(1);
     let left = world.watch(BOTH);

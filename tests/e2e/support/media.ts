@@ -90,7 +90,7 @@ export async function expectPicture(page: Page, timeout = 10_000): Promise<Pictu
 }
 
 /** Looks at the decoded pixels of a video element. */
-export async function picture(page: Page, testId = 'player'): Promise<Picture> {
+async function picture(page: Page, testId = 'player'): Promise<Picture> {
   return page.getByTestId(testId).evaluate((video) => {
     const canvas = document.createElement('canvas');
     [canvas.width, canvas.height] = [64, 36];

@@ -22,6 +22,13 @@ export class Studio {
     return new Studio(page);
   }
 
+  /** Chooses how good a picture to send; before going live. */
+  async chooseQuality(quality: string): Promise<void> {
+    await this.page.getByText('Quality', { exact: true }).click();
+    await this.page.getByTestId('quality-select').selectOption(quality);
+    await expect(this.page.getByTestId('go-live')).toBeEnabled();
+  }
+
   async goLive(): Promise<void> {
     await this.page.getByTestId('go-live').click();
     await this.expectOnAir();

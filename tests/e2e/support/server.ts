@@ -115,10 +115,9 @@ async function launch(
     ...['--data-dir', dataDir],
     ...['--http', `127.0.0.1:${httpPort}`],
     ...['--udp-port', udpPort],
-    ...['--public-ip', '127.0.0.1'],
   ]);
   try {
-    const [, media] = await process.prints(/media is reached at address=127\.0\.0\.1:(\d+)/);
+    const [, media] = await process.prints(/media is reached at address=\S+:(\d+)/);
     const [link] = await process.prints(/https?:\/\/\S+\/#token=\S+/);
     if (media === undefined) throw new Error('no media port in the log');
     return { process, link: new URL(link), udpPort: media };

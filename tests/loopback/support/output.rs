@@ -73,6 +73,15 @@ impl<'a> Output<'a> {
         self.job_where(wait::PATIENCE, &what, is).await["destinations"][at].clone()
     }
 
+    /// Waits until destination `at` has got this many more frames, and returns the state.
+    pub(crate) async fn moves(&self, at: usize, frames: u64) -> Value {
+        let count = |job: &Value| job["destinations"][at]["frames"].as_u64().unwrap();
+        let seen = count(&self.job().await);
+        let goes_on = |job: &Value| count(job) > seen + frames;
+        self.job_where(wait::PATIENCE, "frames go on", goes_on)
+            .await
+    }
+
     /// Ends it and returns its last state.
     pub(crate) async fn end(&self) -> Value {
         let response = http::client()

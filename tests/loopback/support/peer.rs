@@ -66,7 +66,7 @@ impl Peer {
             register_video(&mut engine, *codec);
         }
         engine.register_codec(opus(), RtpCodecKind::Audio).unwrap();
-        let mut peer = Self::new(server.ip(), engine).await;
+        let mut peer = Box::pin(Self::new(server.ip(), engine)).await;
         if let Some((codec, packets)) = &source.video {
             peer.send(RtpCodecKind::Video, video(*codec), packets.subscribe())
                 .await;
@@ -96,7 +96,7 @@ impl Peer {
         register_video(&mut engine, Video::H264);
         register_video(&mut engine, Video::Vp8);
         engine.register_codec(opus(), RtpCodecKind::Audio).unwrap();
-        let mut peer = Self::new(server.ip(), engine).await;
+        let mut peer = Box::pin(Self::new(server.ip(), engine)).await;
         peer.path = Some(Relay::start(server.ip(), 0).await);
         for kind in kinds {
             let init = RTCRtpTransceiverInit {

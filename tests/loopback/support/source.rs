@@ -3,11 +3,15 @@
 use std::{
     net::{Ipv4Addr, UdpSocket},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use rtc::{rtp::Packet, shared::marshal::Unmarshal};
 use tokio::{sync::broadcast, task::JoinSet};
+
+use super::stream::Stream;
 
 /// Which codecs a source makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +20,16 @@ pub(crate) enum Video {
     Vp8,
 }
 
+/// When each packet came.
+type Times = Arc<Mutex<Vec<Instant>>>;
+
 /// A running ffmpeg whose RTP packets anybody may take.
 pub(crate) struct Source {
     ffmpeg: Child,
     pub(crate) video: Option<(Video, broadcast::Sender<Packet>)>,
     pub(crate) audio: Option<broadcast::Sender<Packet>>,
+    video_times: Times,
+    audio_times: Times,
     _readers: JoinSet<()>,
 }
 
@@ -41,8 +50,9 @@ impl Source {
             "-re", "-f", "lavfi", "-i", PICTURE, "-re", "-f", "lavfi", "-i", SOUND,
         ]);
         let mut readers = JoinSet::new();
+        let (video_times, audio_times) = (Times::default(), Times::default());
         let video = video.map(|codec| {
-            let (port, packets) = receive(&mut readers);
+            let (port, packets) = receive(&mut readers, &video_times);
             command.args([
                 "-map", "0:v", "-pix_fmt", "yuv420p", "-g", "30", "-b:v", "600k",
             ]);
@@ -72,7 +82,7 @@ impl Source {
             (codec, packets)
         });
         let audio = audio.then(|| {
-            let (port, packets) = receive(&mut readers);
+            let (port, packets) = receive(&mut readers, &audio_times);
             command.args(["-map", "1:a", "-c:a", "libopus", "-frame_duration", "20"]);
             command.args(["-b:a", "64k", "-f", "rtp", &target(port)]);
             packets
@@ -86,8 +96,33 @@ impl Source {
             ffmpeg,
             video,
             audio,
+            video_times,
+            audio_times,
             _readers: readers,
         }
+    }
+
+    /// Panics if a viewer's stream stood still after `since` for half a second longer than this source itself,
+    /// which does on a busy machine.
+    pub(crate) fn assert_reached(&self, stream: &Stream, since: Instant) {
+        let is_video = stream.codec.starts_with("video");
+        let times = if is_video {
+            &self.video_times
+        } else {
+            &self.audio_times
+        };
+        let times = times.lock().unwrap();
+        let first = times.partition_point(|at| *at < since).saturating_sub(1);
+        let own = times[first..]
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .max();
+        let (own, gap) = (own.unwrap_or_default(), stream.longest_gap(since));
+        assert!(
+            gap < own + Duration::from_millis(500),
+            "{} stood still for {gap:?}, its source for {own:?}",
+            stream.codec
+        );
     }
 }
 
@@ -100,20 +135,21 @@ impl Drop for Source {
 }
 
 /// Reads RTP from a new local port. A slow taker misses packets, as on a network.
-fn receive(readers: &mut JoinSet<()>) -> (u16, broadcast::Sender<Packet>) {
+fn receive(readers: &mut JoinSet<()>, times: &Times) -> (u16, broadcast::Sender<Packet>) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
     socket.set_nonblocking(true).unwrap();
     let socket = tokio::net::UdpSocket::from_std(socket).unwrap();
     let (packets, _) = broadcast::channel(512);
     readers.spawn({
-        let packets = packets.clone();
+        let (packets, times) = (packets.clone(), Arc::clone(times));
         async move {
             let mut buffer = [0; 2048];
             loop {
                 let size = socket.recv(&mut buffer).await.unwrap();
                 let is_rtcp = buffer.get(1).is_some_and(|kind| (192..=223).contains(kind));
                 if !is_rtcp {
+                    times.lock().unwrap().push(Instant::now());
                     let mut datagram = Bytes::copy_from_slice(&buffer[..size]);
                     let packet = Packet::unmarshal(&mut datagram).unwrap();
                     // Err: nobody takes packets at the moment.

@@ -12,17 +12,13 @@ export function takeTokenFromAddress(room: string | undefined): void {
 /** The token to use in a room: its own, else the owner's. */
 export function tokenFor(room: string | undefined): string | undefined {
   const own = room === undefined ? undefined : recall(keyOf(room));
-  return usable(own) ?? usable(recall(keyOf(undefined)));
+  return usable(own, room) ?? usable(recall(keyOf(undefined)), room);
 }
 
-/** Forgets the tokens that {@link tokenFor} would use. */
-export function forgetToken(room: string | undefined): void {
+/** Forgets a token, wherever it is kept for this room: the server does not take it any more. */
+export function forgetToken(token: string, room: string | undefined): void {
   for (const key of [keyOf(room), keyOf(undefined)]) {
-    try {
-      localStorage.removeItem(key);
-    } catch {
-      // Nothing was kept where nothing can be kept.
-    }
+    if (recall(key) === token) forget(key);
   }
 }
 
@@ -50,9 +46,10 @@ export function claimsOf(token: string): Claims | undefined {
   }
 }
 
-function usable(token: string | undefined): string | undefined {
+function usable(token: string | undefined, room: string | undefined): string | undefined {
   const claims = token && claimsOf(token);
-  return claims && claims.expiresAtMs > Date.now() ? token : undefined;
+  if (!claims || claims.expiresAtMs < Date.now()) return undefined;
+  return room === undefined || claims.room === '*' || claims.room === room ? token : undefined;
 }
 
 function keyOf(room: string | undefined): string {
@@ -73,6 +70,15 @@ function recall(key: string): string | undefined {
     return localStorage.getItem(key) ?? memory.get(key);
   } catch {
     return memory.get(key);
+  }
+}
+
+function forget(key: string): void {
+  memory.delete(key);
+  try {
+    localStorage.removeItem(key);
+  } catch {
+    // Nothing was kept where nothing can be kept.
   }
 }
 

@@ -3,7 +3,7 @@ import { FanlightError } from './errors.ts';
 import type { MediaLink, MediaRole } from './media-role.ts';
 import type { Peer, PeerPlan } from './peer.ts';
 import type { Room } from './room.ts';
-import { orderVideoCodecs, withoutVideoOrientation, withStartBitrate, withStereo } from './sdp.ts';
+import { chooseVideoCodecs, withoutVideoOrientation, withStartBitrate, withStereo } from './sdp.ts';
 import { PublisherMeter, type PublisherStats } from './stats.ts';
 import { abortable, deferred } from './wait.ts';
 
@@ -306,7 +306,7 @@ function kinds(stream: MediaStream): string {
 
 function preferCodec(transceiver: RTCRtpTransceiver, preferred: 'h264' | 'vp8'): void {
   const codecs = RTCRtpSender.getCapabilities?.('video')?.codecs ?? [];
-  const ordered = orderVideoCodecs(codecs, preferred);
+  const ordered = chooseVideoCodecs(codecs, preferred);
   const forwarded = ordered.some((codec) => codec.mimeType !== 'video/rtx');
   if (forwarded && 'setCodecPreferences' in transceiver) transceiver.setCodecPreferences(ordered);
 }

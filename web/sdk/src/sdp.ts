@@ -38,10 +38,10 @@ export interface CodecCapability {
 }
 
 /**
- * Orders a browser's codecs for sending: what the server forwards, the preferred one first, each with its
- * retransmission format. H264 only as constrained baseline with packetization mode 1.
+ * Chooses a browser's codecs for sending: the preferred one alone, because of several the server takes H264; the
+ * other one when the browser lacks it. H264 only as baseline with packetization mode 1, constrained first.
  */
-export function orderVideoCodecs<C extends CodecCapability>(
+export function chooseVideoCodecs<C extends CodecCapability>(
   codecs: readonly C[],
   preferred: 'h264' | 'vp8',
 ): C[] {
@@ -50,7 +50,8 @@ export function orderVideoCodecs<C extends CodecCapability>(
     .sort((a, b) => Number(isConstrained(b)) - Number(isConstrained(a)));
   const vp8 = codecs.filter((codec) => /^video\/vp8$/i.test(codec.mimeType));
   const rtx = codecs.filter((codec) => /^video\/rtx$/i.test(codec.mimeType));
-  return [...(preferred === 'h264' ? [...h264, ...vp8] : [...vp8, ...h264]), ...rtx];
+  const [wanted, other] = preferred === 'h264' ? [h264, vp8] : [vp8, h264];
+  return [...(wanted.length > 0 ? wanted : other), ...rtx];
 }
 
 function isForwardedH264(codec: CodecCapability): boolean {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  orderVideoCodecs,
+  chooseVideoCodecs,
   withoutVideoOrientation,
   withStartBitrate,
   withStereo,
@@ -44,7 +44,7 @@ test('stereo is asked for once, of Opus alone', () => {
   assert.equal(changed.match(/sprop-stereo/g)?.length, 1);
 });
 
-test('codecs are ordered by preference, and those not forwarded are left out', () => {
+test('the preferred codec is offered alone, in what is forwarded', () => {
   const codec = (mimeType: string, sdpFmtpLine?: string) => ({ mimeType, sdpFmtpLine });
   const vp8 = codec('video/VP8');
   const rtx = codec('video/rtx');
@@ -53,7 +53,7 @@ test('codecs are ordered by preference, and those not forwarded are left out', (
   const mode0 = codec('video/H264', 'packetization-mode=0;profile-level-id=42e01f');
   const high = codec('video/H264', 'packetization-mode=1;profile-level-id=640c1f');
   const all = [vp8, rtx, codec('video/VP9'), base, mode0, constrained, high, codec('video/AV1')];
-  assert.deepEqual(orderVideoCodecs(all, 'h264'), [constrained, base, vp8, rtx]);
-  assert.deepEqual(orderVideoCodecs(all, 'vp8'), [vp8, constrained, base, rtx]);
-  assert.deepEqual(orderVideoCodecs([vp8, rtx], 'h264'), [vp8, rtx], 'a browser without H264');
+  assert.deepEqual(chooseVideoCodecs(all, 'h264'), [constrained, base, rtx]);
+  assert.deepEqual(chooseVideoCodecs(all, 'vp8'), [vp8, rtx]);
+  assert.deepEqual(chooseVideoCodecs([vp8, rtx], 'h264'), [vp8, rtx], 'a browser without H264');
 });

@@ -1,10 +1,10 @@
 //! What arrives at an [`Sfu`], and whose time has come.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use super::{Role, Sfu, TICK};
 use crate::{
-    CloseReason, Event, PeerId, RoomId,
+    CloseReason, Event, Path, PeerId, RoomId,
     clock::ntp_micros,
     ingress::Routed,
     timers::Owner,
@@ -17,7 +17,7 @@ use crate::{
 impl Sfu {
     pub(super) fn handle_stun(
         &mut self,
-        source: SocketAddr,
+        from: Path,
         datagram: &[u8],
         now: Instant,
     ) -> Result<(), &'static str> {
@@ -25,11 +25,11 @@ impl Sfu {
         let id = self.demux.find_ufrag(ufrag).ok_or("unknown_ufrag")?;
         let peer = self.peers.get_mut(id).ok_or("unknown_ufrag")?;
         peer.transport
-            .handle_stun(&self.shared, source, datagram, now, &mut self.out)
+            .handle_stun(&self.shared, from, datagram, now, &mut self.out)
             .map_err(|error| error.reason())?;
         let is_first = peer.bound.is_empty();
-        let addresses = peer.transport.addresses();
-        self.demux.bind(id, &mut peer.bound, addresses);
+        let paths = peer.transport.paths();
+        self.demux.bind(id, &mut peer.bound, paths);
         let join = peer.join;
         if is_first && join.role == Role::Viewer {
             self.prepare_start(join.room, now);

@@ -1,6 +1,6 @@
 //! [`Transport`]: one peer's ICE-lite, DTLS, SRTP and SCTP, joined.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::{
     sctp::{Sctp, SctpEvent},
     srtp::Srtp,
 };
-use crate::{Outgoing, Ssrc};
+use crate::{Outgoing, Path, Ssrc};
 
 /// What a transport tells its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,21 +72,21 @@ impl Transport {
         }
     }
 
-    /// Answers a STUN binding request. If it was authentic, `source` is an address of this peer, and the
-    /// selected one if the request nominates it (RFC 8445 §7.3.1.5). At most 8 addresses are kept; see
-    /// [`Transport::addresses`].
+    /// Answers a STUN binding request. If it was authentic, `from` is a path to this peer, and the
+    /// selected one if the request nominates it (RFC 8445 §7.3.1.5). At most 8 paths are kept; see
+    /// [`Transport::paths`].
     ///
     /// # Errors
     /// [`PacketError`] for a request that is malformed or not authentic.
     pub fn handle_stun(
         &mut self,
         shared: &Shared,
-        source: SocketAddr,
+        from: Path,
         datagram: &[u8],
         now: Instant,
         out: &mut Outgoing,
     ) -> Result<(), PacketError> {
-        self.ice.handle(shared.crypto(), source, datagram, now, out)
+        self.ice.handle(shared.crypto(), from, datagram, now, out)
     }
 
     /// Takes a DTLS datagram: handshake or SCTP. Poll events afterwards.
@@ -201,9 +201,9 @@ impl Transport {
         self.dtls.is_connected()
     }
 
-    /// Returns the addresses from which authentic checks came, to route datagrams by.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        self.ice.addresses()
+    /// Returns the paths on which authentic checks came, to route datagrams by.
+    pub fn paths(&self) -> &[Path] {
+        self.ice.paths()
     }
 
     /// Returns when the last authentic check arrived (consent, RFC 7675); creation time before the first.

@@ -1,6 +1,6 @@
 //! ICE-lite (RFC 8445 §2.5): answers authentic checks, learns and moves the peer's address, never asks.
 
-use std::{net::SocketAddr, time::Duration, time::Instant};
+use std::time::{Duration, Instant};
 
 use rtc_crypto::RTCCrypto;
 use rtc_stun::{
@@ -12,7 +12,7 @@ use rtc_stun::{
 };
 
 use super::{PacketError, reader::Reader};
-use crate::Outgoing;
+use crate::{Outgoing, Path};
 
 /// The server's ICE credentials of one peer (RFC 8445 §5.3): at least 24 bits of ufrag, 128 of password.
 #[derive(Clone)]
@@ -37,13 +37,13 @@ pub fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
     BindingRequest::parse(datagram).map(|request| request.local_ufrag)
 }
 
-/// The addresses of one peer and which of them is the selected one.
+/// The paths to one peer and which of them is the selected one.
 #[derive(Debug)]
 pub(super) struct Ice {
     credentials: IceCredentials,
-    /// Where authentic checks came from, the most recent last; at most [`MAX_ADDRESSES`].
-    addresses: Vec<SocketAddr>,
-    selected: Option<SocketAddr>,
+    /// Where authentic checks came from, the most recent last; at most [`MAX_PATHS`].
+    paths: Vec<Path>,
+    selected: Option<Path>,
     selected_heard: Instant,
     last_heard: Instant,
 }
@@ -52,19 +52,19 @@ impl Ice {
     pub(super) fn new(credentials: IceCredentials, now: Instant) -> Self {
         Self {
             credentials,
-            addresses: Vec::new(),
+            paths: Vec::new(),
             selected: None,
             selected_heard: now,
             last_heard: now,
         }
     }
 
-    pub(super) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub(super) fn paths(&self) -> &[Path] {
+        &self.paths
     }
 
     /// Returns where to send to.
-    pub(super) fn selected(&self) -> Option<SocketAddr> {
+    pub(super) fn selected(&self) -> Option<Path> {
         self.selected
     }
 
@@ -76,7 +76,7 @@ impl Ice {
     pub(super) fn handle(
         &mut self,
         crypto: &dyn RTCCrypto,
-        source: SocketAddr,
+        from: Path,
         datagram: &[u8],
         now: Instant,
         out: &mut Outgoing,
@@ -100,39 +100,39 @@ impl Ice {
         let answer = if request.is_controlled {
             self.respond(crypto, &message, &BINDING_ERROR, &CODE_ROLE_CONFLICT)
         } else {
-            self.learn(source, request.nominates, now);
+            self.learn(from, request.nominates, now);
             // A socket for both families shows IPv4 sources mapped; the peer knows them as they are.
             let mapped = XorMappedAddress {
-                ip: source.ip().to_canonical(),
-                port: source.port(),
+                ip: from.remote.ip().to_canonical(),
+                port: from.remote.port(),
             };
             self.respond(crypto, &message, &BINDING_SUCCESS, &mapped)
         };
         if let Some(answer) = answer {
-            out.push(source, &answer.raw);
+            out.push(from, &answer.raw);
         }
         Ok(())
     }
 
-    fn learn(&mut self, source: SocketAddr, nominates: bool, now: Instant) {
+    fn learn(&mut self, from: Path, nominates: bool, now: Instant) {
         self.last_heard = now;
         // A peer whose NAT gave it a new port repeats its checks without nominating again.
         let is_stale = now.saturating_duration_since(self.selected_heard) > SELECTED_SILENCE;
         if nominates || is_stale || self.selected.is_none() {
-            self.selected = Some(source);
+            self.selected = Some(from);
         }
-        if self.selected == Some(source) {
+        if self.selected == Some(from) {
             self.selected_heard = now;
         }
-        self.addresses.retain(|&address| address != source);
-        if self.addresses.len() >= MAX_ADDRESSES {
+        self.paths.retain(|&path| path != from);
+        if self.paths.len() >= MAX_PATHS {
             let oldest = self
-                .addresses
+                .paths
                 .iter()
-                .position(|&address| Some(address) != self.selected);
-            self.addresses.remove(oldest.unwrap_or(0));
+                .position(|&path| Some(path) != self.selected);
+            self.paths.remove(oldest.unwrap_or(0));
         }
-        self.addresses.push(source);
+        self.paths.push(from);
     }
 
     fn respond(
@@ -224,7 +224,7 @@ const FINGERPRINT_ATTRIBUTE: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;
 
 /// A peer has one address per interface and server candidate; more are a flood.
-const MAX_ADDRESSES: usize = 8;
+const MAX_PATHS: usize = 8;
 
 /// Consent checks come every 5 s at most (RFC 7675 §5.1): after two missing ones another address wins.
 const SELECTED_SILENCE: Duration = Duration::from_secs(12);
@@ -278,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_selected_address_is_replaced() {
+    fn a_silent_selected_path_is_replaced() {
         let t0 = Instant::now();
         let credentials = IceCredentials {
             ufrag: "local".to_owned(),
             pwd: "secret".to_owned(),
         };
         let mut ice = Ice::new(credentials, t0);
-        let (first, second) = (address(1), address(2));
+        let (first, second) = (path(1), path(2));
         ice.learn(first, true, t0);
         ice.learn(second, false, t0 + Duration::from_secs(11));
         assert_eq!(ice.selected(), Some(first));
@@ -340,7 +340,7 @@ mod tests {
         attribute
     }
 
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
+    fn path(port: u16) -> Path {
+        std::net::SocketAddr::from(([192, 0, 2, 1], port)).into()
     }
 }

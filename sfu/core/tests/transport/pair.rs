@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use sfu_core::{
-    Outgoing,
+    Outgoing, Path,
     transport::{IceCredentials, Offer, Shared, Transport, TransportEvent},
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Pair {
     pub(crate) out: Outgoing,
     pub(crate) now: Instant,
     /// Where the server sent something, in order, repetitions left out; STUN excepted.
-    pub(crate) sent_to: Vec<SocketAddr>,
+    pub(crate) sent_to: Vec<Path>,
 }
 
 impl Pair {
@@ -39,7 +39,7 @@ impl Pair {
     /// A pair whose server was offered something, by the client or by somebody else.
     pub(crate) fn with_offer(client: Client, offer: &str) -> Self {
         let now = Instant::now();
-        let shared = Shared::new(&[address(9)]);
+        let shared = Shared::new(&[address(9).remote]);
         let offer = Offer::parse(offer).unwrap();
         let extensions = offer.media[0].extensions;
         let server = Transport::new(&shared, credentials(), &offer, extensions, now);
@@ -137,6 +137,6 @@ fn credentials() -> IceCredentials {
     }
 }
 
-pub(crate) fn address(port: u16) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], port))
+pub(crate) fn address(port: u16) -> Path {
+    SocketAddr::from(([192, 0, 2, 1], port)).into()
 }

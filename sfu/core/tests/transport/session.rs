@@ -1,12 +1,12 @@
 //! Sessions with an honest client, on good and bad networks.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use rtc_srtp::protection_profile::ProtectionProfile;
 use sctp_proto::PayloadProtocolIdentifier;
 use sfu_core::{
-    Pt, Ssrc,
+    Path, Pt, Ssrc,
     transport::{PacketError, SendHeader, TransportEvent},
 };
 
@@ -174,7 +174,7 @@ fn nominating_checks_move_the_address() {
     let mut pair = Pair::new(CHROMIUM_ORDER);
     assert!(pair.check(1, false));
     assert!(pair.check(2, false));
-    assert_eq!(pair.server.addresses(), [address(1), address(2)]);
+    assert_eq!(pair.server.paths(), [address(1), address(2)]);
     pair.client.connect(pair.now);
     pair.run(Duration::from_secs(1), |_| true);
     assert_eq!(pair.sent_to, [address(1)]);
@@ -194,13 +194,13 @@ fn nominating_checks_move_the_address() {
         &mut pair.out,
     );
     assert_eq!(handled, Ok(()));
-    assert!(!pair.server.addresses().contains(&address(3)));
+    assert!(!pair.server.paths().contains(&address(3)));
 
     for port in 10..40 {
         assert!(pair.check(port, false));
     }
-    assert_eq!(pair.server.addresses().len(), 8);
-    assert!(pair.server.addresses().contains(&address(2)));
+    assert_eq!(pair.server.paths().len(), 8);
+    assert!(pair.server.paths().contains(&address(2)));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn mapped_sources_are_answered_as_what_they_are() {
         ("[2001:db8::1]:5000", 2, 20),
     ] {
         let datagram = pair.client.check(UFRAG, PWD, true);
-        let source = source.parse().unwrap();
+        let source = Path::from(source.parse::<SocketAddr>().unwrap());
         let now = pair.now;
         let handled = pair
             .server
@@ -221,7 +221,7 @@ fn mapped_sources_are_answered_as_what_they_are() {
         let (to, answer) = pair.out.iter().next().unwrap();
         assert_eq!(to, source);
         // XOR-MAPPED-ADDRESS (RFC 8489 §14.2) is the first attribute.
-        assert_eq!(answer[20..26], [0, 0x20, 0, len, 0, family], "{source}");
+        assert_eq!(answer[20..26], [0, 0x20, 0, len, 0, family], "{source:?}");
         pair.out.clear();
     }
 }
@@ -249,7 +249,7 @@ fn unauthentic_checks_get_no_answer() {
         assert_eq!(handled, Err(expected), "{label}");
         assert!(pair.out.is_empty(), "{label}");
     }
-    assert!(pair.server.addresses().is_empty());
+    assert!(pair.server.paths().is_empty());
 }
 
 const CHANGE_CIPHER_SPEC: u8 = 20;

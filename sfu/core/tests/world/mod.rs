@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sfu_core::{Config, Event, Join, ParticipantId, PeerId, Role, RoomId, Sfu, TapId, TapPacket};
+use sfu_core::{
+    Config, Event, Join, ParticipantId, Path, PeerId, Role, RoomId, Sfu, TapId, TapPacket,
+};
 
 use crate::support::client::{CHROMIUM_ORDER, Client};
 use publisher::Publisher;
@@ -58,7 +60,7 @@ pub(crate) struct Member {
     /// Whether it has vanished without a word.
     pub(crate) silent: bool,
     client: Client,
-    address: SocketAddr,
+    address: Path,
     credentials: (String, String),
     next_check: Instant,
     started: bool,
@@ -135,7 +137,7 @@ impl World {
             app: app(&answer.sdp),
             silent: false,
             client,
-            address: ([198, 51, 100, 1], 1000 + index as u16).into(),
+            address: SocketAddr::from(([198, 51, 100, 1], 1000 + index as u16)).into(),
             credentials: (answer.ice_ufrag.clone(), value("a=ice-pwd:")),
             next_check: self.now,
             started: false,

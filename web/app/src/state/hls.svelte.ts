@@ -1,7 +1,7 @@
 import type { ViewerStats, WatchState } from '@fanlight/sdk';
 import { FanlightError } from '@fanlight/sdk';
 import { offerDiagnostics } from '../diagnostics.ts';
-import { enterAsViewer, type RoomView } from './room.svelte.ts';
+import { enter, type RoomView } from './room.svelte.ts';
 
 /** A view of a room's broadcast by HLS: some seconds behind, through every network. */
 export class HlsView {
@@ -30,6 +30,11 @@ export class HlsView {
     }));
   }
 
+  /** Whether there is a broadcast, but no playlist of it. */
+  get missing(): boolean {
+    return this.view.info?.live === true && !this.view.info.hls;
+  }
+
   get state(): WatchState {
     const info = this.view.info;
     if (!info) return { kind: 'connecting' };
@@ -37,7 +42,7 @@ export class HlsView {
       return { kind: 'reconnecting', attempt: 0, retryAtMs: undefined, error: this.#trouble };
     }
     if (!info.live) return { kind: 'waiting' };
-    if (!info.hls) return { kind: 'failed', error: new FanlightError('hls_unknown') };
+    if (!info.hls) return { kind: 'waiting' };
     if (info.paused) return { kind: 'paused' };
     return this.#loading === 'loaded' ? { kind: 'playing' } : { kind: 'connecting' };
   }
@@ -54,7 +59,7 @@ export class HlsView {
   }
 
   #enter(): void {
-    this.view = enterAsViewer(this.#slug, () => this.#enter());
+    this.view = enter(this.#slug, () => this.#enter(), true);
   }
 
   /** Loads the playlist as soon as there is one. */

@@ -78,16 +78,16 @@ export class RoomView {
 }
 
 /**
- * Enters a room to watch it. A token that the server does not take any more must not keep anybody from watching:
- * it is dropped, and they enter as a guest.
+ * Enters a room with the token that is kept for it. One that the server does not take any more is forgotten, and
+ * `again` is called: the next one may do, and whoever only watches needs none.
  */
-export function enterAsViewer(slug: string, refused: () => void): RoomView {
+export function enter(slug: string, again: () => void, chatAlways = false): RoomView {
   const token = tokenFor(slug);
-  const view = new RoomView(slug, { token });
+  const view = new RoomView(slug, { token, chatAlways });
   view.room.on('state', (state) => {
     if (!token || state.kind !== 'closed' || !state.error?.code.startsWith('token_')) return;
-    forgetToken(slug);
-    refused();
+    forgetToken(token, slug);
+    again();
   });
   return view;
 }

@@ -13,7 +13,7 @@ import { tokenFor } from '../login.ts';
 import { changeSettings, interruptedSource, noteOnAir, readSettings } from '../settings.ts';
 import { Capture, type CaptureChoice, type SourceKind } from './capture.ts';
 import { type Quality, qualities, qualityNamed } from './quality.ts';
-import { RoomView } from './room.svelte.ts';
+import { enter, type RoomView } from './room.svelte.ts';
 
 /** What the broadcaster shows: the preview, and what is sent. */
 export type Source =
@@ -47,9 +47,11 @@ export class Studio {
 
   constructor(slug: string) {
     this.slug = slug;
-    const token = tokenFor(slug);
-    this.view = new RoomView(slug, { token, chatAlways: true });
-    this.api = new Api(token);
+    const again = () => {
+      if (tokenFor(slug)) location.reload();
+    };
+    this.view = enter(slug, again, true);
+    this.api = new Api(this.view.token);
     const settings = readSettings();
     this.camera = settings.camera ?? '';
     this.microphone = settings.microphone ?? '';

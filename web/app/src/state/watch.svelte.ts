@@ -1,6 +1,6 @@
 import { FanlightError, type ViewerStats, Watch, type WatchState } from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
-import { enterAsViewer, type RoomView } from './room.svelte.ts';
+import { enter, type RoomView } from './room.svelte.ts';
 
 /** A view of a room's broadcast by WebRTC. */
 export class WatchView {
@@ -9,6 +9,7 @@ export class WatchView {
   stats: ViewerStats | undefined = $state.raw();
   /** How long no new picture has come while there should be one, in seconds. */
   stalledFor: number = $state(0);
+  readonly missing = false;
   /** How long there has been sound without a picture, in seconds. */
   soundOnlyFor: number = $state(0);
   nowMs: number = $state(Date.now());
@@ -54,7 +55,7 @@ export class WatchView {
   }
 
   #enter(slug: string): void {
-    this.view = enterAsViewer(slug, () => this.#enter(slug));
+    this.view = enter(slug, () => this.#enter(slug));
     const watch = new Watch(this.view.room);
     this.#watch = watch;
     watch.on('state', (state) => {
