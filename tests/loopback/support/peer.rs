@@ -126,14 +126,12 @@ impl Peer {
         } else {
             ip
         };
-        let connection = PeerConnectionBuilder::new()
+        let builder = PeerConnectionBuilder::new()
             .with_media_engine(engine)
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(handler))
-            .with_udp_addrs(vec![(local, 0_u16)])
-            .build()
-            .await
-            .unwrap();
+            .with_udp_addrs(vec![(local, 0_u16)]);
+        let connection = Box::pin(builder.build()).await.unwrap();
         Self {
             connection: Arc::new(connection),
             state,
