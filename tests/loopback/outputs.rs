@@ -51,11 +51,13 @@ async fn two_rtmp_servers_and_hls_at_once() {
     }
     assert_eq!(job["destinations"][0]["url"], first.url());
 
-    // A reload: the RTMP sessions go on.
+    // A reload: the RTMP sessions and the playlist go on.
     broadcaster.close().await;
     let again = Peer::publisher(&server, &source).await;
     again.whip(&server, "stage", &host).await;
-    output.moves(0, 60).await;
+    for at in 0..3 {
+        output.moves(at, 60).await;
+    }
     assert_eq!(
         (
             first.count("publish", "key-a"),
