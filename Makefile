@@ -12,7 +12,7 @@ DATA_DIR ?= data
 ARGS ?=
 WEB_SOURCES := $(shell find web/sdk web/app -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup setup-run run web test test-rust e2e lint bench fuzz clean
+.PHONY: help setup setup-run run web test test-rust test-web e2e lint bench fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
 	cd web && npm run build
 	@touch $@
 
-test: setup web test-rust e2e ## Run all tests
+test: setup web test-rust test-web e2e ## Run all tests
 
 test-rust:
 	cargo test --workspace --locked
