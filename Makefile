@@ -33,6 +33,10 @@ web/node_modules/.package-lock.json: web/package-lock.json
 	cd web && npm ci --no-audit --no-fund
 	@touch $@
 
+tests/e2e/node_modules/.package-lock.json: tests/e2e/package-lock.json
+	cd tests/e2e && npm ci --no-audit --no-fund
+	@touch $@
+
 web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
 	cd web && npm run build
 	@touch $@
@@ -54,6 +58,7 @@ lint: setup web tests/e2e/node_modules/.package-lock.json ## Check formatting, l
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run lint
+	cd tests/e2e && npm run lint
 	cd tests/e2e && npm run lint
 
 bench: ## Measure the forwarding plane against the floor of the same run
