@@ -12,7 +12,7 @@ DATA_DIR ?= data
 ARGS ?=
 WEB_SOURCES := $(shell find web/sdk web/app -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup setup-run run web test test-rust e2e lint bench fuzz clean
+.PHONY: help setup setup-run run web test test-rust test-web e2e lint bench fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,11 +33,15 @@ web/node_modules/.package-lock.json: web/package-lock.json
 	cd web && npm ci --no-audit --no-fund
 	@touch $@
 
+tests/e2e/node_modules/.package-lock.json: tests/e2e/package-lock.json
+	cd tests/e2e && npm ci --no-audit --no-fund
+	@touch $@
+
 web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
 	cd web && npm run build
 	@touch $@
 
-test: setup web test-rust e2e ## Run all tests
+test: setup web test-rust test-web e2e ## Run all tests
 
 test-rust:
 	cargo test --workspace --locked
@@ -54,6 +58,7 @@ lint: setup web tests/e2e/node_modules/.package-lock.json ## Check formatting, l
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run lint
+	cd tests/e2e && npm run lint
 	cd tests/e2e && npm run lint
 
 bench: ## Measure the forwarding plane against the floor of the same run

@@ -86,30 +86,78 @@ fn record(
         u64,
     )],
 ) {
-    metrics::gauge!("fanlight_rooms").set(stats.rooms as f64);
-    metrics::gauge!("fanlight_publishers").set(stats.publishers as f64);
-    metrics::gauge!("fanlight_viewers").set(stats.viewers as f64);
-    for (name, value) in [
-        ("fanlight_rtp_packets_received_total", stats.packets_in),
-        ("fanlight_rtp_bytes_received_total", stats.bytes_in),
-        ("fanlight_rtp_packets_sent_total", stats.packets_out),
-        ("fanlight_rtp_bytes_sent_total", stats.bytes_out),
-        ("fanlight_rtp_packets_lost_total", stats.packets_lost),
+    for (name, help, value) in [
+        (
+            "fanlight_rooms",
+            "Rooms with somebody connected",
+            stats.rooms,
+        ),
+        (
+            "fanlight_publishers",
+            "Connected broadcasters",
+            stats.publishers,
+        ),
+        ("fanlight_viewers", "Connected viewers", stats.viewers),
+    ] {
+        metrics::describe_gauge!(name, help);
+        metrics::gauge!(name).set(value as f64);
+    }
+    for (name, help, value) in [
+        (
+            "fanlight_rtp_packets_received_total",
+            "RTP packets from broadcasters",
+            stats.packets_in,
+        ),
+        (
+            "fanlight_rtp_bytes_received_total",
+            "Bytes of those",
+            stats.bytes_in,
+        ),
+        (
+            "fanlight_rtp_packets_sent_total",
+            "RTP packets to viewers",
+            stats.packets_out,
+        ),
+        (
+            "fanlight_rtp_bytes_sent_total",
+            "Bytes of those",
+            stats.bytes_out,
+        ),
+        (
+            "fanlight_rtp_packets_lost_total",
+            "RTP packets from broadcasters that never came",
+            stats.packets_lost,
+        ),
         (
             "fanlight_rtp_packets_retransmitted_total",
+            "RTP packets sent again to viewers",
             stats.retransmitted,
         ),
         (
             "fanlight_rtp_retransmissions_missed_total",
+            "RTP packets asked for again that were not kept any more",
             stats.retransmit_missed,
         ),
-        ("fanlight_keyframe_requests_total", stats.keyframe_requests),
+        (
+            "fanlight_keyframe_requests_total",
+            "Keyframe requests to broadcasters",
+            stats.keyframe_requests,
+        ),
     ] {
+        metrics::describe_counter!(name, help);
         metrics::counter!(name).absolute(value);
     }
+    metrics::describe_counter!(
+        "fanlight_datagrams_dropped_total",
+        "Hostile or broken datagrams, by reason"
+    );
     for (reason, count) in &stats.dropped {
         metrics::counter!("fanlight_datagrams_dropped_total", "reason" => *reason).absolute(*count);
     }
+    metrics::describe_gauge!(
+        "fanlight_egress_destinations",
+        "Destinations by type and state"
+    );
     for (kind, state, count) in outputs {
         metrics::gauge!("fanlight_egress_destinations", "type" => word(kind), "state" => word(state))
             .set(*count as f64);

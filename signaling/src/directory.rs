@@ -323,6 +323,15 @@ impl Directory {
         self.gauge();
     }
 
+    /// Notes that the participant of a peer, which is about to be closed, is done.
+    pub(crate) fn stop(&mut self, peer: PeerId) {
+        if let Some(link) = self.peers.get(&peer)
+            && let Some(place) = self.rooms.get_mut(&link.room)
+        {
+            place.room.stop(peer);
+        }
+    }
+
     /// Takes what the SFU tells.
     pub(crate) fn handle_event(
         &mut self,

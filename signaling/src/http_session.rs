@@ -156,7 +156,7 @@ async fn delete(
 ) -> Result<StatusCode, Problem> {
     let resource = find(service, role, place, headers)?;
     service.directory().remove_resource(&place.1);
-    service.close_peers([resource.peer]).await;
+    service.stop_peer(resource.peer).await;
     Ok(StatusCode::OK)
 }
 

@@ -85,7 +85,11 @@ struct Broadcast {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Air {
     On,
-    Off { since: Instant },
+    /// Still on air, but asked to end.
+    Ending,
+    Off {
+        since: Instant,
+    },
 }
 
 /// How soon members are to be told.
@@ -233,6 +237,7 @@ impl Room {
             broadcast.identity == identity
                 && match broadcast.state {
                     Air::On => true,
+                    Air::Ending => false,
                     Air::Off { since } => now.duration_since(since) <= self.grace,
                 }
         });
@@ -247,6 +252,17 @@ impl Room {
     pub(crate) fn handle_unpublished(&mut self, publication: PublicationId, now: Instant) {
         self.publications.remove(&publication);
         self.leave_air(now);
+    }
+
+    /// Notes that a broadcaster is done, whose peer is about to be closed.
+    pub(crate) fn stop(&mut self, peer: PeerId) {
+        let publishes = |peer: &Peer| peer.purpose == Purpose::Publish;
+        if self.peers.get(&peer).is_some_and(publishes)
+            && let Some(broadcast) = &mut self.broadcast
+            && broadcast.state == Air::On
+        {
+            broadcast.state = Air::Ending;
+        }
     }
 
     /// The broadcaster pauses or goes on.
@@ -275,7 +291,7 @@ impl Room {
         let on_air = self
             .broadcast
             .as_ref()
-            .filter(|broadcast| broadcast.state == Air::On);
+            .filter(|broadcast| matches!(broadcast.state, Air::On | Air::Ending));
         RoomInfo {
             slug: self.slug.clone(),
             title: self.title.clone(),
@@ -350,9 +366,12 @@ impl Room {
         if self.publications.is_empty()
             && !taken_over
             && let Some(broadcast) = &mut self.broadcast
-            && broadcast.state == Air::On
         {
-            broadcast.state = Air::Off { since: now };
+            match broadcast.state {
+                Air::On => broadcast.state = Air::Off { since: now },
+                Air::Ending => self.broadcast = None,
+                Air::Off { .. } => return,
+            }
             self.paused = false;
         }
     }
@@ -434,6 +453,21 @@ mod tests {
             room.handle_published(PeerId(2), PublicationId(2), t0 + away, 5000);
             assert_eq!(room.info().live_since_ms, Some(expected), "{label}");
         }
+    }
+
+    #[test]
+    fn a_broadcast_after_a_stop_is_a_new_one() {
+        let (mut room, t0) = on_air();
+        room.stop(PeerId(1));
+        assert!(room.info().live, "until its media ends");
+        room.handle_unpublished(PublicationId(1), t0);
+        room.handle_closed(PeerId(1), t0);
+        assert!(!room.info().live);
+        room.reserve(&ann(), t0).unwrap();
+        room.add_peer(PeerId(2), Purpose::Publish, ann(), t0);
+        room.handle_connected(PeerId(2));
+        room.handle_published(PeerId(2), PublicationId(2), t0 + ms(500), 5000);
+        assert_eq!(room.info().live_since_ms, Some(5000));
     }
 
     #[test]

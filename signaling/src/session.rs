@@ -50,6 +50,8 @@ pub(crate) enum Action {
     Negotiate { role: Role, sdp: String },
     /// Close this peer: the session is done with it.
     ClosePeer(PeerId),
+    /// Close this peer: its participant is, and a broadcast of theirs is over.
+    Stop(PeerId),
     /// Pause or go on.
     SetPaused(bool),
     /// Send a ping frame.
@@ -218,7 +220,7 @@ impl Session {
                 vec![Action::SetPaused(paused)]
             }
             (ClientMessage::Stop {}, State::Joined { media, .. }) => {
-                media.take().map(Action::ClosePeer).into_iter().collect()
+                media.take().map(Action::Stop).into_iter().collect()
             }
         }
     }
@@ -435,7 +437,7 @@ mod tests {
         let (mut session, t0) = joined(true);
         session.adopt(PeerId(7));
         let actions = session.handle_text(r#"{"type":"stop"}"#, t0);
-        assert_eq!(actions, [Action::ClosePeer(PeerId(7))]);
+        assert_eq!(actions, [Action::Stop(PeerId(7))]);
         assert!(
             session
                 .handle_media_closed(PeerId(7), CloseReason::Requested)
@@ -484,7 +486,7 @@ mod tests {
                         Action::Negotiate { role, .. } => {
                             drop(session.handle_negotiated(role, Ok((PeerId(1), String::new()))));
                         }
-                        Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) => {}
+                        Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) | Action::Stop(_) => {}
                         Action::SetPaused(_) | Action::Ping | Action::Close { .. } => {}
                     }
                 }

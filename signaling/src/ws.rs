@@ -151,6 +151,7 @@ impl Driver<'_> {
                     actions.extend(self.session.handle_negotiated(role, outcome));
                 }
                 Action::ClosePeer(peer) => self.service.close_peers([peer]).await,
+                Action::Stop(peer) => self.service.stop_peer(peer).await,
                 Action::SetPaused(paused) => self.set_paused(paused),
                 Action::Ping => self.outbox.ping(),
                 Action::Close { code, reason } => self.outbox.close(code, reason),

@@ -1,0 +1,238 @@
+//! What an operator relies on.
+
+use std::{path::Path, time::Duration};
+
+use reqwest::{StatusCode, header};
+use serde_json::json;
+
+use crate::support::{
+    http,
+    output::Output,
+    peer::Peer,
+    server::{self, Server, Setup, run},
+    session::Session,
+    source::Source,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_and_metrics_tell_how_it_is() {
+    let server = Server::start();
+    for path in ["/healthz", "/readyz"] {
+        let response = http::client().get(server.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+    let source = Source::h264();
+    let host = server.host("stage");
+    let broadcaster = Peer::publisher(&server, &source).await;
+    broadcaster.whip(&server, "stage", &host).await;
+    let viewer = Peer::viewer(&server).await;
+    viewer.whep(&server, "stage").await;
+    viewer.receives("video/H264", 60).await;
+    let output = Output::start(&server, "stage", &host, &json!([{"type": "hls"}])).await;
+    output.destination(0, "live").await;
+    for (name, labels, least) in [
+        ("fanlight_rooms", "", 1.0),
+        ("fanlight_publishers", "", 1.0),
+        ("fanlight_viewers", "", 1.0),
+        ("fanlight_rtp_packets_received_total", "", 100.0),
+        ("fanlight_rtp_bytes_received_total", "", 10_000.0),
+        ("fanlight_rtp_packets_sent_total", "", 60.0),
+        ("fanlight_rtp_bytes_sent_total", "", 10_000.0),
+        ("fanlight_rtp_packets_lost_total", "", 0.0),
+        ("fanlight_egress_destinations", "state=\"live\"", 1.0),
+    ] {
+        let value = server.metric(name, labels).await;
+        assert!(value.is_some_and(|v| v >= least), "{name} is {value:?}");
+    }
+    let proxied = http::client()
+        .get(server.url("/metrics"))
+        .header("x-forwarded-for", "203.0.113.7")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        proxied.status(),
+        StatusCode::UNAUTHORIZED,
+        "metrics are not for everybody"
+    );
+
+    // Told to stop in the middle of a broadcast with an output.
+    let (mut session, _) = Session::join(&server, "stage", None, None).await;
+    session.send(&json!({"type": "ping"})).await;
+    session.next("pong").await;
+    let (_, took, log) = server.interrupt();
+    assert!(took < Duration::from_secs(10), "stopping took {took:?}");
+    let (code, _) = session.closed().await;
+    assert_eq!(code, 1012, "pages are told to come back");
+    broadcaster.ended().await;
+    viewer.ended().await;
+    assert!(
+        !log.contains("did not finish in time") && !log.contains("panicked"),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_keeps_rooms_chat_and_tokens() {
+    let server = Server::start();
+    let host = server.token("stage", &["--publish", "--chat", "--identity", "ann"]);
+    let peer = Peer::viewer(&server).await;
+    let (mut session, joined) = Session::join(&server, "stage", None, Some("Bob")).await;
+    let guest = joined["guest_token"].as_str().unwrap().to_owned();
+    let mut chat = peer.channel("chat").await;
+    session.negotiate("watch", &peer).await;
+    chat.send(&json!({"type": "say", "text": "remember me"}).to_string())
+        .await;
+    chat.next("own message", |m| m["message"]["text"] == "remember me")
+        .await;
+    let secrets: Vec<_> = files(&server.data_dir())
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains("secret"))
+        .collect();
+    assert!(!secrets.is_empty(), "{:?}", files(&server.data_dir()));
+    for secret in &secrets {
+        assert_eq!(server::mode(secret), 0o600, "{}", secret.display());
+    }
+
+    // Once properly, once by a power cut.
+    let (setup, ..) = server.interrupt();
+    let server = setup.start();
+    check_memory(&server, &host, &guest).await;
+    let server = server.kill().start();
+    check_memory(&server, &host, &guest).await;
+}
+
+async fn check_memory(server: &Server, host: &str, guest: &str) {
+    let (_session, joined) = Session::join(server, "stage", Some(host), None).await;
+    assert_eq!(
+        (&joined["identity"], &joined["grants"]["publish"]),
+        (&"ann".into(), &true.into())
+    );
+    let peer = Peer::viewer(server).await;
+    let (mut session, joined) = Session::join(server, "stage", Some(guest), None).await;
+    assert_eq!(joined["name"], "Bob");
+    let mut chat = peer.channel("chat").await;
+    session.negotiate("watch", &peer).await;
+    let history = chat.next("history", |m| m["type"] == "history").await;
+    assert_eq!(history["messages"][0]["text"], "remember me");
+    assert_eq!(history["messages"][0]["name"], "Bob");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn https_with_a_certificate_of_its_own() {
+    let server = Setup::new().self_signed().start();
+    let health = http::client()
+        .get(server.url("/healthz"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(health.status(), StatusCode::OK);
+    let source = Source::start(None, true);
+    let broadcaster = Peer::publisher(&server, &source).await;
+    broadcaster
+        .whip(&server, "stage", &server.host("stage"))
+        .await;
+    broadcaster.connected().await;
+    let files = files(&server.data_dir());
+    for key in files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "key"))
+    {
+        assert_eq!(server::mode(key), 0o600, "{}", key.display());
+    }
+}
+
+#[test]
+fn settings_are_shown_without_secrets_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fanlight.toml");
+    let config = |toml: &str, env: &[(&str, &str)]| {
+        std::fs::write(&file, toml).unwrap();
+        let output = run(&["config", "--config", file.to_str().unwrap()], env);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let (works, shown) = config(
+        "[signaling]\ntoken_secret = 'never to be seen'\n[media]\nudp_port = 7001\n",
+        &[("FANLIGHT_HTTP__LISTEN", "127.0.0.1:8090")],
+    );
+    assert!(works, "{shown}");
+    assert!(!shown.contains("never to be seen"), "{shown}");
+    assert!(
+        shown.contains("7001") && shown.contains("127.0.0.1:8090"),
+        "{shown}"
+    );
+    for (what, toml, env, named) in [
+        ("an unknown key", "[media]\ncolour = 1", &[][..], "colour"),
+        ("an unknown section", "[colour]\nred = 1", &[], "colour"),
+        (
+            "an unknown variable",
+            "",
+            &[("FANLIGHT_MEDIA__COLOUR", "1")],
+            "colour",
+        ),
+        (
+            "a wrong type",
+            "[media]\nudp_port = 'high'",
+            &[],
+            "udp_port",
+        ),
+        (
+            "out of range",
+            "[egress]\nmax_destinations = 99",
+            &[],
+            "max_destinations",
+        ),
+        (
+            "a short secret",
+            "[signaling]\ntoken_secret = 'short'",
+            &[],
+            "token_secret",
+        ),
+        ("no TOML", "[media", &[], "fanlight.toml"),
+    ] {
+        let (works, text) = config(toml, env);
+        assert!(!works, "{what} was taken: {text}");
+        assert!(
+            text.contains(named),
+            "{what}: {named} is not named in {text}"
+        );
+    }
+    let serve = run(&["serve", "--config", "/nowhere/fanlight.toml"], &[]);
+    assert!(!serve.status.success(), "a missing file was taken");
+    let unknown = run(&["--colour"], &[]);
+    assert!(!unknown.status.success(), "an unknown flag was taken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pages_are_served_or_said_to_be_missing() {
+    let server = Server::start();
+    let page = http::client().get(server.url("/")).send().await.unwrap();
+    let (status, kind) = (
+        page.status(),
+        http::header_text(&page, header::CONTENT_TYPE),
+    );
+    let text = page.text().await.unwrap();
+    // The Rust tests also run where the pages have not been built.
+    match status {
+        StatusCode::OK => assert!(
+            kind.starts_with("text/html") && text.contains("<script"),
+            "{text}"
+        ),
+        StatusCode::SERVICE_UNAVAILABLE => assert!(text.contains("make run"), "{text}"),
+        other => panic!("{other}: {text}"),
+    }
+    let asset = http::client()
+        .get(server.url("/assets/none.js"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(asset.status(), StatusCode::NOT_FOUND);
+}
+
+fn files(dir: &Path) -> Vec<std::path::PathBuf> {
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect()
+}

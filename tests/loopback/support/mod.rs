@@ -1,0 +1,15 @@
+//! What the tests are made of: the server, peers, media, an RTMP server, and how to wait.
+
+pub(crate) mod channel;
+pub(crate) mod http;
+pub(crate) mod output;
+pub(crate) mod peer;
+pub(crate) mod probe;
+pub(crate) mod random;
+pub(crate) mod relay;
+pub(crate) mod rtmp;
+pub(crate) mod server;
+pub(crate) mod session;
+pub(crate) mod source;
+pub(crate) mod stream;
+pub(crate) mod wait;
