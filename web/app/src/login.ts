@@ -15,6 +15,16 @@ export function tokenFor(room: string | undefined): string | undefined {
   return usable(own, room) ?? usable(recall(keyOf(undefined)), room);
 }
 
+/** Whether what this browser was signed in with is of no use any more because its time is over. */
+export function signInExpired(room: string | undefined): boolean {
+  if (tokenFor(room)) return false;
+  const kept = [room === undefined ? undefined : recall(keyOf(room)), recall(keyOf(undefined))];
+  return kept.some((token) => {
+    const claims = token && claimsOf(token);
+    return claims && claims.expiresAtMs < Date.now() && isFor(claims, room);
+  });
+}
+
 /** Forgets a token, wherever it is kept for this room: the server does not take it any more. */
 export function forgetToken(token: string, room: string | undefined): void {
   for (const key of [keyOf(room), keyOf(undefined)]) {
@@ -49,7 +59,11 @@ export function claimsOf(token: string): Claims | undefined {
 function usable(token: string | undefined, room: string | undefined): string | undefined {
   const claims = token && claimsOf(token);
   if (!claims || claims.expiresAtMs < Date.now()) return undefined;
-  return room === undefined || claims.room === '*' || claims.room === room ? token : undefined;
+  return isFor(claims, room) ? token : undefined;
+}
+
+function isFor(claims: Claims, room: string | undefined): boolean {
+  return room === undefined || claims.room === '*' || claims.room === room;
 }
 
 function keyOf(room: string | undefined): string {

@@ -39,6 +39,12 @@ export const platforms: readonly Platform[] = [
   },
 ];
 
+/** Takes the key off an address that was copied with it, as in `rtmp://host/app/key`. */
+export function splitKey(url: string): { readonly url: string; readonly key: string } | undefined {
+  const parts = /^(rtmps?:\/\/[^/]+\/[^?]*[^/?])\/([^/]+)$/i.exec(url);
+  return parts?.[1] && parts[2] ? { url: parts[1], key: parts[2] } : undefined;
+}
+
 /** The name of the platform that an address belongs to, else its host. */
 export function platformName(url: string): string {
   const known = platforms.find((platform) => platform.url && url.startsWith(platform.url));

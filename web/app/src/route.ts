@@ -9,13 +9,22 @@ export function routeOf(address: Pick<Location, 'pathname' | 'search'>): Route {
   const [first = '', second = '', ...rest] = address.pathname.split('/').filter(Boolean);
   if (first === '') return { page: 'start' };
   if (!second || rest.length > 0) return { page: 'unknown' };
-  const room = decodeURIComponent(second);
+  const room = decoded(second);
+  if (room === undefined) return { page: 'unknown' };
   if (first === 'studio') return { page: 'studio', room };
   if (first === 'watch') {
     const hls = new URLSearchParams(address.search).get('player') === 'hls';
     return { page: 'watch', room, player: hls ? 'hls' : 'webrtc' };
   }
   return { page: 'unknown' };
+}
+
+function decoded(segment: string): string | undefined {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Turns what a person types into the name of a room in addresses. */

@@ -107,7 +107,10 @@ function roomPath(slug: string): string {
 function refusal(response: Response, answer: unknown): FanlightError {
   const problem = parseProblem(answer);
   const code = problem && isErrorCode(problem.code) ? problem.code : 'internal';
-  return new FanlightError(code, problem?.detail || `The server answered ${response.status}.`);
+  return new FanlightError(
+    code,
+    problem?.detail || `The server answered ${response.status}. Try again in a moment.`,
+  );
 }
 
 const TIMEOUT_MS = 15_000;

@@ -106,10 +106,11 @@ export class Chat {
   #handle(event: ChatEvent): void {
     switch (event.type) {
       case 'history':
+        // A long history comes in parts, and again with each new channel.
         this.#keep(event.messages);
         return;
       case 'message':
-        this.#keep([...this.#messages, event.message]);
+        this.#keep([event.message]);
         if (event.nonce !== undefined) this.#pending.get(event.nonce)?.resolve(event.message);
         return;
       case 'refused':
@@ -119,9 +120,11 @@ export class Chat {
     }
   }
 
+  /** Adds these to the messages there are; ids count up within a room. */
   #keep(messages: readonly ChatMessage[]): void {
-    const byId = new Map(messages.map((message) => [message.id, message]));
-    this.#messages = [...byId.values()].slice(-KEPT_MESSAGES);
+    const all = [...this.#messages, ...messages];
+    const byId = new Map(all.map((message) => [message.id, message]));
+    this.#messages = [...byId.values()].sort((a, b) => a.id - b.id).slice(-KEPT_MESSAGES);
     this.#events.emit('messages', this.#messages);
   }
 }

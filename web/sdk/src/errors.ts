@@ -31,13 +31,13 @@ interface Explanation {
 export class FanlightError extends Error {
   override readonly name = 'FanlightError';
   readonly code: FanlightErrorCode;
-  /** What a person can do now; may be empty. */
+  /** What a person can do now; empty with a message of one's own, such as the server's: that says it itself. */
   readonly advice: string;
 
   constructor(code: FanlightErrorCode, message?: string, options?: ErrorOptions) {
     super(message || explanations[code].message, options);
     this.code = code;
-    this.advice = explanations[code].advice;
+    this.advice = message ? '' : explanations[code].advice;
   }
 
   /** Whether the same attempt may succeed later without anybody doing anything. */
@@ -74,7 +74,7 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
   },
   token_expired: {
     message: 'Your link has expired.',
-    advice: 'Open the link that the server printed when it started, or ask for a new invite link.',
+    advice: 'The server prints a new one when it starts; a guest asks for a new invite link.',
     passing: false,
   },
   token_wrong_room: {
