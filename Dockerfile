@@ -26,8 +26,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
     && useradd --system --create-home --home-dir /var/lib/fanlight fanlight
 COPY --from=server /out/fanlight /usr/local/bin/fanlight
 USER fanlight
+ENV FANLIGHT_DATA_DIR=/var/lib/fanlight
 VOLUME /var/lib/fanlight
 EXPOSE 8080/tcp 7000/udp
 HEALTHCHECK --interval=10s --timeout=3s CMD curl -fsSk http://localhost:8080/healthz || curl -fsSk https://localhost:8080/healthz
 ENTRYPOINT ["fanlight"]
-CMD ["serve", "--data-dir", "/var/lib/fanlight"]
+CMD ["serve"]

@@ -181,8 +181,8 @@ fn log_start(
     match reach {
         sfu::Reach::Internet => {}
         sfu::Reach::LocalNetwork => warn!(
-            "media is advertised with private addresses only: people outside this network cannot \
-             watch. In a cloud or behind NAT, give the public address with --public-ip"
+            "media is advertised with private or example addresses only: people outside this network \
+             cannot watch. In a cloud or behind NAT, give the public address with --public-ip"
         ),
         sfu::Reach::ThisMachine => warn!(
             "media is advertised with loopback addresses only: nobody but this machine can watch. \
@@ -207,18 +207,22 @@ async fn print_links(
     .await
     .context("make the owner's link")?;
     let scheme = listener.scheme();
-    let host = match address.ip() {
-        ip if ip.is_unspecified() || ip.is_loopback() => "localhost".to_owned(),
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
     let port = address.port();
+    let host = match (address.ip(), config.media.public_ips.first()) {
+        (ip, Some(public)) if ip.is_unspecified() && !public.is_loopback() => host(*public),
+        (ip, _) if ip.is_unspecified() || ip.is_loopback() => "localhost".to_owned(),
+        (ip, _) => host(ip),
+    };
     let mut text = format!(
         "\nFanlight is running. Open this link to be its owner and go live:\n\n    \
          {scheme}://{host}:{port}/#token={token}\n\n"
     );
     // Browsers give the camera to secure origins only: localhost, or HTTPS.
-    if address.ip().is_unspecified() && scheme == "https" {
+    if scheme == "http" && host != "localhost" {
+        text += "Browsers give the camera to HTTPS pages only: serve it with --tls-cert and --tls-key, or \
+                 behind a proxy that does.\n\n";
+    }
+    if address.ip().is_unspecified() && scheme == "https" && host == "localhost" {
         for ip in advertised
             .iter()
             .filter(|ip| ip.is_ipv4() && !ip.is_loopback())
@@ -230,6 +234,13 @@ async fn print_links(
     // Nobody may be reading; the server runs all the same.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     Ok(())
+}
+
+fn host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 /// A new link is printed at every start; this one serves a browser that keeps it.

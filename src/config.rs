@@ -130,7 +130,14 @@ impl Config {
         }
         // FANLIGHT_CONFIG names the file itself.
         let env = Env::prefixed("FANLIGHT_").ignore(&["config"]).split("__");
-        figment.merge(env).extract().context("read the settings")
+        figment = figment.merge(env);
+        // A secret made of digits is a text all the same.
+        for (variable, key) in SECRETS {
+            if let Ok(secret) = std::env::var(variable) {
+                figment = figment.merge((key, secret));
+            }
+        }
+        figment.extract().context("read the settings")
     }
 
     fn apply(&mut self, args: &ServeArgs) {
@@ -203,6 +210,12 @@ impl Http {
         }
     }
 }
+
+/// The environment variables of secrets, and their settings.
+const SECRETS: [(&str, &str); 2] = [
+    ("FANLIGHT_SIGNALING__TOKEN_SECRET", "signaling.token_secret"),
+    ("FANLIGHT_SIGNALING__TURN__SECRET", "signaling.turn.secret"),
+];
 
 fn set<T>(target: &mut T, value: Option<T>) {
     if let Some(value) = value {

@@ -11,7 +11,12 @@ use axum::{
 };
 use axum_server::tls_rustls::RustlsConfig;
 use tokio_util::sync::CancellationToken;
-use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer, trace::TraceLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::CorsLayer,
+    trace::{DefaultOnFailure, TraceLayer},
+};
+use tracing::Level;
 
 use crate::{operations, operations::Operations, pages};
 
@@ -33,7 +38,8 @@ pub(crate) fn routes(operations: Operations) -> Router {
         .merge(operations::routes(operations))
         .fallback(pages::serve)
         .layer(CatchPanicLayer::new())
-        .layer(TraceLayer::new_for_http())
+        // Whoever answers with a failure has logged its cause; being full or stopping is none.
+        .layer(TraceLayer::new_for_http().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
 }
 
 /// Lets a request for a room's outputs pass when its token grants `egress` there.

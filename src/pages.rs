@@ -14,10 +14,17 @@ struct Files;
 
 /// Serves a file, or the page itself for every other path: which page it is, is decided in the browser.
 pub(crate) async fn serve(request: Request) -> Response {
+    let path = request.uri().path().trim_start_matches('/');
+    // A program that mistypes an address must not take a page for an answer.
+    if ["api/", "whip/", "whep/", "hls/", "ws/"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
+    {
+        return no_such_address(request.uri().path());
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    let path = request.uri().path().trim_start_matches('/');
     // A missing asset must not be answered by a page: the browser would run HTML as a script.
     let name = if path.starts_with("assets/") || Files::get(path).is_some() {
         path
@@ -59,6 +66,18 @@ pub(crate) async fn serve(request: Request) -> Response {
         file.data,
     )
         .into_response()
+}
+
+fn no_such_address(path: &str) -> Response {
+    let problem = serde_json::json!({
+        "type": "urn:fanlight:problem:not_found",
+        "title": "Not Found",
+        "status": 404,
+        "detail": format!("There is nothing at {path}. The README lists the addresses of the API."),
+        "code": "not_found",
+    });
+    let headers = [(header::CONTENT_TYPE, "application/problem+json")];
+    (StatusCode::NOT_FOUND, headers, problem.to_string()).into_response()
 }
 
 fn missing(name: &str) -> Response {

@@ -28,6 +28,16 @@ pub(crate) async fn print(args: TokenArgs) -> anyhow::Result<()> {
         },
         ttl: args.ttl,
     };
+    let secret_file = config.data_dir.join("secret");
+    if config.signaling.token_secret.is_none() && !secret_file.exists() {
+        // The server may be started later; but a mistyped folder would go unnoticed.
+        let note = format!(
+            "fanlight: no server has run with the data folder {} yet: making a new secret there (the folder \
+             is chosen with --data-dir)",
+            config.data_dir.display()
+        );
+        let _ = writeln!(std::io::stderr(), "{note}");
+    }
     let token = signaling::mint_token(&config.signaling, &config.data_dir, request)
         .await
         .context("make the token")?;

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A secret text. `Debug`, `Display` and serialization show `***`; only [`Secret::expose`] returns it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -44,11 +43,30 @@ impl Serialize for Secret {
     }
 }
 
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let secret = String::deserialize(deserializer)?;
+        if secret == HIDDEN {
+            return Err(de::Error::custom(
+                "*** stands for a secret that was hidden when the settings were printed: write the secret itself",
+            ));
+        }
+        Ok(Self(secret))
+    }
+}
+
 const HIDDEN: &str = "***";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_hidden_is_not_a_secret() {
+        assert!(serde_json::from_str::<Secret>("\"***\"").is_err());
+        let secret = serde_json::from_str::<Secret>("\"hunter2\"").unwrap();
+        assert_eq!(secret.expose(), "hunter2");
+    }
 
     #[test]
     fn no_way_of_printing_shows_it() {

@@ -35,7 +35,8 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// Asks for a token that may do everything in every room.
+    /// Asks for a token that may do everything in every room. All owner's tokens are one identity, so that
+    /// a new link takes over what an older one has started.
     pub fn owner(ttl: Duration) -> Self {
         let grants = Grants {
             publish: true,
@@ -46,7 +47,7 @@ impl TokenRequest {
         };
         Self {
             room: EVERY_ROOM.to_owned(),
-            identity: None,
+            identity: Some("owner".to_owned()),
             name: None,
             grants,
             ttl,

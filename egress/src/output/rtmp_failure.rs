@@ -57,6 +57,10 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
             "The secure connection to {server} failed{}. Check that the server offers rtmps:// on this port.",
             quoted(said)
         ),
+        FailureCode::Internal if said.contains("Short read") => format!(
+            "{server} does not speak RTMP there. Check the port: RTMP is on 1935 unless the platform says \
+             otherwise."
+        ),
         FailureCode::WorkerDied | FailureCode::Internal => {
             format!("This output could not be sent{}.", quoted(said))
         }
