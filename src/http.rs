@@ -13,7 +13,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::CorsLayer,
+    cors::{AllowHeaders, AllowMethods, Any, CorsLayer},
     trace::{DefaultOnFailure, TraceLayer},
 };
 use tracing::Level;
@@ -30,7 +30,13 @@ pub(crate) fn routes(operations: Operations) -> Router {
             signaling.clone(),
             authorize_egress,
         ))
-        .layer(CorsLayer::very_permissive());
+        // Tokens, not cookies: any page may ask, with the headers it needs.
+        .layer(
+            CorsLayer::new()
+                .allow_origin(Any)
+                .allow_methods(AllowMethods::mirror_request())
+                .allow_headers(AllowHeaders::mirror_request()),
+        );
     Router::new()
         .merge(signaling.routes())
         .merge(egress_api)

@@ -68,7 +68,7 @@ impl Config {
                 "500 to 10000",
             ),
             (
-                (1000..=10_000).contains(&self.connect_timeout_ms),
+                (1000..=8000).contains(&self.connect_timeout_ms),
                 "connect_timeout_ms",
                 "1000 to 10000",
             ),
@@ -123,7 +123,7 @@ impl Default for Config {
             max_destinations: 16,
             allow_private_targets: true,
             keyframe_interval_ms: 2000,
-            connect_timeout_ms: 8000,
+            connect_timeout_ms: 6000,
             stall_timeout_ms: 5000,
             hold_ms: 10_000,
             audio_bitrate: 128_000,

@@ -50,6 +50,8 @@ struct Peer {
     member: Arc<Member>,
     purpose: Purpose,
     connected: bool,
+    /// Its participant is done: it no longer holds the stage.
+    leaving: bool,
 }
 
 /// What a peer is there for.
@@ -189,6 +191,7 @@ impl Room {
                 member,
                 purpose,
                 connected: false,
+                leaving: false,
             },
         );
     }
@@ -256,12 +259,17 @@ impl Room {
 
     /// Notes that a broadcaster is done, whose peer is about to be closed.
     pub(crate) fn stop(&mut self, peer: PeerId) {
-        let publishes = |peer: &Peer| peer.purpose == Purpose::Publish;
-        if self.peers.get(&peer).is_some_and(publishes)
-            && let Some(broadcast) = &mut self.broadcast
-            && broadcast.state == Air::On
-        {
-            broadcast.state = Air::Ending;
+        let Some(peer) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        peer.leaving = true;
+        if peer.purpose == Purpose::Publish {
+            if let Some(broadcast) = &mut self.broadcast
+                && broadcast.state == Air::On
+            {
+                broadcast.state = Air::Ending;
+            }
+            self.free_stage();
         }
     }
 
@@ -351,7 +359,7 @@ impl Room {
             && !self
                 .peers
                 .values()
-                .any(|peer| peer.purpose == Purpose::Publish)
+                .any(|peer| peer.purpose == Purpose::Publish && !peer.leaving)
         {
             self.publisher = None;
         }
@@ -460,6 +468,12 @@ mod tests {
         let (mut room, t0) = on_air();
         room.stop(PeerId(1));
         assert!(room.info().live, "until its media ends");
+        assert_eq!(
+            room.reserve(&bob(), t0),
+            Ok(()),
+            "the stage is free at once"
+        );
+        room.release();
         room.handle_unpublished(PublicationId(1), t0);
         room.handle_closed(PeerId(1), t0);
         assert!(!room.info().live);

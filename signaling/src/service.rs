@@ -312,13 +312,13 @@ impl Service {
         }
     }
 
-    /// Closes peers on request.
     /// Closes a peer whose participant is done: a broadcast of theirs is over, and the next is a new one.
     pub(crate) async fn stop_peer(&self, peer: PeerId) {
         self.directory().stop(peer);
         self.close_peers([peer]).await;
     }
 
+    /// Closes peers on request.
     pub(crate) async fn close_peers(&self, peers: impl IntoIterator<Item = PeerId>) {
         for peer in peers {
             self.sfu().close(peer, sfu::CloseReason::Requested).await;

@@ -252,6 +252,7 @@ mod tests {
         let request = TokenRequest {
             room: "one".into(),
             name: Some("Ann".into()),
+            identity: None,
             ..TokenRequest::owner(Duration::from_secs(60))
         };
         let token = mint_token(&config, folder.path(), request.clone())

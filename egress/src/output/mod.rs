@@ -3,6 +3,7 @@
 mod hls;
 mod rtmp;
 mod rtmp_failure;
+mod rtmp_probe;
 mod send_buffer;
 
 pub(crate) use hls::Hls;

@@ -16,6 +16,7 @@ use sfu::MediaKind;
 use super::{
     Meter,
     rtmp_failure::{explain, failure},
+    rtmp_probe::probe,
     send_buffer,
 };
 use crate::{
@@ -64,19 +65,24 @@ struct Session {
 impl Rtmp {
     /// Delivers until stopped or failed, and reports how that went.
     pub(crate) fn run(&self) {
-        let mut idle = false;
+        let mut probed: Option<Instant> = None;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return self.report_state(DestinationState::Ended);
             }
             let air = self.hub.wait_on_air(POLL);
             let Air::On { video, .. } = air else {
-                if !std::mem::replace(&mut idle, true) {
-                    self.report_state(DestinationState::Connecting);
+                if probed.is_none_or(|at| at.elapsed() > PROBE_EVERY) {
+                    if let Err(failure) = probe(&self.target, self.limits.connect) {
+                        return self.report_failure(failure);
+                    }
+                    if probed.replace(Instant::now()).is_none() {
+                        self.report_state(DestinationState::Connecting);
+                    }
                 }
                 continue;
             };
-            idle = false;
+            probed = None;
             let outcome = match self.open(video) {
                 Ok(session) => self.deliver(&session, air),
                 Err(e) => {
@@ -84,11 +90,7 @@ impl Rtmp {
                 }
             };
             if let Outcome::Failed(failure) = outcome {
-                let report = Report::Failed {
-                    destination: self.index,
-                    failure,
-                };
-                return self.reporter.send(&report, &[]);
+                return self.report_failure(failure);
             }
         }
     }
@@ -185,6 +187,14 @@ impl Rtmp {
                 Some(_) | None => {}
             }
         }
+    }
+
+    fn report_failure(&self, failure: Failure) {
+        let report = Report::Failed {
+            destination: self.index,
+            failure,
+        };
+        self.reporter.send(&report, &[]);
     }
 
     fn report_state(&self, state: DestinationState) {
@@ -286,6 +296,9 @@ fn description(video: bool) -> String {
          rtmp2sink name=sink async-connect=true sync=false async=false chunk-size=8192"
     )
 }
+
+/// How often a server is looked for while there is nothing to send.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(50);
 /// The sink blocks with the first message until it is connected; before it come headers.

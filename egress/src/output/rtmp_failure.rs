@@ -7,6 +7,9 @@ use crate::{
 
 /// Explains an error of the RTMP sink. `published` says whether media had been accepted in this attempt.
 pub(super) fn explain(message: &str, debug: &str, target: &RtmpTarget, published: bool) -> Failure {
+    if message.to_lowercase().contains("short read") {
+        return no_rtmp(target);
+    }
     let code = classify(message, debug, published);
     let said: String = target
         .scrub(words_of_server(message))
@@ -14,6 +17,19 @@ pub(super) fn explain(message: &str, debug: &str, target: &RtmpTarget, published
         .take(200)
         .collect();
     failure(code, target, &said)
+}
+
+/// Explains that something else than RTMP answered.
+pub(super) fn no_rtmp(target: &RtmpTarget) -> Failure {
+    let (host, port) = (&target.host, target.port);
+    let message = format!(
+        "What answers at {host}:{port} does not speak RTMP. Check the port: RTMP is on 1935 unless the \
+         platform says otherwise."
+    );
+    Failure {
+        code: FailureCode::Rejected,
+        message,
+    }
 }
 
 /// Explains a failure that the sink does not tell.
@@ -56,10 +72,6 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
         FailureCode::TlsFailed => format!(
             "The secure connection to {server} failed{}. Check that the server offers rtmps:// on this port.",
             quoted(said)
-        ),
-        FailureCode::Internal if said.contains("Short read") => format!(
-            "{server} does not speak RTMP there. Check the port: RTMP is on 1935 unless the platform says \
-             otherwise."
         ),
         FailureCode::WorkerDied | FailureCode::Internal => {
             format!("This output could not be sent{}.", quoted(said))

@@ -366,10 +366,15 @@ impl Sfu {
             let peers = self.peers.iter().filter(|peer| peer.join.role == role);
             peers.filter(|peer| peer.transport.is_connected()).count()
         };
+        // A connection for data channels only watches nothing.
+        let viewers = self
+            .peers
+            .iter()
+            .filter(|peer| peer.transport.is_connected() && !peer.subscriptions.is_empty());
         Stats {
             rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
             publishers: connected(Role::Publisher),
-            viewers: connected(Role::Viewer),
+            viewers: viewers.count(),
             ..self.totals.snapshot()
         }
     }

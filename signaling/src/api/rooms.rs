@@ -23,20 +23,26 @@ pub(super) async fn list(State(service): State<Service>) -> Result<Response, Pro
         .newest_rooms(LISTED)
         .await
         .map_err(|e| Problem::internal(&e))?;
-    let mut rooms = service.directory().live_rooms();
+    let in_use = service.directory().rooms();
+    let (mut rooms, idle): (Vec<_>, Vec<_>) = in_use.into_iter().partition(|room| room.live);
     rooms.sort_by_key(|room| std::cmp::Reverse(room.viewers));
     let live: HashSet<String> = rooms.iter().map(|room| room.slug.clone()).collect();
+    let waiting = |slug: &str| {
+        idle.iter()
+            .find(|room| room.slug == slug)
+            .map(|room| room.viewers)
+    };
     rooms.extend(
         newest
             .into_iter()
             .filter(|record| !live.contains(&record.slug))
             .map(|record| RoomInfo {
+                viewers: waiting(&record.slug).unwrap_or_default(),
                 slug: record.slug,
                 title: record.title,
                 live: false,
                 paused: false,
                 live_since_ms: None,
-                viewers: 0,
                 hls: false,
             }),
     );

@@ -1,6 +1,6 @@
 //! Opens the file and brings its tables up to date.
 
-use std::{borrow::Cow, path::Path, time::Duration};
+use std::{borrow::Cow, fs::File, io, path::Path, time::Duration};
 
 use sqlx::{
     SqlSafeStr, SqlitePool,
@@ -41,7 +41,9 @@ impl Store {
             .max_connections(4)
             .connect_with(options)
             .await?;
+        let lock = lock(folder).await.map_err(sqlx::Error::Io)?;
         migrator().run(&pool).await?;
+        drop(lock);
         Ok(Self { pool })
     }
 
@@ -49,6 +51,19 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Waits until no other process brings the tables up to date; the lock ends with the returned file.
+async fn lock(folder: &Path) -> io::Result<File> {
+    let path = folder.join("migrate.lock");
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::create(path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn migrator() -> Migrator {
