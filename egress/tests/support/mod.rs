@@ -45,8 +45,10 @@ impl Probe {
                 times[stream].push(time);
             }
         }
+        // In the file's own time base: rounded to a guessed frame rate, neighbours may meet.
         let decoding = Command::new("ffmpeg")
-            .args(["-v", "error", "-i", file, "-f", "null", "-"])
+            .args(["-v", "error", "-i", file, "-fps_mode", "passthrough"])
+            .args(["-enc_time_base", "-1", "-f", "null", "-"])
             .output()
             .unwrap();
         Self {
