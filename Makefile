@@ -51,7 +51,8 @@ tests/e2e/node_modules/.package-lock.json: tests/e2e/package-lock.json
 	@touch $@
 
 e2e: web tests/e2e/node_modules/.package-lock.json ## Run the browser tests
-	cargo build --locked
+	# As test-rust builds it, so that the server is not compiled twice.
+	cargo test --workspace --locked --no-run
 	cd tests/e2e && FANLIGHT=$$(../../.ci/target-dir)/debug/fanlight npx playwright test
 
 lint: setup web tests/e2e/node_modules/.package-lock.json ## Check formatting, lints and types
