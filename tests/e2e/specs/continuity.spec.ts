@@ -22,6 +22,14 @@ test('the broadcaster reloads the page and the viewer goes on', async ({
   expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
 });
 
+test('a reload right after going live goes back on air', async ({ server, room, newPage }) => {
+  const broadcaster = await newPage();
+  const studio = await Studio.open(broadcaster, server, room);
+  await studio.goLive();
+  await broadcaster.reload();
+  await studio.expectOnAir();
+});
+
 test('a second tab of the broadcaster takes over', async ({ server, room, newPage }) => {
   const first = await newPage();
   await (await Studio.open(first, server, room)).goLive();

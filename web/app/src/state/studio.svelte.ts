@@ -98,7 +98,7 @@ export class Studio {
       this.setMuted(this.muted);
       this.#meter ??= new LevelMeter();
       this.#meter.listen(capture.stream);
-      if (this.onAir) noteOnAir(this.slug, what);
+      if (this.onAir) this.#noteOnAir();
     } catch (error) {
       this.problem = FanlightError.from(error);
       this.source = before.kind === 'open' && !exclusive ? before : { kind: 'none' };
@@ -210,10 +210,8 @@ export class Studio {
     if (broadcast !== this.#broadcast && this.#broadcast) return;
     this.#live = state;
     this.problem = state.kind === 'failed' ? state.error : undefined;
-    if (!this.onAir) {
-      this.stats = undefined;
-      noteOnAir(this.slug, undefined);
-    }
+    if (!this.onAir) this.stats = undefined;
+    this.#noteOnAir();
     if (state.kind === 'failed') this.#broadcast = undefined;
   }
 
@@ -254,8 +252,14 @@ export class Studio {
 
   async #tick(): Promise<void> {
     this.nowMs = Date.now();
-    if (this.onAir && this.source.kind === 'open') noteOnAir(this.slug, this.source.capture.what);
+    if (this.onAir) this.#noteOnAir();
     this.stats = await this.#broadcast?.stats();
+  }
+
+  /** A reload at any moment is to find what this tab is sending. */
+  #noteOnAir(): void {
+    const sent = this.onAir && this.source.kind === 'open' ? this.source.capture.what : undefined;
+    noteOnAir(this.slug, sent);
   }
 
   async #refreshDevices(): Promise<void> {
