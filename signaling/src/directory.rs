@@ -373,7 +373,10 @@ impl Directory {
                 label,
                 payload,
             } if label == CHAT_CHANNEL => self.chat_errand(peer, Some(payload)),
-            Event::ChannelOpened { .. } | Event::Message { .. } => None,
+            Event::ChannelOpened { .. }
+            | Event::Message { .. }
+            | Event::Stage { .. }
+            | Event::LayersWanted { .. } => None,
         }
     }
 

@@ -374,7 +374,7 @@ fn log(event: &Event) {
             tracing::info!(%room, %publication, "unpublished");
         }
         Event::ChannelOpened { peer, .. } => tracing::debug!(%peer, "data channel opened"),
-        Event::Message { .. } => {}
+        Event::Message { .. } | Event::Stage { .. } | Event::LayersWanted { .. } => {}
     }
 }
 

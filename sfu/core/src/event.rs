@@ -52,6 +52,27 @@ pub enum Event {
         /// The codec of its packets.
         codec: Codec,
     },
+    /// What viewers are shown has changed: which publication each stage slot is bound to. Viewers that negotiated
+    /// one m-line of a kind receive the program instead of slots.
+    Stage {
+        /// The room.
+        room: RoomId,
+        /// By slot: the n-th video m-line of each viewer.
+        video: Vec<Option<PublicationId>>,
+        /// By slot: the n-th audio m-line of each viewer; the loudest speakers.
+        audio: Vec<Option<PublicationId>>,
+        /// The featured video.
+        program: Option<PublicationId>,
+    },
+    /// Which layers of a publication anybody wants has changed. A publisher may stop encoding the others.
+    LayersWanted {
+        /// The peer that publishes.
+        peer: PeerId,
+        /// Its publication.
+        publication: PublicationId,
+        /// By position of the layer, in the order of the offer's rids.
+        wanted: Vec<bool>,
+    },
     /// A publication ended, by leaving or by being replaced.
     Unpublished {
         /// Its room.

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
     use crate::{
         Codec,
-        transport::{ExtensionIds, MediaLineKind},
+        transport::{Carried, ExtensionIds, MediaLineKind},
     };
 
     fn line(rids: &[&str], ssrcs: &[u32]) -> MediaLine {
@@ -269,6 +269,7 @@ mod tests {
             rid: None,
             repaired_rid: None,
             transport_seq: None,
+            carried: Carried::default(),
             payload: &[],
         }
     }

@@ -17,11 +17,13 @@
 mod clock;
 mod demux;
 mod event;
+mod flow;
 mod h264;
 mod history;
 mod id;
 mod ingress;
 mod keyframe;
+mod ladder;
 mod layer;
 mod media;
 mod nack;

@@ -97,6 +97,10 @@ impl ExtensionIds {
             (&mut self.rid, other.rid),
             (&mut self.repaired_rid, other.repaired_rid),
             (&mut self.transport_cc, other.transport_cc),
+            (&mut self.audio_level, other.audio_level),
+            (&mut self.abs_capture_time, other.abs_capture_time),
+            (&mut self.playout_delay, other.playout_delay),
+            (&mut self.dependency_descriptor, other.dependency_descriptor),
         ] {
             if *mine == 0 {
                 *mine = theirs;

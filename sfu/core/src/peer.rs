@@ -6,6 +6,7 @@ use crate::{
     Join, Outgoing, PeerId, PeerStats, Role, Ssrc,
     clock::ServerClock,
     demux::Bound,
+    flow::{Flow, Sender},
     ingress::Ingress,
     publication::Publication,
     slot::Shown,
@@ -25,6 +26,8 @@ pub(crate) struct Peer {
     pub(crate) ufrag: String,
     /// ICE, DTLS, SRTP, SCTP.
     pub(crate) transport: Transport,
+    /// What its path carries.
+    pub(crate) flow: Flow,
     /// Its addresses, as the demultiplexer knows them.
     pub(crate) bound: Bound,
     /// Its timer.
@@ -48,11 +51,17 @@ impl Peer {
         if !self.transport.is_connected() {
             return sum;
         }
+        let mut sender = Sender {
+            transport: &mut self.transport,
+            flow: &mut self.flow,
+            out,
+            now,
+        };
         for subscription in &mut self.subscriptions {
             let Some(publication) = shown.get(subscription.kind) else {
                 continue;
             };
-            let sent = subscription.forward(publication, &mut self.transport, out, now);
+            let sent = subscription.forward(publication, &mut sender);
             sum.packets += sent.packets;
             sum.bytes += sent.bytes;
             sum.began |= sent.began;
@@ -79,7 +88,13 @@ impl Peer {
         let Some(publication) = publications.iter().find(|p| subscription.shows(p.id)) else {
             return Repeated::default();
         };
-        let repeated = subscription.retransmit(seqs, publication, &mut self.transport, out, now);
+        let mut sender = Sender {
+            transport: &mut self.transport,
+            flow: &mut self.flow,
+            out,
+            now,
+        };
+        let repeated = subscription.retransmit(seqs, publication, &mut sender);
         self.stats.nacked += repeated.asked;
         self.stats.packets_out += repeated.sent;
         repeated

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{Codec, MediaKind, PeerId, PublicationId, layer::Layer};
+use crate::{Codec, MediaKind, PeerId, PublicationId, ladder::Rung, layer::Layer};
 
 /// A track that a peer sends into its room.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(crate) struct Publication {
     /// Its encodings, in the order of the offer.
     pub(crate) layers: Vec<Layer>,
     best: usize,
+    ladder: Vec<Rung>,
 }
 
 impl Publication {
@@ -44,6 +45,7 @@ impl Publication {
             stopped: false,
             layers: std::iter::repeat_with(layer).take(layers).collect(),
             best: 0,
+            ladder: Vec::new(),
         }
     }
 
@@ -62,6 +64,12 @@ impl Publication {
         self.best
     }
 
+    #[expect(dead_code, reason = "the pacer and the allocation build on it")]
+    /// Returns the qualities to choose from, by bitrate, the lowest first; empty while nothing flows.
+    pub(crate) fn ladder(&self) -> &[Rung] {
+        &self.ladder
+    }
+
     /// Returns the layer that is forwarded.
     pub(crate) fn best(&self) -> Option<&Layer> {
         self.layers.get(self.best)
@@ -75,6 +83,7 @@ impl Publication {
     /// Chooses the layer that is forwarded: the present one while it flows, unless another one has much
     /// more bitrate.
     pub(crate) fn choose(&mut self, now: Instant) {
+        self.refresh_ladder(now);
         if self.layers.len() < 2 {
             return;
         }
@@ -91,6 +100,14 @@ impl Publication {
         {
             self.best = position;
         }
+    }
+
+    fn refresh_ladder(&mut self, now: Instant) {
+        let flowing = (0..).zip(&self.layers).filter(|(_, l)| l.is_flowing(now));
+        self.ladder.clear();
+        self.ladder
+            .extend(flowing.map(|(position, layer)| Rung::whole(position, layer.bitrate())));
+        self.ladder.sort_by_key(|rung| rung.bitrate);
     }
 }
 

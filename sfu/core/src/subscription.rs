@@ -6,14 +6,15 @@ use std::{
 };
 
 use crate::{
-    Codec, MediaKind, Outgoing, PublicationId, Ssrc,
+    Codec, MediaKind, PublicationId, Ssrc,
+    flow::Sender,
     history::Packet,
     layer::Layer,
     publication::Publication,
     rewrite::{Rewrite, Rewritten},
     rng::Rng,
     sequence::low16,
-    transport::{CodecPt, SendHeader, SendStream, Transport},
+    transport::{Carried, CodecPt, SendHeader, SendStream},
     vp8,
 };
 
@@ -131,13 +132,8 @@ impl Subscription {
     ///
     /// A new publication or layer is begun at a keyframe, from the history if that holds a recent one;
     /// until then the present layer goes on.
-    pub(crate) fn forward(
-        &mut self,
-        publication: &Publication,
-        transport: &mut Transport,
-        out: &mut Outgoing,
-        now: Instant,
-    ) -> Sent {
+    pub(crate) fn forward(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
+        let now = sender.now;
         let mut sent = Sent::default();
         let Some(codec) = self.find_codec(publication.codec) else {
             sent.unsupported = self.unsupported.replace(publication.id) != Some(publication.id);
@@ -154,7 +150,7 @@ impl Subscription {
                 self.source = Some(target);
                 sent.began = true;
                 for index in first..=layer.highest().unwrap_or(first) {
-                    self.send(layer, index, codec, transport, out, &mut sent);
+                    self.send(layer, index, codec, sender, &mut sent);
                 }
                 return sent;
             }
@@ -162,7 +158,7 @@ impl Subscription {
         }
         if let Some(layer) = self.source.and_then(|s| s.layer_of(publication)) {
             for index in layer.arrived() {
-                self.send(layer, *index, codec, transport, out, &mut sent);
+                self.send(layer, *index, codec, sender, &mut sent);
             }
         }
         sent
@@ -174,10 +170,9 @@ impl Subscription {
         &mut self,
         seqs: &[u16],
         publication: &Publication,
-        transport: &mut Transport,
-        out: &mut Outgoing,
-        now: Instant,
+        sender: &mut Sender<'_>,
     ) -> Repeated {
+        let now = sender.now;
         let mut repeated = Repeated::default();
         let layer = self.source.and_then(|s| s.layer_of(publication));
         let (Some(layer), Some(codec)) = (layer, self.find_codec(publication.codec)) else {
@@ -193,7 +188,7 @@ impl Subscription {
                 repeated.missed += 1;
                 continue;
             };
-            let len = self.send_again(&packet, codec, transport, out);
+            let len = self.send_again(&packet, codec, sender);
             repeated.sent += u64::from(len > 0);
             repeated.bytes += len as u64;
         }
@@ -239,8 +234,7 @@ impl Subscription {
         layer: &Layer,
         index: u64,
         codec: CodecPt,
-        transport: &mut Transport,
-        out: &mut Outgoing,
+        sender: &mut Sender<'_>,
         sent: &mut Sent,
     ) {
         let Some(packet) = layer.packet(index) else {
@@ -249,7 +243,7 @@ impl Subscription {
         let Some(rewritten) = self.rewrite.apply(&packet) else {
             return;
         };
-        let len = self.seal(&packet, &rewritten, codec, transport, out);
+        let len = self.seal(&packet, &rewritten, codec, sender);
         if len > 0 {
             self.packets = self.packets.wrapping_add(1);
             let octets = u32::try_from(packet.payload.len()).unwrap_or_default();
@@ -264,8 +258,7 @@ impl Subscription {
         packet: &Packet<'_>,
         rewritten: &Rewritten,
         codec: CodecPt,
-        transport: &mut Transport,
-        out: &mut Outgoing,
+        sender: &mut Sender<'_>,
     ) -> usize {
         let header = SendHeader {
             marker: packet.meta.marker,
@@ -276,21 +269,20 @@ impl Subscription {
         };
         let mut buffer = [0; vp8::MAX_LEN];
         let payload = split(packet, rewritten, &mut buffer);
-        transport.seal_rtp(&header, payload, out)
+        sender.send(&header, &Carried::default(), payload)
     }
 
     fn send_again(
         &mut self,
         packet: &Packet<'_>,
         codec: CodecPt,
-        transport: &mut Transport,
-        out: &mut Outgoing,
+        sender: &mut Sender<'_>,
     ) -> usize {
         let Some(rewritten) = self.rewrite.repeat(packet) else {
             return 0;
         };
         let Some(rtx) = codec.rtx else {
-            return self.seal(packet, &rewritten, codec, transport, out);
+            return self.seal(packet, &rewritten, codec, sender);
         };
         let header = SendHeader {
             marker: packet.meta.marker,
@@ -308,7 +300,7 @@ impl Subscription {
             *to = *from;
         }
         let head = prefixed.get(..2 + head.len()).unwrap_or_default();
-        transport.seal_rtp(&header, [head, tail], out)
+        sender.send(&header, &Carried::default(), [head, tail])
     }
 
     fn was_repeated(&mut self, seq: u16, now: Instant) -> bool {

@@ -79,6 +79,10 @@ pub fn rtp(bytes: &[u8]) {
         rid: 2,
         repaired_rid: 3,
         transport_cc: 4,
+        audio_level: 5,
+        abs_capture_time: 6,
+        playout_delay: 7,
+        dependency_descriptor: 8,
     };
     if let Some(header) = Header::parse(bytes)
         && let Some((head, payload)) = bytes.split_at_checked(header.len)

@@ -27,6 +27,6 @@ pub use connection::{Transport, TransportEvent};
 pub use error::PacketError;
 pub use ice::{IceCredentials, binding_request_ufrag};
 pub use protocol::Protocol;
-pub use rtp::{Rtp, SendHeader};
+pub use rtp::{Carried, Rtp, SendHeader};
 pub use sdp::{CodecOffer, CodecPt, ExtensionIds, MediaLine, MediaLineKind, Offer, SdpError};
 pub use shared::Shared;

@@ -24,8 +24,23 @@ pub struct Rtp<'a> {
     pub repaired_rid: Option<&'a str>,
     /// The transport-wide sequence number, if present.
     pub transport_seq: Option<u16>,
+    /// The header extensions that are forwarded.
+    pub carried: Carried<'a>,
     /// The payload without padding; empty for a padding-only packet.
     pub payload: &'a [u8],
+}
+
+/// Header extension values that travel on from the publisher to its viewers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried<'a> {
+    /// Voice activity and level (RFC 6464): the whole byte.
+    pub audio_level: Option<u8>,
+    /// Absolute capture time, 8 or 16 bytes.
+    pub abs_capture_time: Option<&'a [u8]>,
+    /// Least and most playout delay, 12 bits each.
+    pub playout_delay: Option<[u8; 3]>,
+    /// The dependency descriptor (AV1 RTP specification, appendix A).
+    pub dependency_descriptor: Option<&'a [u8]>,
 }
 
 impl<'a> Rtp<'a> {
@@ -51,6 +66,7 @@ impl<'a> Rtp<'a> {
             rid: None,
             repaired_rid: None,
             transport_seq: None,
+            carried: Carried::default(),
             payload: payload.get(..payload.len().checked_sub(padding)?)?,
         };
         if let Some(profile) = header.extension_profile {
@@ -74,6 +90,14 @@ impl<'a> Rtp<'a> {
                 self.repaired_rid = std::str::from_utf8(value).ok();
             } else if id == ids.transport_cc {
                 self.transport_seq = Reader::new(value).u16();
+            } else if id == ids.audio_level {
+                self.carried.audio_level = value.first().copied();
+            } else if id == ids.abs_capture_time {
+                self.carried.abs_capture_time = Some(value).filter(|v| matches!(v.len(), 8 | 16));
+            } else if id == ids.playout_delay {
+                self.carried.playout_delay = value.first_chunk().copied();
+            } else if id == ids.dependency_descriptor {
+                self.carried.dependency_descriptor = Some(value);
             }
         }
     }
@@ -194,6 +218,10 @@ mod tests {
         rid: 10,
         repaired_rid: 11,
         transport_cc: 3,
+        audio_level: 0,
+        abs_capture_time: 0,
+        playout_delay: 0,
+        dependency_descriptor: 0,
     };
 
     #[test]

@@ -115,11 +115,19 @@ pub struct ExtensionIds {
     pub repaired_rid: u8,
     /// `http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`
     pub transport_cc: u8,
+    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level`
+    pub audio_level: u8,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time`
+    pub abs_capture_time: u8,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`
+    pub playout_delay: u8,
+    /// `https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension`
+    pub dependency_descriptor: u8,
 }
 
 impl ExtensionIds {
     /// Returns each extension's URI and id, those not offered too.
-    pub(super) fn uris(&mut self) -> [(&'static str, &mut u8); 4] {
+    pub(super) fn uris(&mut self) -> [(&'static str, &mut u8); 8] {
         [
             ("urn:ietf:params:rtp-hdrext:sdes:mid", &mut self.mid),
             (
@@ -133,6 +141,22 @@ impl ExtensionIds {
             (
                 "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
                 &mut self.transport_cc,
+            ),
+            (
+                "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+                &mut self.audio_level,
+            ),
+            (
+                "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+                &mut self.abs_capture_time,
+            ),
+            (
+                "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+                &mut self.playout_delay,
+            ),
+            (
+                "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
+                &mut self.dependency_descriptor,
             ),
         ]
     }
