@@ -17,6 +17,13 @@ pub struct Config {
     pub max_peers: usize,
     /// Packets kept per video layer for retransmission; a power of two from 256 to 8192.
     pub history_packets: usize,
+    /// How long the beginning of a video frame, or audio, may wait for what follows, so that a busy shard sends
+    /// each viewer several packets by one call; in milliseconds, 0 for never, at most 20. A complete frame
+    /// never waits.
+    pub hold_ms: u8,
+    /// How busy a shard has to be before it holds packets, in percent of one core; 0 for always. Up to there
+    /// everything leaves at once.
+    pub hold_from_percent: u8,
 }
 
 impl Default for Config {
@@ -26,6 +33,8 @@ impl Default for Config {
             public_ips: Vec::new(),
             max_peers: 5000,
             history_packets: 1024,
+            hold_ms: 4,
+            hold_from_percent: 50,
         }
     }
 }
@@ -43,6 +52,11 @@ impl Config {
         if !packets.is_power_of_two() || !(256..=8192).contains(&packets) {
             return Err(BindError::Config(
                 "history_packets must be a power of two from 256 to 8192",
+            ));
+        }
+        if self.hold_ms > MAX_HOLD_MS || self.hold_from_percent > 100 {
+            return Err(BindError::Config(
+                "hold_ms must be at most 20 and hold_from_percent at most 100",
             ));
         }
         if self.public_ips.len() > MAX_PUBLIC_IPS {
@@ -83,6 +97,7 @@ pub enum BindError {
 }
 
 const MAX_PEERS: usize = 100_000;
+const MAX_HOLD_MS: u8 = 20;
 const MAX_PUBLIC_IPS: usize = 8;
 
 #[cfg(test)]
@@ -101,6 +116,9 @@ mod tests {
             ("short history", Config { history_packets: 128, ..valid.clone() }, false),
             ("odd history", Config { history_packets: 1000, ..valid.clone() }, false),
             ("long history", Config { history_packets: 16_384, ..valid.clone() }, false),
+            ("no holding", Config { hold_ms: 0, ..valid.clone() }, true),
+            ("long holding", Config { hold_ms: 21, ..valid.clone() }, false),
+            ("never busy enough", Config { hold_from_percent: 101, ..valid.clone() }, false),
             ("address", Config { public_ips: vec![ip("192.0.2.1"), ip("2001:db8::1")], ..valid.clone() }, true),
             ("unspecified", Config { public_ips: vec![ip("0.0.0.0")], ..valid.clone() }, false),
             ("multicast", Config { public_ips: vec![ip("ff02::1")], ..valid.clone() }, false),

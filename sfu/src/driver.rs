@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     BindError, Config, Event, Handle, Reach, address,
     events::EventQueue,
+    hold::Hold,
     shard::{Plan, Shard},
     socket::Socket,
 };
@@ -68,6 +69,10 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
         core,
         commands,
         events: event_queue,
+        hold: Hold::new(
+            Duration::from_millis(config.hold_ms.into()),
+            config.hold_from_percent,
+        ),
     };
     Ok((Driver { advertised, plan }, handle, events))
 }

@@ -9,6 +9,7 @@ mod config;
 mod driver;
 mod events;
 mod handle;
+mod hold;
 mod meters;
 mod port;
 mod receive;

@@ -1,5 +1,7 @@
 //! What a shard counts for operators, besides the SFU's own [`Stats`](crate::Stats).
 
+use std::time::Duration;
+
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use crate::{
@@ -21,6 +23,8 @@ pub(crate) struct Meters {
     tap_drops: Counter,
     event_drops: Counter,
     event_backlog: Gauge,
+    busy: Gauge,
+    hold: Gauge,
 }
 
 impl Meters {
@@ -51,6 +55,8 @@ impl Meters {
             tap_drops: counter!("fanlight_tap_drops_total", "reason" => "slow_reader"),
             event_drops: counter!("fanlight_event_drops_total", "reason" => "slow_control_plane"),
             event_backlog: gauge!("fanlight_event_backlog_depth"),
+            busy: gauge!("fanlight_shard_busy_ratio"),
+            hold: gauge!("fanlight_shard_hold_seconds"),
         }
     }
 
@@ -96,6 +102,12 @@ impl Meters {
     pub(crate) fn depths(&self, commands: usize, events: usize) {
         self.commands.set(commands as f64);
         self.event_backlog.set(events as f64);
+    }
+
+    /// Notes how busy the shard is, in thousandths, and how long it holds packets.
+    pub(crate) fn busy(&self, busy: u32, hold: Duration) {
+        self.busy.set(f64::from(busy) / 1000.0);
+        self.hold.set(hold.as_secs_f64());
     }
 }
 
@@ -144,5 +156,13 @@ fn describe() {
     describe_gauge!(
         "fanlight_event_backlog_depth",
         "Events waiting behind the full event channel"
+    );
+    describe_gauge!(
+        "fanlight_shard_busy_ratio",
+        "Share of one core that the media thread uses"
+    );
+    describe_gauge!(
+        "fanlight_shard_hold_seconds",
+        "How long packets may wait for others to the same viewer"
     );
 }

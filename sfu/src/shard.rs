@@ -17,9 +17,10 @@ use crate::{
     Answer,
     events::EventQueue,
     handle::Command,
+    hold::Hold,
     meters::Meters,
     port::Port,
-    receive::ReceiveBatch,
+    receive::{Arrived, ReceiveBatch},
     socket::Socket,
     tap::{Taps, Wish},
 };
@@ -31,6 +32,7 @@ pub(crate) struct Plan {
     pub(crate) core: sfu_core::Config,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: EventQueue,
+    pub(crate) hold: Hold,
 }
 
 /// Drives one [`Sfu`]. Only readability is registered with the reactor: with writability, the kernel would
@@ -50,6 +52,18 @@ struct Core {
     taps: Taps,
     peers: BTreeSet<PeerId>,
     meters: Meters,
+    hold: Hold,
+    /// Datagrams taken since everything was forwarded.
+    held: usize,
+}
+
+/// What a turn is about.
+enum Turn {
+    Received(io::Result<Arrived>),
+    Command(Command),
+    Clock,
+    Wishes,
+    Events,
 }
 
 impl Shard {
@@ -67,6 +81,8 @@ impl Shard {
                 taps: Taps::default(),
                 peers: BTreeSet::new(),
                 meters: Meters::new(),
+                hold: plan.hold,
+                held: 0,
             },
             inbound: ReceiveBatch::new(),
             receive_failures: 0,
@@ -82,39 +98,53 @@ impl Shard {
         let mut alarm = Box::pin(sleep_until(Instant::now().into()));
         loop {
             self.core.set_alarm(alarm.as_mut());
-            let core = &mut self.core;
-            tokio::select! {
+            let turn = tokio::select! {
                 () = cancel.cancelled() => break,
-                received = self.port.receive(&mut self.inbound) => match received {
-                    Ok(arrived) => {
-                        self.receive_failures = 0;
-                        core.meters.arrived(arrived);
-                        core.handle_datagrams(&mut self.inbound, &mut self.port);
-                    }
-                    Err(error) => {
-                        core.meters.receive_failed();
-                        self.receive_failures += 1;
-                        if self.receive_failures > MAX_RECEIVE_FAILURES {
-                            return Err(error);
-                        }
-                    }
-                },
-                Some(command) = self.commands.recv() => {
-                    core.meters.depths(self.commands.len() + 1, core.events.backlog());
-                    let now = Instant::now();
-                    core.handle_command(command, now);
-                    for _ in 1..COMMAND_BATCH {
-                        let Ok(command) = self.commands.try_recv() else { break };
-                        core.handle_command(command, now);
-                    }
-                }
-                () = alarm.as_mut() => core.sfu.handle_timeout(Instant::now()),
-                () = core.taps.wished() => core.grant_wishes(Instant::now()),
-                () = core.events.drain() => {}
-            }
-            self.core.send_output(&mut self.port, Instant::now());
+                received = self.port.receive(&mut self.inbound) => Turn::Received(received),
+                Some(command) = self.commands.recv() => Turn::Command(command),
+                () = alarm.as_mut() => Turn::Clock,
+                () = self.core.taps.wished() => Turn::Wishes,
+                () = self.core.events.drain() => Turn::Events,
+            };
+            let start = Instant::now();
+            self.take(turn, start)?;
+            self.core.send_output(&mut self.port, start);
+            self.core.worked(start);
         }
         self.core.say_goodbye(&mut self.port, Instant::now());
+        Ok(())
+    }
+
+    fn take(&mut self, turn: Turn, now: Instant) -> io::Result<()> {
+        let core = &mut self.core;
+        match turn {
+            Turn::Received(Ok(arrived)) => {
+                self.receive_failures = 0;
+                core.meters.arrived(arrived);
+                core.handle_datagrams(&mut self.inbound, &mut self.port, now);
+            }
+            Turn::Received(Err(error)) => {
+                core.meters.receive_failed();
+                self.receive_failures += 1;
+                if self.receive_failures > MAX_RECEIVE_FAILURES {
+                    return Err(error);
+                }
+            }
+            Turn::Command(command) => {
+                core.meters
+                    .depths(self.commands.len() + 1, core.events.backlog());
+                core.handle_command(command, now);
+                for _ in 1..COMMAND_BATCH {
+                    let Ok(command) = self.commands.try_recv() else {
+                        break;
+                    };
+                    core.handle_command(command, now);
+                }
+            }
+            Turn::Clock => core.sfu.handle_timeout(now),
+            Turn::Wishes => core.grant_wishes(now),
+            Turn::Events => {}
+        }
         Ok(())
     }
 }
@@ -130,14 +160,14 @@ impl Core {
 
     /// Takes received datagrams, sending what they cause in portions. Several at once become runs for the
     /// kernel to split, but each becomes as many as there are viewers, and all of a portion are in memory.
-    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, port: &mut Port) {
-        let now = Instant::now();
+    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, port: &mut Port, now: Instant) {
         let forwarded = self.peers.len().max(1) * FORWARDED_BYTES;
         let portion = (PORTION_BYTES / forwarded).max(1);
-        for (taken, (path, datagram)) in (1..).zip(inbound.datagrams()) {
+        for (path, datagram) in inbound.datagrams() {
             self.sfu.handle_datagram(path, datagram, now);
-            if taken % portion == 0 {
-                self.send_output(port, now);
+            self.held += 1;
+            if self.held >= portion {
+                self.send_all(Duration::ZERO, port, now);
             }
         }
     }
@@ -201,10 +231,16 @@ impl Core {
         }
     }
 
-    /// Forwards, then sends everything the SFU has to say.
+    /// Forwards what need not wait, and sends everything the SFU has to say.
     fn send_output(&mut self, port: &mut Port, now: Instant) {
+        // The clock that ends the wait may be late by its grain.
+        let hold = self.hold.limit().saturating_sub(CLOCK_GRAIN);
+        self.send_all(hold, port, now);
+    }
+
+    fn send_all(&mut self, hold: Duration, port: &mut Port, now: Instant) {
         loop {
-            let outgoing = self.sfu.flush(now);
+            let outgoing = self.sfu.flush_held(hold, now);
             if !outgoing.is_empty() {
                 port.send(outgoing, |sent| self.meters.sent(sent));
                 outgoing.clear();
@@ -216,6 +252,14 @@ impl Core {
                 break;
             }
         }
+        if !self.sfu.is_holding() {
+            self.held = 0;
+        }
+    }
+
+    fn worked(&mut self, from: Instant) {
+        self.hold.worked(from, Instant::now());
+        self.meters.busy(self.hold.busy(), self.hold.limit());
     }
 
     fn note_event(&mut self, event: Event) {
@@ -257,6 +301,9 @@ const COMMAND_BATCH: usize = 16;
 /// Most bytes that a portion of received datagrams should become, and what one datagram becomes per viewer.
 const PORTION_BYTES: usize = 4 << 20;
 const FORWARDED_BYTES: usize = 1200;
+
+/// How late the clock may be.
+const CLOCK_GRAIN: Duration = Duration::from_millis(1);
 
 /// Receive calls that may fail one after the other before the socket counts as beyond repair.
 const MAX_RECEIVE_FAILURES: u32 = 1000;

@@ -19,6 +19,7 @@ mod demux;
 mod event;
 mod flow;
 mod h264;
+mod held;
 mod history;
 mod id;
 mod ingress;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::{
     Codec, MediaKind, Outgoing, PeerId, PublicationId, Role, Ssrc, TapId,
     clock::{RemoteClock, ServerClock},
+    held::{Held, Waiting},
     ingress::Route,
     layer::{Arrival, Layer},
     peers::Peers,
@@ -24,6 +25,8 @@ pub(crate) struct Room {
     pub(crate) publications: Vec<Publication>,
     /// Whether something is to be forwarded or asked for.
     pub(crate) touched: bool,
+    /// What arrived and was not forwarded yet.
+    pub(crate) held: Held,
     /// Its timer.
     pub(crate) scheduled: Scheduled,
     publishers: Vec<PeerId>,
@@ -163,6 +166,13 @@ impl Room {
         if !forward {
             return Ok(None);
         }
+        let waiting = Waiting {
+            route,
+            kind: publication.kind(),
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+        };
+        self.held.arrived(&waiting, now);
         publication.stopped = false;
         let first = !publication.published;
         publication.published = true;

@@ -109,6 +109,7 @@ pub struct Sfu {
     rooms: BTreeMap<RoomId, Room>,
     taps: BTreeMap<TapId, RoomId>,
     touched: Vec<RoomId>,
+    held_until: Option<Instant>,
     timers: Timers,
     next_id: u64,
     events: VecDeque<Event>,
@@ -131,6 +132,7 @@ impl Sfu {
             rooms: BTreeMap::new(),
             taps: BTreeMap::new(),
             touched: Vec::new(),
+            held_until: None,
             timers: Timers::default(),
             next_id: 0,
             events: VecDeque::new(),
@@ -322,18 +324,33 @@ impl Sfu {
         }
     }
 
-    /// Returns when [`Sfu::handle_timeout`] wants to be called.
+    /// Returns when [`Sfu::handle_timeout`], and after it [`Sfu::flush`], wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.poll_timeout()
+        let deadlines = [self.timers.poll_timeout(), self.held_until];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Forwards what arrived since the last call and returns everything to be sent; clear it afterwards.
     pub fn flush(&mut self, now: Instant) -> &mut Outgoing {
+        self.flush_held(Duration::ZERO, now)
+    }
+
+    /// Like [`Sfu::flush`], but lets the beginnings of video frames and audio wait for what follows them, for
+    /// `hold` at most, so that each viewer gets several packets at once. A complete frame never waits.
+    pub fn flush_held(&mut self, hold: Duration, now: Instant) -> &mut Outgoing {
+        self.held_until = None;
         let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            let Some(room) = self.rooms.get_mut(&id) else {
-                continue;
+        touched.retain(|id| {
+            let Some(room) = self.rooms.get_mut(id) else {
+                return false;
             };
+            let id = *id;
+            if let Some(until) = room.held.until(hold).filter(|until| now < *until) {
+                let earliest = self.held_until.map_or(until, |at| at.min(until));
+                self.held_until = Some(earliest);
+                return true;
+            }
+            room.held.clear();
             room.touched = false;
             let mut sinks = Sinks {
                 out: &mut self.out,
@@ -346,10 +363,16 @@ impl Sfu {
             let at = room.poll_timeout(now).map(|at| at.max(now + TICK));
             self.timers
                 .schedule(Owner::Room(id), &mut room.scheduled, at);
-        }
+            false
+        });
         self.touched = touched;
         self.greet_with_reports(now);
         &mut self.out
+    }
+
+    /// Returns whether the last flush left packets waiting.
+    pub fn is_holding(&self) -> bool {
+        self.held_until.is_some()
     }
 
     /// Returns the next event.
@@ -459,7 +482,16 @@ impl Sfu {
         self.began = began;
     }
 
+    /// Makes the next flush look at a room.
     fn touch(&mut self, id: RoomId) {
+        self.note(id);
+        if let Some(room) = self.rooms.get_mut(&id) {
+            room.held.hurry();
+        }
+    }
+
+    /// Like [`Sfu::touch`], but what arrived may wait.
+    fn note(&mut self, id: RoomId) {
         if let Some(room) = self.rooms.get_mut(&id)
             && !room.touched
         {

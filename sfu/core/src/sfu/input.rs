@@ -97,7 +97,7 @@ impl Sfu {
                 codec: published.codec,
             });
         }
-        self.touch(id);
+        self.note(id);
         Ok(())
     }
 
