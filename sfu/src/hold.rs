@@ -104,7 +104,8 @@ mod tests {
         for (label, begins, share, expected) in cases {
             let mut hold = Hold::new(MOST, begins);
             work(&mut hold, Instant::now(), share, 500);
-            assert_eq!(hold.limit(), expected, "{label}: {}", hold.busy());
+            let off = hold.limit().abs_diff(expected);
+            assert!(off < MOST / 20, "{label}: {:?}", hold.limit());
         }
     }
 
