@@ -15,7 +15,10 @@
 )]
 
 mod clock;
+mod delay;
 mod demux;
+mod departures;
+mod estimate;
 mod event;
 mod flow;
 mod h264;
@@ -31,9 +34,11 @@ mod nack;
 mod negotiate;
 mod numbering;
 mod outgoing;
+mod pacer;
 mod path;
 mod peer;
 mod peers;
+mod probe;
 mod publication;
 mod reception;
 mod rewrite;

@@ -145,6 +145,7 @@ impl Sfu {
             Report::Reception {
                 ssrc,
                 fraction_lost,
+                ..
             } => {
                 if peer.subscriptions.iter().any(|s| s.stream.ssrc == *ssrc) {
                     peer.stats.fraction_lost = *fraction_lost;
@@ -162,6 +163,7 @@ impl Sfu {
                     self.touch(room);
                 }
             }
+            Report::Arrivals(_) | Report::Bitrate(_) => {}
             Report::Goodbye { ssrc } => {
                 if let Some(route) = peer.ingress.route_of(*ssrc).filter(|route| !route.repair) {
                     room.stop(route, *ssrc);
