@@ -5,10 +5,10 @@ use std::{collections::VecDeque, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    ExtensionIds, IceCredentials, Offer, PacketError, Rtp, SendHeader, Shared,
+    Carried, ExtensionIds, IceCredentials, Offer, PacketError, Rtp, SendHeader, Shared,
     dtls::{Dtls, DtlsEvent},
     ice::Ice,
-    rtp::Header,
+    rtp::{Header, SendExtensions},
     sctp::{Sctp, SctpEvent},
     srtp::Srtp,
 };
@@ -162,21 +162,30 @@ impl Transport {
         srtp.open_rtcp(datagram).map(Bytes::from)
     }
 
-    /// Encrypts an RTP packet into `out`, its payload made of two parts. Nothing is sent before the
-    /// peer is connected. Returns the datagram's length.
+    /// Encrypts an RTP packet into `out`, its payload made of two parts, with those header extensions that
+    /// the peer negotiated. Nothing is sent before the peer is connected. Returns the datagram's length.
     pub fn seal_rtp(
         &mut self,
         header: &SendHeader,
+        transport_seq: Option<u16>,
+        carried: &Carried<'_>,
         payload: [&[u8]; 2],
         out: &mut Outgoing,
     ) -> usize {
         let (Some(srtp), Some(to)) = (&self.srtp, self.ice.selected()) else {
             return 0;
         };
-        let len = srtp.sealed_len(payload.iter().map(|part| part.len()).sum());
-        srtp.seal_rtp(header, payload, out.reserve(to, len))
+        let extensions = SendExtensions::new(&self.extensions, transport_seq, carried);
+        let payload_len = payload.iter().map(|part| part.len()).sum();
+        let len = srtp.sealed_len(extensions.len(), payload_len);
+        srtp.seal_rtp(header, &extensions, payload, out.reserve(to, len))
             .expect("the space reserved has the sealed packet's length");
         len
+    }
+
+    /// Returns whether the peer reports on packets by their transport-wide sequence numbers.
+    pub fn has_feedback(&self) -> bool {
+        self.extensions.transport_cc != 0
     }
 
     /// Encrypts a compound RTCP packet into `out`. Nothing is sent before the peer is connected.
