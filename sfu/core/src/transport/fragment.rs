@@ -109,7 +109,7 @@ mod tests {
             "a=ice-ufrag:server",
             "a=ice-pwd:secret",
             "a=candidate:1 1 udp 2130706431 192.0.2.1 7000 typ host",
-            "a=candidate:2 1 tcp 1518280447 192.0.2.1 7000 typ host tcptype passive",
+            "a=candidate:2 1 tcp 1518403327 192.0.2.1 7000 typ host tcptype passive",
             "a=end-of-candidates",
         ] {
             assert!(answer.lines().any(|l| l == line), "{line} in {answer}");
