@@ -10,10 +10,14 @@ export interface Reading {
 
 /**
  * Puts a clock in the place of the camera: the time in milliseconds as 32 black and white blocks and 8 of a
- * checksum, in two rows at the top of a moving 1280x720 picture, 30 times a second.
+ * checksum, in two rows at the top of a moving 1280x720 picture, 30 times a second. A `busy` picture needs all the
+ * bitrate that an encoder is given, as a camera's noise does; a calm one only some 700 kbit/s.
  */
-export async function replaceCameraByClock(context: BrowserContext): Promise<void> {
-  await context.addInitScript(() => {
+export async function replaceCameraByClock(
+  context: BrowserContext,
+  picture: 'calm' | 'busy' = 'calm',
+): Promise<void> {
+  await context.addInitScript((patches) => {
     const devices = navigator.mediaDevices;
     if (!devices) return;
     const original = devices.getUserMedia.bind(devices);
@@ -32,12 +36,30 @@ export async function replaceCameraByClock(context: BrowserContext): Promise<voi
       const context = canvas.getContext('2d', { alpha: false });
       const [track] = canvas.captureStream(30).getVideoTracks();
       if (!context || !track) throw new Error('no canvas');
+      const noise = makeNoise();
       let frame = 0;
-      setInterval(() => draw(context, ++frame), 1000 / 30);
+      setInterval(() => draw(context, noise, ++frame), 1000 / 30);
       return track;
     }
 
-    function draw(context: CanvasRenderingContext2D, frame: number): void {
+    function makeNoise(): HTMLCanvasElement {
+      const canvas = document.createElement('canvas');
+      [canvas.width, canvas.height] = [256, 256];
+      const context = canvas.getContext('2d');
+      if (!context) throw new Error('no canvas');
+      const pixels = context.createImageData(256, 256);
+      for (let at = 0; at < pixels.data.length; at++) {
+        pixels.data[at] = at % 4 === 3 ? 255 : Math.random() * 256;
+      }
+      context.putImageData(pixels, 0, 0);
+      return canvas;
+    }
+
+    function draw(
+      context: CanvasRenderingContext2D,
+      noise: HTMLCanvasElement,
+      frame: number,
+    ): void {
       context.fillStyle = '#345';
       context.fillRect(0, 96, 1280, 624);
       for (let n = 0; n < 12; n++) {
@@ -45,6 +67,10 @@ export async function replaceCameraByClock(context: BrowserContext): Promise<voi
         const x = (Math.sin(frame / 20 + n) + 1) * 556;
         const y = 96 + (Math.cos(frame / 27 + n * 2) + 1) * 249;
         context.fillRect(x, y, 106, 60);
+      }
+      for (let n = 0; n < patches; n++) {
+        const [from, x, y] = [Math.random() * 192, Math.random() * 1216, Math.random() * 560];
+        context.drawImage(noise, from, from, 64, 64, x, 96 + y, 64, 64);
       }
       const time = Math.round(performance.timeOrigin + performance.now()) % 2 ** 32;
       const bytes = [24, 16, 8, 0].map((shift) => (time >>> shift) & 255);
@@ -57,7 +83,7 @@ export async function replaceCameraByClock(context: BrowserContext): Promise<voi
         }
       });
     }
-  });
+  }, picture === 'busy' ? 8 : 0);
 }
 
 /** Reads the clock from the frames that the page's player receives, for that long. */
