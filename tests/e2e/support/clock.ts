@@ -17,73 +17,76 @@ export async function replaceCameraByClock(
   context: BrowserContext,
   picture: 'calm' | 'busy' = 'calm',
 ): Promise<void> {
-  await context.addInitScript((patches) => {
-    const devices = navigator.mediaDevices;
-    if (!devices) return;
-    const original = devices.getUserMedia.bind(devices);
-    let clock: MediaStreamTrack | undefined;
-    devices.getUserMedia = async (constraints) => {
-      const stream = await original({ ...constraints, video: false, audio: true });
-      if (!constraints?.audio) for (const track of stream.getTracks()) stream.removeTrack(track);
-      clock ??= startClock();
-      if (constraints?.video) stream.addTrack(clock.clone());
-      return stream;
-    };
+  await context.addInitScript(
+    (patches) => {
+      const devices = navigator.mediaDevices;
+      if (!devices) return;
+      const original = devices.getUserMedia.bind(devices);
+      let clock: MediaStreamTrack | undefined;
+      devices.getUserMedia = async (constraints) => {
+        const stream = await original({ ...constraints, video: false, audio: true });
+        if (!constraints?.audio) for (const track of stream.getTracks()) stream.removeTrack(track);
+        clock ??= startClock();
+        if (constraints?.video) stream.addTrack(clock.clone());
+        return stream;
+      };
 
-    function startClock(): MediaStreamTrack {
-      const canvas = document.createElement('canvas');
-      [canvas.width, canvas.height] = [1280, 720];
-      const context = canvas.getContext('2d', { alpha: false });
-      const [track] = canvas.captureStream(30).getVideoTracks();
-      if (!context || !track) throw new Error('no canvas');
-      const noise = makeNoise();
-      let frame = 0;
-      setInterval(() => draw(context, noise, ++frame), 1000 / 30);
-      return track;
-    }
+      function startClock(): MediaStreamTrack {
+        const canvas = document.createElement('canvas');
+        [canvas.width, canvas.height] = [1280, 720];
+        const context = canvas.getContext('2d', { alpha: false });
+        const [track] = canvas.captureStream(30).getVideoTracks();
+        if (!context || !track) throw new Error('no canvas');
+        const noise = makeNoise();
+        let frame = 0;
+        setInterval(() => draw(context, noise, ++frame), 1000 / 30);
+        return track;
+      }
 
-    function makeNoise(): HTMLCanvasElement {
-      const canvas = document.createElement('canvas');
-      [canvas.width, canvas.height] = [256, 256];
-      const context = canvas.getContext('2d');
-      if (!context) throw new Error('no canvas');
-      const pixels = context.createImageData(256, 256);
-      for (let at = 0; at < pixels.data.length; at++) {
-        pixels.data[at] = at % 4 === 3 ? 255 : Math.random() * 256;
-      }
-      context.putImageData(pixels, 0, 0);
-      return canvas;
-    }
-
-    function draw(
-      context: CanvasRenderingContext2D,
-      noise: HTMLCanvasElement,
-      frame: number,
-    ): void {
-      context.fillStyle = '#345';
-      context.fillRect(0, 96, 1280, 624);
-      for (let n = 0; n < 12; n++) {
-        context.fillStyle = `hsl(${(frame * 3 + n * 30) % 360} 70% 50%)`;
-        const x = (Math.sin(frame / 20 + n) + 1) * 556;
-        const y = 96 + (Math.cos(frame / 27 + n * 2) + 1) * 249;
-        context.fillRect(x, y, 106, 60);
-      }
-      for (let n = 0; n < patches; n++) {
-        const [from, x, y] = [Math.random() * 192, Math.random() * 1216, Math.random() * 560];
-        context.drawImage(noise, from, from, 64, 64, x, 96 + y, 64, 64);
-      }
-      const time = Math.round(performance.timeOrigin + performance.now()) % 2 ** 32;
-      const bytes = [24, 16, 8, 0].map((shift) => (time >>> shift) & 255);
-      const sum = bytes.reduce((xor, byte) => xor ^ byte, 0x5a);
-      [...bytes, sum].forEach((byte, at) => {
-        for (let bit = 0; bit < 8; bit++) {
-          const block = at * 8 + bit;
-          context.fillStyle = (byte >> (7 - bit)) & 1 ? '#fff' : '#000';
-          context.fillRect((block % 20) * 64, Math.floor(block / 20) * 48, 65, 49);
+      function makeNoise(): HTMLCanvasElement {
+        const canvas = document.createElement('canvas');
+        [canvas.width, canvas.height] = [256, 256];
+        const context = canvas.getContext('2d');
+        if (!context) throw new Error('no canvas');
+        const pixels = context.createImageData(256, 256);
+        for (let at = 0; at < pixels.data.length; at++) {
+          pixels.data[at] = at % 4 === 3 ? 255 : Math.random() * 256;
         }
-      });
-    }
-  }, picture === 'busy' ? 8 : 0);
+        context.putImageData(pixels, 0, 0);
+        return canvas;
+      }
+
+      function draw(
+        context: CanvasRenderingContext2D,
+        noise: HTMLCanvasElement,
+        frame: number,
+      ): void {
+        context.fillStyle = '#345';
+        context.fillRect(0, 96, 1280, 624);
+        for (let n = 0; n < 12; n++) {
+          context.fillStyle = `hsl(${(frame * 3 + n * 30) % 360} 70% 50%)`;
+          const x = (Math.sin(frame / 20 + n) + 1) * 556;
+          const y = 96 + (Math.cos(frame / 27 + n * 2) + 1) * 249;
+          context.fillRect(x, y, 106, 60);
+        }
+        for (let n = 0; n < patches; n++) {
+          const [from, x, y] = [Math.random() * 192, Math.random() * 1216, Math.random() * 560];
+          context.drawImage(noise, from, from, 64, 64, x, 96 + y, 64, 64);
+        }
+        const time = Math.round(performance.timeOrigin + performance.now()) % 2 ** 32;
+        const bytes = [24, 16, 8, 0].map((shift) => (time >>> shift) & 255);
+        const sum = bytes.reduce((xor, byte) => xor ^ byte, 0x5a);
+        [...bytes, sum].forEach((byte, at) => {
+          for (let bit = 0; bit < 8; bit++) {
+            const block = at * 8 + bit;
+            context.fillStyle = (byte >> (7 - bit)) & 1 ? '#fff' : '#000';
+            context.fillRect((block % 20) * 64, Math.floor(block / 20) * 48, 65, 49);
+          }
+        });
+      }
+    },
+    picture === 'busy' ? 8 : 0,
+  );
 }
 
 /** Reads the clock from the frames that the page's player receives, for that long. */

@@ -98,12 +98,12 @@ export class Network {
     const key = `${server.ip} ${server.port}`;
     let door = this.#doors.get(key);
     if (!door) {
-      door = { server, socket: openSocket(server.ip), outlets: new Map() };
+      const socket = openSocket(server.ip).bind(0, server.ip);
+      door = { server, socket, listening: once(socket, 'listening'), outlets: new Map() };
       this.#doors.set(key, door);
       this.#listen(door);
-      door.socket.bind(0, server.ip);
-      await once(door.socket, 'listening');
     }
+    await door.listening;
     return { ip: server.ip, port: door.socket.address().port };
   }
 
@@ -168,6 +168,7 @@ export class Network {
 interface Door {
   readonly server: Address;
   readonly socket: Socket;
+  readonly listening: Promise<unknown>;
   /** Sockets on the server's side, by the address on the page's side that they stand for. */
   readonly outlets: Map<string, Socket>;
 }
