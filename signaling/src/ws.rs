@@ -243,10 +243,13 @@ impl Driver<'_> {
 /// Returns what was wrong with a message; `None` when it was the connection.
 fn broken(error: axum::Error) -> Option<BrokenFrame> {
     let error = error.into_inner().downcast::<tungstenite::Error>().ok()?;
-    match *error {
-        tungstenite::Error::Capacity(_) => Some(BrokenFrame::TooLong),
-        tungstenite::Error::Utf8(_) => Some(BrokenFrame::NotUtf8),
-        _ => None,
+    // The rest is about the connection.
+    if matches!(*error, tungstenite::Error::Capacity(_)) {
+        Some(BrokenFrame::TooLong)
+    } else if matches!(*error, tungstenite::Error::Utf8(_)) {
+        Some(BrokenFrame::NotUtf8)
+    } else {
+        None
     }
 }
 

@@ -230,6 +230,27 @@ async fn pages_of_any_origin_may_use_it() {
 }
 
 #[tokio::test]
+async fn room_is_changed_by_its_administrator() {
+    let server = Server::start(Config::default()).await;
+    let owner = server.token("new", "admin", HOUR).await;
+    let host = server.token("new", "publish", HOUR).await;
+    let json = Some("application/json");
+    let change = request(Method::PATCH, "/api/rooms/new", Some(&host), json, "{}");
+    assert_eq!(send(&server, change).await.0, 403);
+    for (body, status, size) in [
+        (r#"{"stage_size":4}"#, 200, 4),
+        (r#"{"stage_size":17}"#, 400, 4),
+        (r#"{"title":"Newer"}"#, 200, 4),
+    ] {
+        let change = request(Method::PATCH, "/api/rooms/new", Some(&owner), json, body);
+        let (found, _, _) = send(&server, change).await;
+        assert_eq!(found, status, "{body}");
+        let get = request(Method::GET, "/api/rooms/new", None, None, "");
+        assert_eq!(send(&server, get).await.2["stage_size"], size, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn rooms_are_made_once_and_listed() {
     let server = Server::start(Config::default()).await;
     let owner = server.token("*", "admin", HOUR).await;
@@ -314,18 +335,6 @@ async fn rooms_are_made_once_and_listed() {
     )
     .await;
     assert_eq!(found, expected);
-    for (body, status, size) in [
-        (r#"{"stage_size":4}"#, 200, 4),
-        (r#"{"stage_size":17}"#, 400, 4),
-        (r#"{"title":"Newer"}"#, 200, 4),
-    ] {
-        let json = Some("application/json");
-        let change = request(Method::PATCH, "/api/rooms/new", Some(&owner), json, body);
-        let (found, _, _) = send(&server, change).await;
-        assert_eq!(found, status, "{body}");
-        let get = request(Method::GET, "/api/rooms/new", None, None, "");
-        assert_eq!(send(&server, get).await.2["stage_size"], size, "{body}");
-    }
     let (_, _, list) = send(&server, request(Method::GET, "/api/rooms", None, None, "")).await;
     let slugs: Vec<_> = list["rooms"]
         .as_array()
