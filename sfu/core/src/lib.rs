@@ -36,6 +36,7 @@ mod peer;
 mod peers;
 mod publication;
 mod reception;
+mod red;
 mod rewrite;
 mod rng;
 mod room;
