@@ -10,6 +10,7 @@ mod dcep;
 mod dtls;
 mod error;
 mod feedback;
+mod fragment;
 #[doc(hidden)]
 pub mod fuzz;
 mod ice;
@@ -27,6 +28,7 @@ pub use answer::{AnswerLine, SendStream, write_answer};
 pub use connection::{Transport, TransportEvent};
 pub use error::PacketError;
 pub(crate) use feedback::ArrivalReport;
+pub use fragment::IceFragment;
 pub use ice::{IceCredentials, binding_request_ufrag};
 pub use protocol::Protocol;
 pub use rtp::{Carried, Rtp, SendHeader};
