@@ -14,12 +14,14 @@
     )
 )]
 
+mod allocate;
 mod clock;
 mod delay;
 mod demux;
 mod departures;
 mod estimate;
 mod event;
+mod fallback;
 mod flow;
 mod h264;
 mod held;
