@@ -87,7 +87,8 @@ mod tests {
         let three = ladder(&[150, 500, 2000]);
         let one = ladder(&[1000]);
         type Shown = Option<usize>;
-        let cases: &[(&str, u64, &[(&[Rung], Shown)], &[Shown])] = &[
+        type Case<'a> = (&'a str, u64, &'a [(&'a [Rung], Shown)], &'a [Shown]);
+        let cases: &[Case<'_>] = &[
             ("nothing fits", 100, &[(&three, None)], &[None]),
             ("the lowest", 200, &[(&three, None)], &[Some(0)]),
             ("the top", 2500, &[(&three, None)], &[Some(2)]),

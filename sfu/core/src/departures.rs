@@ -121,7 +121,7 @@ impl Departures {
 }
 
 fn place(number: u64) -> usize {
-    (number % CAPACITY as u64) as usize
+    usize::try_from(number % CAPACITY as u64).unwrap_or_default()
 }
 
 /// Microseconds, wrapping as they are kept.

@@ -73,6 +73,11 @@ impl Estimator {
         self.bitrate
     }
 
+    /// Returns whether anything is known of the path.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.is_measured
+    }
+
     /// Returns what to send, bit/s: less than the path carries while its queue is to become empty.
     pub(crate) fn budget(&self) -> u64 {
         match self.phase {

@@ -119,6 +119,12 @@ impl Flow {
         }
     }
 
+    /// Returns whether anything is known of the path.
+    pub(crate) fn is_measured(&self) -> bool {
+        let tracked = self.tracked.as_ref();
+        tracked.is_none_or(|tracked| tracked.estimator.is_measured())
+    }
+
     /// Returns what was sent lately, bit/s, headers of all layers included.
     pub(crate) fn sending(&self) -> u64 {
         self.rate.bps
@@ -354,6 +360,7 @@ impl Sender<'_> {
         len
     }
 
+    #[expect(dead_code, reason = "replays ask for it")]
     /// Returns whether the path has room for more than what is live: for replays and repeats. Who is told
     /// that it has none is called again when it has.
     pub(crate) fn has_room(&mut self) -> bool {

@@ -23,4 +23,19 @@ impl Rung {
             bitrate,
         }
     }
+
+    /// Returns whether the same is forwarded.
+    pub(crate) fn is_same(&self, other: Self) -> bool {
+        (self.layer, self.spatial, self.temporal) == (other.layer, other.spatial, other.temporal)
+    }
+
+    /// Returns the picture's size among those of the publication, the smallest being 0.
+    pub(crate) fn level(&self) -> u8 {
+        let spatial = if self.spatial == u8::MAX {
+            0
+        } else {
+            self.spatial
+        };
+        self.layer.max(spatial)
+    }
 }

@@ -15,6 +15,7 @@
 )]
 
 mod allocate;
+mod allotment;
 mod clock;
 mod delay;
 mod demux;
@@ -66,4 +67,4 @@ pub use outgoing::Outgoing;
 pub use path::{Local, Path};
 pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, Sfu};
 pub use shard::ShardId;
-pub use stats::{PeerStats, RoomStats, Stats};
+pub use stats::{PeerStats, RoomStats, RungStats, Stats, TrackStats};

@@ -64,7 +64,6 @@ impl Publication {
         self.best
     }
 
-    #[expect(dead_code, reason = "the pacer and the allocation build on it")]
     /// Returns the qualities to choose from, by bitrate, the lowest first; empty while nothing flows.
     pub(crate) fn ladder(&self) -> &[Rung] {
         &self.ladder

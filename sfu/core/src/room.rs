@@ -46,6 +46,8 @@ pub(crate) struct Sinks<'a> {
     pub(crate) totals: &'a mut Totals,
     /// Viewers to whom something new is sent, and who need a sender report.
     pub(crate) began: &'a mut Vec<PeerId>,
+    /// Viewers with a probe on its way or packets that wait for room: their timers change.
+    pub(crate) paced: &'a mut Vec<PeerId>,
 }
 
 /// A publisher's packet, and where it belongs.
@@ -214,6 +216,9 @@ impl Room {
             if sent.began {
                 sinks.began.push(*id);
             }
+            if peer.flow.poll_timeout().is_some() {
+                sinks.paced.push(*id);
+            }
         }
         for tap in &mut self.taps {
             let walked = tap.walk(&shown, sinks.taps, now);
@@ -227,6 +232,11 @@ impl Room {
         if waiting {
             self.request_keyframe();
         }
+    }
+
+    /// Returns what viewers see and hear.
+    pub(crate) fn shown(&self) -> Shown<'_> {
+        Shown::new(self.program, &self.publications)
     }
 
     /// Returns whether a newcomer can be started from the history.

@@ -172,7 +172,7 @@ impl Subscription {
         publication: &Publication,
         sender: &mut Sender<'_>,
     ) -> Repeated {
-        let now = sender.now;
+        let (now, guard) = (sender.now, sender.repeat_guard());
         let mut repeated = Repeated::default();
         let layer = self.source.and_then(|s| s.layer_of(publication));
         let (Some(layer), Some(codec)) = (layer, self.find_codec(publication.codec)) else {
@@ -180,7 +180,10 @@ impl Subscription {
         };
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
-            if self.was_repeated(*seq, now) || !self.allowance.take(now) {
+            if !sender.may_repeat()
+                || self.was_repeated(*seq, guard, now)
+                || !self.allowance.take(now)
+            {
                 continue;
             }
             let packet = self.rewrite.find(*seq).and_then(|i| layer.packet(i));
@@ -193,6 +196,37 @@ impl Subscription {
             repeated.bytes += len as u64;
         }
         repeated
+    }
+
+    /// Says which quality to forward; `None` pauses.
+    pub(crate) fn set_target(&mut self, _target: Option<crate::ladder::Rung>) {}
+
+    /// Returns the quality that is being forwarded.
+    pub(crate) fn current(&self) -> Option<crate::ladder::Rung> {
+        None
+    }
+
+    /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there
+    /// is no such stream.
+    pub(crate) fn pad(&mut self, sender: &mut Sender<'_>) -> usize {
+        let Some(rtx) = self.codecs.iter().find_map(|codec| codec.rtx) else {
+            return 0;
+        };
+        let header = SendHeader {
+            marker: false,
+            pt: rtx,
+            seq: self.rtx_seq,
+            timestamp: 0,
+            ssrc: self.stream.rtx_ssrc,
+            padding: true,
+        };
+        self.rtx_seq = self.rtx_seq.wrapping_add(1);
+        sender.send(&header, &Carried::default(), [&PADDING, &[PADDING_LEN]])
+    }
+
+    /// Returns what was sent: packets and payload bytes.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.packets, self.octets)
     }
 
     /// Returns whether a keyframe request for this stream concerns `publication`.
@@ -305,8 +339,8 @@ impl Subscription {
         sender.send(&header, &Carried::default(), [head, tail])
     }
 
-    fn was_repeated(&mut self, seq: u16, now: Instant) -> bool {
-        let recently = |at: Instant| now.saturating_duration_since(at) < REPEAT_GUARD;
+    fn was_repeated(&mut self, seq: u16, guard: Duration, now: Instant) -> bool {
+        let recently = |at: Instant| now.saturating_duration_since(at) < guard;
         if self
             .repeated
             .iter()
@@ -365,12 +399,13 @@ pub(crate) const INSTANT_START: Duration = Duration::from_secs(1);
 /// The oldest keyframe at which another layer is switched to: one that is just arriving.
 pub(crate) const SWITCH: Duration = Duration::from_millis(50);
 
+/// The most padding that browsers send, and so take, in a packet; its last byte is its length.
+const PADDING_LEN: u8 = 224;
+const PADDING: [u8; PADDING_LEN as usize - 1] = [0; PADDING_LEN as usize - 1];
+
 /// Most packets sent again for one request.
 const MAX_REPEATED: usize = 128;
 
 /// Most packets sent again in [`ALLOWANCE_WINDOW`]: a fifth of a stream of 25 Mbit/s.
 const ALLOWANCE: u32 = 500;
 const ALLOWANCE_WINDOW: Duration = Duration::from_secs(1);
-
-/// A second request this soon was sent before the answer to the first could arrive.
-const REPEAT_GUARD: Duration = Duration::from_millis(20);

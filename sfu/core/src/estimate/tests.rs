@@ -33,13 +33,16 @@ struct Path {
     /// Numbers with their times of arrival, reported every 100 ms.
     unreported: Vec<(u16, Instant)>,
     expected: u16,
-    reports: VecDeque<(Instant, Vec<(u16, Option<Instant>)>)>,
+    reports: VecDeque<(Instant, Vec<Status>)>,
     next_frame: Instant,
     next_report: Instant,
     /// The estimate every 10 ms.
     history: Vec<(Duration, u64)>,
     congested: u32,
 }
+
+/// A packet's number and when it arrived, if it did.
+type Status = (u16, Option<Instant>);
 
 const PACKET: u64 = 1200;
 const PADDING: u64 = 280;
@@ -86,7 +89,7 @@ impl Path {
                 self.take(&statuses);
             }
             let since = self.now - self.start;
-            if since.as_millis() % 10 == 0 {
+            if since.as_millis().is_multiple_of(10) {
                 self.history.push((since, self.estimator.bitrate()));
             }
         }
@@ -162,7 +165,7 @@ impl Path {
             .push_back((self.now + self.link.conditions.delay, statuses));
     }
 
-    fn take(&mut self, statuses: &[(u16, Option<Instant>)]) {
+    fn take(&mut self, statuses: &[Status]) {
         let now = self.micros();
         for (seq, at) in statuses {
             match at {

@@ -1,5 +1,7 @@
 //! RTCP (RFC 3550 §6, RFC 4585, RFC 5104): what peers report, and what the server does.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rtc_rtcp::{
     Packet,
@@ -25,7 +27,7 @@ use rtc_rtcp::{
 };
 
 use super::feedback::ArrivalReport;
-use crate::{Ssrc, reception::Block, subscription::SenderState, twcc::Feedback};
+use crate::{Ssrc, reception::Block, sequence::low32, subscription::SenderState, twcc::Feedback};
 
 /// One thing a peer reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +150,16 @@ fn read_blocks(blocks: &[ReceptionReport], reports: &mut Vec<Report>) {
 )]
 fn whole(bitrate: f32) -> u64 {
     bitrate as u64
+}
+
+/// Returns the round-trip time that a reception block shows at an NTP time (RFC 3550 §6.4.1).
+pub(crate) fn round_trip(ntp: u64, last_sender_report: u32, delay: u32) -> Option<Duration> {
+    let rtt = low32(ntp >> 16)
+        .wrapping_sub(last_sender_report)
+        .wrapping_sub(delay);
+    // Beyond ten seconds it is a clock that runs too fast.
+    let is_sane = last_sender_report != 0 && rtt < 10 << 16;
+    is_sane.then(|| Duration::from_micros((u64::from(rtt) * 1_000_000) >> 16))
 }
 
 /// A compound packet in the making.
