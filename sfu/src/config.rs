@@ -11,21 +11,36 @@ use thiserror::Error;
 pub struct Config {
     /// UDP port for media, 0 for any free one.
     pub udp_port: u16,
+    /// Whether peers whose networks let no UDP through may connect over TCP (RFC 6544).
+    pub tcp: bool,
+    /// TCP port for media, 0 for the number of `udp_port`.
+    pub tcp_port: u16,
     /// Addresses told to peers as candidates. Empty: guessed from the network interfaces.
     pub public_ips: Vec<IpAddr>,
     /// Most peers (viewers and publishers) at a time.
     pub max_peers: usize,
     /// Packets kept per video layer for retransmission; a power of two from 256 to 8192.
     pub history_packets: usize,
+    /// How long the beginning of a video frame, or audio, may wait for what follows, so that a busy shard sends
+    /// each viewer several packets by one call; in milliseconds, 0 for never, at most 20. A complete frame
+    /// never waits.
+    pub hold_ms: u8,
+    /// How busy a shard has to be before it holds packets, in percent of one core; 0 for always. Up to there
+    /// everything leaves at once.
+    pub hold_from_percent: u8,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             udp_port: 7000,
+            tcp: true,
+            tcp_port: 0,
             public_ips: Vec::new(),
             max_peers: 5000,
             history_packets: 1024,
+            hold_ms: 4,
+            hold_from_percent: 50,
         }
     }
 }
@@ -43,6 +58,11 @@ impl Config {
         if !packets.is_power_of_two() || !(256..=8192).contains(&packets) {
             return Err(BindError::Config(
                 "history_packets must be a power of two from 256 to 8192",
+            ));
+        }
+        if self.hold_ms > MAX_HOLD_MS || self.hold_from_percent > 100 {
+            return Err(BindError::Config(
+                "hold_ms must be at most 20 and hold_from_percent at most 100",
             ));
         }
         if self.public_ips.len() > MAX_PUBLIC_IPS {
@@ -74,6 +94,16 @@ pub enum BindError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The TCP port is taken or not allowed.
+    #[error(
+        "cannot open TCP port {port} for media: {source}; choose another one (tcp_port) or go without (tcp = false)"
+    )]
+    Listener {
+        /// The port.
+        port: u16,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A setting is out of its range.
     #[error("{0}")]
     Config(&'static str),
@@ -83,6 +113,7 @@ pub enum BindError {
 }
 
 const MAX_PEERS: usize = 100_000;
+const MAX_HOLD_MS: u8 = 20;
 const MAX_PUBLIC_IPS: usize = 8;
 
 #[cfg(test)]
@@ -101,6 +132,9 @@ mod tests {
             ("short history", Config { history_packets: 128, ..valid.clone() }, false),
             ("odd history", Config { history_packets: 1000, ..valid.clone() }, false),
             ("long history", Config { history_packets: 16_384, ..valid.clone() }, false),
+            ("no holding", Config { hold_ms: 0, ..valid.clone() }, true),
+            ("long holding", Config { hold_ms: 21, ..valid.clone() }, false),
+            ("never busy enough", Config { hold_from_percent: 101, ..valid.clone() }, false),
             ("address", Config { public_ips: vec![ip("192.0.2.1"), ip("2001:db8::1")], ..valid.clone() }, true),
             ("unspecified", Config { public_ips: vec![ip("0.0.0.0")], ..valid.clone() }, false),
             ("multicast", Config { public_ips: vec![ip("ff02::1")], ..valid.clone() }, false),

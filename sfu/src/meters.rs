@@ -1,5 +1,7 @@
 //! What a shard counts for operators, besides the SFU's own [`Stats`](crate::Stats).
 
+use std::time::Duration;
+
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use crate::{
@@ -21,6 +23,10 @@ pub(crate) struct Meters {
     tap_drops: Counter,
     event_drops: Counter,
     event_backlog: Gauge,
+    busy: Gauge,
+    connections: Gauge,
+    tcp_drops: Counter,
+    hold: Gauge,
 }
 
 impl Meters {
@@ -51,6 +57,10 @@ impl Meters {
             tap_drops: counter!("fanlight_tap_drops_total", "reason" => "slow_reader"),
             event_drops: counter!("fanlight_event_drops_total", "reason" => "slow_control_plane"),
             event_backlog: gauge!("fanlight_event_backlog_depth"),
+            connections: gauge!("fanlight_tcp_connections"),
+            tcp_drops: counter!("fanlight_send_drops_total", "reason" => "connection_slow"),
+            busy: gauge!("fanlight_shard_busy_ratio"),
+            hold: gauge!("fanlight_shard_hold_seconds"),
         }
     }
 
@@ -96,6 +106,25 @@ impl Meters {
     pub(crate) fn depths(&self, commands: usize, events: usize) {
         self.commands.set(commands as f64);
         self.event_backlog.set(events as f64);
+    }
+
+    /// Notes how many peers' connections there are.
+    #[expect(clippy::cast_precision_loss, reason = "counts are small numbers")]
+    pub(crate) fn connections(&self, count: usize) {
+        self.connections.set(count as f64);
+    }
+
+    /// Counts datagrams that a connection was too slow for, or that came after its end.
+    pub(crate) fn tcp_dropped(&self, count: u64) {
+        if count > 0 {
+            self.tcp_drops.increment(count);
+        }
+    }
+
+    /// Notes how busy the shard is, in thousandths, and how long it holds packets.
+    pub(crate) fn busy(&self, busy: u32, hold: Duration) {
+        self.busy.set(f64::from(busy) / 1000.0);
+        self.hold.set(hold.as_secs_f64());
     }
 }
 
@@ -144,5 +173,17 @@ fn describe() {
     describe_gauge!(
         "fanlight_event_backlog_depth",
         "Events waiting behind the full event channel"
+    );
+    describe_gauge!(
+        "fanlight_tcp_connections",
+        "Connections of peers whose networks let no UDP through"
+    );
+    describe_gauge!(
+        "fanlight_shard_busy_ratio",
+        "Share of one core that the media thread uses"
+    );
+    describe_gauge!(
+        "fanlight_shard_hold_seconds",
+        "How long packets may wait for others to the same viewer"
     );
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sfu_core::{CloseReason, Event, NegotiateError, PeerId, Sfu};
+use sfu_core::{CloseReason, Event, NegotiateError, Path, PeerId, Sfu};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Sleep, sleep_until},
@@ -17,30 +17,40 @@ use crate::{
     Answer,
     events::EventQueue,
     handle::Command,
+    hold::Hold,
     meters::Meters,
     port::Port,
-    receive::ReceiveBatch,
+    receive::{Arrived, RECEIVE_BATCH, ReceiveBatch},
     socket::Socket,
     tap::{Taps, Wish},
+    tcp::{Arrival, Connections, Inbound},
 };
 
 /// What a shard is made of.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) sockets: Vec<Socket>,
+    pub(crate) connections: Connections,
     pub(crate) core: sfu_core::Config,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: EventQueue,
+    pub(crate) hold: Hold,
 }
 
 /// Drives one [`Sfu`]. Only readability is registered with the reactor: with writability, the kernel would
 /// wake the thread for every datagram that left the socket's buffer.
 pub(crate) struct Shard {
-    port: Port,
+    ports: Ports,
     commands: mpsc::Receiver<Command>,
     core: Core,
     inbound: ReceiveBatch,
     receive_failures: u32,
+}
+
+/// Where datagrams come from and go to.
+struct Ports {
+    udp: Port,
+    tcp: Connections,
 }
 
 /// The state machine and everything its output goes to.
@@ -50,6 +60,19 @@ struct Core {
     taps: Taps,
     peers: BTreeSet<PeerId>,
     meters: Meters,
+    hold: Hold,
+    /// Datagrams taken since everything was forwarded.
+    held: usize,
+}
+
+/// What a turn is about.
+enum Turn {
+    Received(io::Result<Arrived>),
+    Tcp(Inbound),
+    Command(Command),
+    Clock,
+    Wishes,
+    Events,
 }
 
 impl Shard {
@@ -59,7 +82,10 @@ impl Shard {
     /// When the reactor does not take the socket.
     pub(crate) fn new(plan: Plan) -> io::Result<Self> {
         Ok(Self {
-            port: Port::new(plan.sockets)?,
+            ports: Ports {
+                udp: Port::new(plan.sockets)?,
+                tcp: plan.connections,
+            },
             commands: plan.commands,
             core: Core {
                 sfu: Sfu::new(plan.core, Instant::now()),
@@ -67,6 +93,8 @@ impl Shard {
                 taps: Taps::default(),
                 peers: BTreeSet::new(),
                 meters: Meters::new(),
+                hold: plan.hold,
+                held: 0,
             },
             inbound: ReceiveBatch::new(),
             receive_failures: 0,
@@ -82,39 +110,64 @@ impl Shard {
         let mut alarm = Box::pin(sleep_until(Instant::now().into()));
         loop {
             self.core.set_alarm(alarm.as_mut());
-            let core = &mut self.core;
-            tokio::select! {
+            let turn = tokio::select! {
                 () = cancel.cancelled() => break,
-                received = self.port.receive(&mut self.inbound) => match received {
-                    Ok(arrived) => {
-                        self.receive_failures = 0;
-                        core.meters.arrived(arrived);
-                        core.handle_datagrams(&mut self.inbound, &mut self.port);
-                    }
-                    Err(error) => {
-                        core.meters.receive_failed();
-                        self.receive_failures += 1;
-                        if self.receive_failures > MAX_RECEIVE_FAILURES {
-                            return Err(error);
-                        }
-                    }
-                },
-                Some(command) = self.commands.recv() => {
-                    core.meters.depths(self.commands.len() + 1, core.events.backlog());
-                    let now = Instant::now();
-                    core.handle_command(command, now);
-                    for _ in 1..COMMAND_BATCH {
-                        let Ok(command) = self.commands.try_recv() else { break };
-                        core.handle_command(command, now);
-                    }
-                }
-                () = alarm.as_mut() => core.sfu.handle_timeout(Instant::now()),
-                () = core.taps.wished() => core.grant_wishes(Instant::now()),
-                () = core.events.drain() => {}
-            }
-            self.core.send_output(&mut self.port, Instant::now());
+                received = self.ports.udp.receive(&mut self.inbound) => Turn::Received(received),
+                Some(inbound) = self.ports.tcp.recv() => Turn::Tcp(inbound),
+                Some(command) = self.commands.recv() => Turn::Command(command),
+                () = alarm.as_mut() => Turn::Clock,
+                () = self.core.taps.wished() => Turn::Wishes,
+                () = self.core.events.drain() => Turn::Events,
+            };
+            let start = Instant::now();
+            self.take(turn, start)?;
+            self.core.send_output(&mut self.ports, start);
+            self.core.worked(start);
         }
-        self.core.say_goodbye(&mut self.port, Instant::now());
+        self.core.say_goodbye(&mut self.ports, Instant::now());
+        Ok(())
+    }
+
+    fn take(&mut self, turn: Turn, now: Instant) -> io::Result<()> {
+        let core = &mut self.core;
+        match turn {
+            Turn::Received(Ok(arrived)) => {
+                self.receive_failures = 0;
+                core.meters.arrived(arrived);
+                core.handle_datagrams(&mut self.inbound, &mut self.ports, now);
+            }
+            Turn::Received(Err(error)) => {
+                core.meters.receive_failed();
+                self.receive_failures += 1;
+                if self.receive_failures > MAX_RECEIVE_FAILURES {
+                    return Err(error);
+                }
+            }
+            Turn::Tcp(first) => {
+                core.handle_inbound(first, &mut self.ports, now);
+                for _ in 1..RECEIVE_BATCH {
+                    let Some(inbound) = self.ports.tcp.try_recv() else {
+                        break;
+                    };
+                    core.handle_inbound(inbound, &mut self.ports, now);
+                }
+                core.meters.connections(self.ports.tcp.len());
+            }
+            Turn::Command(command) => {
+                core.meters
+                    .depths(self.commands.len() + 1, core.events.backlog());
+                core.handle_command(command, now);
+                for _ in 1..COMMAND_BATCH {
+                    let Ok(command) = self.commands.try_recv() else {
+                        break;
+                    };
+                    core.handle_command(command, now);
+                }
+            }
+            Turn::Clock => core.sfu.handle_timeout(now),
+            Turn::Wishes => core.grant_wishes(now),
+            Turn::Events => {}
+        }
         Ok(())
     }
 }
@@ -130,15 +183,39 @@ impl Core {
 
     /// Takes received datagrams, sending what they cause in portions. Several at once become runs for the
     /// kernel to split, but each becomes as many as there are viewers, and all of a portion are in memory.
-    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, port: &mut Port) {
-        let now = Instant::now();
+    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, ports: &mut Ports, now: Instant) {
+        for (path, datagram) in inbound.datagrams() {
+            self.handle_datagram(path, datagram, ports, now);
+        }
+    }
+
+    fn handle_datagram(
+        &mut self,
+        path: Path,
+        datagram: &mut [u8],
+        ports: &mut Ports,
+        now: Instant,
+    ) {
+        self.sfu.handle_datagram(path, datagram, now);
+        self.held += 1;
         let forwarded = self.peers.len().max(1) * FORWARDED_BYTES;
-        let portion = (PORTION_BYTES / forwarded).max(1);
-        for (taken, (path, datagram)) in (1..).zip(inbound.datagrams()) {
-            self.sfu.handle_datagram(path, datagram, now);
-            if taken % portion == 0 {
-                self.send_output(port, now);
+        if self.held >= (PORTION_BYTES / forwarded).max(1) {
+            self.send_all(Duration::ZERO, ports, now);
+        }
+    }
+
+    fn handle_inbound(&mut self, inbound: Inbound, ports: &mut Ports, now: Instant) {
+        let is_new = matches!(inbound, Inbound::Opened(_));
+        match ports.tcp.handle(inbound) {
+            Some(Arrival::Datagram(path, mut datagram)) => {
+                self.handle_datagram(path, &mut datagram, ports, now);
+                if is_new && !self.sfu.knows(path) {
+                    ports.tcp.close(path);
+                }
             }
+            Some(Arrival::Gone(path)) => self.sfu.forget(path),
+            Some(Arrival::Sweep) => ports.tcp.sweep(|path| self.sfu.knows(path)),
+            None => {}
         }
     }
 
@@ -170,6 +247,11 @@ impl Core {
                 // A tap whose caller has gone is dropped here, which wakes the shard to end it.
                 let _ = reply.send(self.taps.open(id));
             }
+            Command::RestartIce {
+                peer,
+                fragment,
+                reply,
+            } => drop(reply.send(self.sfu.restart_ice(peer, &fragment, now))),
             // Callers that have gone do not need their answers.
             Command::Stats { reply } => drop(reply.send(self.sfu.stats())),
             Command::RoomStats { room, reply } => drop(reply.send(self.sfu.room_stats(room))),
@@ -201,12 +283,19 @@ impl Core {
         }
     }
 
-    /// Forwards, then sends everything the SFU has to say.
-    fn send_output(&mut self, port: &mut Port, now: Instant) {
+    /// Forwards what need not wait, and sends everything the SFU has to say.
+    fn send_output(&mut self, ports: &mut Ports, now: Instant) {
+        // The clock that ends the wait may be late by its grain.
+        let hold = self.hold.limit().saturating_sub(CLOCK_GRAIN);
+        self.send_all(hold, ports, now);
+    }
+
+    fn send_all(&mut self, hold: Duration, ports: &mut Ports, now: Instant) {
         loop {
-            let outgoing = self.sfu.flush(now);
+            let outgoing = self.sfu.flush_held(hold, now);
             if !outgoing.is_empty() {
-                port.send(outgoing, |sent| self.meters.sent(sent));
+                ports.udp.send(outgoing, |sent| self.meters.sent(sent));
+                self.meters.tcp_dropped(ports.tcp.send(outgoing));
                 outgoing.clear();
             }
             while let Some(event) = self.sfu.poll_event() {
@@ -216,6 +305,14 @@ impl Core {
                 break;
             }
         }
+        if !self.sfu.is_holding() {
+            self.held = 0;
+        }
+    }
+
+    fn worked(&mut self, from: Instant) {
+        self.hold.worked(from, Instant::now());
+        self.meters.busy(self.hold.busy(), self.hold.limit());
     }
 
     fn note_event(&mut self, event: Event) {
@@ -243,11 +340,11 @@ impl Core {
         asked
     }
 
-    fn say_goodbye(&mut self, port: &mut Port, now: Instant) {
+    fn say_goodbye(&mut self, ports: &mut Ports, now: Instant) {
         for peer in std::mem::take(&mut self.peers) {
             self.sfu.close(peer, CloseReason::Requested, now);
         }
-        self.send_output(port, now);
+        self.send_output(ports, now);
     }
 }
 
@@ -257,6 +354,9 @@ const COMMAND_BATCH: usize = 16;
 /// Most bytes that a portion of received datagrams should become, and what one datagram becomes per viewer.
 const PORTION_BYTES: usize = 4 << 20;
 const FORWARDED_BYTES: usize = 1200;
+
+/// How late the clock may be.
+const CLOCK_GRAIN: Duration = Duration::from_millis(1);
 
 /// Receive calls that may fail one after the other before the socket counts as beyond repair.
 const MAX_RECEIVE_FAILURES: u32 = 1000;

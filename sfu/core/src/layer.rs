@@ -11,7 +11,9 @@ use crate::{
     nack::Missing,
     numbering::{Continuity, Numbering},
     reception::Reception,
+    red,
     sequence::is_later,
+    transport::Carried,
     vp8,
 };
 
@@ -39,7 +41,7 @@ pub(crate) struct Layer {
 }
 
 /// A packet as the publisher sent it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Arrival<'a> {
     /// Sequence number.
     pub(crate) seq: u16,
@@ -51,6 +53,10 @@ pub(crate) struct Arrival<'a> {
     pub(crate) payload: &'a [u8],
     /// Whether it came on the retransmission stream.
     pub(crate) retransmitted: bool,
+    /// Whether the payload repeats audio (RED, RFC 2198).
+    pub(crate) red: bool,
+    /// The header extensions that are forwarded.
+    pub(crate) carried: Carried<'a>,
 }
 
 /// Why a packet was not taken.
@@ -64,6 +70,8 @@ pub(crate) enum Refused {
     TooLong,
     /// Its sequence number does not belong to the stream.
     Stray,
+    /// Its repeated audio cannot be told from the new.
+    Malformed,
 }
 
 impl Refused {
@@ -74,6 +82,7 @@ impl Refused {
             Self::TooOld => "too_old",
             Self::TooLong => "too_long",
             Self::Stray => "stray_sequence",
+            Self::Malformed => "malformed_red",
         }
     }
 }
@@ -159,11 +168,16 @@ impl Layer {
         let presentation = self.clock.map(packet.timestamp, arrival, remote);
         let descriptor = match self.codec {
             Codec::Vp8 => vp8::Descriptor::parse(packet.payload),
-            Codec::H264 | Codec::Opus => None,
+            Codec::H264 | Codec::Vp9 | Codec::Av1 | Codec::Opus => None,
+        };
+        let payload = match packet.red {
+            true => red::primary(packet.payload).ok_or(Refused::Malformed)?,
+            false => packet.payload,
         };
         let keyframe = match self.codec {
             Codec::Vp8 => descriptor.is_some_and(|d| d.starts_keyframe),
             Codec::H264 => h264::starts_keyframe(packet.payload),
+            Codec::Vp9 | Codec::Av1 => starts_structure(packet.carried.dependency_descriptor),
             Codec::Opus => true,
         };
         let meta = Meta {
@@ -175,7 +189,7 @@ impl Layer {
             vp8: descriptor,
         };
         self.history
-            .insert(place.index, meta, packet.payload)
+            .insert(place.index, meta, payload)
             .map_err(|rejected| match rejected {
                 Rejected::Duplicate => Refused::Duplicate,
                 Rejected::TooOld => Refused::TooOld,
@@ -335,6 +349,15 @@ impl Throughput {
     }
 }
 
+/// Returns whether a dependency descriptor begins a frame and brings the structure that the following ones
+/// refer to (AV1 RTP specification, A.8.3), which only keyframes do.
+fn starts_structure(descriptor: Option<&[u8]>) -> bool {
+    let Some([mandatory, _, _, extended, ..]) = descriptor else {
+        return false;
+    };
+    mandatory & 0x80 != 0 && extended & 0x80 != 0
+}
+
 /// Most packets sent at once to a newcomer.
 const MAX_BURST: u64 = 300;
 
@@ -371,7 +394,7 @@ mod tests {
                 timestamp,
                 marker: true,
                 payload,
-                retransmitted: false,
+                ..Arrival::default()
             };
             let now = self.at(at);
             self.layer

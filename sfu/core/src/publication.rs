@@ -138,7 +138,7 @@ mod tests {
                 timestamp: u32::from(n) * 3000,
                 marker: true,
                 payload: &payload,
-                retransmitted: false,
+                ..Arrival::default()
             };
             let now = t0 + Duration::from_millis(u64::from(n) * 33);
             publication.layers[layer]

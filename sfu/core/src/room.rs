@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::{
     Codec, MediaKind, Outgoing, PeerId, PublicationId, Role, Ssrc, TapId,
     clock::{RemoteClock, ServerClock},
+    held::{Held, Waiting},
     ingress::Route,
     layer::{Arrival, Layer},
     peers::Peers,
@@ -24,6 +25,8 @@ pub(crate) struct Room {
     pub(crate) publications: Vec<Publication>,
     /// Whether something is to be forwarded or asked for.
     pub(crate) touched: bool,
+    /// What arrived and was not forwarded yet.
+    pub(crate) held: Held,
     /// Its timer.
     pub(crate) scheduled: Scheduled,
     publishers: Vec<PeerId>,
@@ -43,6 +46,19 @@ pub(crate) struct Sinks<'a> {
     pub(crate) totals: &'a mut Totals,
     /// Viewers to whom something new is sent, and who need a sender report.
     pub(crate) began: &'a mut Vec<PeerId>,
+}
+
+/// A publisher's packet, and where it belongs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard<'a> {
+    /// The layer.
+    pub(crate) route: Route,
+    /// Whether the layer had another stream before.
+    pub(crate) restart: bool,
+    /// Whether its payload repeats audio (RED, RFC 2198).
+    pub(crate) red: bool,
+    /// The packet.
+    pub(crate) packet: &'a Rtp<'a>,
 }
 
 /// A publication whose first packet has come.
@@ -122,13 +138,12 @@ impl Room {
     /// Takes a publisher's packet. Returns the publication if it is its first.
     pub(crate) fn receive(
         &mut self,
-        route: Route,
-        restart: bool,
-        packet: &Rtp<'_>,
+        heard: &Heard<'_>,
         remote: &mut RemoteClock,
         server: ServerClock,
         now: Instant,
     ) -> Result<Option<Published>, &'static str> {
+        let Heard { route, packet, .. } = *heard;
         let mut publications = self.publications.iter_mut();
         let publication = publications
             .find(|p| p.id == route.publication)
@@ -143,6 +158,8 @@ impl Room {
             marker: packet.marker,
             payload: packet.payload,
             retransmitted: route.repair,
+            red: heard.red,
+            carried: packet.carried,
         };
         if route.repair {
             // RFC 4588 §4: the original sequence number comes first. Without it the packet is padding.
@@ -151,7 +168,7 @@ impl Room {
             };
             arrival.seq = u16::from_be_bytes(*original);
             arrival.payload = payload;
-        } else if restart {
+        } else if heard.restart {
             layer.restart();
         }
         let forward = layer
@@ -163,6 +180,13 @@ impl Room {
         if !forward {
             return Ok(None);
         }
+        let waiting = Waiting {
+            route,
+            kind: publication.kind(),
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+        };
+        self.held.arrived(&waiting, now);
         publication.stopped = false;
         let first = !publication.published;
         publication.published = true;
@@ -194,6 +218,8 @@ impl Room {
         for tap in &mut self.taps {
             let walked = tap.walk(&shown, sinks.taps, now);
             sinks.totals.drop_many("tap_queue_full", walked.dropped);
+            let unsupported = u64::from(walked.unsupported);
+            sinks.totals.drop_many("tap_codec_unsupported", unsupported);
             waiting |= walked.waiting;
         }
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);

@@ -1,6 +1,7 @@
 //! [`Sfu`]: the input/output contract; owns demux, peers and rooms.
 
 mod input;
+mod paths;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,8 +13,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId, RoomId,
-    RoomStats, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    CloseReason, Event, MediaKind, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
+    RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
     clock::ServerClock,
     demux::{Bound, Demux},
     flow::Flow,
@@ -29,16 +30,22 @@ use crate::{
     tap::Queue,
     timers::{Owner, Scheduled, Timers},
     transport::{
-        AnswerLine, IceCredentials, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
+        AnswerLine, IceFragment, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
         Transport, write_answer,
     },
 };
+
+pub use paths::{IceRestart, RestartError};
 
 /// Limits and addresses of one [`Sfu`].
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses put into answers as host candidates, best first. At least one.
     pub advertise: Vec<SocketAddr>,
+    /// Addresses at which the owner accepts TCP connections (RFC 6544), put into answers behind those.
+    pub advertise_tcp: Vec<SocketAddr>,
+    /// Which of the server's SFUs it is.
+    pub shard: ShardId,
     /// Most peers at a time.
     pub max_peers: usize,
     /// Most packets kept per video layer for retransmission. A power of two.
@@ -89,7 +96,9 @@ pub enum NegotiateError {
     #[error("the SDP offer is not usable: {0}")]
     Sdp(#[from] SdpError),
     /// Nothing in the offer can be received or sent: no common codec and no data channel.
-    #[error("the offer has no media the server supports (H264 constrained baseline, VP8, Opus)")]
+    #[error(
+        "the offer has no media the server supports (H264 constrained baseline, VP8, VP9, AV1, Opus)"
+    )]
     NoCommonMedia,
     /// The limit of peers is reached.
     #[error("the server is full")]
@@ -109,6 +118,7 @@ pub struct Sfu {
     rooms: BTreeMap<RoomId, Room>,
     taps: BTreeMap<TapId, RoomId>,
     touched: Vec<RoomId>,
+    held_until: Option<Instant>,
     timers: Timers,
     next_id: u64,
     events: VecDeque<Event>,
@@ -122,15 +132,16 @@ impl Sfu {
     /// Creates an SFU with a fresh DTLS certificate.
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
-            shared: Shared::new(&config.advertise),
+            shared: Shared::new(&config.advertise).with_tcp(&config.advertise_tcp),
             clock: ServerClock::new(config.unix_time, now),
             rng: Rng::new(config.seed),
+            peers: Peers::new(config.shard),
             config,
             demux: Demux::default(),
-            peers: Peers::default(),
             rooms: BTreeMap::new(),
             taps: BTreeMap::new(),
             touched: Vec::new(),
+            held_until: None,
             timers: Timers::default(),
             next_id: 0,
             events: VecDeque::new(),
@@ -156,20 +167,18 @@ impl Sfu {
         if self.peers.len() >= self.config.max_peers {
             return Err(NegotiateError::Full);
         }
+        let remote_ufrag = IceFragment::parse(offer).map_or("", |fragment| fragment.ufrag);
         let offer = Offer::parse(offer)?;
         let plan = Plan::of(&offer, join.role);
         if plan.is_empty() {
             return Err(NegotiateError::NoCommonMedia);
         }
-        let credentials = IceCredentials {
-            ufrag: self.rng.token(8),
-            pwd: self.rng.token(32),
-        };
+        let credentials = self.new_credentials();
         let ufrag = credentials.ufrag.clone();
         let created = self.peers.insert(|id| Peer {
             id,
             join,
-            ufrag: ufrag.clone(),
+            remote_ufrag: remote_ufrag.to_owned(),
             transport: Transport::new(
                 &self.shared,
                 credentials.clone(),
@@ -187,7 +196,9 @@ impl Sfu {
             sender_report_at: None,
         });
         let id = created.ok_or(NegotiateError::Full)?;
-        self.demux.add(ufrag.clone(), id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            self.demux.add(ufrag.clone(), id, &mut peer.bound);
+        }
         self.rooms.entry(join.room).or_default().join(id, join.role);
         let lines = offer.media.iter().zip(plan.lines);
         let lines: Vec<_> = lines
@@ -209,7 +220,7 @@ impl Sfu {
         self.timers
             .cancel(Owner::Peer(peer.id), &mut peer.scheduled);
         peer.transport.close(now, &mut self.out);
-        self.demux.remove(peer.id, &peer.ufrag, &peer.bound);
+        self.demux.remove(peer.id, &peer.bound);
         let room = peer.join.room;
         if let Some(state) = self.rooms.get_mut(&room) {
             let unpublished = state.leave(peer.id).into_iter();
@@ -299,7 +310,8 @@ impl Sfu {
                     Protocol::Dtls => self.handle_dtls(peer, datagram, now),
                     Protocol::Rtp => self.handle_rtp(peer, datagram, now),
                     Protocol::Rtcp => self.handle_rtcp(peer, datagram, now),
-                },
+                }
+                .map(|()| self.heard(peer, from, now)),
             },
         };
         if let Err(reason) = result {
@@ -322,18 +334,33 @@ impl Sfu {
         }
     }
 
-    /// Returns when [`Sfu::handle_timeout`] wants to be called.
+    /// Returns when [`Sfu::handle_timeout`], and after it [`Sfu::flush`], wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.poll_timeout()
+        let deadlines = [self.timers.poll_timeout(), self.held_until];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Forwards what arrived since the last call and returns everything to be sent; clear it afterwards.
     pub fn flush(&mut self, now: Instant) -> &mut Outgoing {
+        self.flush_held(Duration::ZERO, now)
+    }
+
+    /// Like [`Sfu::flush`], but lets the beginnings of video frames and audio wait for what follows them, for
+    /// `hold` at most, so that each viewer gets several packets at once. A complete frame never waits.
+    pub fn flush_held(&mut self, hold: Duration, now: Instant) -> &mut Outgoing {
+        self.held_until = None;
         let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            let Some(room) = self.rooms.get_mut(&id) else {
-                continue;
+        touched.retain(|id| {
+            let Some(room) = self.rooms.get_mut(id) else {
+                return false;
             };
+            let id = *id;
+            if let Some(until) = room.held.until(hold).filter(|until| now < *until) {
+                let earliest = self.held_until.map_or(until, |at| at.min(until));
+                self.held_until = Some(earliest);
+                return true;
+            }
+            room.held.clear();
             room.touched = false;
             let mut sinks = Sinks {
                 out: &mut self.out,
@@ -346,10 +373,16 @@ impl Sfu {
             let at = room.poll_timeout(now).map(|at| at.max(now + TICK));
             self.timers
                 .schedule(Owner::Room(id), &mut room.scheduled, at);
-        }
+            false
+        });
         self.touched = touched;
         self.greet_with_reports(now);
         &mut self.out
+    }
+
+    /// Returns whether the last flush left packets waiting.
+    pub fn is_holding(&self) -> bool {
+        self.held_until.is_some()
     }
 
     /// Returns the next event.
@@ -438,6 +471,9 @@ impl Sfu {
                 let subscription = Subscription::new(kind, stream.clone(), pts, &mut self.rng);
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.subscriptions.push(subscription);
+                    // Short audio packets end a run of video packets, but cannot begin one.
+                    peer.subscriptions
+                        .sort_by_key(|s| s.kind == MediaKind::Audio);
                 }
                 AnswerLine::Send { codecs, stream }
             }
@@ -459,7 +495,16 @@ impl Sfu {
         self.began = began;
     }
 
+    /// Makes the next flush look at a room.
     fn touch(&mut self, id: RoomId) {
+        self.note(id);
+        if let Some(room) = self.rooms.get_mut(&id) {
+            room.held.hurry();
+        }
+    }
+
+    /// Like [`Sfu::touch`], but what arrived may wait.
+    fn note(&mut self, id: RoomId) {
         if let Some(room) = self.rooms.get_mut(&id)
             && !room.touched
         {
@@ -488,7 +533,7 @@ impl Sfu {
 
     fn new_id(&mut self) -> u64 {
         self.next_id += 1;
-        self.next_id
+        self.config.shard.id(self.next_id)
     }
 
     fn new_ssrc(&mut self) -> Ssrc {

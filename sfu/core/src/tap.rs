@@ -8,7 +8,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    Codec, MediaKind, Pt, Ssrc, TapId, TapPacket,
+    Codec, MediaKind, Pt, PublicationId, Ssrc, TapId, TapPacket,
     history::Packet,
     layer::Layer,
     publication::Publication,
@@ -24,6 +24,8 @@ impl Codec {
         match self {
             Self::H264 => Pt(96),
             Self::Vp8 => Pt(97),
+            Self::Vp9 => Pt(98),
+            Self::Av1 => Pt(99),
             Self::Opus => Pt(111),
         }
     }
@@ -54,6 +56,7 @@ pub(crate) struct Tap {
     pub(crate) id: TapId,
     audio: Cursor,
     video: Cursor,
+    unsupported: Option<PublicationId>,
 }
 
 /// What came of walking on.
@@ -63,6 +66,8 @@ pub(crate) struct Walked {
     pub(crate) waiting: bool,
     /// Packets dropped because the queue was full.
     pub(crate) dropped: u64,
+    /// Whether what is shown turned out to be in a codec that taps do not yield.
+    pub(crate) unsupported: bool,
 }
 
 #[derive(Debug)]
@@ -100,6 +105,7 @@ impl Tap {
             id,
             audio: Cursor::new(MediaKind::Audio),
             video: Cursor::new(MediaKind::Video),
+            unsupported: None,
         }
     }
 
@@ -107,7 +113,13 @@ impl Tap {
     pub(crate) fn walk(&mut self, shown: &Shown<'_>, queue: &mut Queue, now: Instant) -> Walked {
         let mut walked = Walked::default();
         for cursor in [&mut self.audio, &mut self.video] {
-            if let Some(publication) = shown.get(cursor.kind) {
+            let Some(publication) = shown.get(cursor.kind) else {
+                continue;
+            };
+            if !publication.codec.is_tapped() {
+                let before = self.unsupported.replace(publication.id);
+                walked.unsupported |= before != Some(publication.id);
+            } else {
                 cursor.walk(self.id, publication, queue, &mut walked, now);
             }
         }
@@ -282,7 +294,7 @@ const START: Duration = Duration::from_millis(300);
 mod tests {
     use super::*;
     use crate::{
-        PeerId, PublicationId,
+        PeerId,
         clock::{RemoteClock, ServerClock},
         layer::Arrival,
     };
@@ -312,7 +324,7 @@ mod tests {
                 timestamp,
                 marker: true,
                 payload,
-                retransmitted: false,
+                ..Arrival::default()
             };
             let now = self.t0 + Duration::from_millis(ms);
             let server = ServerClock::new(Duration::ZERO, self.t0);
