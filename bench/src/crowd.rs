@@ -178,7 +178,7 @@ impl Drop for Crowd {
 
 /// One worker's part of the crowd.
 struct Drain {
-    viewers: Vec<Box<Viewer>>,
+    viewers: Vec<Viewer>,
     sinks: Vec<UdpSocket>,
     ordered: Receiver<Order>,
     shared: Arc<Shared>,
@@ -191,7 +191,7 @@ impl Drain {
         let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
         for order in self.ordered.try_iter() {
             match order {
-                Order::Admit(viewer) => self.viewers.push(viewer),
+                Order::Admit(viewer) => self.viewers.push(*viewer),
                 Order::Leave(id) => self.viewers.retain_mut(|viewer| {
                     let stays = viewer.id != id;
                     if !stays {

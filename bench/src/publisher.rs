@@ -33,7 +33,6 @@ struct Shared {
     connected: AtomicBool,
     closed: AtomicBool,
     keyframe_requests: AtomicU64,
-    packets: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -101,11 +100,6 @@ impl Publisher {
     /// Returns how many keyframe requests came so far.
     pub(crate) fn keyframe_requests(&self) -> u64 {
         self.shared.keyframe_requests.load(Ordering::Relaxed)
-    }
-
-    /// Returns how many packets were sent so far.
-    pub(crate) fn packets(&self) -> u64 {
-        self.shared.packets.load(Ordering::Relaxed)
     }
 
     /// Returns whether the server has ended the session.
@@ -342,7 +336,6 @@ impl Stream {
         packet.extend_from_slice(payload);
         if let Some(sealed) = self.peer.transport.seal_rtp(&packet) {
             self.peer.send(&sealed);
-            self.shared.packets.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use nix::{
     cmsg_space,
+    errno::Errno,
     sys::{
         socket::{
             ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt,
@@ -101,22 +102,17 @@ impl Inbox {
         );
         let results = match results {
             Ok(results) => results,
-            Err(error) => {
-                return match io::Error::from(error).kind() {
-                    io::ErrorKind::WouldBlock => Ok(false),
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => Ok(true),
-                    _ => Err(error.into()),
-                };
-            }
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(Errno::EINTR | Errno::ECONNREFUSED) => return Ok(true),
+            Err(error) => return Err(error.into()),
         };
         for message in results {
             let arrival = message.cmsgs().ok().and_then(|mut all| {
-                all.find_map(|control| match control {
-                    ControlMessageOwned::ScmTimestampns(time) => {
-                        Some(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
-                    }
-                    #[expect(clippy::wildcard_enum_match_arm, reason = "asked for nothing else")]
-                    _ => None,
+                all.find_map(|control| {
+                    let ControlMessageOwned::ScmTimestampns(time) = control else {
+                        return None;
+                    };
+                    Some(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
                 })
             });
             self.received.push(Received {

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
@@ -160,9 +160,9 @@ impl Bench {
         let viewers = 2 * self.viewers;
         let mut scene = self.scene("", &self.processors, 0).await?;
         // The history of the room is filled before memory is compared.
-        scene.play(Some((Arc::clone(&self.high), Pacing::Browser)));
+        scene.play(&self.high, Pacing::Browser);
         sleep(Duration::from_secs(4)).await;
-        scene.play(None);
+        scene.pause();
         sleep(Duration::from_millis(300)).await;
         let alone = scene.server.usage()?;
         let start = Instant::now();
@@ -170,14 +170,14 @@ impl Bench {
         let elapsed = start.elapsed();
         sleep(Duration::from_millis(500)).await;
         let idle = scene.server.usage()?;
-        scene.play(Some((Arc::clone(&self.high), Pacing::Browser)));
+        scene.play(&self.high, Pacing::Browser);
         sleep(self.time).await;
         let loaded = scene.server.usage()?;
         self.tell_connections(alone, idle, loaded, viewers, elapsed);
         drop(scene);
 
         let mut scene = self.scene("", &self.processors, 0).await?;
-        scene.play(Some((Arc::clone(&self.high), Pacing::Browser)));
+        scene.play(&self.high, Pacing::Browser);
         // Anywhere within the run of frames since the keyframe.
         sleep(Duration::from_millis(3700)).await;
         let requests = scene.audience.keyframe_requests();
@@ -244,10 +244,10 @@ impl Bench {
         let high = Arc::clone(&self.high);
         let synthetic = Arc::clone(&self.synthetic);
         let mut scene = self.scene("", &self.processors, self.viewers).await?;
-        scene.play(Some((Arc::clone(&high), Pacing::Browser)));
+        scene.play(&high, Pacing::Browser);
         sleep(Duration::from_secs(1)).await;
         ramp::join_all(&mut scene.audience, self.viewers, 400).await?;
-        scene.play(None);
+        scene.pause();
         let (mut paced, mut bursts) = (Comparison::default(), Comparison::default());
         for _ in 0..ROUNDS {
             paced
@@ -324,7 +324,7 @@ impl Bench {
             .audience
             .media
             .context("the server's media port is not known")?;
-        scene.play(Some((Arc::clone(&self.high), Pacing::Browser)));
+        scene.play(&self.high, Pacing::Browser);
         sleep(WARM_UP).await;
         let flood = Flood::start(target, GARBAGE)?;
         sleep(Duration::from_millis(300)).await;
@@ -333,7 +333,7 @@ impl Bench {
         let rate =
             flood.sent().saturating_sub(sent) / u64::try_from(start.elapsed().as_millis())?.max(1);
         drop(flood);
-        scene.play(None);
+        scene.pause();
         let delay = &span.tally.frame_delay;
         self.table.goal(
             &format!("delay of whole frames under {rate},000 garbage datagrams a second"),
@@ -347,7 +347,7 @@ impl Bench {
     /// Viewers per core at 1.4 Mb/s, and delays at half of that load.
     async fn capacity(&mut self) -> anyhow::Result<()> {
         let mut scene = self.scene("", &self.processors, 0).await?;
-        scene.play(Some((Arc::clone(&self.low), Pacing::Browser)));
+        scene.play(&self.low, Pacing::Browser);
         sleep(Duration::from_secs(1)).await;
         let mut best = None;
         let mut half: Option<(f64, usize, Span)> = None;
@@ -416,7 +416,7 @@ impl Bench {
         for shards in [1, 2] {
             // Everything shares the processors: who sends also does the receivers' work on loopback.
             let mut scene = self.scene(&config(shards), &self.all_processors, 0).await?;
-            scene.play(Some((Arc::clone(&self.high), Pacing::Browser)));
+            scene.play(&self.high, Pacing::Browser);
             ramp::join_all(&mut scene.audience, OVERLOAD, 500).await?;
             sleep(Duration::from_secs(1)).await;
             let span = scene.measure(self.time).await?;
@@ -443,10 +443,10 @@ impl Bench {
         clip: &Arc<Clip>,
         pacing: Pacing,
     ) -> anyhow::Result<Option<Span>> {
-        scene.play(Some((Arc::clone(clip), pacing)));
+        scene.play(clip, pacing);
         sleep(WARM_UP).await;
         let span = scene.measure(self.time).await?;
-        scene.play(None);
+        scene.pause();
         sleep(Duration::from_millis(100)).await;
         Ok(Some(span))
     }
@@ -458,12 +458,21 @@ impl Bench {
         (clip, pacing): (&Arc<Clip>, Pacing),
         offload: bool,
     ) -> anyhow::Result<(Duration, u64)> {
-        floor.send(&Request {
+        let crowd = &scene.audience.crowd;
+        let before = crowd.sunk();
+        let (cpu, packets) = floor.send(&Request {
             schedule: Schedule::of(clip, pacing),
-            to: scene.audience.crowd.sinks().to_vec(),
+            to: crowd.sinks().to_vec(),
             offload,
             time: self.time,
-        })
+        })?;
+        std::thread::sleep(Duration::from_millis(50));
+        let lost = packets.saturating_sub(crowd.sunk() - before);
+        ensure!(
+            lost < packets / 100,
+            "the floor's receivers lost {lost} of {packets} packets: the machine is too busy"
+        );
+        Ok((cpu, packets))
     }
 }
 
@@ -510,9 +519,15 @@ impl Comparison {
 }
 
 impl Scene {
-    fn play(&self, clip: Option<(Arc<Clip>, Pacing)>) {
+    fn play(&self, clip: &Arc<Clip>, pacing: Pacing) {
         for publisher in &self.audience.publishers {
-            publisher.play(clip.clone());
+            publisher.play(Some((Arc::clone(clip), pacing)));
+        }
+    }
+
+    fn pause(&self) {
+        for publisher in &self.audience.publishers {
+            publisher.play(None);
         }
     }
 

@@ -55,13 +55,12 @@ impl Channel {
             self.association.handle_event(event);
         }
         while let Some(event) = self.association.poll() {
-            match event {
-                Event::Connected => self.open(),
-                Event::Stream(StreamEvent::Readable { id } | StreamEvent::Opened { id }) => {
-                    self.read(id);
-                }
-                #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else matters here")]
-                _ => {}
+            if let Event::Connected = event {
+                self.open();
+            } else if let Event::Stream(StreamEvent::Readable { id } | StreamEvent::Opened { id }) =
+                event
+            {
+                self.read(id);
             }
         }
     }

@@ -272,7 +272,6 @@ impl Transport {
                     }
                 }
                 EndpointEvent::PeerClosed => outcome = Some(Event::Closed),
-                #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else matters here")]
                 _ => {}
             }
         }

@@ -3,9 +3,9 @@
 use super::clip::Frame;
 
 /// Returns the payloads of a frame, the stamp in front.
-pub(crate) fn packetize(frame: &Frame, stamp: Option<Vec<u8>>) -> Vec<Vec<u8>> {
+pub(crate) fn packetize(frame: &Frame, stamp: Option<&[u8]>) -> Vec<Vec<u8>> {
     let mut front: Vec<&[u8]> = frame.sets.iter().map(Vec::as_slice).collect();
-    front.extend(stamp.as_deref());
+    front.extend(stamp);
     let mut payloads = Vec::new();
     match front.as_slice() {
         [] => {}
@@ -95,12 +95,12 @@ mod tests {
             sets: vec![vec![0x67, 1], vec![0x68]],
             slices: vec![vec![0x65, 9]],
         };
-        let stamped = packetize(&frame, Some(vec![6, 5, 4]));
+        let stamped = packetize(&frame, Some(&[6, 5, 4]));
         let aggregate = vec![0x78, 0, 2, 0x67, 1, 0, 1, 0x68, 0, 3, 6, 5, 4];
         assert_eq!(stamped, [aggregate, vec![0x65, 9]]);
         frame.sets.clear();
         assert_eq!(
-            packetize(&frame, Some(vec![6, 5])),
+            packetize(&frame, Some(&[6, 5])),
             [vec![6, 5], vec![0x65, 9]]
         );
         assert_eq!(packetize(&frame, None), [vec![0x65, 9]]);

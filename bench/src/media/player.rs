@@ -146,7 +146,8 @@ impl Player {
             is_key: frame.is_key,
         };
         let is_stamped = self.clip.stamps_all || frame.is_key;
-        let payloads = packetize(frame, is_stamped.then(|| stamp.to_nal()));
+        let stamp = is_stamped.then(|| stamp.to_nal());
+        let payloads = packetize(frame, stamp.as_deref());
         let count = payloads.len();
         let mut due = self.paced_until.max(at);
         for (index, payload) in (1..).zip(payloads) {
