@@ -1,4 +1,5 @@
-import type { Page } from '@playwright/test';
+import { expect, type Page } from '@playwright/test';
+import { POLL, received } from './media.ts';
 
 /** What a page received within about a second, and how. */
 export interface Second {
@@ -73,6 +74,15 @@ export async function noteSeconds(page: Page, seconds: number): Promise<Second[]
       return facts;
     }
   }, seconds);
+}
+
+/** Waits until the page shows a picture of that many lines, and returns how long that took, ms. */
+export async function untilLines(page: Page, lines: number, timeout = 10_000): Promise<number> {
+  const start = performance.now();
+  await expect
+    .poll(async () => (await received(page)).height, { intervals: POLL, timeout })
+    .toBe(lines);
+  return performance.now() - start;
 }
 
 /** Writes a series as a table, a line a second. */
