@@ -55,6 +55,7 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| BindError::Entropy)?;
     let core = sfu_core::Config {
         advertise: advertised.clone(),
+        advertise_tcp: Vec::new(),
         max_peers: config.max_peers,
         history_packets: config.history_packets,
         connect_timeout: CONNECT_TIMEOUT,

@@ -200,6 +200,11 @@ impl Core {
                 // A tap whose caller has gone is dropped here, which wakes the shard to end it.
                 let _ = reply.send(self.taps.open(id));
             }
+            Command::RestartIce {
+                peer,
+                fragment,
+                reply,
+            } => drop(reply.send(self.sfu.restart_ice(peer, &fragment, now))),
             // Callers that have gone do not need their answers.
             Command::Stats { reply } => drop(reply.send(self.sfu.stats())),
             Command::RoomStats { room, reply } => drop(reply.send(self.sfu.room_stats(room))),

@@ -9,7 +9,10 @@ use crate::{
 
 /// The sending side of one peer's path.
 #[derive(Debug, Default)]
-pub(crate) struct Flow {}
+pub(crate) struct Flow {
+    /// The transport-wide sequence number of the next packet.
+    next_seq: u16,
+}
 
 /// What one peer's media is sent with.
 #[derive(Debug)]
@@ -17,7 +20,6 @@ pub(crate) struct Sender<'a> {
     /// Encrypts.
     pub(crate) transport: &'a mut Transport,
     /// Notes and paces.
-    #[expect(dead_code, reason = "the pacer and the allocation build on it")]
     pub(crate) flow: &'a mut Flow,
     /// Where datagrams go.
     pub(crate) out: &'a mut Outgoing,
@@ -30,10 +32,17 @@ impl Sender<'_> {
     pub(crate) fn send(
         &mut self,
         header: &SendHeader,
-        _carried: &Carried<'_>,
+        carried: &Carried<'_>,
         payload: [&[u8]; 2],
     ) -> usize {
-        self.transport.seal_rtp(header, payload, self.out)
+        let seq = self.transport.has_feedback().then_some(self.flow.next_seq);
+        let len = self
+            .transport
+            .seal_rtp(header, seq, carried, payload, self.out);
+        if len > 0 {
+            self.flow.next_seq = self.flow.next_seq.wrapping_add(1);
+        }
+        len
     }
 
     #[expect(dead_code, reason = "the pacer and the allocation build on it")]

@@ -54,6 +54,6 @@ pub use event::{CloseReason, Event};
 pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, SubscriptionId, TapId};
 pub use media::{Codec, MediaKind, TapPacket};
 pub use outgoing::Outgoing;
-pub use path::Path;
-pub use sfu::{Answer, Config, Join, NegotiateError, Role, Sfu};
+pub use path::{Local, Path};
+pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, Sfu};
 pub use stats::{PeerStats, RoomStats, Stats};

@@ -22,13 +22,13 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     /// Who, where, what for.
     pub(crate) join: Join,
-    /// The server's username fragment of its session.
-    pub(crate) ufrag: String,
+    /// Its own username fragment: with another one it starts a new ICE session.
+    pub(crate) remote_ufrag: String,
     /// ICE, DTLS, SRTP, SCTP.
     pub(crate) transport: Transport,
     /// What its path carries.
     pub(crate) flow: Flow,
-    /// Its addresses, as the demultiplexer knows them.
+    /// Its addresses and the server's username fragments, as the demultiplexer knows them.
     pub(crate) bound: Bound,
     /// Its timer.
     pub(crate) scheduled: Scheduled,

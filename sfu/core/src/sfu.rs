@@ -1,6 +1,7 @@
 //! [`Sfu`]: the input/output contract; owns demux, peers and rooms.
 
 mod input;
+mod paths;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,8 +13,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId, RoomId,
-    RoomStats, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    CloseReason, Event, MediaKind, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
+    RoomId, RoomStats, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
     clock::ServerClock,
     demux::{Bound, Demux},
     flow::Flow,
@@ -29,16 +30,20 @@ use crate::{
     tap::Queue,
     timers::{Owner, Scheduled, Timers},
     transport::{
-        AnswerLine, IceCredentials, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
+        AnswerLine, IceFragment, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
         Transport, write_answer,
     },
 };
+
+pub use paths::{IceRestart, RestartError};
 
 /// Limits and addresses of one [`Sfu`].
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses put into answers as host candidates, best first. At least one.
     pub advertise: Vec<SocketAddr>,
+    /// Addresses at which the owner accepts TCP connections (RFC 6544), put into answers behind those.
+    pub advertise_tcp: Vec<SocketAddr>,
     /// Most peers at a time.
     pub max_peers: usize,
     /// Most packets kept per video layer for retransmission. A power of two.
@@ -123,7 +128,7 @@ impl Sfu {
     /// Creates an SFU with a fresh DTLS certificate.
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
-            shared: Shared::new(&config.advertise),
+            shared: Shared::new(&config.advertise).with_tcp(&config.advertise_tcp),
             clock: ServerClock::new(config.unix_time, now),
             rng: Rng::new(config.seed),
             config,
@@ -158,20 +163,18 @@ impl Sfu {
         if self.peers.len() >= self.config.max_peers {
             return Err(NegotiateError::Full);
         }
+        let remote_ufrag = IceFragment::parse(offer).map_or("", |fragment| fragment.ufrag);
         let offer = Offer::parse(offer)?;
         let plan = Plan::of(&offer, join.role);
         if plan.is_empty() {
             return Err(NegotiateError::NoCommonMedia);
         }
-        let credentials = IceCredentials {
-            ufrag: self.rng.token(8),
-            pwd: self.rng.token(32),
-        };
+        let credentials = self.new_credentials();
         let ufrag = credentials.ufrag.clone();
         let created = self.peers.insert(|id| Peer {
             id,
             join,
-            ufrag: ufrag.clone(),
+            remote_ufrag: remote_ufrag.to_owned(),
             transport: Transport::new(
                 &self.shared,
                 credentials.clone(),
@@ -189,7 +192,9 @@ impl Sfu {
             sender_report_at: None,
         });
         let id = created.ok_or(NegotiateError::Full)?;
-        self.demux.add(ufrag.clone(), id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            self.demux.add(ufrag.clone(), id, &mut peer.bound);
+        }
         self.rooms.entry(join.room).or_default().join(id, join.role);
         let lines = offer.media.iter().zip(plan.lines);
         let lines: Vec<_> = lines
@@ -211,7 +216,7 @@ impl Sfu {
         self.timers
             .cancel(Owner::Peer(peer.id), &mut peer.scheduled);
         peer.transport.close(now, &mut self.out);
-        self.demux.remove(peer.id, &peer.ufrag, &peer.bound);
+        self.demux.remove(peer.id, &peer.bound);
         let room = peer.join.room;
         if let Some(state) = self.rooms.get_mut(&room) {
             let unpublished = state.leave(peer.id).into_iter();
@@ -301,7 +306,8 @@ impl Sfu {
                     Protocol::Dtls => self.handle_dtls(peer, datagram, now),
                     Protocol::Rtp => self.handle_rtp(peer, datagram, now),
                     Protocol::Rtcp => self.handle_rtcp(peer, datagram, now),
-                },
+                }
+                .map(|()| self.heard(peer, from, now)),
             },
         };
         if let Err(reason) = result {
@@ -461,6 +467,9 @@ impl Sfu {
                 let subscription = Subscription::new(kind, stream.clone(), pts, &mut self.rng);
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.subscriptions.push(subscription);
+                    // Short audio packets end a run of video packets, but cannot begin one.
+                    peer.subscriptions
+                        .sort_by_key(|s| s.kind == MediaKind::Audio);
                 }
                 AnswerLine::Send { codecs, stream }
             }

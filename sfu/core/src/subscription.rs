@@ -266,6 +266,7 @@ impl Subscription {
             seq: rewritten.seq,
             timestamp: rewritten.timestamp,
             ssrc: self.stream.ssrc,
+            padding: false,
         };
         let mut buffer = [0; vp8::MAX_LEN];
         let payload = split(packet, rewritten, &mut buffer);
@@ -290,6 +291,7 @@ impl Subscription {
             seq: self.rtx_seq,
             timestamp: rewritten.timestamp,
             ssrc: self.stream.rtx_ssrc,
+            padding: false,
         };
         self.rtx_seq = self.rtx_seq.wrapping_add(1);
         let mut buffer = [0; vp8::MAX_LEN];

@@ -30,6 +30,7 @@ impl Sfu {
         let is_first = peer.bound.is_empty();
         let paths = peer.transport.paths();
         self.demux.bind(id, &mut peer.bound, paths);
+        self.demux.keep(&mut peer.bound, &peer.transport.ufrags());
         let join = peer.join;
         if is_first && join.role == Role::Viewer {
             self.prepare_start(join.room, now);

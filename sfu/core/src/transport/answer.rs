@@ -197,20 +197,35 @@ impl Sdp {
             shared.fingerprint()
         ));
         self.line(format_args!("a=setup:passive"));
-        for (address, (foundation, preference)) in shared
-            .candidates()
-            .iter()
-            .zip((1..=u16::MAX).zip((0..=u16::MAX).rev()))
-        {
-            // RFC 8445 §5.1.2.1 with the type preference of host candidates and component 1.
-            let priority = (126 << 24) | (u32::from(preference) << 8) | 255;
-            let (ip, port) = (address.ip().to_canonical(), address.port());
-            self.line(format_args!(
-                "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host"
-            ));
-        }
-        self.line(format_args!("a=end-of-candidates"));
+        self.text.push_str(&candidate_lines(shared));
     }
+}
+
+/// Writes the server's candidates and that there are no more.
+pub(super) fn candidate_lines(shared: &Shared) -> String {
+    let mut sdp = Sdp::default();
+    let udp = shared.candidates().iter().map(|a| (a, "udp", 126, 0, ""));
+    // RFC 6544 §4.2: below every UDP candidate; 4 is the direction preference of a passive host candidate.
+    let tcp = shared
+        .tcp_candidates()
+        .iter()
+        .map(|a| (a, "tcp", 90, 4 << 13, " tcptype passive"));
+    let candidates = udp.chain(tcp).zip((1..=MAX_CANDIDATES).rev());
+    for ((address, protocol, kind, direction, suffix), rank) in candidates {
+        // RFC 8445 §5.1.2.1, for component 1.
+        let preference: u32 = match direction {
+            0 => 0xffff - (MAX_CANDIDATES - rank),
+            direction => direction | rank,
+        };
+        let priority = (kind << 24) | (preference << 8) | 255;
+        let foundation = MAX_CANDIDATES - rank + 1;
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        sdp.line(format_args!(
+            "a=candidate:{foundation} 1 {protocol} {priority} {ip} {port} typ host{suffix}"
+        ));
+    }
+    sdp.line(format_args!("a=end-of-candidates"));
+    sdp.text
 }
 
 fn format_list(codecs: &[CodecOffer]) -> String {
@@ -231,5 +246,8 @@ const SEND_FEEDBACK: &[&str] = &["ccm fir", "nack", "nack pli"];
 
 /// One name for all streams, so that receivers keep them in step (RFC 7022).
 const CNAME: &str = "fanlight";
+
+/// More addresses than any server has.
+const MAX_CANDIDATES: u32 = 255;
 
 const MAX_MESSAGE_LEN: usize = 64 * 1024;

@@ -5,10 +5,10 @@ use std::{collections::VecDeque, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    ExtensionIds, IceCredentials, Offer, PacketError, Rtp, SendHeader, Shared,
+    Carried, ExtensionIds, IceCredentials, Offer, PacketError, Rtp, SendHeader, Shared,
     dtls::{Dtls, DtlsEvent},
     ice::Ice,
-    rtp::Header,
+    rtp::{Header, SendExtensions},
     sctp::{Sctp, SctpEvent},
     srtp::Srtp,
 };
@@ -89,6 +89,33 @@ impl Transport {
         self.ice.handle(shared.crypto(), from, datagram, now, out)
     }
 
+    /// Notes that an authentic packet came on a path; see [`Transport::selected`].
+    pub fn heard(&mut self, from: Path, now: Instant) {
+        self.ice.heard(from, now);
+    }
+
+    /// Forgets a path that is gone for good.
+    pub fn forget(&mut self, path: Path) {
+        self.ice.forget(path);
+    }
+
+    /// Starts a new ICE session with these credentials; DTLS and everything above it goes on.
+    pub fn restart_ice(&mut self, credentials: IceCredentials) {
+        self.ice.restart(credentials);
+    }
+
+    /// Returns the username fragments that checks may be for: the session's, and after a restart the one's
+    /// before until the peer has used the new one.
+    pub fn ufrags(&self) -> impl Iterator<Item = &str> + Clone {
+        self.ice.ufrags()
+    }
+
+    /// Returns where media and data go: to the path that the peer nominated last, or, when that one is
+    /// silent, to where the peer sends from.
+    pub fn selected(&self) -> Option<Path> {
+        self.ice.selected()
+    }
+
     /// Takes a DTLS datagram: handshake or SCTP. Poll events afterwards.
     ///
     /// # Errors
@@ -135,21 +162,30 @@ impl Transport {
         srtp.open_rtcp(datagram).map(Bytes::from)
     }
 
-    /// Encrypts an RTP packet into `out`, its payload made of two parts. Nothing is sent before the
-    /// peer is connected. Returns the datagram's length.
+    /// Encrypts an RTP packet into `out`, its payload made of two parts, with those header extensions that
+    /// the peer negotiated. Nothing is sent before the peer is connected. Returns the datagram's length.
     pub fn seal_rtp(
         &mut self,
         header: &SendHeader,
+        transport_seq: Option<u16>,
+        carried: &Carried<'_>,
         payload: [&[u8]; 2],
         out: &mut Outgoing,
     ) -> usize {
         let (Some(srtp), Some(to)) = (&self.srtp, self.ice.selected()) else {
             return 0;
         };
-        let len = srtp.sealed_len(payload.iter().map(|part| part.len()).sum());
-        srtp.seal_rtp(header, payload, out.reserve(to, len))
+        let extensions = SendExtensions::new(&self.extensions, transport_seq, carried);
+        let payload_len = payload.iter().map(|part| part.len()).sum();
+        let len = srtp.sealed_len(extensions.len(), payload_len);
+        srtp.seal_rtp(header, &extensions, payload, out.reserve(to, len))
             .expect("the space reserved has the sealed packet's length");
         len
+    }
+
+    /// Returns whether the peer reports on packets by their transport-wide sequence numbers.
+    pub fn has_feedback(&self) -> bool {
+        self.extensions.transport_cc != 0
     }
 
     /// Encrypts a compound RTCP packet into `out`. Nothing is sent before the peer is connected.

@@ -116,24 +116,127 @@ pub struct SendHeader {
     pub timestamp: u32,
     /// Source.
     pub ssrc: Ssrc,
+    /// Whether the payload ends in padding.
+    pub padding: bool,
 }
 
 impl SendHeader {
     pub(super) const LEN: usize = 12;
 
-    /// Writes the fixed header, without extensions: all packets of a stream have equal overhead.
-    pub(super) fn to_bytes(self) -> [u8; Self::LEN] {
+    /// Writes the fixed header.
+    pub(super) fn to_bytes(self, has_extensions: bool) -> [u8; Self::LEN] {
         let [_, _, s0, s1] = self.seq.to_be_bytes();
         let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
         let [c0, c1, c2, c3] = self.ssrc.0.to_be_bytes();
         let marker = u8::from(self.marker) << 7;
         let pt = marker | (self.pt.0 & 0x7f);
-        [VERSION_2, pt, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3]
+        let mut first = VERSION_2;
+        first |= u8::from(self.padding) << 5;
+        first |= u8::from(has_extensions) << 4;
+        [first, pt, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3]
     }
 
     /// Returns the rollover counter.
     pub(super) fn roc(self) -> u32 {
         self.seq >> 16
+    }
+}
+
+/// What a packet to be sent carries between its fixed header and its payload (RFC 8285).
+///
+/// Only what the peer negotiated an id for is written; nothing negotiated is nothing written. The one-byte
+/// form is taken unless a value is longer than it can say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendExtensions<'a> {
+    ids: &'a ExtensionIds,
+    transport_seq: Option<[u8; 2]>,
+    carried: &'a Carried<'a>,
+    has_long: bool,
+    /// Of the values with their ids and lengths, without padding.
+    len: usize,
+}
+
+impl<'a> SendExtensions<'a> {
+    pub(super) fn new(
+        ids: &'a ExtensionIds,
+        transport_seq: Option<u16>,
+        carried: &'a Carried<'a>,
+    ) -> Self {
+        let mut this = Self {
+            ids,
+            transport_seq: transport_seq.map(u16::to_be_bytes),
+            carried,
+            has_long: false,
+            len: 0,
+        };
+        let (mut count, mut len, mut longest) = (0, 0, 0);
+        for (_, value) in this.values() {
+            count += 1;
+            len += value.len();
+            longest = longest.max(value.len());
+        }
+        this.has_long = longest > LONGEST_SHORT;
+        this.len = len + count * if this.has_long { 2 } else { 1 };
+        this
+    }
+
+    /// Returns the length of the whole block; 0 when there is nothing to write.
+    pub(super) fn len(&self) -> usize {
+        match self.len {
+            0 => 0,
+            len => BLOCK_HEAD_LEN + len.next_multiple_of(4),
+        }
+    }
+
+    /// Writes the block into zeros of its length.
+    pub(super) fn write(&self, out: &mut [u8]) -> Option<()> {
+        if self.len == 0 {
+            return Some(());
+        }
+        let words = u16::try_from(self.len.div_ceil(4)).ok()?.to_be_bytes();
+        let (head, mut rest) = out.split_first_chunk_mut::<BLOCK_HEAD_LEN>()?;
+        let form = match self.has_long {
+            true => TWO_BYTE_FORM,
+            false => ONE_BYTE_FORM,
+        };
+        let ([f0, f1], [w0, w1]) = (form.to_be_bytes(), words);
+        *head = [f0, f1, w0, w1];
+        for (id, value) in self.values() {
+            let len = u8::try_from(value.len()).ok()?;
+            if self.has_long {
+                let (start, after) = rest.split_first_chunk_mut()?;
+                *start = [id, len];
+                rest = after;
+            } else {
+                let (start, after) = rest.split_first_mut()?;
+                *start = id << 4 | (len - 1);
+                rest = after;
+            }
+            let (to, after) = rest.split_at_mut_checked(value.len())?;
+            to.copy_from_slice(value);
+            rest = after;
+        }
+        Some(())
+    }
+
+    fn values(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let carried = self.carried;
+        let playout_delay = carried.playout_delay.as_ref().map(<[u8; 3]>::as_slice);
+        let transport_seq = self.transport_seq.as_ref().map(<[u8; 2]>::as_slice);
+        let values = [
+            (self.ids.transport_cc, transport_seq),
+            (self.ids.audio_level, Some(carried.audio_level.as_slice())),
+            (self.ids.abs_capture_time, carried.abs_capture_time),
+            (self.ids.playout_delay, playout_delay),
+            (
+                self.ids.dependency_descriptor,
+                carried.dependency_descriptor,
+            ),
+        ];
+        values.into_iter().filter_map(|(id, value)| {
+            let value = value.filter(|value| !value.is_empty() && value.len() <= LONGEST)?;
+            (id != 0).then_some((id, value))
+        })
     }
 }
 
@@ -206,6 +309,13 @@ fn read_extension<'a>(profile: u16, reader: &mut Reader<'a>) -> Option<(u8, &'a 
 const VERSION_2: u8 = 0x80;
 const ONE_BYTE_FORM: u16 = 0xbede;
 const TWO_BYTE_FORM: u16 = 0x1000;
+
+/// The form's name and the length in words.
+const BLOCK_HEAD_LEN: usize = 4;
+
+/// The longest value in the one-byte form, and in the two-byte form.
+const LONGEST_SHORT: usize = 16;
+const LONGEST: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -280,15 +390,85 @@ mod tests {
             seq: 0x0002_fffe,
             timestamp: 0x0102_0304,
             ssrc: Ssrc(0xa0b0_c0d0),
+            padding: false,
         };
-        let header = Header::parse(&sent.to_bytes()).unwrap();
+        let header = Header::parse(&sent.to_bytes(false)).unwrap();
         assert!(header.marker);
         assert_eq!((header.pt, header.seq), (Pt(96), 0xfffe));
         assert_eq!((header.timestamp, header.ssrc), (0x0102_0304, sent.ssrc));
         assert_eq!((header.len, sent.roc()), (12, 2));
     }
 
+    #[test]
+    fn the_common_block_has_one_length_and_none_is_nothing() {
+        let none = Carried::default();
+        let ids = ExtensionIds {
+            transport_cc: 3,
+            ..ExtensionIds::default()
+        };
+        for (label, ids, seq, len) in [
+            ("nothing negotiated", ExtensionIds::default(), Some(7), 0),
+            ("nothing to say", ids, None, 0),
+            ("transport-wide", ids, Some(7), 8),
+        ] {
+            let block = SendExtensions::new(&ids, seq, &none);
+            assert_eq!(block.len(), len, "{label}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn written_extensions_read_back(
+            transport_seq in prop::option::of(any::<u16>()),
+            audio_level in prop::option::of(any::<u8>()),
+            capture in prop::option::of(any::<[u8; 16]>()),
+            playout_delay in prop::option::of(any::<[u8; 3]>()),
+            descriptor in prop::option::of(prop::collection::vec(any::<u8>(), 1..256)),
+            negotiated: [bool; 5],
+        ) {
+            let id = |n: usize| negotiated[n] as u8 * (n as u8 + 3);
+            let ids = ExtensionIds {
+                transport_cc: id(0),
+                audio_level: id(1),
+                abs_capture_time: id(2),
+                playout_delay: id(3),
+                dependency_descriptor: id(4),
+                ..ExtensionIds::default()
+            };
+            let carried = Carried {
+                audio_level,
+                abs_capture_time: capture.as_ref().map(|bytes| &bytes[..8]),
+                playout_delay,
+                dependency_descriptor: descriptor.as_deref(),
+            };
+            let block = SendExtensions::new(&ids, transport_seq, &carried);
+            let mut bytes = vec![0; block.len()];
+            block.write(&mut bytes).unwrap();
+            let sent = SendHeader {
+                marker: true,
+                pt: Pt(96),
+                seq: 1,
+                timestamp: 2,
+                ssrc: Ssrc(3),
+                padding: false,
+            };
+            let mut packet = sent.to_bytes(!bytes.is_empty()).to_vec();
+            packet.extend(&bytes);
+            packet.extend(b"payload");
+            let header = Header::parse(&packet).unwrap();
+            let (head, payload) = packet.split_at(header.len);
+            let rtp = Rtp::new(&header, head, payload, &ids).unwrap();
+            prop_assert_eq!(rtp.payload, b"payload");
+            prop_assert_eq!(rtp.transport_seq, transport_seq.filter(|_| negotiated[0]));
+            let expected = Carried {
+                audio_level: carried.audio_level.filter(|_| negotiated[1]),
+                abs_capture_time: carried.abs_capture_time.filter(|_| negotiated[2]),
+                playout_delay: carried.playout_delay.filter(|_| negotiated[3]),
+                dependency_descriptor: carried.dependency_descriptor.filter(|_| negotiated[4]),
+            };
+            prop_assert_eq!(rtp.carried, expected);
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(
             mut bytes in prop::collection::vec(any::<u8>(), 0..200),

@@ -12,7 +12,10 @@ use aws_lc_rs::{
     iv::FixedLength,
 };
 
-use super::{PacketError, SendHeader, rtp::Header};
+use super::{
+    PacketError, SendHeader,
+    rtp::{Header, SendExtensions},
+};
 
 /// How packets are protected; the two that every browser has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +125,9 @@ impl Srtp {
         }
     }
 
-    /// Returns the length of a sealed packet with a payload of this length.
-    pub(super) fn sealed_len(&self, payload: usize) -> usize {
-        SendHeader::LEN + payload + self.profile.tag_len()
+    /// Returns the length of a sealed packet with extensions and a payload of these lengths.
+    pub(super) fn sealed_len(&self, extensions: usize, payload: usize) -> usize {
+        SendHeader::LEN + extensions + payload + self.profile.tag_len()
     }
 
     /// Decrypts in place and returns the header's bytes and the payload.
@@ -165,15 +168,19 @@ impl Srtp {
         Ok((head, payload))
     }
 
-    /// Encrypts into `out`, which is [`Srtp::sealed_len`] long. Returns whether it worked.
+    /// Encrypts into `out`, which is [`Srtp::sealed_len`] zeros. Returns whether it worked.
     pub(super) fn seal_rtp(
         &self,
         header: &SendHeader,
+        extensions: &SendExtensions<'_>,
         payload: [&[u8]; 2],
         out: &mut [u8],
     ) -> Option<()> {
-        let (head, rest) = out.split_at_mut_checked(SendHeader::LEN)?;
-        head.copy_from_slice(&header.to_bytes());
+        let extensions_len = extensions.len();
+        let (head, rest) = out.split_at_mut_checked(SendHeader::LEN + extensions_len)?;
+        let (fixed, block) = head.split_first_chunk_mut()?;
+        *fixed = header.to_bytes(extensions_len > 0);
+        extensions.write(block)?;
         let [first, second] = payload;
         let (body, tag_out) = rest.split_at_mut_checked(first.len() + second.len())?;
         let (body_first, body_second) = body.split_at_mut_checked(first.len())?;
@@ -523,7 +530,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Pt, Ssrc};
+    use crate::{
+        Pt, Ssrc,
+        transport::{Carried, ExtensionIds},
+    };
 
     const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];
 
@@ -617,12 +627,14 @@ mod tests {
         let (server, mut peer) = pair(Profile::AeadAes128Gcm);
         let mut taken = 0;
         for ssrc in 0..400 {
-            let mut sealed = vec![0; server.sealed_len(1)];
+            let mut sealed = vec![0; server.sealed_len(8, 1)];
             let header = SendHeader {
                 ssrc: Ssrc(ssrc),
                 ..header(1)
             };
-            server.seal_rtp(&header, [b"x", b""], &mut sealed).unwrap();
+            server
+                .seal_rtp(&header, &extensions(), [b"x", b""], &mut sealed)
+                .unwrap();
             let parsed = Header::parse(&sealed).unwrap();
             taken += usize::from(peer.open_rtp(&parsed, &mut sealed, ssrc >= 100).is_ok());
         }
@@ -678,14 +690,35 @@ mod tests {
             seq,
             timestamp: 9,
             ssrc: Ssrc(1),
+            padding: false,
         }
     }
 
+    fn extensions() -> SendExtensions<'static> {
+        const IDS: ExtensionIds = ExtensionIds {
+            mid: 0,
+            rid: 0,
+            repaired_rid: 0,
+            transport_cc: 3,
+            audio_level: 0,
+            abs_capture_time: 0,
+            playout_delay: 0,
+            dependency_descriptor: 0,
+        };
+        const NONE: Carried<'static> = Carried {
+            audio_level: None,
+            abs_capture_time: None,
+            playout_delay: None,
+            dependency_descriptor: None,
+        };
+        SendExtensions::new(&IDS, Some(77), &NONE)
+    }
+
     fn seal(server: &Srtp, seq: u32, payload: &[u8]) -> Vec<u8> {
-        let mut sealed = vec![0; server.sealed_len(payload.len())];
+        let mut sealed = vec![0; server.sealed_len(8, payload.len())];
         let (first, second) = payload.split_at(payload.len() / 2);
         server
-            .seal_rtp(&header(seq), [first, second], &mut sealed)
+            .seal_rtp(&header(seq), &extensions(), [first, second], &mut sealed)
             .unwrap();
         sealed
     }

@@ -7,7 +7,7 @@ use rtc_srtp::protection_profile::ProtectionProfile;
 use sctp_proto::PayloadProtocolIdentifier;
 use sfu_core::{
     Path, Pt, Ssrc,
-    transport::{PacketError, SendHeader, TransportEvent},
+    transport::{Carried, PacketError, SendHeader, TransportEvent},
 };
 
 use crate::{
@@ -44,10 +44,12 @@ fn media_flows_both_ways_with_each_profile() {
                 seq,
                 timestamp: 5,
                 ssrc: Ssrc(0xbb),
+                padding: false,
             };
-            let len = pair
-                .server
-                .seal_rtp(&header, [b"to the ", b"client"], &mut pair.out);
+            let payload: [&[u8]; 2] = [b"to the ", b"client"];
+            let len =
+                pair.server
+                    .seal_rtp(&header, None, &Carried::default(), payload, &mut pair.out);
             let (to, datagram) = pair.out.iter().next().unwrap();
             assert_eq!((to, datagram.len()), (address(1), len));
             let opened = pair.client.open_rtp(datagram);
