@@ -17,6 +17,7 @@ use crate::{
     numbering::{Continuity, Numbering},
     picture::Picture,
     reception::Reception,
+    red,
     sequence::is_later,
     throughput::Throughput,
     transport::Carried,
@@ -60,7 +61,7 @@ pub(crate) enum Urgency {
 }
 
 /// A packet as the publisher sent it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Arrival<'a> {
     /// Sequence number.
     pub(crate) seq: u16,
@@ -70,12 +71,12 @@ pub(crate) struct Arrival<'a> {
     pub(crate) marker: bool,
     /// Payload without padding.
     pub(crate) payload: &'a [u8],
-    /// Header extensions to be forwarded.
-    pub(crate) carried: Carried<'a>,
-    /// Whether the payload is audio with repetitions (RFC 2198).
-    pub(crate) is_red: bool,
     /// Whether it came on the retransmission stream.
     pub(crate) retransmitted: bool,
+    /// Whether the payload repeats audio (RED, RFC 2198).
+    pub(crate) red: bool,
+    /// The header extensions that are forwarded.
+    pub(crate) carried: Carried<'a>,
 }
 
 /// Why a packet was not taken.
@@ -89,6 +90,8 @@ pub(crate) enum Refused {
     TooLong,
     /// Its sequence number does not belong to the stream.
     Stray,
+    /// Its repeated audio cannot be told from the new.
+    Malformed,
 }
 
 impl Refused {
@@ -99,6 +102,7 @@ impl Refused {
             Self::TooOld => "too_old",
             Self::TooLong => "too_long",
             Self::Stray => "stray_sequence",
+            Self::Malformed => "malformed_red",
         }
     }
 }
@@ -189,6 +193,9 @@ impl Layer {
         let place = self.numbering.place(packet.seq).ok_or(Refused::TooOld)?;
         let arrival = server.micros(now);
         let presentation = self.clock.map(packet.timestamp, arrival, remote);
+        if packet.red && red::primary(packet.payload).is_none() {
+            return Err(Refused::Malformed);
+        }
         let content = self.read(packet);
         let meta = Meta {
             timestamp: packet.timestamp,
@@ -199,7 +206,7 @@ impl Layer {
             frame: content.frame,
             picture: content.picture,
             frame_number: None,
-            is_red: packet.is_red,
+            is_red: packet.red,
             extensions: Extensions::of(&packet.carried),
         };
         let descriptor = packet.carried.dependency_descriptor.unwrap_or_default();
@@ -245,11 +252,12 @@ impl Layer {
     fn read(&self, packet: &Arrival<'_>) -> Content {
         let descriptor = match self.codec {
             Codec::Vp8 => vp8::Descriptor::parse(packet.payload),
-            Codec::H264 | Codec::Opus => None,
+            Codec::H264 | Codec::Vp9 | Codec::Av1 | Codec::Opus => None,
         };
         let is_keyframe = match self.codec {
             Codec::Vp8 => descriptor.is_some_and(|d| d.starts_keyframe),
             Codec::H264 => h264::starts_keyframe(packet.payload),
+            Codec::Vp9 | Codec::Av1 => starts_structure(packet.carried.dependency_descriptor),
             Codec::Opus => true,
         };
         let whole = Frame::whole(is_keyframe, packet.marker);
@@ -287,6 +295,11 @@ impl Layer {
     /// Returns a kept packet.
     pub(crate) fn packet(&self, index: u64) -> Option<Packet<'_>> {
         self.history.get(index)
+    }
+
+    /// Returns the RTP ticks per second.
+    pub(crate) fn clock_rate(&self) -> u32 {
+        self.codec.clock_rate()
     }
 
     /// Returns the highest index that arrived.
@@ -435,6 +448,15 @@ impl Layer {
     }
 }
 
+/// Returns whether a dependency descriptor begins a frame and brings the structure that the following ones
+/// refer to (AV1 RTP specification, A.8.3), which only keyframes do.
+fn starts_structure(descriptor: Option<&[u8]>) -> bool {
+    let Some([mandatory, _, _, extended, ..]) = descriptor else {
+        return false;
+    };
+    mandatory & 0x80 != 0 && extended & 0x80 != 0
+}
+
 /// How long packets may come in the wrong order.
 const REORDER: Duration = Duration::from_millis(20);
 
@@ -473,9 +495,7 @@ mod tests {
                 timestamp,
                 marker: true,
                 payload,
-                carried: Carried::default(),
-                is_red: false,
-                retransmitted: false,
+                ..Arrival::default()
             };
             let now = self.at(at);
             self.layer

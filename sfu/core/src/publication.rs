@@ -231,7 +231,6 @@ mod tests {
     use crate::{
         clock::{RemoteClock, ServerClock},
         layer::Arrival,
-        transport::Carried,
     };
 
     struct Fixture {
@@ -271,9 +270,7 @@ mod tests {
                 timestamp: u32::from(n) * 3000,
                 marker: true,
                 payload,
-                carried: Carried::default(),
-                is_red: false,
-                retransmitted: false,
+                ..Arrival::default()
             };
             self.publication.layers[layer]
                 .receive(&packet, self.server, &mut self.remote, now)

@@ -27,6 +27,8 @@ pub(crate) struct Reading {
     pub(crate) behind: Option<Instant>,
     in_order: bool,
     gap: Option<Instant>,
+    /// What is wanted, and since when, while that is not what is forwarded.
+    wanted: Option<(Rung, Instant)>,
 }
 
 /// What comes next.
@@ -59,6 +61,7 @@ impl Reading {
             behind: Some(now),
             in_order: true,
             gap: None,
+            wanted: None,
         }
     }
 
@@ -68,8 +71,24 @@ impl Reading {
     }
 
     /// Says what is wanted of the stream.
-    pub(crate) fn aim(&mut self, aim: &Rung, layer: &Layer) {
-        self.in_order = !self.rung.is_same(*aim) || !layer.takes_all(&self.rung);
+    pub(crate) fn aim(&mut self, aim: &Rung, layer: &Layer, now: Instant) {
+        let is_there = self.rung.is_same(*aim);
+        self.in_order = !is_there || !layer.takes_all(&self.rung);
+        match &mut self.wanted {
+            _ if is_there => self.wanted = None,
+            Some((wanted, _)) if wanted.is_same(*aim) => {}
+            wanted => *wanted = Some((*aim, now)),
+        }
+    }
+
+    /// Returns whether only a keyframe leads to what is wanted: upper spatial layers are entered there, and
+    /// left where the lower ones are not sent in between.
+    pub(crate) fn needs_keyframe(&self, aim: &Rung, now: Instant) -> bool {
+        let Some((_, since)) = self.wanted else {
+            return false;
+        };
+        let is_overdue = now.saturating_duration_since(since) >= SWITCHING_POINT;
+        aim.spatial > self.rung.spatial || aim.spatial < self.rung.spatial && is_overdue
     }
 
     /// Returns the next step. What is forwarded changes towards `aim` where the stream allows it.
@@ -110,7 +129,8 @@ impl Reading {
         self.next += 1;
     }
 
-    /// Returns whether the highest spatial layer that is forwarded has to say where pictures end.
+    /// Returns the spatial layer whose end is the end of a picture for the receiver, if it is not the
+    /// publisher's.
     pub(crate) fn top_spatial(&self, layer: &Layer) -> u8 {
         match self.rung.is_whole() || layer.takes_all(&self.rung) {
             true => u8::MAX,
@@ -149,6 +169,10 @@ impl Reading {
         }
     }
 }
+
+/// Where a lower spatial layer can be entered without a keyframe, it can be with the next picture or the one
+/// behind.
+const SWITCHING_POINT: Duration = Duration::from_millis(100);
 
 /// How long a missing packet is waited for by those who are served in order: the wait before the first request
 /// and two round trips. Behind a packet that is missing nothing can be decoded.

@@ -94,7 +94,9 @@ pub enum NegotiateError {
     #[error("the SDP offer is not usable: {0}")]
     Sdp(#[from] SdpError),
     /// Nothing in the offer can be received or sent: no common codec and no data channel.
-    #[error("the offer has no media the server supports (H264 constrained baseline, VP8, Opus)")]
+    #[error(
+        "the offer has no media the server supports (H264 constrained baseline, VP8, VP9, AV1, Opus)"
+    )]
     NoCommonMedia,
     /// The limit of peers is reached.
     #[error("the server is full")]

@@ -7,6 +7,7 @@ use crate::{
     CloseReason, Event, Path, PeerId, RoomId,
     clock::ntp_micros,
     ingress::Routed,
+    room::Heard,
     timers::Owner,
     transport::{
         TransportEvent, binding_request_ufrag,
@@ -85,10 +86,16 @@ impl Sfu {
             Routed::Replaced(route) => (route, true),
             Routed::Unknown => return Err("unknown_source"),
         };
+        let heard = Heard {
+            route,
+            restart,
+            red: ingress.is_red(packet.pt),
+            packet: &packet,
+        };
         let id = peer.join.room;
         let room = self.rooms.get_mut(&id).ok_or("unknown_source")?;
         let remote = &mut ingress.remote;
-        let published = room.receive(route, restart, &packet, remote, self.clock, now);
+        let published = room.receive(&heard, remote, self.clock, now);
         if let Some(published) = published? {
             self.events.push_back(Event::Published {
                 peer: peer.id,

@@ -11,7 +11,7 @@ use super::{
     SendStream, Shared, binding_request_ufrag, client_hello::ClientHello, dcep::Open, dtls::Dtls,
     rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
 };
-use crate::{Ssrc, h264, vp8};
+use crate::{Ssrc, h264, red, vp8};
 
 /// A target's name, which is also the name of its corpus, and the function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -100,8 +100,10 @@ pub fn rtcp(bytes: &[u8]) {
 /// Reads the start of a video payload, of either codec.
 pub fn payload(bytes: &[u8]) {
     let _ = h264::starts_keyframe(bytes);
+    let _ = red::primary(bytes);
     if let Some(descriptor) = vp8::Descriptor::parse(bytes) {
-        assert!(usize::from(descriptor.len) <= bytes.len());
+        let same = descriptor.picture.write(bytes, &descriptor.picture);
+        assert!(bytes.starts_with(same.as_slice()));
     }
 }
 
