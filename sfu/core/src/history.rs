@@ -87,7 +87,9 @@ impl Extensions {
 
     /// Returns them for sending, together with a dependency descriptor.
     pub(crate) fn carried<'a>(&'a self, descriptor: &'a [u8]) -> Carried<'a> {
-        let capture = self.abs_capture_time.get(..usize::from(self.abs_capture_len));
+        let capture = self
+            .abs_capture_time
+            .get(..usize::from(self.abs_capture_len));
         Carried {
             audio_level: self.audio_level,
             abs_capture_time: capture.filter(|value| !value.is_empty()),

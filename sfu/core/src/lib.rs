@@ -14,6 +14,7 @@
     )
 )]
 
+mod av1;
 mod clock;
 mod demux;
 mod dependency;
@@ -56,6 +57,7 @@ mod timers;
 pub mod transport;
 mod twcc;
 mod vp8;
+mod vp9;
 
 pub use event::{CloseReason, Event};
 pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, SubscriptionId, TapId};

@@ -10,9 +10,9 @@ use crate::{
     layer::{Arrival, Layer},
     peers::Peers,
     publication::Publication,
+    publication::Source,
     slot::{Program, Shown},
     stats::Totals,
-    publication::Source,
     subscription::{INSTANT_START, Subscription},
     tap::{Queue, Tap},
     timers::Scheduled,
@@ -230,7 +230,9 @@ impl Room {
     /// Returns whether a newcomer can be started from the history.
     pub(crate) fn can_start(&self, now: Instant) -> bool {
         let shown = Shown::new(self.program, &self.publications);
-        let top = shown.video.and_then(|video| Source::top_of(video)?.layer_of(video));
+        let top = shown
+            .video
+            .and_then(|video| Source::top_of(video)?.layer_of(video));
         top.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
     }
 

@@ -99,10 +99,12 @@ impl Throughput {
     pub(crate) fn qualities(&self) -> impl Iterator<Item = Quality> {
         let rates = self.rates.unwrap_or_default();
         let layers = || rates.present.iter();
-        let highest = layers().map(|(_, temporal, _)| temporal).max().unwrap_or_default();
-        let offered = (0..LAYERS).filter(move |spatial| {
-            rates.present.meets(Qualities::of_spatial(*spatial))
-        });
+        let highest = layers()
+            .map(|(_, temporal, _)| temporal)
+            .max()
+            .unwrap_or_default();
+        let offered =
+            (0..LAYERS).filter(move |spatial| rates.present.meets(Qualities::of_spatial(*spatial)));
         let pairs = offered.flat_map(move |spatial| {
             let lowest = match spatial {
                 0 => 0,
@@ -121,7 +123,9 @@ impl Throughput {
     }
 
     fn turn(&mut self, elapsed: Duration, now: Instant) {
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).max(1);
+        let micros = u64::try_from(elapsed.as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1);
         let rate = |bytes: u64| bytes.saturating_mul(8_000_000) / micros;
         let mut new = Rates {
             all: rate(self.all),
@@ -129,7 +133,11 @@ impl Throughput {
         };
         let lately = |at: Instant| now.saturating_duration_since(at) < PRESENT;
         for (spatial, temporal, position) in Qualities::ALL.iter() {
-            if self.seen.get(position).is_some_and(|seen| seen.is_some_and(lately)) {
+            if self
+                .seen
+                .get(position)
+                .is_some_and(|seen| seen.is_some_and(lately))
+            {
                 new.present = new.present.or(Qualities::one(spatial, temporal));
             }
         }
