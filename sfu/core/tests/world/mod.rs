@@ -83,6 +83,7 @@ impl World {
         let config = Config {
             advertise: vec![([192, 0, 2, 1], 7000).into()],
             advertise_tcp: vec![([192, 0, 2, 1], 7000).into()],
+            shard: sfu_core::ShardId(0),
             max_peers: 100,
             history_packets: 1024,
             connect_timeout: Duration::from_secs(10),
