@@ -26,8 +26,6 @@ pub(crate) struct Flow {
     fallback: Fallback,
     rate: Rate,
     rtt: Option<Duration>,
-    /// Whether something waits until there is room.
-    is_waiting: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +60,6 @@ impl Default for Flow {
             fallback: Fallback::default(),
             rate: Rate::default(),
             rtt: None,
-            is_waiting: false,
         }
     }
 }
@@ -132,11 +129,12 @@ impl Flow {
 
     /// Returns how long packets wait in the path's queue, how long the pacer's debt lasts, and the probes begun.
     pub(crate) fn facts(&self) -> (Duration, Duration, u32) {
+        let (_, now) = self.clock;
         let tracked = self.tracked.as_ref();
         let queue = tracked.map_or(0, |tracked| tracked.estimator.queue());
         (
             Duration::from_micros(u64::try_from(queue).unwrap_or_default()),
-            Duration::from_micros(self.pacer.backlog()),
+            Duration::from_micros(self.pacer.backlog(now)),
             tracked.map_or(0, |tracked| tracked.prober.begun),
         )
     }
@@ -173,22 +171,11 @@ impl Flow {
         news
     }
 
-    /// Returns when [`Flow::handle_timeout`] or [`Flow::probe_due`] wants to be called, or there is room for
-    /// what waits.
+    /// Returns when [`Flow::handle_timeout`] or [`Flow::probe_due`] wants to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let probe = self.tracked.as_ref().and_then(|t| t.prober.poll_timeout());
-        let room = self.is_waiting.then(|| self.pacer.room_at());
-        let at = [probe, room].into_iter().flatten().min()?;
+        let at = self.tracked.as_ref()?.prober.poll_timeout()?;
         let since = Duration::from_micros(u64::try_from(at).unwrap_or_default());
         self.epoch.map(|epoch| epoch + since)
-    }
-
-    /// Returns whether something waited for room that is there now; it has to ask again if it still waits.
-    pub(crate) fn take_room(&mut self, now: Instant) -> bool {
-        let now = self.micros(now);
-        let is_served = self.is_waiting && self.pacer.room_at() <= now;
-        self.is_waiting &= !is_served;
-        is_served
     }
 
     fn next_seq(&self) -> u16 {
@@ -360,20 +347,17 @@ impl Sender<'_> {
         len
     }
 
-    #[expect(dead_code, reason = "replays ask for it")]
-    /// Returns whether the path has room for more than what is live: for replays and repeats. Who is told
-    /// that it has none is called again when it has.
+    /// Returns whether the path has room for more than what is live: for replays and repeats.
     pub(crate) fn has_room(&mut self) -> bool {
         let now = self.flow.micros(self.now);
-        let has_room = self.flow.pacer.has_room(now);
-        self.flow.is_waiting |= !has_room;
-        has_room
+        self.flow.pacer.has_room(now)
     }
 
-    /// Returns whether a packet may be sent again now: repeats stay within a share of what the path carries.
-    pub(crate) fn may_repeat(&mut self) -> bool {
+    /// Returns whether a live packet of video goes at once; not while so much is on the path already that it
+    /// would only wait there.
+    pub(crate) fn may_go(&mut self) -> bool {
         let now = self.flow.micros(self.now);
-        self.flow.pacer.has_room(now)
+        self.flow.pacer.backlog(now) < MOST_BACKLOG
     }
 
     /// Returns within which time a packet is not sent again twice: the answer to a second request is on its way.
@@ -395,6 +379,9 @@ const FIRST_PACE: u64 = 5_000_000;
 /// How much faster than the estimate what may be paced is sent, in tenths.
 const PACE_TENTHS: u64 = 25;
 const LEAST_PACE: u64 = 300_000;
+
+/// Live video waits while the bucket takes longer than this to leak, in microseconds.
+const MOST_BACKLOG: u64 = 120_000;
 
 /// After this long without a report something is wrong, in microseconds.
 const SILENCE: i64 = 1_000_000;

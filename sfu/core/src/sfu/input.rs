@@ -273,10 +273,6 @@ impl Sfu {
         let news = peer.flow.handle_timeout(now);
         peer.handle_news(news, now);
         peer.probe(&mut self.out, now);
-        if peer.flow.take_room(now) {
-            let room = peer.join.room;
-            self.touch(room);
-        }
         self.handle_transport_events(id, now);
         self.reschedule(id, now);
     }
