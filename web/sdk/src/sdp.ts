@@ -60,6 +60,16 @@ export function chooseVideoCodecs<C extends CodecCapability>(
   return [...found, ...rtx];
 }
 
+/** Chooses what of a browser's codecs to receive: everything that the server forwards. */
+export function receivableVideoCodecs<C extends CodecCapability>(codecs: readonly C[]): C[] {
+  return codecs.filter((codec) => {
+    const name = codec.mimeType.replace(/^video\//i, '').toLowerCase();
+    if (name === 'h264') return /packetization-mode=1/.test(codec.sdpFmtpLine ?? '');
+    if (name === 'vp9' || name === 'av1') return isPlain(codec);
+    return name === 'vp8' || name === 'rtx';
+  });
+}
+
 function isPlain(codec: CodecCapability): boolean {
   const profile = /profile(?:-id)?=(\d+)/.exec(codec.sdpFmtpLine ?? '')?.[1];
   return profile === undefined || profile === '0';
