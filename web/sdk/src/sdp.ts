@@ -33,6 +33,28 @@ export function withStereo(sdp: string): string {
   ]);
 }
 
+/** Returns the lines of an offer that carry its ICE credentials: those of its first m-line, as all are bundled. */
+export function iceFragment(offer: string): string {
+  const all = lines(offer);
+  const found = ['a=ice-ufrag:', 'a=ice-pwd:'].flatMap(
+    (prefix) => all.find((line) => line.startsWith(prefix)) ?? [],
+  );
+  return `${found.join('\r\n')}\r\n`;
+}
+
+/** Puts new ICE credentials into an answer. */
+export function withIceCredentials(
+  answer: string,
+  { ufrag, pwd }: { readonly ufrag: string; readonly pwd: string },
+): string {
+  return lines(answer)
+    .map((line) => {
+      if (line.startsWith('a=ice-ufrag:')) return `a=ice-ufrag:${ufrag}`;
+      return line.startsWith('a=ice-pwd:') ? `a=ice-pwd:${pwd}` : line;
+    })
+    .join('\r\n');
+}
+
 /** What an encoder is called in `RTCRtpSender.getCapabilities`. */
 export interface CodecCapability {
   readonly mimeType: string;
