@@ -14,10 +14,13 @@
     )
 )]
 
+mod av1;
 mod clock;
 mod demux;
+mod dependency;
 mod event;
 mod flow;
+mod frame;
 mod h264;
 mod held;
 mod history;
@@ -34,9 +37,12 @@ mod outgoing;
 mod path;
 mod peer;
 mod peers;
+mod picture;
 mod publication;
+mod reading;
 mod reception;
 mod red;
+mod repeat;
 mod rewrite;
 mod rng;
 mod room;
@@ -47,10 +53,12 @@ mod slot;
 mod stats;
 mod subscription;
 mod tap;
+mod throughput;
 mod timers;
 pub mod transport;
 mod twcc;
 mod vp8;
+mod vp9;
 
 pub use event::{CloseReason, Event};
 pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, SubscriptionId, TapId};

@@ -65,7 +65,7 @@ impl Peer {
             sum.packets += sent.packets;
             sum.bytes += sent.bytes;
             sum.began |= sent.began;
-            sum.waiting |= sent.waiting;
+            sum.waiting_for_room |= sent.waiting_for_room;
             sum.unsupported |= sent.unsupported;
         }
         self.stats.packets_out += sum.packets;
@@ -85,16 +85,13 @@ impl Peer {
         let Some(subscription) = by_ssrc.find(|s| s.stream.ssrc == ssrc) else {
             return Repeated::default();
         };
-        let Some(publication) = publications.iter().find(|p| subscription.shows(p.id)) else {
-            return Repeated::default();
-        };
         let mut sender = Sender {
             transport: &mut self.transport,
             flow: &mut self.flow,
             out,
             now,
         };
-        let repeated = subscription.retransmit(seqs, publication, &mut sender);
+        let repeated = subscription.retransmit(seqs, publications, &mut sender);
         self.stats.nacked += repeated.asked;
         self.stats.packets_out += repeated.sent;
         repeated

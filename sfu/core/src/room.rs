@@ -1,6 +1,6 @@
 //! The media graph of one room: who publishes, who receives, fan-out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     Codec, MediaKind, Outgoing, PeerId, PublicationId, Role, Ssrc, TapId,
@@ -10,6 +10,7 @@ use crate::{
     layer::{Arrival, Layer},
     peers::Peers,
     publication::Publication,
+    publication::Source,
     slot::{Program, Shown},
     stats::Totals,
     subscription::{INSTANT_START, Subscription},
@@ -33,6 +34,7 @@ pub(crate) struct Room {
     viewers: Vec<PeerId>,
     taps: Vec<Tap>,
     program: Program,
+    waits_for_room: bool,
 }
 
 /// Where [`Room::forward`] puts what it makes.
@@ -199,18 +201,18 @@ impl Room {
     /// Sends what arrived since the last call to all viewers and taps.
     pub(crate) fn forward(&mut self, peers: &mut Peers, sinks: &mut Sinks<'_>, now: Instant) {
         for publication in &mut self.publications {
-            publication.choose(now);
+            publication.refresh(now);
         }
         self.program = Program::of(&self.publications);
         let shown = Shown::new(self.program, &self.publications);
-        let mut waiting = false;
+        self.waits_for_room = false;
         for id in &self.viewers {
             let Some(peer) = peers.get_mut(*id) else {
                 continue;
             };
             let sent = peer.forward(&shown, sinks.out, now);
             sinks.totals.sent(&sent);
-            waiting |= sent.waiting;
+            self.waits_for_room |= sent.waiting_for_room;
             if sent.began {
                 sinks.began.push(*id);
             }
@@ -220,20 +222,18 @@ impl Room {
             sinks.totals.drop_many("tap_queue_full", walked.dropped);
             let unsupported = u64::from(walked.unsupported);
             sinks.totals.drop_many("tap_codec_unsupported", unsupported);
-            waiting |= walked.waiting;
         }
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
-        if waiting {
-            self.request_keyframe();
-        }
     }
 
     /// Returns whether a newcomer can be started from the history.
     pub(crate) fn can_start(&self, now: Instant) -> bool {
         let shown = Shown::new(self.program, &self.publications);
-        let layer = shown.video.and_then(Publication::best);
-        layer.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
+        let top = shown
+            .video
+            .and_then(|video| Source::top_of(video)?.layer_of(video));
+        top.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
     }
 
     /// Asks for a keyframe of the program.
@@ -241,7 +241,7 @@ impl Room {
         let shown = self.program.get(MediaKind::Video);
         let mut publications = self.publications.iter_mut();
         if let Some(publication) = publications.find(|p| Some(p.id) == shown)
-            && let Some(layer) = publication.best_mut()
+            && let Some(layer) = publication.top_layer_mut()
         {
             layer.keyframes.request();
         }
@@ -249,10 +249,13 @@ impl Room {
 
     /// Asks for a keyframe of what a subscription receives.
     pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription) {
+        let Some(source) = subscription.source() else {
+            return;
+        };
         let mut publications = self.publications.iter_mut();
         if subscription.kind == MediaKind::Video
-            && let Some(publication) = publications.find(|p| subscription.shows(p.id))
-            && let Some(layer) = publication.best_mut()
+            && let Some(publication) = publications.find(|p| p.id == source.publication)
+            && let Some(layer) = publication.layers.get_mut(source.layer)
         {
             layer.keyframes.request();
         }
@@ -307,6 +310,10 @@ impl Room {
             .filter(|layer| layer.ssrc.is_some())
             .flat_map(|layer| [layer.poll_timeout(), layer.keyframes.poll_timeout(now)]);
         let taps = self.taps.iter().map(Tap::poll_timeout);
-        layers.chain(taps).flatten().min()
+        let room = self.waits_for_room.then(|| now + CATCH_UP);
+        layers.chain(taps).flatten().chain(room).min()
     }
 }
+
+/// How often viewers are looked after who could not be sent everything because of their path.
+const CATCH_UP: Duration = Duration::from_millis(5);

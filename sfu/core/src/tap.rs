@@ -10,12 +10,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::{
     Codec, MediaKind, Pt, PublicationId, Ssrc, TapId, TapPacket,
     history::Packet,
-    layer::Layer,
-    publication::Publication,
-    rewrite::{Rewrite, Rewritten},
+    layer::{Layer, Urgency},
+    publication::{Publication, Source},
+    rewrite::{Rewrite, Rewritten, Start},
     sequence::low16,
     slot::Shown,
-    subscription::{SWITCH, Source},
 };
 
 impl Codec {
@@ -62,8 +61,6 @@ pub(crate) struct Tap {
 /// What came of walking on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Walked {
-    /// Whether video waits for a keyframe.
-    pub(crate) waiting: bool,
     /// Packets dropped because the queue was full.
     pub(crate) dropped: u64,
     /// Whether what is shown turned out to be in a codec that taps do not yield.
@@ -162,7 +159,7 @@ impl Cursor {
         walked: &mut Walked,
         now: Instant,
     ) {
-        if let Some(target) = Source::best_of(publication)
+        if let Some(target) = Source::top_of(publication)
             && self.source != Some(target)
             && let Some(layer) = target.layer_of(publication)
         {
@@ -172,7 +169,8 @@ impl Cursor {
             };
             match layer.starting_point(oldest, now) {
                 Some(first) => self.begin(target, first, layer, publication.codec),
-                None => walked.waiting |= self.kind == MediaKind::Video,
+                None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
+                None => layer.ask(Urgency::Now),
             }
         }
         let Some(layer) = self.source.and_then(|source| source.layer_of(publication)) else {
@@ -191,7 +189,7 @@ impl Cursor {
                 // Audio resumes with the next packet, video at a keyframe.
                 if self.kind == MediaKind::Video {
                     self.source = None;
-                    walked.waiting = true;
+                    layer.ask(Urgency::Now);
                 }
                 return;
             }
@@ -203,7 +201,13 @@ impl Cursor {
 
     fn begin(&mut self, source: Source, first: u64, layer: &Layer, codec: Codec) {
         if let Some(packet) = layer.packet(first) {
-            self.rewrite.begin(&packet, codec.clock_rate());
+            self.rewrite.begin(&Start {
+                source,
+                first: packet,
+                edge: packet.meta.timestamp,
+                rate: codec.clock_rate(),
+                is_elastic: self.kind == MediaKind::Video,
+            });
             self.source = Some(source);
             self.next = first;
             self.stalled = None;
@@ -230,7 +234,7 @@ impl Cursor {
 
     fn deliver(&mut self, tap: TapId, packet: &Packet<'_>, codec: Codec, queue: &mut Queue) {
         if packet.payload.is_empty() {
-            self.rewrite.leave_out();
+            self.rewrite.leave_out(packet.index, false);
             return;
         }
         let Some(rewritten) = self.rewrite.apply(packet) else {
@@ -266,12 +270,12 @@ impl Cursor {
 fn write(packet: &Packet<'_>, rewritten: &Rewritten, codec: Codec) -> Bytes {
     let mut rtp = BytesMut::with_capacity(12 + packet.payload.len());
     rtp.put_u8(0x80);
-    rtp.put_u8(u8::from(packet.meta.marker) << 7 | codec.tap_pt().0);
+    rtp.put_u8(u8::from(rewritten.marker) << 7 | codec.tap_pt().0);
     rtp.put_u16(low16(u64::from(rewritten.seq)));
     rtp.put_u32(rewritten.timestamp);
     rtp.put_u32(codec.kind().tap_ssrc().0);
-    let mut buffer = [0; crate::vp8::MAX_LEN];
-    for part in crate::subscription::split(packet, rewritten, &mut buffer) {
+    let [head, tail] = crate::subscription::split(packet, rewritten);
+    for part in [head, tail] {
         rtp.put_slice(part);
     }
     rtp.freeze()
@@ -285,6 +289,10 @@ const VIDEO_HOLD: Duration = Duration::from_millis(200);
 
 /// Audio is not asked for again; this only sorts.
 const AUDIO_HOLD: Duration = Duration::from_millis(60);
+
+/// The oldest keyframe at which another layer is switched to: one that is just arriving, since a tap cannot
+/// present pictures faster than they came.
+const SWITCH: Duration = Duration::from_millis(50);
 
 /// The oldest keyframe a tap starts with. Its audio starts at the live edge, so that an older picture would
 /// be alone for that long.
@@ -332,6 +340,7 @@ mod tests {
             self.video.layers[0]
                 .receive(&packet, server, &mut self.remote, now)
                 .unwrap();
+            self.video.refresh(now);
         }
 
         fn walk(&mut self, ms: u64) -> Vec<(u16, u8, bool)> {
@@ -404,7 +413,9 @@ mod tests {
             video: Some(&f.video),
         };
         let walked = f.tap.walk(&shown, &mut f.queue, f.t0);
-        assert_eq!((walked.dropped, walked.waiting), (1, true));
+        assert_eq!(walked.dropped, 1);
+        f.video.layers[0].forwarded();
+        assert!(f.video.layers[0].keyframes.poll_send(f.t0 + START));
         f.queue.remove(TapId(1));
         f.receive(2, 100, &[0x41, 2], 400);
         assert_eq!(f.walk(400), []);

@@ -102,7 +102,8 @@ pub fn payload(bytes: &[u8]) {
     let _ = h264::starts_keyframe(bytes);
     let _ = red::primary(bytes);
     if let Some(descriptor) = vp8::Descriptor::parse(bytes) {
-        assert!(usize::from(descriptor.len) <= bytes.len());
+        let same = descriptor.picture.write(bytes, &descriptor.picture);
+        assert!(bytes.starts_with(same.as_slice()));
     }
 }
 
