@@ -183,19 +183,20 @@ export class Watch {
     }
   }
 
-  /** Shows whom the server says; until it has said so, whatever comes. */
+  /** Shows whom the server says; until it has said so, what comes first. */
   #updateTiles(): void {
     const reception = this.#shown;
     if (!this.#options.stage || !reception) return;
     const { stage, state } = this.#room;
     const own = state.kind === 'connected' ? state.identity : undefined;
+    const first = reception.pictures.find((stream) => reception.flows(stream));
     const tiles = reception.pictures.flatMap((stream, slot): Tile[] => {
       // A view of a single slot receives the program in it.
       const bound =
         reception.pictures.length === 1
           ? stage?.video.find((other) => other?.identity === stage.program)
           : stage?.video[slot];
-      if (!bound && (stage?.video.length || !reception.flows(stream))) return [];
+      if (!bound && (stage?.video.length || stream !== first)) return [];
       if (bound && bound.identity === own) return [];
       const { identity, name = '', heights = [] } = bound ?? {};
       const program = identity !== undefined && identity === stage?.program;
