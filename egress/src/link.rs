@@ -186,6 +186,8 @@ pub(crate) fn encode_packet(packet: &TapPacket, presentation_ns: u64, to: &mut V
         Codec::H264 => 0,
         Codec::Vp8 => 1,
         Codec::Opus => 2,
+        Codec::Vp9 => 3,
+        Codec::Av1 => 4,
     });
     to.push(u8::from(packet.keyframe));
     to.extend_from_slice(&[0; 6]);
@@ -211,6 +213,8 @@ pub(crate) fn decode_packet(datagram: &[u8]) -> Option<Packet<'_>> {
         0 => Codec::H264,
         1 => Codec::Vp8,
         2 => Codec::Opus,
+        3 => Codec::Vp9,
+        4 => Codec::Av1,
         _ => return None,
     };
     Some(Packet {

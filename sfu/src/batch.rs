@@ -14,7 +14,7 @@ use rustix::{
     net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg},
     time::Timespec,
 };
-use sfu_core::{Outgoing, Path};
+use sfu_core::{Local, Outgoing, Path};
 
 use crate::socket::Socket;
 
@@ -158,7 +158,7 @@ impl SendBatch {
         self.messages.clear();
         let mut rounds = 0;
         for (index, (path, datagram)) in outgoing.iter().enumerate() {
-            if path.local != local {
+            if path.local != Local::Udp(local) {
                 continue;
             }
             let Path { remote: to, .. } = path;
@@ -476,9 +476,21 @@ mod tests {
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let remote = client.local_addr().unwrap();
         let mut outgoing = Outgoing::default();
-        outgoing.push(Path { remote, local: 1 }, b"elsewhere");
+        outgoing.push(
+            Path {
+                remote,
+                local: Local::Udp(1),
+            },
+            b"elsewhere",
+        );
         assert_eq!(SendBatch::new().send(&server, &outgoing), Sent::default());
-        outgoing.push(Path { remote, local: 0 }, b"here");
+        outgoing.push(
+            Path {
+                remote,
+                local: Local::Udp(0),
+            },
+            b"here",
+        );
         assert_eq!(SendBatch::new().send(&server, &outgoing).datagrams, 1);
         let mut buffer = [0; 16];
         let (len, from) = client.recv_from(&mut buffer).unwrap();

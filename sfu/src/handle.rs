@@ -5,7 +5,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answer, CloseReason, Join, NegotiateError, PeerId, PeerStats, RoomId, RoomStats, Stats, Tap,
+    Answer, CloseReason, IceRestart, Join, NegotiateError, PeerId, PeerStats, RestartError, RoomId,
+    RoomStats, Stats, Tap,
 };
 
 /// Talks to the driver. Calls wait while the command queue (1024 commands) is full.
@@ -23,6 +24,17 @@ pub enum HandleError {
     /// The offer was refused.
     #[error(transparent)]
     Negotiate(#[from] NegotiateError),
+}
+
+/// Why an ICE session was not begun anew.
+#[derive(Debug, Error)]
+pub enum RestartIceError {
+    /// The driver has stopped.
+    #[error("the media server has stopped")]
+    Stopped,
+    /// The fragment was refused.
+    #[error(transparent)]
+    Refused(#[from] RestartError),
 }
 
 /// What the control plane asks of a shard.
@@ -58,6 +70,11 @@ pub(crate) enum Command {
         room: RoomId,
         reply: oneshot::Sender<RoomStats>,
     },
+    RestartIce {
+        peer: PeerId,
+        fragment: String,
+        reply: oneshot::Sender<Result<Option<IceRestart>, RestartError>>,
+    },
     PeerStats {
         peer: PeerId,
         reply: oneshot::Sender<Option<PeerStats>>,
@@ -81,6 +98,25 @@ impl Handle {
             .ask(|reply| Command::Negotiate { join, offer, reply })
             .await??;
         Ok(answer)
+    }
+
+    /// Begins a new ICE session of a peer if the fragment (RFC 8840) or offer has other credentials than its
+    /// present session; see [`sfu_core::Sfu::restart_ice`].
+    ///
+    /// # Errors
+    /// [`RestartIceError`]
+    pub async fn restart_ice(
+        &self,
+        peer: PeerId,
+        fragment: String,
+    ) -> Result<Option<IceRestart>, RestartIceError> {
+        let answer = self.ask(|reply| Command::RestartIce {
+            peer,
+            fragment,
+            reply,
+        });
+        let answer = answer.await.map_err(|_| RestartIceError::Stopped)?;
+        Ok(answer?)
     }
 
     /// Closes a peer. Unknown peers are ignored.

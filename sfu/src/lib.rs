@@ -16,13 +16,14 @@ mod receive;
 mod shard;
 mod socket;
 mod tap;
+mod tcp;
 
 pub use address::Reach;
 pub use config::{BindError, Config};
 pub use driver::{Driver, bind};
-pub use handle::{Handle, HandleError};
+pub use handle::{Handle, HandleError, RestartIceError};
 pub use sfu_core::{
-    Answer, CloseReason, Codec, Event, Join, MediaKind, NegotiateError, ParticipantId, PeerId,
-    PeerStats, PublicationId, Role, RoomId, RoomStats, Stats, TapPacket,
+    Answer, CloseReason, Codec, Event, IceRestart, Join, MediaKind, NegotiateError, ParticipantId,
+    PeerId, PeerStats, PublicationId, RestartError, Role, RoomId, RoomStats, Stats, TapPacket,
 };
 pub use tap::Tap;

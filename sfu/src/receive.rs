@@ -1,4 +1,7 @@
 //! What enters a shard: recvmmsg.
+//!
+//! No UDP GRO: the kernel joins datagrams of one sender only, and what a shard receives is single packets of
+//! many (a publisher's, which its browser spreads over time, and reports of all viewers).
 
 use std::{
     io::{self, IoSliceMut},
@@ -8,7 +11,7 @@ use std::{
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 
-use sfu_core::Path;
+use sfu_core::{Local, Path};
 
 use crate::socket::Socket;
 
@@ -83,7 +86,7 @@ impl ReceiveBatch {
 
     /// Returns the usable datagrams of the last call.
     pub(crate) fn datagrams(&mut self) -> impl Iterator<Item = (Path, &mut [u8])> {
-        let local = self.local;
+        let local = Local::Udp(self.local);
         self.received
             .iter()
             .zip(self.buffers.iter_mut())
@@ -126,7 +129,8 @@ mod tests {
         let arrived = batch.receive(&server).unwrap();
         assert_eq!((arrived.datagrams, arrived.unusable), (3, 1));
         let remote = client.local_addr().unwrap();
-        let path = Path { remote, local: 1 };
+        let local = Local::Udp(1);
+        let path = Path { remote, local };
         let datagrams: Vec<_> = batch.datagrams().map(|(s, d)| (s, d.to_vec())).collect();
         assert_eq!(
             datagrams,

@@ -36,24 +36,34 @@ pub(crate) fn routes(path: &'static str, role: Role) -> Router<Service> {
     let change =
         move |State(service): State<Service>,
               Path(place): Path<(String, String)>,
-              request: Request| async move { trickle(&service, role, &place, request).await };
+              request: Request| async move { change(&service, role, &place, request).await };
     let end =
         move |State(service): State<Service>,
               Path(place): Path<(String, String)>,
               headers: HeaderMap| async move { delete(&service, role, &place, &headers).await };
     let collection: MethodRouter<Service> = post(offer);
-    let resource = patch(change).delete(end);
-    Router::new()
+    let resource: MethodRouter<Service> = patch(change).delete(end);
+    // CORS answers OPTIONS by itself: what may be sent (RFC 9725 §4.2, RFC 5789 §3.1) is added outside of it.
+    let describe = |header, value| {
+        middleware::from_fn(move |request, next| {
+            describe(HeaderName::clone(&header), value, request, next)
+        })
+    };
+    let collection = Router::new()
         .route(
             &format!("{path}/{{room}}"),
             collection.fallback(wrong_method),
         )
+        .layer(cors())
+        .layer(describe(ACCEPT_POST, SDP));
+    let resource = Router::new()
         .route(
             &format!("{path}/{{room}}/{{session}}"),
             resource.fallback(wrong_method),
         )
         .layer(cors())
-        .layer(middleware::from_fn(describe))
+        .layer(describe(ACCEPT_PATCH, SDP_FRAGMENT));
+    collection.merge(resource)
 }
 
 async fn create(
@@ -67,7 +77,7 @@ async fn create(
     let claims = service.claims(&parts.headers)?;
     let member = Arc::new(service.admit(claims.as_ref(), slug, None)?);
     member.allow(match role {
-        Role::Publisher => Grant::Publish,
+        Role::Publisher => Grant::Stage,
         Role::Viewer => Grant::Subscribe,
     })?;
     body::expect_type(&parts.headers, SDP)?;
@@ -108,35 +118,18 @@ async fn create(
     Ok(response)
 }
 
-/// Trickled candidates are accepted and not needed: the server learns addresses from checks (ICE-lite).
-async fn trickle(
+/// Trickled candidates are accepted and not needed: the server learns addresses from checks (ICE-lite). With
+/// `If-Match: *`, new credentials begin a new ICE session (RFC 9725 §4.3.3).
+async fn change(
     service: &Service,
     role: Role,
     place: &(String, String),
     request: Request,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let resource = find(service, role, place, &parts.headers)?;
     body::expect_type(&parts.headers, SDP_FRAGMENT)?;
-    let Some(tags) = parts.headers.get(header::IF_MATCH) else {
-        return Err(Problem::new(
-            ErrorCode::PreconditionRequired,
-            "Send the session's entity tag in If-Match (RFC 9725, section 4.3.1).",
-        ));
-    };
-    let tags = tags.to_str().unwrap_or_default();
-    if tags.trim().trim_matches('"') == "*" {
-        return Err(Problem::new(
-            ErrorCode::IceRestartUnsupported,
-            "ICE cannot be restarted within a session: make a new one with POST.",
-        ));
-    }
-    if !tags.split(',').any(|tag| tag.trim() == resource.etag) {
-        return Err(Problem::new(
-            ErrorCode::IceSessionMismatch,
-            "The entity tag is not that of this session's ICE session.",
-        ));
-    }
+    let restarts = check_tag(&parts.headers, &resource.etag)?;
     let fragment = read(service, body).await?;
     let is_line = |line: &str| line.as_bytes().get(1) == Some(&b'=') || line.is_empty();
     if !fragment.lines().all(is_line) {
@@ -145,7 +138,42 @@ async fn trickle(
             "The body is not an SDP fragment.",
         ));
     }
-    Ok(StatusCode::NO_CONTENT)
+    if !restarts {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let Some(restart) = service.restart_ice(resource.peer, fragment).await? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let etag = format!("\"{}\"", restart.ufrag);
+    service.directory().change_etag(&place.1, &etag);
+    let mut response = restart.fragment.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(SDP_FRAGMENT));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    insert_text(headers, header::ETAG, &etag);
+    Ok(response)
+}
+
+/// Returns whether a request asks for a new ICE session, whatever the present one is.
+fn check_tag(headers: &HeaderMap, etag: &str) -> Result<bool, Problem> {
+    let Some(tags) = headers.get(header::IF_MATCH) else {
+        return Err(Problem::new(
+            ErrorCode::PreconditionRequired,
+            "Send the session's entity tag in If-Match (RFC 9725, section 4.3.1).",
+        ));
+    };
+    let tags = tags.to_str().unwrap_or_default();
+    // With quotes too, as in the RFC's example.
+    if tags.trim().trim_matches('"') == "*" {
+        return Ok(true);
+    }
+    if tags.split(',').any(|tag| tag.trim() == etag) {
+        return Ok(false);
+    }
+    Err(Problem::new(
+        ErrorCode::IceSessionMismatch,
+        "The entity tag is not that of this session's ICE session.",
+    ))
 }
 
 async fn delete(
@@ -217,14 +245,19 @@ async fn wrong_method() -> Problem {
     )
 }
 
-/// Says in answers to OPTIONS what may be posted (RFC 9725 §4.2).
-async fn describe(request: Request, next: Next) -> Response {
+/// Says in answers to OPTIONS what may be sent.
+async fn describe(
+    header: HeaderName,
+    value: &'static str,
+    request: Request,
+    next: Next,
+) -> Response {
     let asked = request.method() == Method::OPTIONS;
     let mut response = next.run(request).await;
     if asked {
         response
             .headers_mut()
-            .insert(ACCEPT_POST, HeaderValue::from_static(SDP));
+            .insert(header, HeaderValue::from_static(value));
     }
     response
 }
@@ -233,7 +266,13 @@ async fn describe(request: Request, next: Next) -> Response {
 pub(crate) fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             header::LOCATION,

@@ -40,13 +40,18 @@ impl Problem {
             ErrorCode::TokenMissing | ErrorCode::TokenInvalid | ErrorCode::TokenExpired => {
                 StatusCode::UNAUTHORIZED
             }
-            ErrorCode::TokenWrongRoom | ErrorCode::NotAllowed | ErrorCode::ChatNotAllowed => {
-                StatusCode::FORBIDDEN
-            }
-            ErrorCode::RoomUnknown | ErrorCode::SessionUnknown | ErrorCode::NotFound => {
-                StatusCode::NOT_FOUND
-            }
-            ErrorCode::RoomExists | ErrorCode::RoomHasPublisher => StatusCode::CONFLICT,
+            ErrorCode::TokenWrongRoom
+            | ErrorCode::NotAllowed
+            | ErrorCode::ChatNotAllowed
+            | ErrorCode::RemovedFromStage => StatusCode::FORBIDDEN,
+            ErrorCode::RoomUnknown
+            | ErrorCode::SessionUnknown
+            | ErrorCode::ParticipantUnknown
+            | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::RoomExists
+            | ErrorCode::RoomHasPublisher
+            | ErrorCode::StageFull
+            | ErrorCode::StageClosed => StatusCode::CONFLICT,
             ErrorCode::RoomNameInvalid
             | ErrorCode::BadMessage
             | ErrorCode::SdpInvalid
@@ -55,7 +60,6 @@ impl Problem {
             ErrorCode::NoCommonMedia => StatusCode::NOT_ACCEPTABLE,
             ErrorCode::IceSessionMismatch => StatusCode::PRECONDITION_FAILED,
             ErrorCode::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
-            ErrorCode::IceRestartUnsupported => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -8,7 +8,9 @@ use std::{
 };
 
 use axum::{Router, http::HeaderMap};
-use sfu::{Event, HandleError, Join, NegotiateError, PeerId, Role, RoomId};
+use sfu::{
+    Event, HandleError, Join, NegotiateError, PeerId, RestartError, RestartIceError, Role, RoomId,
+};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -301,7 +303,8 @@ impl Service {
                     Ok(answer)
                 }
                 Err(error) => {
-                    service.directory().release(room, role);
+                    let now = Instant::now();
+                    service.directory().release(room, role, &member, now);
                     Err(refused_offer(&error))
                 }
             }
@@ -314,8 +317,38 @@ impl Service {
 
     /// Closes a peer whose participant is done: a broadcast of theirs is over, and the next is a new one.
     pub(crate) async fn stop_peer(&self, peer: PeerId) {
-        self.directory().stop(peer);
-        self.close_peers([peer]).await;
+        let guests = self.directory().stop(peer, Instant::now());
+        self.close_peers(std::iter::once(peer).chain(guests)).await;
+    }
+
+    /// Begins a new ICE session of a peer when a fragment has new credentials; `None` when it has not.
+    pub(crate) async fn restart_ice(
+        &self,
+        peer: PeerId,
+        fragment: String,
+    ) -> Result<Option<sfu::IceRestart>, Problem> {
+        match self.sfu().restart_ice(peer, fragment).await {
+            Ok(restart) => Ok(restart),
+            Err(RestartIceError::Stopped) => Err(full()),
+            Err(RestartIceError::Refused(RestartError::UnknownPeer)) => Err(Problem::new(
+                ErrorCode::SessionUnknown,
+                "There is no such session, or it has ended.",
+            )),
+            Err(RestartIceError::Refused(error @ RestartError::NoCredentials)) => {
+                Err(Problem::new(ErrorCode::SdpInvalid, error.to_string()))
+            }
+        }
+    }
+
+    /// Features somebody on a room's stage, or nobody.
+    pub(crate) fn feature(&self, room: RoomId, identity: Option<&str>) -> Result<(), Problem> {
+        let unknown = || Problem::new(ErrorCode::RoomUnknown, "There is no such room.");
+        self.directory()
+            .room_mut(room)
+            .ok_or_else(unknown)?
+            .feature(identity)?;
+        self.changed().notify_one();
+        Ok(())
     }
 
     /// Closes peers on request.
@@ -387,6 +420,7 @@ fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef
     };
     let granted = match grant {
         Grant::Publish => claims.publish,
+        Grant::Stage => claims.publish || claims.stage,
         Grant::Subscribe => true,
         Grant::Chat => claims.chat,
         Grant::Egress => claims.egress,

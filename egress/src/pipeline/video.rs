@@ -113,7 +113,7 @@ fn description(codec: Codec, transcode_bitrate: u32) -> String {
                  vbv-buf-capacity=1000 key-int-max=300 ! video/x-h264,profile=main"
             ),
         ),
-        Codec::H264 | Codec::Opus => (
+        Codec::H264 | Codec::Vp9 | Codec::Av1 | Codec::Opus => (
             "H264",
             "rtph264depay wait-for-keyframe=true request-keyframe=true".to_owned(),
         ),

@@ -11,10 +11,11 @@ pub(crate) struct Demux {
     by_ufrag: HashMap<String, PeerId>,
 }
 
-/// The paths that lead to one peer.
+/// The paths and username fragments that lead to one peer.
 #[derive(Debug, Default)]
 pub(crate) struct Bound {
     paths: Vec<Path>,
+    ufrags: Vec<String>,
 }
 
 impl Bound {
@@ -26,8 +27,24 @@ impl Bound {
 
 impl Demux {
     /// Leads binding requests for `ufrag` to a peer.
-    pub(crate) fn add(&mut self, ufrag: String, peer: PeerId) {
-        self.by_ufrag.insert(ufrag, peer);
+    pub(crate) fn add(&mut self, ufrag: String, peer: PeerId, bound: &mut Bound) {
+        self.by_ufrag.insert(ufrag.clone(), peer);
+        bound.ufrags.push(ufrag);
+    }
+
+    /// Forgets the username fragments of a peer that are not among these.
+    pub(crate) fn keep<'a>(
+        &mut self,
+        bound: &mut Bound,
+        ufrags: &(impl Iterator<Item = &'a str> + Clone),
+    ) {
+        bound.ufrags.retain(|ufrag| {
+            let is_kept = ufrags.clone().any(|kept| kept == ufrag);
+            if !is_kept {
+                self.by_ufrag.remove(ufrag);
+            }
+            is_kept
+        });
     }
 
     /// Returns the peer on a path.
@@ -56,8 +73,10 @@ impl Demux {
     }
 
     /// Forgets a peer.
-    pub(crate) fn remove(&mut self, peer: PeerId, ufrag: &str, bound: &Bound) {
-        self.by_ufrag.remove(ufrag);
+    pub(crate) fn remove(&mut self, peer: PeerId, bound: &Bound) {
+        for ufrag in &bound.ufrags {
+            self.by_ufrag.remove(ufrag);
+        }
         for path in &bound.paths {
             self.unbind(peer, path);
         }
@@ -82,17 +101,31 @@ mod tests {
             .map(|text| Path::from(text.parse::<SocketAddr>().unwrap()));
         let mut demux = Demux::default();
         let (mut first, mut second) = (Bound::default(), Bound::default());
-        demux.add("a".into(), PeerId(1));
-        demux.add("b".into(), PeerId(2));
+        demux.add("a".into(), PeerId(1), &mut first);
+        demux.add("b".into(), PeerId(2), &mut second);
         demux.bind(PeerId(1), &mut first, &[address, other]);
         demux.bind(PeerId(2), &mut second, &[address]);
         assert_eq!(demux.find(address), Some(PeerId(2)));
-        demux.remove(PeerId(1), "a", &first);
+        demux.remove(PeerId(1), &first);
         assert_eq!(demux.find(address), Some(PeerId(2)));
         assert_eq!(demux.find(other), None);
         assert_eq!(demux.find_ufrag("a"), None);
         assert_eq!(demux.find_ufrag("b"), Some(PeerId(2)));
         demux.bind(PeerId(2), &mut second, &[other]);
         assert_eq!(demux.find(address), None);
+    }
+
+    #[test]
+    fn a_restarted_session_has_two_fragments_until_the_old_one_is_dropped() {
+        let mut demux = Demux::default();
+        let mut bound = Bound::default();
+        demux.add("old".into(), PeerId(1), &mut bound);
+        demux.add("new".into(), PeerId(1), &mut bound);
+        demux.keep(&mut bound, &["new", "old"].into_iter());
+        assert_eq!(demux.find_ufrag("old"), Some(PeerId(1)));
+        demux.keep(&mut bound, &["new"].into_iter());
+        assert_eq!(demux.find_ufrag("old"), None);
+        demux.remove(PeerId(1), &bound);
+        assert_eq!(demux.find_ufrag("new"), None);
     }
 }

@@ -120,6 +120,11 @@ impl Ingress {
         self.sources.iter().any(|source| source.ssrc == ssrc)
     }
 
+    /// Returns whether packets of this payload type repeat audio (RED, RFC 2198).
+    pub(crate) fn is_red(&self, pt: Pt) -> bool {
+        self.tracks.iter().any(|track| track.codec.red == Some(pt))
+    }
+
     /// Returns what a known SSRC carries.
     pub(crate) fn route_of(&self, ssrc: Ssrc) -> Option<Route> {
         let source = self.sources.iter().find(|source| source.ssrc == ssrc)?;
@@ -184,16 +189,18 @@ impl Ingress {
             .find(|track| track.publication == route.publication);
         track.is_some_and(|track| match route.repair {
             true => track.codec.rtx == Some(pt),
-            false => track.codec.pt == pt,
+            false => track.codec.pt == pt || track.codec.red == Some(pt),
         })
     }
 
     fn identify(&self, packet: &Rtp<'_>) -> Option<Route> {
         let mut tracks = self.tracks.iter().filter(|track| {
-            let has_pt = track.codec.pt == packet.pt || track.codec.rtx == Some(packet.pt);
+            let CodecPt { pt, rtx, red, .. } = track.codec;
+            let has_pt = pt == packet.pt || [rtx, red].contains(&Some(packet.pt));
             has_pt && packet.mid.is_none_or(|mid| track.mid.0 == mid)
         });
-        let track = tracks.next()?;
+        // Without a mid, tracks of the same codec cannot be told apart.
+        let track = tracks.next().filter(|_| tracks.next().is_none())?;
         let repair = track.codec.rtx == Some(packet.pt);
         let rid = if repair {
             packet.repaired_rid.or(packet.rid)
@@ -252,6 +259,7 @@ mod tests {
             codec: Codec::H264,
             pt: Pt(96),
             rtx: Some(Pt(97)),
+            red: None,
         };
         let mut ingress = Ingress::new(true);
         ingress.add(Track::new(PublicationId(1), line, codec), line);

@@ -23,6 +23,10 @@ pub enum Codec {
     H264,
     /// VP8 (RFC 7741), 90 kHz.
     Vp8,
+    /// VP9 (RFC 9628), profile 0, 90 kHz.
+    Vp9,
+    /// AV1 (AV1 RTP specification), main profile, 90 kHz.
+    Av1,
     /// Opus (RFC 7587), 48 kHz, two channels.
     Opus,
 }
@@ -31,15 +35,23 @@ impl Codec {
     /// Returns the RTP clock rate in Hz.
     pub fn clock_rate(self) -> u32 {
         match self {
-            Self::H264 | Self::Vp8 => 90_000,
+            Self::H264 | Self::Vp8 | Self::Vp9 | Self::Av1 => 90_000,
             Self::Opus => 48_000,
+        }
+    }
+
+    /// Returns whether taps yield it: readers without WebRTC know neither VP9 nor AV1 in layers.
+    pub fn is_tapped(self) -> bool {
+        match self {
+            Self::H264 | Self::Vp8 | Self::Opus => true,
+            Self::Vp9 | Self::Av1 => false,
         }
     }
 
     /// Returns what it encodes.
     pub fn kind(self) -> MediaKind {
         match self {
-            Self::H264 | Self::Vp8 => MediaKind::Video,
+            Self::H264 | Self::Vp8 | Self::Vp9 | Self::Av1 => MediaKind::Video,
             Self::Opus => MediaKind::Audio,
         }
     }

@@ -28,8 +28,9 @@ pub(crate) enum Line {
 }
 
 impl Plan {
-    /// Decides. One track of each kind is accepted: of a publisher the first that is sent in the codec
-    /// that needs the least work further on, of a viewer the first that can be received.
+    /// Decides. A publisher may send [`SENT_VIDEO`] and [`SENT_AUDIO`] tracks, each in the codec that needs
+    /// the least work further on, unless it asks for another one by offering VP9 or AV1 before all others.
+    /// A viewer may receive on [`RECEIVED_VIDEO`] and [`RECEIVED_AUDIO`] m-lines.
     pub(crate) fn of(offer: &Offer, role: Role) -> Self {
         let mut plan = Self {
             lines: Vec::new(),
@@ -37,8 +38,13 @@ impl Plan {
         };
         for media in &offer.media {
             let line = plan.decide(media, role);
-            if matches!(line, Line::Receive(_) | Line::Send(..)) {
-                plan.extensions.merge(media.extensions);
+            match &line {
+                Line::Reject | Line::DataChannel => {}
+                Line::Receive(codec) => {
+                    let ids = media.extensions.of_received(codec.codec.codec);
+                    plan.extensions.merge(ids);
+                }
+                Line::Send(..) => plan.extensions.merge(media.extensions.of_sent()),
             }
             plan.lines.push(line);
         }
@@ -60,11 +66,16 @@ impl Plan {
         let Some(kind) = media.media_kind() else {
             return Line::Reject;
         };
-        if self.lines.iter().any(|line| line.kind() == Some(kind)) {
+        let same = self.lines.iter().filter(|line| line.kind() == Some(kind));
+        if same.count() >= most(role, kind) {
             return Line::Reject;
         }
-        let codecs: Vec<_> = PREFERENCE
+        let first = media.codecs.first().map(|offer| offer.codec.codec);
+        let chosen = first.filter(|codec| matches!(codec, Codec::Vp9 | Codec::Av1));
+        let chosen = chosen.filter(|_| role == Role::Publisher);
+        let codecs: Vec<_> = chosen
             .into_iter()
+            .chain(PREFERENCE)
             .filter(|codec| codec.kind() == kind)
             .filter_map(|codec| media.codecs.iter().find(|offer| offer.codec.codec == codec))
             .cloned()
@@ -109,8 +120,30 @@ impl ExtensionIds {
     }
 }
 
-/// H264 passes through RTMP and HLS untouched, VP8 has to be transcoded.
-const PREFERENCE: [Codec; 3] = [Codec::H264, Codec::Vp8, Codec::Opus];
+/// Returns how many m-lines of a kind are accepted.
+fn most(role: Role, kind: MediaKind) -> usize {
+    match (role, kind) {
+        (Role::Publisher, MediaKind::Video) => SENT_VIDEO,
+        (Role::Publisher, MediaKind::Audio) => SENT_AUDIO,
+        (Role::Viewer, MediaKind::Video) => RECEIVED_VIDEO,
+        (Role::Viewer, MediaKind::Audio) => RECEIVED_AUDIO,
+    }
+}
+
+/// H264 passes through RTMP and HLS untouched, VP8 has to be transcoded, and taps yield neither VP9 nor AV1.
+const PREFERENCE: [Codec; 5] = [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::Opus];
+
+/// Camera and screen.
+const SENT_VIDEO: usize = 2;
+
+/// Microphone, and the sound of the screen.
+const SENT_AUDIO: usize = 2;
+
+/// As many as the largest stage has.
+const RECEIVED_VIDEO: usize = 16;
+
+/// As many speakers as are heard at a time.
+const RECEIVED_AUDIO: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -123,6 +156,7 @@ mod tests {
                 codec,
                 pt: Pt(pt),
                 rtx: None,
+                red: None,
             },
             rtpmap: String::new(),
             fmtp: String::new(),
@@ -153,12 +187,13 @@ mod tests {
         let offer = Offer {
             fingerprint: [0; 32],
             media,
+            mixed_extensions: false,
         };
         Plan::of(&offer, role)
     }
 
     #[test]
-    fn a_publisher_sends_h264_if_it_can_and_one_track_of_each_kind() {
+    fn a_publisher_sends_h264_if_it_can_and_two_tracks_of_each_kind() {
         let video = [
             codec(Codec::Vp8, 96),
             codec(Codec::H264, 102),
@@ -169,6 +204,7 @@ mod tests {
             vec![
                 line(MediaLineKind::Audio, true, &audio),
                 line(MediaLineKind::Video, true, &video),
+                line(MediaLineKind::Video, true, &video[..1]),
                 line(MediaLineKind::Video, true, &video),
                 line(MediaLineKind::DataChannel, false, &[]),
                 line(MediaLineKind::Other, true, &[]),
@@ -178,6 +214,7 @@ mod tests {
         let expected = [
             Line::Receive(audio[0].clone()),
             Line::Receive(video[1].clone()),
+            Line::Receive(video[0].clone()),
             Line::Reject,
             Line::DataChannel,
             Line::Reject,
@@ -187,20 +224,41 @@ mod tests {
     }
 
     #[test]
+    fn vp9_and_av1_are_chosen_when_they_are_offered_first() {
+        let offered = |codecs: &[Codec]| -> Vec<_> {
+            (96..).zip(codecs).map(|(pt, c)| codec(*c, pt)).collect()
+        };
+        use Codec::{Av1, H264, Vp8, Vp9};
+        for (codecs, expected) in [
+            (&[Vp9, H264, Vp8][..], Vp9),
+            (&[Av1, Vp9, H264], Av1),
+            (&[Vp8, Vp9, H264, Av1], H264),
+            (&[Vp8, Av1, Vp9], Vp8),
+            (&[Av1], Av1),
+        ] {
+            let media = line(MediaLineKind::Video, true, &offered(codecs));
+            match &plan(vec![media], Role::Publisher).lines[..] {
+                [Line::Receive(offer)] => assert_eq!(offer.codec.codec, expected, "{codecs:?}"),
+                lines => panic!("{codecs:?}: {lines:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_viewer_receives_every_codec_it_can() {
         let video = [codec(Codec::Vp8, 96), codec(Codec::H264, 102)];
         let plan = plan(
             vec![
                 line(MediaLineKind::Video, false, &video),
-                line(MediaLineKind::Video, false, &video),
+                line(MediaLineKind::Video, false, &video[..1]),
                 line(MediaLineKind::Audio, true, &[codec(Codec::Opus, 111)]),
             ],
             Role::Viewer,
         );
         let [h264, vp8] = [video[1].clone(), video[0].clone()];
         let expected = [
-            Line::Send(MediaKind::Video, vec![h264, vp8]),
-            Line::Reject,
+            Line::Send(MediaKind::Video, vec![h264, vp8.clone()]),
+            Line::Send(MediaKind::Video, vec![vp8]),
             Line::Reject,
         ];
         assert_eq!(plan.lines, expected);

@@ -8,13 +8,25 @@ use std::net::SocketAddr;
 pub struct Path {
     /// The peer's address.
     pub remote: SocketAddr,
-    /// Which of the server's sockets it is, by the driver's own count.
-    pub local: u8,
+    /// The server's end.
+    pub local: Local,
+}
+
+/// The server's end of a [`Path`], by the driver's own count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Local {
+    /// A UDP socket.
+    Udp(u8),
+    /// A TCP connection (RFC 6544). Its number is not given to another one for a long time.
+    Tcp(u32),
 }
 
 impl From<SocketAddr> for Path {
-    /// The path of a server with one socket.
+    /// The path of a server with one UDP socket.
     fn from(remote: SocketAddr) -> Self {
-        Self { remote, local: 0 }
+        Self {
+            remote,
+            local: Local::Udp(0),
+        }
     }
 }

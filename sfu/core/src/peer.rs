@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Join, Outgoing, PeerId, PeerStats, Role, Ssrc,
+    Join, MediaKind, Outgoing, PeerId, Role, Ssrc,
+    allotment::Allotment,
     clock::ServerClock,
     demux::Bound,
-    flow::{Flow, Sender},
+    flow::{Flow, News, Sender},
     ingress::Ingress,
     publication::Publication,
     slot::Shown,
+    stats::Counters,
     subscription::{Repeated, Sent, Subscription},
     timers::Scheduled,
     transport::{Transport, rtcp::Compound},
@@ -22,13 +24,13 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     /// Who, where, what for.
     pub(crate) join: Join,
-    /// The server's username fragment of its session.
-    pub(crate) ufrag: String,
+    /// Its own username fragment: with another one it starts a new ICE session.
+    pub(crate) remote_ufrag: String,
     /// ICE, DTLS, SRTP, SCTP.
     pub(crate) transport: Transport,
     /// What its path carries.
     pub(crate) flow: Flow,
-    /// Its addresses, as the demultiplexer knows them.
+    /// Its addresses and the server's username fragments, as the demultiplexer knows them.
     pub(crate) bound: Bound,
     /// Its timer.
     pub(crate) scheduled: Scheduled,
@@ -36,8 +38,10 @@ pub(crate) struct Peer {
     pub(crate) ingress: Ingress,
     /// What it receives.
     pub(crate) subscriptions: Vec<Subscription>,
+    /// In which qualities.
+    pub(crate) allotment: Allotment,
     /// What was counted about it.
-    pub(crate) stats: PeerStats,
+    pub(crate) counters: Counters,
     /// When it joined.
     pub(crate) joined_at: Instant,
     /// When the next sender report is due.
@@ -51,6 +55,7 @@ impl Peer {
         if !self.transport.is_connected() {
             return sum;
         }
+        self.allot(shown, now);
         let mut sender = Sender {
             transport: &mut self.transport,
             flow: &mut self.flow,
@@ -65,11 +70,51 @@ impl Peer {
             sum.packets += sent.packets;
             sum.bytes += sent.bytes;
             sum.began |= sent.began;
-            sum.waiting |= sent.waiting;
+            sum.waiting_for_room |= sent.waiting_for_room;
             sum.unsupported |= sent.unsupported;
         }
-        self.stats.packets_out += sum.packets;
+        self.counters.packets_out += sum.packets;
+        self.counters.bytes_out += sum.bytes;
+        self.probe(out, now);
         sum
+    }
+
+    /// Chooses what its slots show, if that is due.
+    pub(crate) fn allot(&mut self, shown: &Shown<'_>, now: Instant) {
+        if !self.allotment.is_due(now) {
+            return;
+        }
+        let subscriptions = self.subscriptions.iter();
+        let publications: Vec<_> = subscriptions.map(|s| shown.get(s.kind)).collect();
+        self.allotment
+            .run(&mut self.subscriptions, &publications, &mut self.flow, now);
+    }
+
+    /// Takes what the path told, and looks further if it was good.
+    pub(crate) fn handle_news(&mut self, news: News, now: Instant) {
+        self.allotment.handle(news, now);
+    }
+
+    /// Sends what is due of a probe.
+    pub(crate) fn probe(&mut self, out: &mut Outgoing, now: Instant) {
+        let mut due = self.flow.probe_due(now);
+        while due > 0 {
+            let mut video = self.subscriptions.iter_mut();
+            let Some(subscription) = video.find(|s| s.kind == MediaKind::Video) else {
+                return;
+            };
+            let len = subscription.pad(&mut Sender {
+                transport: &mut self.transport,
+                flow: &mut self.flow,
+                out,
+                now,
+            });
+            if len == 0 {
+                return;
+            }
+            self.counters.padding_out += 1;
+            due = due.saturating_sub(len as u64);
+        }
     }
 
     /// Sends packets of one of its streams again.
@@ -85,18 +130,17 @@ impl Peer {
         let Some(subscription) = by_ssrc.find(|s| s.stream.ssrc == ssrc) else {
             return Repeated::default();
         };
-        let Some(publication) = publications.iter().find(|p| subscription.shows(p.id)) else {
-            return Repeated::default();
-        };
         let mut sender = Sender {
             transport: &mut self.transport,
             flow: &mut self.flow,
             out,
             now,
         };
-        let repeated = subscription.retransmit(seqs, publication, &mut sender);
-        self.stats.nacked += repeated.asked;
-        self.stats.packets_out += repeated.sent;
+        let repeated = subscription.retransmit(seqs, publications, &mut sender);
+        self.counters.nacked += repeated.asked;
+        self.counters.packets_out += repeated.sent;
+        self.counters.bytes_out += repeated.bytes;
+        self.counters.retransmitted += repeated.sent;
         repeated
     }
 
@@ -176,6 +220,7 @@ impl Peer {
             Some(self.expires_at(connect_timeout)),
             self.transport.poll_timeout(),
             self.media_timeout(),
+            self.flow.poll_timeout(),
         ]
         .into_iter()
         .flatten()

@@ -1,6 +1,6 @@
 //! The media graph of one room: who publishes, who receives, fan-out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     Codec, MediaKind, Outgoing, PeerId, PublicationId, Role, Ssrc, TapId,
@@ -10,6 +10,7 @@ use crate::{
     layer::{Arrival, Layer},
     peers::Peers,
     publication::Publication,
+    publication::Source,
     slot::{Program, Shown},
     stats::Totals,
     subscription::{INSTANT_START, Subscription},
@@ -33,6 +34,7 @@ pub(crate) struct Room {
     viewers: Vec<PeerId>,
     taps: Vec<Tap>,
     program: Program,
+    waits_for_room: bool,
 }
 
 /// Where [`Room::forward`] puts what it makes.
@@ -46,6 +48,21 @@ pub(crate) struct Sinks<'a> {
     pub(crate) totals: &'a mut Totals,
     /// Viewers to whom something new is sent, and who need a sender report.
     pub(crate) began: &'a mut Vec<PeerId>,
+    /// Viewers with a probe on its way or packets that wait for room: their timers change.
+    pub(crate) paced: &'a mut Vec<PeerId>,
+}
+
+/// A publisher's packet, and where it belongs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard<'a> {
+    /// The layer.
+    pub(crate) route: Route,
+    /// Whether the layer had another stream before.
+    pub(crate) restart: bool,
+    /// Whether its payload repeats audio (RED, RFC 2198).
+    pub(crate) red: bool,
+    /// The packet.
+    pub(crate) packet: &'a Rtp<'a>,
 }
 
 /// A publication whose first packet has come.
@@ -125,13 +142,12 @@ impl Room {
     /// Takes a publisher's packet. Returns the publication if it is its first.
     pub(crate) fn receive(
         &mut self,
-        route: Route,
-        restart: bool,
-        packet: &Rtp<'_>,
+        heard: &Heard<'_>,
         remote: &mut RemoteClock,
         server: ServerClock,
         now: Instant,
     ) -> Result<Option<Published>, &'static str> {
+        let Heard { route, packet, .. } = *heard;
         let mut publications = self.publications.iter_mut();
         let publication = publications
             .find(|p| p.id == route.publication)
@@ -146,6 +162,8 @@ impl Room {
             marker: packet.marker,
             payload: packet.payload,
             retransmitted: route.repair,
+            red: heard.red,
+            carried: packet.carried,
         };
         if route.repair {
             // RFC 4588 §4: the original sequence number comes first. Without it the packet is padding.
@@ -154,7 +172,7 @@ impl Room {
             };
             arrival.seq = u16::from_be_bytes(*original);
             arrival.payload = payload;
-        } else if restart {
+        } else if heard.restart {
             layer.restart();
         }
         let forward = layer
@@ -185,39 +203,47 @@ impl Room {
     /// Sends what arrived since the last call to all viewers and taps.
     pub(crate) fn forward(&mut self, peers: &mut Peers, sinks: &mut Sinks<'_>, now: Instant) {
         for publication in &mut self.publications {
-            publication.choose(now);
+            publication.refresh(now);
         }
         self.program = Program::of(&self.publications);
         let shown = Shown::new(self.program, &self.publications);
-        let mut waiting = false;
+        self.waits_for_room = false;
         for id in &self.viewers {
             let Some(peer) = peers.get_mut(*id) else {
                 continue;
             };
             let sent = peer.forward(&shown, sinks.out, now);
             sinks.totals.sent(&sent);
-            waiting |= sent.waiting;
+            self.waits_for_room |= sent.waiting_for_room;
             if sent.began {
                 sinks.began.push(*id);
+            }
+            if peer.flow.poll_timeout().is_some() {
+                sinks.paced.push(*id);
             }
         }
         for tap in &mut self.taps {
             let walked = tap.walk(&shown, sinks.taps, now);
             sinks.totals.drop_many("tap_queue_full", walked.dropped);
-            waiting |= walked.waiting;
+            let unsupported = u64::from(walked.unsupported);
+            sinks.totals.drop_many("tap_codec_unsupported", unsupported);
         }
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
-        if waiting {
-            self.request_keyframe();
-        }
+    }
+
+    /// Returns what viewers see and hear.
+    pub(crate) fn shown(&self) -> Shown<'_> {
+        Shown::new(self.program, &self.publications)
     }
 
     /// Returns whether a newcomer can be started from the history.
     pub(crate) fn can_start(&self, now: Instant) -> bool {
         let shown = Shown::new(self.program, &self.publications);
-        let layer = shown.video.and_then(Publication::best);
-        layer.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
+        let top = shown
+            .video
+            .and_then(|video| Source::top_of(video)?.layer_of(video));
+        top.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
     }
 
     /// Asks for a keyframe of the program.
@@ -225,7 +251,7 @@ impl Room {
         let shown = self.program.get(MediaKind::Video);
         let mut publications = self.publications.iter_mut();
         if let Some(publication) = publications.find(|p| Some(p.id) == shown)
-            && let Some(layer) = publication.best_mut()
+            && let Some(layer) = publication.top_layer_mut()
         {
             layer.keyframes.request();
         }
@@ -233,10 +259,13 @@ impl Room {
 
     /// Asks for a keyframe of what a subscription receives.
     pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription) {
+        let Some(source) = subscription.source() else {
+            return;
+        };
         let mut publications = self.publications.iter_mut();
         if subscription.kind == MediaKind::Video
-            && let Some(publication) = publications.find(|p| subscription.shows(p.id))
-            && let Some(layer) = publication.best_mut()
+            && let Some(publication) = publications.find(|p| p.id == source.publication)
+            && let Some(layer) = publication.layers.get_mut(source.layer)
         {
             layer.keyframes.request();
         }
@@ -291,6 +320,10 @@ impl Room {
             .filter(|layer| layer.ssrc.is_some())
             .flat_map(|layer| [layer.poll_timeout(), layer.keyframes.poll_timeout(now)]);
         let taps = self.taps.iter().map(Tap::poll_timeout);
-        layers.chain(taps).flatten().min()
+        let room = self.waits_for_room.then(|| now + CATCH_UP);
+        layers.chain(taps).flatten().chain(room).min()
     }
 }
+
+/// How often viewers are looked after who could not be sent everything because of their path.
+const CATCH_UP: Duration = Duration::from_millis(5);

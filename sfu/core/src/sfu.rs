@@ -1,6 +1,7 @@
 //! [`Sfu`]: the input/output contract; owns demux, peers and rooms.
 
 mod input;
+mod paths;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,11 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId, RoomId,
-    RoomStats, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    CloseReason, Event, MediaKind, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
+    RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    allotment::Allotment,
     clock::ServerClock,
     demux::{Bound, Demux},
     flow::Flow,
@@ -24,21 +27,27 @@ use crate::{
     publication::Publication,
     rng::Rng,
     room::{Room, Sinks},
-    stats::Totals,
+    stats::{Counters, Totals},
     subscription::Subscription,
     tap::Queue,
     timers::{Owner, Scheduled, Timers},
     transport::{
-        AnswerLine, IceCredentials, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
+        AnswerLine, IceFragment, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
         Transport, write_answer,
     },
 };
+
+pub use paths::{IceRestart, RestartError};
 
 /// Limits and addresses of one [`Sfu`].
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses put into answers as host candidates, best first. At least one.
     pub advertise: Vec<SocketAddr>,
+    /// Addresses at which the owner accepts TCP connections (RFC 6544), put into answers behind those.
+    pub advertise_tcp: Vec<SocketAddr>,
+    /// Which of the server's SFUs it is.
+    pub shard: ShardId,
     /// Most peers at a time.
     pub max_peers: usize,
     /// Most packets kept per video layer for retransmission. A power of two.
@@ -52,7 +61,8 @@ pub struct Config {
 }
 
 /// What a peer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Sends media into the room.
     Publisher,
@@ -89,7 +99,9 @@ pub enum NegotiateError {
     #[error("the SDP offer is not usable: {0}")]
     Sdp(#[from] SdpError),
     /// Nothing in the offer can be received or sent: no common codec and no data channel.
-    #[error("the offer has no media the server supports (H264 constrained baseline, VP8, Opus)")]
+    #[error(
+        "the offer has no media the server supports (H264 constrained baseline, VP8, VP9, AV1, Opus)"
+    )]
     NoCommonMedia,
     /// The limit of peers is reached.
     #[error("the server is full")]
@@ -116,6 +128,7 @@ pub struct Sfu {
     tap_queue: Queue,
     totals: Totals,
     began: Vec<PeerId>,
+    paced: Vec<PeerId>,
     out: Outgoing,
 }
 
@@ -123,12 +136,12 @@ impl Sfu {
     /// Creates an SFU with a fresh DTLS certificate.
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
-            shared: Shared::new(&config.advertise),
+            shared: Shared::new(&config.advertise).with_tcp(&config.advertise_tcp),
             clock: ServerClock::new(config.unix_time, now),
             rng: Rng::new(config.seed),
+            peers: Peers::new(config.shard),
             config,
             demux: Demux::default(),
-            peers: Peers::default(),
             rooms: BTreeMap::new(),
             taps: BTreeMap::new(),
             touched: Vec::new(),
@@ -139,6 +152,7 @@ impl Sfu {
             tap_queue: Queue::default(),
             totals: Totals::default(),
             began: Vec::new(),
+            paced: Vec::new(),
             out: Outgoing::default(),
         }
     }
@@ -158,20 +172,18 @@ impl Sfu {
         if self.peers.len() >= self.config.max_peers {
             return Err(NegotiateError::Full);
         }
+        let remote_ufrag = IceFragment::parse(offer).map_or("", |fragment| fragment.ufrag);
         let offer = Offer::parse(offer)?;
         let plan = Plan::of(&offer, join.role);
         if plan.is_empty() {
             return Err(NegotiateError::NoCommonMedia);
         }
-        let credentials = IceCredentials {
-            ufrag: self.rng.token(8),
-            pwd: self.rng.token(32),
-        };
+        let credentials = self.new_credentials();
         let ufrag = credentials.ufrag.clone();
         let created = self.peers.insert(|id| Peer {
             id,
             join,
-            ufrag: ufrag.clone(),
+            remote_ufrag: remote_ufrag.to_owned(),
             transport: Transport::new(
                 &self.shared,
                 credentials.clone(),
@@ -184,12 +196,15 @@ impl Sfu {
             scheduled: Scheduled::default(),
             ingress: Ingress::new(plan.extensions.transport_cc != 0),
             subscriptions: Vec::new(),
-            stats: PeerStats::default(),
+            allotment: Allotment::default(),
+            counters: Counters::default(),
             joined_at: now,
             sender_report_at: None,
         });
         let id = created.ok_or(NegotiateError::Full)?;
-        self.demux.add(ufrag.clone(), id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            self.demux.add(ufrag.clone(), id, &mut peer.bound);
+        }
         self.rooms.entry(join.room).or_default().join(id, join.role);
         let lines = offer.media.iter().zip(plan.lines);
         let lines: Vec<_> = lines
@@ -211,7 +226,7 @@ impl Sfu {
         self.timers
             .cancel(Owner::Peer(peer.id), &mut peer.scheduled);
         peer.transport.close(now, &mut self.out);
-        self.demux.remove(peer.id, &peer.ufrag, &peer.bound);
+        self.demux.remove(peer.id, &peer.bound);
         let room = peer.join.room;
         if let Some(state) = self.rooms.get_mut(&room) {
             let unpublished = state.leave(peer.id).into_iter();
@@ -301,7 +316,8 @@ impl Sfu {
                     Protocol::Dtls => self.handle_dtls(peer, datagram, now),
                     Protocol::Rtp => self.handle_rtp(peer, datagram, now),
                     Protocol::Rtcp => self.handle_rtcp(peer, datagram, now),
-                },
+                }
+                .map(|()| self.heard(peer, from, now)),
             },
         };
         if let Err(reason) = result {
@@ -357,6 +373,7 @@ impl Sfu {
                 taps: &mut self.tap_queue,
                 totals: &mut self.totals,
                 began: &mut self.began,
+                paced: &mut self.paced,
             };
             room.forward(&mut self.peers, &mut sinks, now);
             room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
@@ -367,6 +384,9 @@ impl Sfu {
         });
         self.touched = touched;
         self.greet_with_reports(now);
+        let mut paced = std::mem::take(&mut self.paced);
+        paced.drain(..).for_each(|id| self.reschedule(id, now));
+        self.paced = paced;
         &mut self.out
     }
 
@@ -417,8 +437,21 @@ impl Sfu {
     }
 
     /// Returns the state of one peer.
-    pub fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
-        self.peers.get(peer).map(|peer| peer.stats.clone())
+    pub fn peer_stats(&self, peer: PeerId, now: Instant) -> Option<PeerStats> {
+        let peer = self.peers.get(peer)?;
+        let room = self.rooms.get(&peer.join.room);
+        let publications = room.map_or(&[][..], |room| &room.publications);
+        Some(PeerStats::of(peer, publications, now))
+    }
+
+    /// Limits what a viewer is sent of every video: nothing above the layer (simulcast) or spatial layer (SVC)
+    /// of this number, 0 being the smallest; `None` for no limit. Unknown peers are ignored.
+    pub fn limit(&mut self, peer: PeerId, highest: Option<u8>, _now: Instant) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.allotment.set_limit(highest);
+            let room = peer.join.room;
+            self.touch(room);
+        }
     }
 
     fn answer_line(
@@ -461,6 +494,9 @@ impl Sfu {
                 let subscription = Subscription::new(kind, stream.clone(), pts, &mut self.rng);
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.subscriptions.push(subscription);
+                    // Short audio packets end a run of video packets, but cannot begin one.
+                    peer.subscriptions
+                        .sort_by_key(|s| s.kind == MediaKind::Audio);
                 }
                 AnswerLine::Send { codecs, stream }
             }
@@ -520,7 +556,7 @@ impl Sfu {
 
     fn new_id(&mut self) -> u64 {
         self.next_id += 1;
-        self.next_id
+        self.config.shard.id(self.next_id)
     }
 
     fn new_ssrc(&mut self) -> Ssrc {

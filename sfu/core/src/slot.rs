@@ -86,7 +86,7 @@ mod tests {
                 timestamp: 1,
                 marker: true,
                 payload,
-                retransmitted: false,
+                ..Arrival::default()
             };
             publication.published = true;
             publication.layers[0]

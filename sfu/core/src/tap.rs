@@ -8,14 +8,13 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    Codec, MediaKind, Pt, Ssrc, TapId, TapPacket,
+    Codec, MediaKind, Pt, PublicationId, Ssrc, TapId, TapPacket,
     history::Packet,
-    layer::Layer,
-    publication::Publication,
-    rewrite::{Rewrite, Rewritten},
+    layer::{Layer, Urgency},
+    publication::{Publication, Source},
+    rewrite::{Rewrite, Rewritten, Start},
     sequence::low16,
     slot::Shown,
-    subscription::{SWITCH, Source},
 };
 
 impl Codec {
@@ -24,6 +23,8 @@ impl Codec {
         match self {
             Self::H264 => Pt(96),
             Self::Vp8 => Pt(97),
+            Self::Vp9 => Pt(98),
+            Self::Av1 => Pt(99),
             Self::Opus => Pt(111),
         }
     }
@@ -54,15 +55,16 @@ pub(crate) struct Tap {
     pub(crate) id: TapId,
     audio: Cursor,
     video: Cursor,
+    unsupported: Option<PublicationId>,
 }
 
 /// What came of walking on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Walked {
-    /// Whether video waits for a keyframe.
-    pub(crate) waiting: bool,
     /// Packets dropped because the queue was full.
     pub(crate) dropped: u64,
+    /// Whether what is shown turned out to be in a codec that taps do not yield.
+    pub(crate) unsupported: bool,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,7 @@ impl Tap {
             id,
             audio: Cursor::new(MediaKind::Audio),
             video: Cursor::new(MediaKind::Video),
+            unsupported: None,
         }
     }
 
@@ -107,7 +110,13 @@ impl Tap {
     pub(crate) fn walk(&mut self, shown: &Shown<'_>, queue: &mut Queue, now: Instant) -> Walked {
         let mut walked = Walked::default();
         for cursor in [&mut self.audio, &mut self.video] {
-            if let Some(publication) = shown.get(cursor.kind) {
+            let Some(publication) = shown.get(cursor.kind) else {
+                continue;
+            };
+            if !publication.codec.is_tapped() {
+                let before = self.unsupported.replace(publication.id);
+                walked.unsupported |= before != Some(publication.id);
+            } else {
                 cursor.walk(self.id, publication, queue, &mut walked, now);
             }
         }
@@ -150,7 +159,7 @@ impl Cursor {
         walked: &mut Walked,
         now: Instant,
     ) {
-        if let Some(target) = Source::best_of(publication)
+        if let Some(target) = Source::top_of(publication)
             && self.source != Some(target)
             && let Some(layer) = target.layer_of(publication)
         {
@@ -160,7 +169,8 @@ impl Cursor {
             };
             match layer.starting_point(oldest, now) {
                 Some(first) => self.begin(target, first, layer, publication.codec),
-                None => walked.waiting |= self.kind == MediaKind::Video,
+                None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
+                None => layer.ask(Urgency::Now),
             }
         }
         let Some(layer) = self.source.and_then(|source| source.layer_of(publication)) else {
@@ -179,7 +189,7 @@ impl Cursor {
                 // Audio resumes with the next packet, video at a keyframe.
                 if self.kind == MediaKind::Video {
                     self.source = None;
-                    walked.waiting = true;
+                    layer.ask(Urgency::Now);
                 }
                 return;
             }
@@ -191,7 +201,13 @@ impl Cursor {
 
     fn begin(&mut self, source: Source, first: u64, layer: &Layer, codec: Codec) {
         if let Some(packet) = layer.packet(first) {
-            self.rewrite.begin(&packet, codec.clock_rate());
+            self.rewrite.begin(&Start {
+                source,
+                first: packet,
+                edge: packet.meta.timestamp,
+                rate: codec.clock_rate(),
+                is_elastic: self.kind == MediaKind::Video,
+            });
             self.source = Some(source);
             self.next = first;
             self.stalled = None;
@@ -218,7 +234,7 @@ impl Cursor {
 
     fn deliver(&mut self, tap: TapId, packet: &Packet<'_>, codec: Codec, queue: &mut Queue) {
         if packet.payload.is_empty() {
-            self.rewrite.leave_out();
+            self.rewrite.leave_out(packet.index, false);
             return;
         }
         let Some(rewritten) = self.rewrite.apply(packet) else {
@@ -254,12 +270,12 @@ impl Cursor {
 fn write(packet: &Packet<'_>, rewritten: &Rewritten, codec: Codec) -> Bytes {
     let mut rtp = BytesMut::with_capacity(12 + packet.payload.len());
     rtp.put_u8(0x80);
-    rtp.put_u8(u8::from(packet.meta.marker) << 7 | codec.tap_pt().0);
+    rtp.put_u8(u8::from(rewritten.marker) << 7 | codec.tap_pt().0);
     rtp.put_u16(low16(u64::from(rewritten.seq)));
     rtp.put_u32(rewritten.timestamp);
     rtp.put_u32(codec.kind().tap_ssrc().0);
-    let mut buffer = [0; crate::vp8::MAX_LEN];
-    for part in crate::subscription::split(packet, rewritten, &mut buffer) {
+    let [head, tail] = crate::subscription::split(packet, rewritten);
+    for part in [head, tail] {
         rtp.put_slice(part);
     }
     rtp.freeze()
@@ -274,6 +290,10 @@ const VIDEO_HOLD: Duration = Duration::from_millis(200);
 /// Audio is not asked for again; this only sorts.
 const AUDIO_HOLD: Duration = Duration::from_millis(60);
 
+/// The oldest keyframe at which another layer is switched to: one that is just arriving, since a tap cannot
+/// present pictures faster than they came.
+const SWITCH: Duration = Duration::from_millis(50);
+
 /// The oldest keyframe a tap starts with. Its audio starts at the live edge, so that an older picture would
 /// be alone for that long.
 const START: Duration = Duration::from_millis(300);
@@ -282,7 +302,7 @@ const START: Duration = Duration::from_millis(300);
 mod tests {
     use super::*;
     use crate::{
-        PeerId, PublicationId,
+        PeerId,
         clock::{RemoteClock, ServerClock},
         layer::Arrival,
     };
@@ -312,7 +332,7 @@ mod tests {
                 timestamp,
                 marker: true,
                 payload,
-                retransmitted: false,
+                ..Arrival::default()
             };
             let now = self.t0 + Duration::from_millis(ms);
             let server = ServerClock::new(Duration::ZERO, self.t0);
@@ -320,6 +340,7 @@ mod tests {
             self.video.layers[0]
                 .receive(&packet, server, &mut self.remote, now)
                 .unwrap();
+            self.video.refresh(now);
         }
 
         fn walk(&mut self, ms: u64) -> Vec<(u16, u8, bool)> {
@@ -392,7 +413,9 @@ mod tests {
             video: Some(&f.video),
         };
         let walked = f.tap.walk(&shown, &mut f.queue, f.t0);
-        assert_eq!((walked.dropped, walked.waiting), (1, true));
+        assert_eq!(walked.dropped, 1);
+        f.video.layers[0].forwarded();
+        assert!(f.video.layers[0].keyframes.poll_send(f.t0 + START));
         f.queue.remove(TapId(1));
         f.receive(2, 100, &[0x41, 2], 400);
         assert_eq!(f.walk(400), []);

@@ -146,6 +146,8 @@ fn unusable_offers_change_nothing() {
     let start = std::time::Instant::now();
     let config = Config {
         advertise: vec![([192, 0, 2, 1], 7000).into()],
+        advertise_tcp: Vec::new(),
+        shard: sfu_core::ShardId(0),
         max_peers: 1,
         history_packets: 256,
         connect_timeout: Duration::from_secs(10),

@@ -5,7 +5,9 @@ import {
   CLOSE_CODE,
   type ClientMessage,
   type EgressJob,
+  type IceCredentials,
   type Joined,
+  type MediaRole,
   parseServerMessage,
   type RoomInfo,
   type ServerEvent,
@@ -23,8 +25,10 @@ export interface JoinRequest {
 interface SessionEvents {
   room: RoomInfo;
   outputs: EgressJob[];
-  /** The server has ended this session's media connection; the value is its stable word for why. */
-  'media-closed': string;
+  /** The server has ended a media connection of this session, with its stable word for why. */
+  'media-closed': { readonly media: MediaRole; readonly reason: string };
+  /** Which layers of the published picture anybody wants, by position. */
+  'wanted-layers': readonly boolean[];
   /** A refusal that answers no offer. */
   refused: FanlightError;
 }
@@ -37,6 +41,7 @@ export class Session {
   readonly #joining = deferred<Joined>();
   /** Offers that wait for their answers, which come in the order of the offers. */
   readonly #offers: Deferred<string>[] = [];
+  readonly #restarts = new Map<MediaRole, Deferred<IceCredentials | undefined>>();
   #joined: Joined | undefined;
   #over = false;
   #heardAt = performance.now();
@@ -99,7 +104,7 @@ export class Session {
   }
 
   /** Sends an offer and resolves with the answer's SDP. */
-  async offer(type: 'publish' | 'watch', sdp: string, signal: AbortSignal): Promise<string> {
+  async offer(type: MediaRole, sdp: string, signal: AbortSignal): Promise<string> {
     if (this.#over) throw new FanlightError('connection_lost');
     const offer = deferred<string>();
     this.#offers.push(offer);
@@ -118,9 +123,34 @@ export class Session {
     this.#send({ type: 'set_paused', paused });
   }
 
-  /** Ends this session's media; the session stays. */
-  stopMedia(): void {
-    this.#send({ type: 'stop' });
+  /** Sends the credentials of a restart offer and resolves with the server's; `undefined` when it has no such connection. */
+  async restartIce(
+    media: MediaRole,
+    fragment: string,
+    signal: AbortSignal,
+  ): Promise<IceCredentials | undefined> {
+    if (this.#over) throw new FanlightError('connection_lost');
+    const restart = deferred<IceCredentials | undefined>();
+    this.#restarts.get(media)?.reject(new FanlightError('connection_lost'));
+    this.#restarts.set(media, restart);
+    this.#send({ type: 'restart_ice', media, fragment });
+    const timer = setTimeout(() => restart.reject(new FanlightError('timeout')), ANSWER_TIMEOUT_MS);
+    try {
+      return await abortable(restart.promise, signal);
+    } finally {
+      clearTimeout(timer);
+      restart.promise.catch(() => {});
+    }
+  }
+
+  /** Tells how high the layers of the published picture are, the lowest first. */
+  setLayers(heights: readonly number[]): void {
+    this.#send({ type: 'layers', heights: [...heights] });
+  }
+
+  /** Ends one of this session's media connections; the session stays. */
+  stopMedia(media: MediaRole): void {
+    this.#send({ type: 'stop', media });
   }
 
   /** Asks for a sign of life; ends the session when none comes within `patienceMs`. */
@@ -172,7 +202,13 @@ export class Session {
         this.#events.emit('outputs', message.jobs);
         return;
       case 'media_closed':
-        this.#events.emit('media-closed', message.reason);
+        this.#events.emit('media-closed', message);
+        return;
+      case 'ice_restarted':
+        this.#restarts.get(message.media)?.resolve(message.ice ?? undefined);
+        return;
+      case 'wanted_layers':
+        this.#events.emit('wanted-layers', message.wanted);
         return;
       case 'pong':
         return;
@@ -199,6 +235,7 @@ export class Session {
     this.#socket.close();
     this.#joining.reject(reason);
     for (const offer of this.#offers.splice(0)) offer.reject(reason);
+    for (const restart of this.#restarts.values()) restart.reject(reason);
     this.#closed.resolve(reason);
   }
 }

@@ -7,6 +7,7 @@ use crate::{
     CloseReason, Event, Path, PeerId, RoomId,
     clock::ntp_micros,
     ingress::Routed,
+    room::Heard,
     timers::Owner,
     transport::{
         TransportEvent, binding_request_ufrag,
@@ -30,6 +31,7 @@ impl Sfu {
         let is_first = peer.bound.is_empty();
         let paths = peer.transport.paths();
         self.demux.bind(id, &mut peer.bound, paths);
+        self.demux.keep(&mut peer.bound, &peer.transport.ufrags());
         let join = peer.join;
         if is_first && join.role == Role::Viewer {
             self.prepare_start(join.room, now);
@@ -66,7 +68,8 @@ impl Sfu {
             .transport
             .open_rtp(datagram, |ssrc| ingress.knows(ssrc))
             .map_err(|error| error.reason())?;
-        peer.stats.packets_in += 1;
+        peer.counters.packets_in += 1;
+        peer.counters.bytes_in += len;
         self.totals.stats.packets_in += 1;
         self.totals.stats.bytes_in += len;
         if ingress.has_feedback
@@ -84,10 +87,16 @@ impl Sfu {
             Routed::Replaced(route) => (route, true),
             Routed::Unknown => return Err("unknown_source"),
         };
+        let heard = Heard {
+            route,
+            restart,
+            red: ingress.is_red(packet.pt),
+            packet: &packet,
+        };
         let id = peer.join.room;
         let room = self.rooms.get_mut(&id).ok_or("unknown_source")?;
         let remote = &mut ingress.remote;
-        let published = room.receive(route, restart, &packet, remote, self.clock, now);
+        let published = room.receive(&heard, remote, self.clock, now);
         if let Some(published) = published? {
             self.events.push_back(Event::Published {
                 peer: peer.id,
@@ -145,16 +154,33 @@ impl Sfu {
             Report::Reception {
                 ssrc,
                 fraction_lost,
+                last_sender_report,
+                delay,
             } => {
                 if peer.subscriptions.iter().any(|s| s.stream.ssrc == *ssrc) {
-                    peer.stats.fraction_lost = *fraction_lost;
+                    peer.counters.fraction_lost = *fraction_lost;
+                    peer.flow.handle_loss(*fraction_lost, now);
+                    let rtt = rtcp::round_trip(self.clock.ntp(now), *last_sender_report, *delay);
+                    rtt.into_iter().for_each(|rtt| peer.flow.handle_rtt(rtt));
                 }
+            }
+            Report::Arrivals(report) => {
+                let news = peer.flow.handle_arrivals(report, now);
+                peer.handle_news(news, now);
+                peer.allot(&room.shown(), now);
+                peer.probe(&mut self.out, now);
+                self.reschedule(id, now);
+            }
+            Report::Bitrate(bitrate) => {
+                peer.flow.handle_bitrate(*bitrate, now);
+                peer.allot(&room.shown(), now);
             }
             Report::Nack { ssrc, seqs } => {
                 let repeated = peer.retransmit(*ssrc, seqs, &room.publications, &mut self.out, now);
                 self.totals.repeated(&repeated);
             }
             Report::Keyframe { ssrc } => {
+                peer.counters.keyframe_requests += 1;
                 let mut subscriptions = peer.subscriptions.iter();
                 if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
                     room.request_keyframe_for(subscription);
@@ -244,6 +270,9 @@ impl Sfu {
                 }
             }
         }
+        let news = peer.flow.handle_timeout(now);
+        peer.handle_news(news, now);
+        peer.probe(&mut self.out, now);
         self.handle_transport_events(id, now);
         self.reschedule(id, now);
     }

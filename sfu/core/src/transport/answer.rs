@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use aws_lc_rs::digest;
 
-use super::{CodecOffer, IceCredentials, MediaLine, Offer, Shared};
+use super::{CodecOffer, ExtensionIds, IceCredentials, MediaLine, Offer, Shared};
 use crate::{Codec, Ssrc};
 
 /// A stream the server sends.
@@ -64,6 +64,9 @@ pub fn write_answer(
     if !mids.is_empty() {
         sdp.line(format_args!("a=group:BUNDLE {}", mids.join(" ")));
     }
+    if offer.mixed_extensions {
+        sdp.line(format_args!("a=extmap-allow-mixed"));
+    }
     sdp.line(format_args!("a=msid-semantic: WMS *"));
     for (media, line) in pairs() {
         sdp.media(media, line);
@@ -120,15 +123,10 @@ impl Sdp {
         self.rtp(if media.sends { "recvonly" } else { "inactive" });
         let fmtp = match codec.codec.codec {
             Codec::Opus => OPUS_RECEIVE,
-            Codec::H264 | Codec::Vp8 => &codec.fmtp,
+            Codec::H264 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => &codec.fmtp,
         };
         self.codec(codec, fmtp, RECEIVE_FEEDBACK);
-        let mut ids = media.extensions;
-        for (uri, id) in ids.uris() {
-            if *id != 0 {
-                self.line(format_args!("a=extmap:{id} {uri}"));
-            }
-        }
+        self.extensions(media.extensions.of_received(codec.codec.codec));
         let restrictions = media.rid_restrictions.iter().map(String::as_str);
         for (rid, restriction) in media.rids.iter().zip(restrictions.chain([""; 4])) {
             let separator = if restriction.is_empty() { "" } else { " " };
@@ -145,9 +143,21 @@ impl Sdp {
         } else {
             "inactive"
         });
+        let extensions = media.extensions.of_sent();
         for codec in codecs {
-            self.codec(codec, &codec.fmtp, SEND_FEEDBACK);
+            // What the viewer receives is estimated here by one of the two, the better one first.
+            let offers = |feedback: &&str| codec.feedback.iter().any(|offered| offered == feedback);
+            let is_transport_wide = extensions.transport_cc != 0 && offers(&TRANSPORT_CC);
+            let estimate = if is_transport_wide {
+                TRANSPORT_CC
+            } else {
+                REMB
+            };
+            let mut wanted = vec![estimate];
+            wanted.extend(SEND_FEEDBACK);
+            self.codec(codec, &codec.fmtp, &wanted);
         }
+        self.extensions(extensions);
         let (id, track) = &stream.msid;
         self.line(format_args!("a=msid:{id} {track}"));
         let has_rtx = codecs.iter().any(|codec| codec.codec.rtx.is_some());
@@ -170,6 +180,14 @@ impl Sdp {
         self.line(format_args!("a=rtcp-rsize"));
     }
 
+    fn extensions(&mut self, mut ids: ExtensionIds) {
+        for (uri, id) in ids.uris() {
+            if *id != 0 {
+                self.line(format_args!("a=extmap:{id} {uri}"));
+            }
+        }
+    }
+
     fn codec(&mut self, codec: &CodecOffer, fmtp: &str, wanted: &[&str]) {
         let pt = codec.codec.pt;
         self.line(format_args!("a=rtpmap:{pt} {}", codec.rtpmap));
@@ -186,6 +204,10 @@ impl Sdp {
             self.line(format_args!("a=rtpmap:{rtx} rtx/{clock_rate}"));
             self.line(format_args!("a=fmtp:{rtx} apt={pt}"));
         }
+        if let Some(red) = codec.codec.red {
+            self.line(format_args!("a=rtpmap:{red} red/48000/2"));
+            self.line(format_args!("a=fmtp:{red} {pt}/{pt}"));
+        }
     }
 
     /// Writes what JSEP needs in the first bundled m-line only; in every one, older stacks find it too.
@@ -197,26 +219,42 @@ impl Sdp {
             shared.fingerprint()
         ));
         self.line(format_args!("a=setup:passive"));
-        for (address, (foundation, preference)) in shared
-            .candidates()
-            .iter()
-            .zip((1..=u16::MAX).zip((0..=u16::MAX).rev()))
-        {
-            // RFC 8445 §5.1.2.1 with the type preference of host candidates and component 1.
-            let priority = (126 << 24) | (u32::from(preference) << 8) | 255;
-            let (ip, port) = (address.ip().to_canonical(), address.port());
-            self.line(format_args!(
-                "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host"
-            ));
-        }
-        self.line(format_args!("a=end-of-candidates"));
+        self.text.push_str(&candidate_lines(shared));
     }
 }
 
+/// Writes the server's candidates and that there are no more.
+pub(super) fn candidate_lines(shared: &Shared) -> String {
+    let mut sdp = Sdp::default();
+    let udp = shared.candidates().iter().map(|a| (a, "udp", 126, 0, ""));
+    // RFC 6544 §4.2: below every UDP candidate; 4 is the direction preference of a passive host candidate.
+    let tcp = shared
+        .tcp_candidates()
+        .iter()
+        .map(|a| (a, "tcp", 90, 4 << 13, " tcptype passive"));
+    let candidates = udp.chain(tcp).zip((1..=MAX_CANDIDATES).rev());
+    for ((address, protocol, kind, direction, suffix), rank) in candidates {
+        // RFC 8445 §5.1.2.1, for component 1.
+        let preference: u32 = match direction {
+            0 => 0xffff - (MAX_CANDIDATES - rank),
+            direction => direction | rank,
+        };
+        let priority = (kind << 24) | (preference << 8) | 255;
+        let foundation = MAX_CANDIDATES - rank + 1;
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        sdp.line(format_args!(
+            "a=candidate:{foundation} 1 {protocol} {priority} {ip} {port} typ host{suffix}"
+        ));
+    }
+    sdp.line(format_args!("a=end-of-candidates"));
+    sdp.text
+}
+
+/// RED comes before what it repeats: senders use the first codec of an answer.
 fn format_list(codecs: &[CodecOffer]) -> String {
     let pts: Vec<String> = codecs
         .iter()
-        .flat_map(|offer| [Some(offer.codec.pt), offer.codec.rtx])
+        .flat_map(|offer| [offer.codec.red, Some(offer.codec.pt), offer.codec.rtx])
         .flatten()
         .map(|pt| pt.to_string())
         .collect();
@@ -226,10 +264,15 @@ fn format_list(codecs: &[CodecOffer]) -> String {
 /// What the server likes to receive: music in stereo, repair by the codec (RFC 7587 §7).
 const OPUS_RECEIVE: &str = "minptime=10;useinbandfec=1;stereo=1";
 
-const RECEIVE_FEEDBACK: &[&str] = &["transport-cc", "goog-remb", "ccm fir", "nack", "nack pli"];
+const TRANSPORT_CC: &str = "transport-cc";
+const REMB: &str = "goog-remb";
+const RECEIVE_FEEDBACK: &[&str] = &[TRANSPORT_CC, REMB, "ccm fir", "nack", "nack pli"];
 const SEND_FEEDBACK: &[&str] = &["ccm fir", "nack", "nack pli"];
 
 /// One name for all streams, so that receivers keep them in step (RFC 7022).
 const CNAME: &str = "fanlight";
+
+/// More addresses than any server has.
+const MAX_CANDIDATES: u32 = 255;
 
 const MAX_MESSAGE_LEN: usize = 64 * 1024;

@@ -89,6 +89,33 @@ impl Transport {
         self.ice.handle(shared.crypto(), from, datagram, now, out)
     }
 
+    /// Notes that an authentic packet came on a path; see [`Transport::selected`].
+    pub fn heard(&mut self, from: Path, now: Instant) {
+        self.ice.heard(from, now);
+    }
+
+    /// Forgets a path that is gone for good.
+    pub fn forget(&mut self, path: Path) {
+        self.ice.forget(path);
+    }
+
+    /// Starts a new ICE session with these credentials; DTLS and everything above it goes on.
+    pub fn restart_ice(&mut self, credentials: IceCredentials) {
+        self.ice.restart(credentials);
+    }
+
+    /// Returns the username fragments that checks may be for: the session's, and after a restart the one's
+    /// before until the peer has used the new one.
+    pub fn ufrags(&self) -> impl Iterator<Item = &str> + Clone {
+        self.ice.ufrags()
+    }
+
+    /// Returns where media and data go: to the path that the peer nominated last, or, when that one is
+    /// silent, to where the peer sends from.
+    pub fn selected(&self) -> Option<Path> {
+        self.ice.selected()
+    }
+
     /// Takes a DTLS datagram: handshake or SCTP. Poll events afterwards.
     ///
     /// # Errors

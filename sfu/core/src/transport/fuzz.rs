@@ -7,17 +7,18 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::{
-    AnswerLine, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer, Protocol, Rtp,
-    SendStream, Shared, binding_request_ufrag, client_hello::ClientHello, dcep::Open, dtls::Dtls,
-    rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
+    AnswerLine, ArrivalReport, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer,
+    Protocol, Rtp, SendStream, Shared, binding_request_ufrag, client_hello::ClientHello,
+    dcep::Open, dtls::Dtls, rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
 };
-use crate::{Ssrc, h264, vp8};
+use crate::{Ssrc, h264, red, vp8};
 
 /// A target's name, which is also the name of its corpus, and the function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
+    ("arrivals", arrivals),
     ("client_hello", client_hello),
     ("datagram", datagram),
     ("dcep", dcep),
@@ -97,11 +98,20 @@ pub fn rtcp(bytes: &[u8]) {
     let _ = rtcp::parse(&Bytes::copy_from_slice(bytes));
 }
 
+/// Reads transport-wide feedback.
+pub fn arrivals(bytes: &[u8]) {
+    if let Some(report) = ArrivalReport::parse(&Bytes::copy_from_slice(bytes)) {
+        assert!(report.arrivals().count() <= 2048);
+    }
+}
+
 /// Reads the start of a video payload, of either codec.
 pub fn payload(bytes: &[u8]) {
     let _ = h264::starts_keyframe(bytes);
+    let _ = red::primary(bytes);
     if let Some(descriptor) = vp8::Descriptor::parse(bytes) {
-        assert!(usize::from(descriptor.len) <= bytes.len());
+        let same = descriptor.picture.write(bytes, &descriptor.picture);
+        assert!(bytes.starts_with(same.as_slice()));
     }
 }
 

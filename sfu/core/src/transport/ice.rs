@@ -41,6 +41,8 @@ pub fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
 #[derive(Debug)]
 pub(super) struct Ice {
     credentials: IceCredentials,
+    /// Those of before a restart (RFC 8445 §9), until a check with the new ones came.
+    previous: Option<IceCredentials>,
     /// Where authentic checks came from, the most recent last; at most [`MAX_PATHS`].
     paths: Vec<Path>,
     selected: Option<Path>,
@@ -52,6 +54,7 @@ impl Ice {
     pub(super) fn new(credentials: IceCredentials, now: Instant) -> Self {
         Self {
             credentials,
+            previous: None,
             paths: Vec::new(),
             selected: None,
             selected_heard: now,
@@ -82,14 +85,15 @@ impl Ice {
         out: &mut Outgoing,
     ) -> Result<(), PacketError> {
         let request = BindingRequest::parse(datagram).ok_or(PacketError::Malformed)?;
-        if !request.has_integrity || request.local_ufrag != self.credentials.ufrag {
+        let credentials = self.credentials_of(request.local_ufrag);
+        let Some(credentials) = credentials.filter(|_| request.has_integrity).cloned() else {
             return Err(PacketError::Unauthentic);
-        }
+        };
         let mut message = Message::new();
         message
             .unmarshal_binary(datagram)
             .map_err(|_| PacketError::Malformed)?;
-        MessageIntegrity::check(&mut message, self.credentials.pwd.as_bytes(), crypto)
+        MessageIntegrity::check(&mut message, credentials.pwd.as_bytes(), crypto)
             .map_err(|_| PacketError::Unauthentic)?;
         if request.has_fingerprint {
             FINGERPRINT
@@ -97,16 +101,22 @@ impl Ice {
                 .map_err(|_| PacketError::Malformed)?;
         }
 
+        let respond = |class: &dyn Setter, attribute: &dyn Setter| {
+            respond(crypto, &credentials.pwd, &message, class, attribute)
+        };
         let answer = if request.is_controlled {
-            self.respond(crypto, &message, &BINDING_ERROR, &CODE_ROLE_CONFLICT)
+            respond(&BINDING_ERROR, &CODE_ROLE_CONFLICT)
         } else {
+            if request.local_ufrag == self.credentials.ufrag {
+                self.previous = None;
+            }
             self.learn(from, request.nominates, now);
             // A socket for both families shows IPv4 sources mapped; the peer knows them as they are.
             let mapped = XorMappedAddress {
                 ip: from.remote.ip().to_canonical(),
                 port: from.remote.port(),
             };
-            self.respond(crypto, &message, &BINDING_SUCCESS, &mapped)
+            respond(&BINDING_SUCCESS, &mapped)
         };
         if let Some(answer) = answer {
             out.push(from, &answer.raw);
@@ -118,11 +128,8 @@ impl Ice {
         self.last_heard = now;
         // A peer whose NAT gave it a new port repeats its checks without nominating again.
         let is_stale = now.saturating_duration_since(self.selected_heard) > SELECTED_SILENCE;
-        if nominates || is_stale || self.selected.is_none() {
-            self.selected = Some(from);
-        }
-        if self.selected == Some(from) {
-            self.selected_heard = now;
+        if nominates || is_stale || self.selected.is_none_or(|selected| selected == from) {
+            self.select(from, now);
         }
         self.paths.retain(|&path| path != from);
         if self.paths.len() >= MAX_PATHS {
@@ -135,31 +142,74 @@ impl Ice {
         self.paths.push(from);
     }
 
-    fn respond(
-        &self,
-        crypto: &dyn RTCCrypto,
-        request: &Message,
-        class: &dyn Setter,
-        attribute: &dyn Setter,
-    ) -> Option<Message> {
-        let integrity = MessageIntegrity::new_short_term_integrity_with_provider(
-            self.credentials.pwd.clone(),
-            crypto,
-        );
-        let mut response = Message::new();
-        let setters: [&dyn Setter; 5] = [
-            &request.transaction_id,
-            class,
-            attribute,
-            &integrity,
-            &FINGERPRINT,
-        ];
-        response.write_header();
-        setters
-            .iter()
-            .all(|setter| setter.add_to(&mut response).is_ok())
-            .then_some(response)
+    /// Starts a new ICE session (RFC 8445 §9). Media stays on its path until the peer nominates another one;
+    /// checks of the session before count until then.
+    pub(super) fn restart(&mut self, credentials: IceCredentials) {
+        self.previous = Some(std::mem::replace(&mut self.credentials, credentials));
     }
+
+    /// Returns the username fragments that checks may be for: of this session, and of the one before.
+    pub(super) fn ufrags(&self) -> impl Iterator<Item = &str> + Clone {
+        let previous = self.previous.iter();
+        std::iter::once(&self.credentials)
+            .chain(previous)
+            .map(|credentials| credentials.ufrag.as_str())
+    }
+
+    fn credentials_of(&self, ufrag: &str) -> Option<&IceCredentials> {
+        let mut all = std::iter::once(&self.credentials).chain(&self.previous);
+        all.find(|credentials| credentials.ufrag == ufrag)
+    }
+
+    /// Media or data of the peer came on a path on which authentic checks had come: that is where the peer
+    /// sends. When the selected path is silent it has moved there, nominated or not.
+    pub(super) fn heard(&mut self, from: Path, now: Instant) {
+        if self.selected == Some(from) {
+            self.selected_heard = now;
+        } else if now.saturating_duration_since(self.selected_heard) > MEDIA_SILENCE
+            && self.paths.contains(&from)
+        {
+            self.select(from, now);
+        }
+    }
+
+    /// A path is gone for good: a connection was closed.
+    pub(super) fn forget(&mut self, path: Path) {
+        self.paths.retain(|known| *known != path);
+        if self.selected == Some(path) {
+            self.selected = self.paths.last().copied();
+        }
+    }
+
+    fn select(&mut self, path: Path, now: Instant) {
+        self.selected = Some(path);
+        self.selected_heard = now;
+    }
+}
+
+/// Makes a response (RFC 8489 §6.3.1).
+fn respond(
+    crypto: &dyn RTCCrypto,
+    pwd: &str,
+    request: &Message,
+    class: &dyn Setter,
+    attribute: &dyn Setter,
+) -> Option<Message> {
+    let integrity =
+        MessageIntegrity::new_short_term_integrity_with_provider(pwd.to_owned(), crypto);
+    let mut response = Message::new();
+    let setters: [&dyn Setter; 5] = [
+        &request.transaction_id,
+        class,
+        attribute,
+        &integrity,
+        &FINGERPRINT,
+    ];
+    response.write_header();
+    setters
+        .iter()
+        .all(|setter| setter.add_to(&mut response).is_ok())
+        .then_some(response)
 }
 
 /// What is read of a binding request before its authentication. Attributes behind MESSAGE-INTEGRITY
@@ -225,6 +275,9 @@ const ICE_CONTROLLED: u16 = 0x8029;
 
 /// A peer has one address per interface and server candidate; more are a flood.
 const MAX_PATHS: usize = 8;
+
+/// Media flows all the time, and a packet that was overtaken is not this late.
+const MEDIA_SILENCE: Duration = Duration::from_secs(1);
 
 /// Consent checks come every 5 s at most (RFC 7675 §5.1): after two missing ones another address wins.
 const SELECTED_SILENCE: Duration = Duration::from_secs(12);

@@ -9,6 +9,8 @@ mod connection;
 mod dcep;
 mod dtls;
 mod error;
+mod feedback;
+mod fragment;
 #[doc(hidden)]
 pub mod fuzz;
 mod ice;
@@ -25,6 +27,8 @@ mod srtp;
 pub use answer::{AnswerLine, SendStream, write_answer};
 pub use connection::{Transport, TransportEvent};
 pub use error::PacketError;
+pub(crate) use feedback::ArrivalReport;
+pub use fragment::IceFragment;
 pub use ice::{IceCredentials, binding_request_ufrag};
 pub use protocol::Protocol;
 pub use rtp::{Carried, Rtp, SendHeader};

@@ -37,6 +37,9 @@ pub struct Offer {
     pub fingerprint: [u8; 32],
     /// The m-lines in order.
     pub media: Vec<MediaLine>,
+    /// Whether header extensions of both forms may be mixed (`extmap-allow-mixed`, RFC 8285 §6), without
+    /// which no extension is longer than 16 bytes.
+    pub mixed_extensions: bool,
 }
 
 /// What an m-line carries.
@@ -64,7 +67,7 @@ pub struct MediaLine {
     /// Whether the offerer wants to receive on it (sendrecv or recvonly).
     pub receives: bool,
     /// The payload types of codecs that are forwarded, in the order of the offer. H264 only as
-    /// constrained baseline (or baseline) with packetization mode 1.
+    /// constrained baseline (or baseline) with packetization mode 1, VP9 and AV1 only in profile 0.
     pub codecs: Vec<CodecOffer>,
     /// Simulcast streams that the offerer sends (RFC 8853), at most 4.
     pub rids: Vec<String>,
@@ -89,6 +92,8 @@ pub struct CodecPt {
     pub pt: Pt,
     /// The payload type of its retransmissions (RFC 4588), if offered.
     pub rtx: Option<Pt>,
+    /// The payload type of audio that repeats itself (RED, RFC 2198), if offered.
+    pub red: Option<Pt>,
 }
 
 /// One offered codec.
@@ -162,6 +167,31 @@ impl ExtensionIds {
     }
 }
 
+impl ExtensionIds {
+    /// Keeps those that tell the server something about what it receives in `codec`. The dependency
+    /// descriptor is for what has layers within a stream.
+    pub(crate) fn of_received(self, codec: Codec) -> Self {
+        match codec {
+            Codec::Vp9 | Codec::Av1 => self,
+            Codec::H264 | Codec::Vp8 | Codec::Opus => Self {
+                dependency_descriptor: 0,
+                ..self
+            },
+        }
+    }
+
+    /// Keeps those that the server writes into what it sends: streams are told apart by the SSRCs that the
+    /// answer names.
+    pub(crate) fn of_sent(self) -> Self {
+        Self {
+            mid: 0,
+            rid: 0,
+            repaired_rid: 0,
+            ..self
+        }
+    }
+}
+
 impl Offer {
     /// Reads an offer.
     ///
@@ -203,7 +233,14 @@ impl Offer {
         if !are_mids_usable {
             return Err(SdpError::MediaLines);
         }
-        Ok(Self { fingerprint, media })
+        let mut media_level = session.media_descriptions.iter();
+        let mixed_extensions = session.has_attribute(MIXED)
+            || !media.is_empty() && media_level.all(|media| media.has_attribute(MIXED));
+        Ok(Self {
+            fingerprint,
+            media,
+            mixed_extensions,
+        })
     }
 }
 
@@ -340,8 +377,21 @@ fn read_codecs(media: &MediaDescription, kind: MediaLineKind) -> Vec<CodecOffer>
                     && parameter(fmtp, "apt").is_some_and(|apt| apt == format.as_str());
                 is_rtx.then(|| parse_pt(candidate))?
             });
+            let red = formats.clone().find_map(|candidate| {
+                let rtpmap = values_of(media, "rtpmap", candidate).next()?;
+                let fmtp = values_of(media, "fmtp", candidate).next()?;
+                let is_red = codec == Codec::Opus
+                    && rtpmap.eq_ignore_ascii_case("red/48000/2")
+                    && fmtp.split('/').all(|pt| pt.trim() == format.as_str());
+                is_red.then(|| parse_pt(candidate))?
+            });
             is_of_kind.then(|| CodecOffer {
-                codec: CodecPt { codec, pt, rtx },
+                codec: CodecPt {
+                    codec,
+                    pt,
+                    rtx,
+                    red,
+                },
                 rtpmap: rtpmap.to_owned(),
                 fmtp: fmtp.to_owned(),
                 feedback: values_of(media, "rtcp-fb", format)
@@ -363,6 +413,8 @@ fn parse_codec(rtpmap: &str, fmtp: &str) -> Option<Codec> {
         "opus/48000/2" => Some(Codec::Opus),
         "vp8/90000" => Some(Codec::Vp8),
         "h264/90000" if is_baseline(fmtp) => Some(Codec::H264),
+        "vp9/90000" if is_first_profile(fmtp, "profile-id") => Some(Codec::Vp9),
+        "av1/90000" if is_first_profile(fmtp, "profile") => Some(Codec::Av1),
         _ => None,
     }
 }
@@ -372,6 +424,11 @@ fn is_baseline(fmtp: &str) -> bool {
     let is_baseline = parameter(fmtp, "profile-level-id")
         .is_none_or(|profile| profile.len() == 6 && profile.starts_with("42"));
     is_baseline && parameter(fmtp, "packetization-mode") == Some("1")
+}
+
+/// VP9 and AV1: profile 0 is meant when none is given (RFC 9628 §6, AV1 RTP specification §7.2.3).
+fn is_first_profile(fmtp: &str, name: &str) -> bool {
+    parameter(fmtp, name).is_none_or(|profile| profile == "0")
 }
 
 /// Returns a parameter's value in a list such as `a=1;b=2`.
@@ -464,6 +521,8 @@ const DIRECTIONS: [(&str, (bool, bool)); 4] = [
     ("recvonly", (false, true)),
     ("inactive", (false, false)),
 ];
+
+const MIXED: &str = "extmap-allow-mixed";
 
 const MAX_LEN: usize = 64 * 1024;
 const MAX_MEDIA_LINES: usize = 32;

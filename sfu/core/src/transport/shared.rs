@@ -12,6 +12,7 @@ pub struct Shared {
     dtls: DtlsConfig,
     sctp: SctpConfig,
     candidates: Vec<SocketAddr>,
+    tcp_candidates: Vec<SocketAddr>,
 }
 
 impl Shared {
@@ -23,7 +24,15 @@ impl Shared {
             sctp: SctpConfig::new(),
             provider,
             candidates: advertise.to_vec(),
+            tcp_candidates: Vec::new(),
         }
+    }
+
+    /// Adds candidates at which the server accepts TCP connections (RFC 6544), for peers without UDP.
+    #[must_use]
+    pub fn with_tcp(mut self, advertise: &[SocketAddr]) -> Self {
+        self.tcp_candidates = advertise.to_vec();
+        self
     }
 
     pub(super) fn crypto(&self) -> &dyn RTCCrypto {
@@ -40,6 +49,10 @@ impl Shared {
 
     pub(super) fn candidates(&self) -> &[SocketAddr] {
         &self.candidates
+    }
+
+    pub(super) fn tcp_candidates(&self) -> &[SocketAddr] {
+        &self.tcp_candidates
     }
 
     /// Returns the certificate's fingerprint as SDP writes it (RFC 8122 §5).

@@ -35,20 +35,20 @@ fn offers_of_real_peers_are_read() {
     for (sdp, expected) in [
         (
             CHROMIUM_PUBLISH,
-            "0 Audio > [Opus 111] rids [] ssrcs 1 fid 0\n\
-             1 Video > [Vp8 96/97, H264 102/103, H264 108/109] rids [l m h] ssrcs 0 fid 0\n\
+            "0 Audio > [Opus 111+63] rids [] ssrcs 1 fid 0\n\
+             1 Video > [Vp8 96/97, H264 102/103, H264 108/109, Av1 45/46, Vp9 98/99] rids [l m h] ssrcs 0 fid 0\n\
              2 DataChannel <> [] rids [] ssrcs 0 fid 0\n",
         ),
         (
             CHROMIUM_VIEW,
-            "0 Video < [Vp8 96/97, H264 102/103, H264 108/109] rids [] ssrcs 0 fid 0\n\
-             1 Audio < [Opus 111] rids [] ssrcs 0 fid 0\n\
+            "0 Video < [Vp8 96/97, Vp9 98/99, H264 102/103, H264 108/109, Av1 45/46] rids [] ssrcs 0 fid 0\n\
+             1 Audio < [Opus 111+63] rids [] ssrcs 0 fid 0\n\
              2 DataChannel <> [] rids [] ssrcs 0 fid 0\n",
         ),
         (
             FIREFOX_PUBLISH,
             "0 Audio > [Opus 109] rids [] ssrcs 1 fid 0\n\
-             1 Video > [Vp8 120/124, H264 126/127] rids [hi lo] ssrcs 4 fid 2\n\
+             1 Video > [Vp8 120/124, Vp9 121/125, H264 126/127] rids [hi lo] ssrcs 4 fid 2\n\
              2 DataChannel <> [] rids [] ssrcs 0 fid 0\n",
         ),
         (
@@ -63,7 +63,7 @@ fn offers_of_real_peers_are_read() {
         ),
         (
             WEBRTC_RS_VIEW,
-            "0 Video < [Vp8 96/97, H264 102/121, H264 125/107] rids [] ssrcs 0 fid 0\n\
+            "0 Video < [Vp8 96/97, H264 102/121, H264 125/107, Vp9 98] rids [] ssrcs 0 fid 0\n\
              1 Audio < [Opus 111] rids [] ssrcs 0 fid 0\n",
         ),
         (
@@ -151,6 +151,45 @@ fn unusable_offers_say_why() {
 }
 
 #[test]
+fn vp9_and_av1_must_be_of_the_first_profile() {
+    for (rtpmap, fmtp, expected) in [
+        ("VP9/90000", "profile-id=0", Some(Codec::Vp9)),
+        ("VP9/90000", "x=1", Some(Codec::Vp9)),
+        ("VP9/90000", "profile-id=2", None),
+        (
+            "AV1/90000",
+            "level-idx=5;profile=0;tier=0",
+            Some(Codec::Av1),
+        ),
+        ("AV1/90000", "profile=1", None),
+        ("AV1X/90000", "profile=0", None),
+    ] {
+        let sdp = MINIMAL_PUBLISH.replace("H264/90000", rtpmap);
+        let sdp = sdp.replace("packetization-mode=1", fmtp);
+        let offer = Offer::parse(&sdp).unwrap();
+        let codecs = offer.media[0].codecs.first();
+        let found = codecs.map(|offer| offer.codec.codec);
+        assert_eq!(found, expected, "{rtpmap} {fmtp}");
+    }
+}
+
+#[test]
+fn red_must_repeat_opus() {
+    for (rtpmap, fmtp, expected) in [
+        ("red/48000/2", "111/111", true),
+        ("red/48000/2", "111/111/111", true),
+        ("red/48000/2", "111/9", false),
+        ("red/90000", "111/111", false),
+    ] {
+        let sdp = CHROMIUM_PUBLISH.replace("red/48000/2", rtpmap);
+        let sdp = sdp.replace("a=fmtp:63 111/111", &format!("a=fmtp:63 {fmtp}"));
+        let offer = Offer::parse(&sdp).unwrap();
+        let red = offer.media[0].codecs[0].codec.red;
+        assert_eq!(red.is_some(), expected, "{rtpmap} {fmtp}");
+    }
+}
+
+#[test]
 fn h264_must_be_baseline_in_mode_one() {
     for (fmtp, expected) in [
         ("packetization-mode=1;profile-level-id=42e01f", true),
@@ -177,6 +216,7 @@ fn a_publisher_is_answered() {
         "a=ice-lite",
         "a=ice-options:trickle",
         "a=group:BUNDLE 0 1 2",
+        "a=extmap-allow-mixed",
     ]);
     for index in 0..3 {
         answer.media_has(
@@ -194,7 +234,10 @@ fn a_publisher_is_answered() {
     answer.media_has(
         0,
         &[
-            "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 63 111",
+            "a=rtpmap:63 red/48000/2",
+            "a=fmtp:63 111/111",
+            "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level",
             "a=mid:0",
             "a=recvonly",
             "a=rtcp-mux",
@@ -233,6 +276,21 @@ fn a_publisher_is_answered() {
             "a=max-message-size:65536",
         ],
     );
+}
+
+#[test]
+fn a_publisher_in_layers_is_asked_for_their_dependencies() {
+    const DESCRIPTOR: &str = "a=extmap:12 https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+    for (codec, expected) in [
+        (Codec::Vp9, true),
+        (Codec::Av1, true),
+        (Codec::Vp8, false),
+        (Codec::H264, false),
+    ] {
+        let answer = Answer::of(CHROMIUM_PUBLISH, codec);
+        let has_descriptor = answer.media(1).contains(&DESCRIPTOR);
+        assert_eq!(has_descriptor, expected, "{codec:?}");
+    }
 }
 
 #[test]
@@ -276,7 +334,7 @@ fn a_viewer_is_answered() {
             ],
         );
         answer.media_has(1, &["a=sendonly", "a=ssrc:10 cname:fanlight"]);
-        assert!(!answer.text.contains("extmap"), "nothing is sent of them");
+        assert!(!answer.text.contains("sdes:"), "SSRCs tell streams apart");
     }
 }
 
@@ -455,11 +513,13 @@ fn describe(offer: &Offer) -> String {
             .iter()
             .map(|offer| {
                 let rtx = offer.codec.rtx.map(|rtx| format!("/{rtx}"));
+                let red = offer.codec.red.map(|red| format!("+{red}"));
                 format!(
-                    "{:?} {}{}",
+                    "{:?} {}{}{}",
                     offer.codec.codec,
                     offer.codec.pt,
-                    rtx.unwrap_or_default()
+                    rtx.unwrap_or_default(),
+                    red.unwrap_or_default()
                 )
             })
             .collect();

@@ -59,9 +59,14 @@ pub(crate) struct Member {
     pub(crate) app: App,
     /// Whether it has vanished without a word.
     pub(crate) silent: bool,
+    /// Whether its checks nominate.
+    pub(crate) nominates: bool,
+    /// The server's username fragment and password.
+    pub(crate) credentials: (String, String),
     client: Client,
     address: Path,
-    credentials: (String, String),
+    /// Addresses that it had before: nothing reaches it there.
+    gone: Vec<Path>,
     next_check: Instant,
     started: bool,
 }
@@ -77,6 +82,8 @@ impl World {
         let start = Instant::now();
         let config = Config {
             advertise: vec![([192, 0, 2, 1], 7000).into()],
+            advertise_tcp: vec![([192, 0, 2, 1], 7000).into()],
+            shard: sfu_core::ShardId(0),
             max_peers: 100,
             history_packets: 1024,
             connect_timeout: Duration::from_secs(10),
@@ -136,6 +143,8 @@ impl World {
             peer: answer.peer,
             app: app(&answer.sdp),
             silent: false,
+            nominates: true,
+            gone: Vec::new(),
             client,
             address: SocketAddr::from(([198, 51, 100, 1], 1000 + index as u16)).into(),
             credentials: (answer.ice_ufrag.clone(), value("a=ice-pwd:")),
@@ -143,6 +152,16 @@ impl World {
             started: false,
         });
         index
+    }
+
+    /// Gives a member another path, at once and without a word: what is under way to the old one is lost.
+    pub(crate) fn rebind(&mut self, index: usize, path: Path) {
+        let member = &mut self.members[index];
+        member
+            .gone
+            .push(std::mem::replace(&mut member.address, path));
+        self.wire
+            .retain(|_, flight| flight.to_server || flight.member != index);
     }
 
     /// Lets time pass, a millisecond at a time.
@@ -242,8 +261,11 @@ impl World {
         let datagrams: Vec<_> = out.iter().map(|(to, d)| (to, d.to_vec())).collect();
         out.clear();
         for (to, datagram) in datagrams {
-            let index = self.members.iter().position(|m| m.address == to).unwrap();
-            self.transmit(index, false, &datagram);
+            let mut members = self.members.iter();
+            match members.position(|m| m.address == to) {
+                Some(index) => self.transmit(index, false, &datagram),
+                None => assert!(self.members.iter().any(|m| m.gone.contains(&to))),
+            }
         }
         self.events
             .extend(std::iter::from_fn(|| self.sfu.poll_event()));
@@ -292,7 +314,7 @@ impl Member {
         let mut datagrams = Vec::new();
         if now >= self.next_check {
             let (ufrag, pwd) = &self.credentials;
-            datagrams.push(self.client.check(ufrag, pwd, true));
+            datagrams.push(self.client.check(ufrag, pwd, self.nominates));
             self.next_check = now + Duration::from_secs(4);
             if !self.started {
                 self.started = true;

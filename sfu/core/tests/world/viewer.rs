@@ -66,7 +66,7 @@ impl Packet {
         let (head, body) = payload.split_at(match codec {
             Codec::H264 => 2,
             Codec::Vp8 => 6,
-            Codec::Opus => 0,
+            Codec::Vp9 | Codec::Av1 | Codec::Opus => 0,
         });
         let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
         Self {
@@ -76,6 +76,7 @@ impl Packet {
             starts_keyframe: match codec {
                 Codec::H264 => head[0] == 0x67,
                 Codec::Vp8 => head[0] == 0x90 && head[5] == 0,
+                Codec::Vp9 | Codec::Av1 => false,
                 Codec::Opus => true,
             },
             picture: (codec == Codec::Vp8).then(|| u16::from_be_bytes([head[2] & 0x7f, head[3]])),
@@ -133,7 +134,9 @@ impl Viewer {
         let packet = (!payload.is_empty()).then(|| Packet::read(codec, marker, timestamp, payload));
         match codec {
             Codec::Opus => self.audio.keep(seq, packet, None),
-            Codec::H264 | Codec::Vp8 => self.video.keep(seq, packet, Some(now)),
+            Codec::H264 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {
+                self.video.keep(seq, packet, Some(now))
+            }
         }
     }
 

@@ -7,13 +7,15 @@ import {
   LevelMeter,
   listDevices,
   type PublisherStats,
+  type VideoCodec,
 } from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
 import { tokenFor } from '../login.ts';
 import { changeSettings, interruptedSource, noteOnAir, readSettings } from '../settings.ts';
 import { Capture, type CaptureChoice, type SourceKind } from './capture.ts';
-import { type Quality, qualities, qualityNamed } from './quality.ts';
-import { enter, type RoomView } from './room.svelte.ts';
+import { Others } from './others.svelte.ts';
+import { codecNamed, type Quality, qualities, qualityNamed } from './quality.ts';
+import { enter, enterStage, type RoomView } from './room.svelte.ts';
 
 /** What the broadcaster shows: the preview, and what is sent. */
 export type Source =
@@ -21,11 +23,12 @@ export type Source =
   | { readonly kind: 'opening'; readonly wanted: SourceKind }
   | { readonly kind: 'open'; readonly capture: Capture };
 
-/** The studio: a room, a source and a broadcast. */
+/** The studio of a host or a guest: a room, a source, a broadcast, and the others on stage. */
 export class Studio {
   readonly view: RoomView;
   readonly api: Api;
   readonly slug: string;
+  readonly others: Others;
   source: Source = $state.raw({ kind: 'none' });
   #live: GoLiveState = $state.raw({ kind: 'idle' });
   stats: PublisherStats | undefined = $state.raw();
@@ -38,26 +41,32 @@ export class Studio {
   camera: string = $state('');
   microphone: string = $state('');
   quality: Quality = $state.raw(qualities[1]);
-  codec: 'h264' | 'vp8' = $state('h264');
+  codec: VideoCodec = $state('h264');
+  /** Whether the picture is sent in several qualities. */
+  adapt: boolean = $state(true);
   music: boolean = $state(false);
   nowMs: number = $state(Date.now());
   readonly #ended = new AbortController();
   #broadcast: GoLive | undefined;
   #meter: LevelMeter | undefined;
 
-  constructor(slug: string) {
+  constructor(slug: string, as: 'host' | 'guest' = 'host') {
     this.slug = slug;
     const again = () => {
       if (tokenFor(slug)) location.reload();
     };
-    this.view = enter(slug, again, true);
+    this.view = as === 'guest' ? enterStage(slug) : enter(slug, again, true);
     this.api = new Api(this.view.token);
+    this.others = new Others(this.view.room);
+    this.view.room.on('info', () => this.#followOthers());
     const settings = readSettings();
     this.camera = settings.camera ?? '';
     this.microphone = settings.microphone ?? '';
     this.quality = qualityNamed(settings.quality);
-    const asked = new URLSearchParams(location.search).get('codec') ?? settings.codec;
-    this.codec = asked === 'vp8' ? 'vp8' : 'h264';
+    const asked = new URLSearchParams(location.search);
+    this.codec = codecNamed(asked.get('codec') ?? settings.codec);
+    const simulcast = asked.get('simulcast');
+    this.adapt = simulcast === null ? settings.adapt !== 'no' : simulcast !== '0';
     this.music = settings.music === 'yes';
     this.#observe();
     offerDiagnostics(() => this.#diagnostics());
@@ -155,9 +164,14 @@ export class Studio {
       void this.use('camera');
   }
 
-  setCodec(codec: 'h264' | 'vp8'): void {
-    this.codec = codec;
-    changeSettings({ codec });
+  setCodec(name: string): void {
+    this.codec = codecNamed(name);
+    changeSettings({ codec: this.codec });
+  }
+
+  setAdapt(adapt: boolean): void {
+    this.adapt = adapt;
+    changeSettings({ adapt: adapt ? 'yes' : 'no' });
   }
 
   setMusic(music: boolean): void {
@@ -203,7 +217,8 @@ export class Studio {
 
   #options(): GoLiveOptions {
     const { frameRate, bitrate } = this.quality;
-    return { frameRate, maxVideoBitrate: bitrate, codec: this.codec, music: this.music };
+    const { codec, adapt, music } = this;
+    return { frameRate, maxVideoBitrate: bitrate, codec, adapt, music };
   }
 
   #handleLive(broadcast: GoLive, state: GoLiveState): void {
@@ -211,8 +226,16 @@ export class Studio {
     this.#live = state;
     this.problem = state.kind === 'failed' ? state.error : undefined;
     if (!this.onAir) this.stats = undefined;
+    this.#followOthers();
     this.#noteOnAir();
     if (state.kind === 'failed') this.#broadcast = undefined;
+  }
+
+  #followOthers(): void {
+    const { room, identity } = this.view;
+    const others = room.info?.stage.some((member) => member.identity !== identity) ?? false;
+    const sending = this.#live.kind !== 'idle' && this.#live.kind !== 'failed';
+    this.others.follow(others && sending && this.#live.kind !== 'starting');
   }
 
   /** Sharing was stopped in the browser's own bar, or a device was pulled out. */
