@@ -212,16 +212,24 @@ impl Subscription {
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
             let guard = sender.repeat_guard();
-            if !sender.has_room() || !self.repeats.allow(*seq, guard, sender.now) {
+            if !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
             let found = self.rewrite.find(*seq);
-            let Some(len) = found.and_then(|found| self.repeat(found, publications, sender)) else {
+            let Some(len) = found.and_then(|f| self.repeat(f, publications, sender)) else {
                 repeated.missed += 1;
                 continue;
             };
             repeated.sent += u64::from(len > 0);
             repeated.bytes += len as u64;
+            // Where much is lost, so are repeats, and the player waits for another round trip.
+            if len > 0
+                && sender.is_lossy()
+                && let Some(again) = found.and_then(|f| self.repeat(f, publications, sender))
+            {
+                repeated.sent += u64::from(again > 0);
+                repeated.bytes += again as u64;
+            }
         }
         repeated
     }
@@ -340,6 +348,10 @@ impl Subscription {
         let publication = publications.find(|p| p.id == found.source.publication)?;
         let layer = found.source.layer_of(publication)?;
         let packet = layer.packet(found.index)?;
+        let age = sender.now.saturating_duration_since(packet.meta.received);
+        if age > USEFUL || !sender.may_repeat(packet.payload.len()) {
+            return Some(0);
+        }
         let rewritten = self.rewrite.repeat(found, &packet)?;
         let codec = self.find_codec(publication)?;
         let Some(rtx) = codec.rtx else {
@@ -545,6 +557,9 @@ const SWITCH: Duration = Duration::from_millis(300);
 
 /// Whoever is further behind the live edge, for as long, moves on to a newer keyframe.
 const TOO_LATE: Duration = Duration::from_secs(1);
+
+/// No player waits longer for a packet.
+const USEFUL: Duration = Duration::from_secs(2);
 
 /// The most padding that browsers send, and so take, in a packet; its last byte is its length.
 const PADDING_LEN: u8 = 224;
