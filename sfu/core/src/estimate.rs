@@ -102,7 +102,7 @@ impl Estimator {
     }
 
     /// Returns what was lost lately, per mille.
-    pub(crate) fn lost(&self) -> u32 {
+    pub(crate) fn lost_lately(&self) -> u32 {
         self.loss.recent
     }
 

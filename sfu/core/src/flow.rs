@@ -57,8 +57,8 @@ impl Default for Flow {
         Self {
             epoch: None,
             clock: (None, 0),
-            pacer: Pacer::new(FIRST_PACE),
-            repeats: Pacer::new(FIRST_PACE / REPEAT_SHARE),
+            pacer: Pacer::new(FIRST_PACE, BURST),
+            repeats: Pacer::new(FIRST_PACE / 2, REPEAT_BURST),
             tracked: None,
             fallback: Fallback::default(),
             rate: Rate::default(),
@@ -374,23 +374,24 @@ impl Sender<'_> {
         self.flow.pacer.has_room(now)
     }
 
-    /// Returns whether a packet of this length may be sent again now, and counts it: what is repeated must not
-    /// displace what is new.
-    pub(crate) fn may_repeat(&mut self, len: usize) -> bool {
+    /// Returns whether a packet may be sent again now: what is repeated must not displace what is new.
+    pub(crate) fn may_repeat(&mut self) -> bool {
         let now = self.flow.micros(self.now);
-        let may = self.flow.pacer.has_room(now) && self.flow.repeats.has_room(now);
-        if may {
-            self.flow.repeats.sent(len + OVERHEAD, now);
-            self.flow.rate.repeated += (len + OVERHEAD) as u64;
-        }
-        may
+        self.flow.pacer.has_room(now) && self.flow.repeats.has_room(now)
+    }
+
+    /// Notes that a packet of this length was sent again.
+    pub(crate) fn repeated(&mut self, len: usize) {
+        let now = self.flow.micros(self.now);
+        self.flow.repeats.sent(len + OVERHEAD, now);
+        self.flow.rate.repeated += (len + OVERHEAD) as u64;
     }
 
     /// Returns whether so much is lost, though the path is not full, that repeats are lost as well.
     pub(crate) fn is_lossy(&self) -> bool {
         let tracked = self.flow.tracked.as_ref();
         tracked.is_some_and(|tracked| {
-            tracked.estimator.is_clear() && tracked.estimator.lost() >= LOSSY
+            tracked.estimator.is_clear() && tracked.estimator.lost_lately() >= LOSSY
         })
     }
 
@@ -420,6 +421,11 @@ const FIRST_PACE: u64 = 5_000_000;
 /// How much faster than the estimate what may be paced is sent, in tenths.
 const PACE_TENTHS: u64 = 25;
 const LEAST_PACE: u64 = 300_000;
+
+/// What is sent at once, in microseconds: every 5 ms there is a chance to send more. What a short outage took
+/// is repeated at once.
+const BURST: u64 = 8000;
+const REPEAT_BURST: u64 = 100_000;
 
 /// The part of the estimate that repeats may take however full the path is.
 const REPEAT_SHARE: u64 = 10;

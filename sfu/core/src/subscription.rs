@@ -91,6 +91,14 @@ enum Target {
     Paused,
 }
 
+impl Repeated {
+    /// Counts a packet of this length, none if it is 0.
+    fn add(&mut self, len: usize) {
+        self.sent += u64::from(len > 0);
+        self.bytes += len as u64;
+    }
+}
+
 impl Subscription {
     /// Creates a subscription for a viewer that can receive `codecs`. It aims at the best quality.
     pub(crate) fn new(
@@ -212,7 +220,7 @@ impl Subscription {
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
             let guard = sender.repeat_guard();
-            if !self.repeats.allow(*seq, guard, sender.now) {
+            if !sender.may_repeat() || !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
             let found = self.rewrite.find(*seq);
@@ -220,15 +228,15 @@ impl Subscription {
                 repeated.missed += 1;
                 continue;
             };
-            repeated.sent += u64::from(len > 0);
-            repeated.bytes += len as u64;
+            repeated.add(len);
+            sender.repeated(len);
             // Where much is lost, so are repeats, and the player waits for another round trip.
             if len > 0
                 && sender.is_lossy()
                 && let Some(again) = found.and_then(|f| self.repeat(f, publications, sender))
             {
-                repeated.sent += u64::from(again > 0);
-                repeated.bytes += again as u64;
+                repeated.add(again);
+                sender.repeated(again);
             }
         }
         repeated
@@ -349,7 +357,7 @@ impl Subscription {
         let layer = found.source.layer_of(publication)?;
         let packet = layer.packet(found.index)?;
         let age = sender.now.saturating_duration_since(packet.meta.received);
-        if age > USEFUL || !sender.may_repeat(packet.payload.len()) {
+        if age > USEFUL {
             return Some(0);
         }
         let rewritten = self.rewrite.repeat(found, &packet)?;
@@ -558,8 +566,8 @@ const SWITCH: Duration = Duration::from_millis(300);
 /// Whoever is further behind the live edge, for as long, moves on to a newer keyframe.
 const TOO_LATE: Duration = Duration::from_secs(1);
 
-/// No player waits longer for a packet.
-const USEFUL: Duration = Duration::from_secs(2);
+/// A player that asks for older packets is better served by a keyframe, which it asks for too.
+const USEFUL: Duration = Duration::from_secs(4);
 
 /// The most padding that browsers send, and so take, in a packet; its last byte is its length.
 const PADDING_LEN: u8 = 224;
