@@ -43,6 +43,8 @@ mod room;
 mod sequence;
 mod sfu;
 mod slot;
+mod speaker;
+mod stage;
 mod stats;
 mod subscription;
 mod tap;

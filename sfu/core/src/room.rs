@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use crate::{
-    Codec, MediaKind, Outgoing, PeerId, PublicationId, Role, Ssrc, TapId,
+    Codec, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, Role, Ssrc, TapId, TapSource,
     clock::{RemoteClock, ServerClock},
     held::{Held, Waiting},
     ingress::Route,
     layer::{Arrival, Layer},
     peers::Peers,
     publication::Publication,
-    slot::{Program, Shown},
+    slot::{Owner, View},
+    stage::Stage,
     stats::Totals,
     subscription::{INSTANT_START, Subscription},
     tap::{Queue, Tap},
@@ -32,7 +33,10 @@ pub(crate) struct Room {
     publishers: Vec<PeerId>,
     viewers: Vec<PeerId>,
     taps: Vec<Tap>,
-    program: Program,
+    /// Who is shown and heard.
+    pub(crate) stage: Stage,
+    /// The publications of which somebody waits for a keyframe, during [`Room::forward`].
+    waiting: Vec<PublicationId>,
 }
 
 /// Where [`Room::forward`] puts what it makes.
@@ -87,15 +91,29 @@ impl Room {
             .into_iter()
             .partition(|publication| publication.peer == peer);
         self.publications = stay;
+        for publication in &gone {
+            self.stage.exit(publication.id);
+        }
         gone.iter()
             .filter(|publication| publication.published)
             .map(|publication| (publication.id, publication.kind()))
             .collect()
     }
 
+    /// Takes in a publication of one of its publishers.
+    pub(crate) fn publish(&mut self, publication: Publication, by: ParticipantId) {
+        let same = |p: &&Publication| p.peer == publication.peer && p.kind() == publication.kind();
+        let owner = Owner {
+            participant: by,
+            position: self.publications.iter().filter(same).count(),
+        };
+        self.stage.enter(&publication, owner);
+        self.publications.push(publication);
+    }
+
     /// Adds a tap.
-    pub(crate) fn add_tap(&mut self, tap: TapId) {
-        self.taps.push(Tap::new(tap));
+    pub(crate) fn add_tap(&mut self, tap: TapId, source: TapSource) {
+        self.taps.push(Tap::new(tap, source));
     }
 
     /// Removes a tap.
@@ -130,9 +148,10 @@ impl Room {
         &self.viewers
     }
 
-    /// Returns whether media is arriving.
-    pub(crate) fn is_live(&self) -> bool {
-        self.publications.iter().any(|p| p.published && !p.stopped)
+    /// Returns whether media is arriving; a peer that is silent though it lives is not live.
+    pub(crate) fn is_live(&self, now: Instant) -> bool {
+        let mut published = self.publications.iter().filter(|p| p.published);
+        published.any(|p| !p.stopped && self.stage.is_flowing(p.id, now))
     }
 
     /// Takes a publisher's packet. Returns the publication if it is its first.
@@ -180,6 +199,7 @@ impl Room {
         if !forward {
             return Ok(None);
         }
+        layer.stopped = false;
         let waiting = Waiting {
             route,
             kind: publication.kind(),
@@ -190,6 +210,10 @@ impl Room {
         publication.stopped = false;
         let first = !publication.published;
         publication.published = true;
+        if !route.repair {
+            let level = packet.carried.audio_level;
+            self.stage.hear(publication, level, now);
+        }
         Ok(first.then_some(Published {
             publication: publication.id,
             codec: publication.codec,
@@ -201,46 +225,61 @@ impl Room {
         for publication in &mut self.publications {
             publication.choose(now);
         }
-        self.program = Program::of(&self.publications);
-        let shown = Shown::new(self.program, &self.publications);
-        let mut waiting = false;
+        let shown = self.stage.show(&self.publications);
+        let mut waiting = std::mem::take(&mut self.waiting);
         for id in &self.viewers {
             let Some(peer) = peers.get_mut(*id) else {
                 continue;
             };
-            let sent = peer.forward(&shown, sinks.out, now);
+            let sent = peer.forward(&shown, &mut waiting, sinks.out, now);
             sinks.totals.sent(&sent);
-            waiting |= sent.waiting;
             if sent.began {
                 sinks.began.push(*id);
             }
         }
         for tap in &mut self.taps {
-            let walked = tap.walk(&shown, sinks.taps, now);
+            let walked = tap.walk(&shown, &self.stage, &mut waiting, sinks.taps, now);
             sinks.totals.drop_many("tap_queue_full", walked.dropped);
             let unsupported = u64::from(walked.unsupported);
             sinks.totals.drop_many("tap_codec_unsupported", unsupported);
-            waiting |= walked.waiting;
         }
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
-        if waiting {
-            self.request_keyframe();
+        for publication in waiting.drain(..) {
+            self.request_keyframe(publication);
+        }
+        self.waiting = waiting;
+    }
+
+    /// Asks for a keyframe of what a view shows, unless a newcomer can be started from the history. Returns
+    /// whether one was asked for.
+    pub(crate) fn prepare_start(&mut self, view: View, now: Instant) -> bool {
+        let shown = self.stage.get(view);
+        let mut publications = self.publications.iter();
+        let Some(publication) = publications.find(|p| Some(p.id) == shown) else {
+            return false;
+        };
+        let layer = publication.best();
+        let can_start = |layer: &Layer| layer.starting_point(INSTANT_START, now).is_some();
+        let is_needed = publication.kind() == MediaKind::Video && !layer.is_some_and(can_start);
+        let id = publication.id;
+        if is_needed {
+            self.request_keyframe(id);
+        }
+        is_needed
+    }
+
+    /// Asks for a keyframe on behalf of a tap.
+    pub(crate) fn request_keyframe_for_tap(&mut self, tap: TapId, now: Instant) {
+        let tap = self.taps.iter().find(|t| t.id == tap);
+        if let Some(shown) = tap.and_then(|t| t.shows(MediaKind::Video, &self.stage, now)) {
+            self.request_keyframe(shown);
         }
     }
 
-    /// Returns whether a newcomer can be started from the history.
-    pub(crate) fn can_start(&self, now: Instant) -> bool {
-        let shown = Shown::new(self.program, &self.publications);
-        let layer = shown.video.and_then(Publication::best);
-        layer.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
-    }
-
-    /// Asks for a keyframe of the program.
-    pub(crate) fn request_keyframe(&mut self) {
-        let shown = self.program.get(MediaKind::Video);
+    fn request_keyframe(&mut self, publication: PublicationId) {
         let mut publications = self.publications.iter_mut();
-        if let Some(publication) = publications.find(|p| Some(p.id) == shown)
+        if let Some(publication) = publications.find(|p| p.id == publication)
             && let Some(layer) = publication.best_mut()
         {
             layer.keyframes.request();
@@ -262,12 +301,15 @@ impl Room {
     pub(crate) fn stop(&mut self, route: Route, ssrc: Ssrc) {
         let mut publications = self.publications.iter_mut();
         if let Some(publication) = publications.find(|p| p.id == route.publication)
-            && publication
-                .layers
-                .iter()
-                .all(|l| l.ssrc.is_none_or(|s| s == ssrc))
+            && let Some(layer) = publication.layers.get_mut(route.layer)
+            && layer.ssrc == Some(ssrc)
         {
-            publication.stopped = true;
+            layer.stopped = true;
+            let mut sent = publication.layers.iter().filter(|l| l.ssrc.is_some());
+            publication.stopped = sent.all(|layer| layer.stopped);
+            if publication.stopped {
+                self.stage.stop(publication.id);
+            }
         }
     }
 
