@@ -85,6 +85,9 @@ pub(crate) struct TokenArgs {
     /// May broadcast.
     #[arg(long)]
     pub(crate) publish: bool,
+    /// May join the stage as a guest, beside whoever broadcasts.
+    #[arg(long)]
+    pub(crate) stage: bool,
     /// May write in chat.
     #[arg(long)]
     pub(crate) chat: bool,

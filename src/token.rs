@@ -21,6 +21,7 @@ pub(crate) async fn print(args: TokenArgs) -> anyhow::Result<()> {
         name: args.name,
         grants: signaling::protocol::Grants {
             publish: args.publish,
+            stage: args.stage,
             subscribe: true,
             chat: args.chat,
             egress: args.egress,

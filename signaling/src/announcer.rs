@@ -15,6 +15,8 @@ pub(crate) async fn run(service: &Service, mut newcomers: mpsc::Receiver<(PeerId
     let mut counts_at: Option<Instant> = None;
     let mut sweep = interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stages = interval(STAGES_EVERY);
+    stages.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let counts = async {
             match counts_at {
@@ -37,6 +39,10 @@ pub(crate) async fn run(service: &Service, mut newcomers: mpsc::Receiver<(PeerId
                 None => return,
             },
             _ = sweep.tick() => service.directory().sweep(std::time::Instant::now()),
+            _ = stages.tick() => {
+                let guests = service.directory().abandoned_guests(std::time::Instant::now());
+                service.close_peers(guests).await;
+            }
         }
     }
 }
@@ -50,10 +56,12 @@ async fn announce(service: &Service, at_least: Change) {
 
 async fn greet(service: &Service, peer: PeerId, room: RoomId) {
     let greeting = service.directory().greeting(room);
-    if let Some(event) = greeting {
+    for event in greeting {
         service.sfu().send(peer, EVENTS_CHANNEL, event).await;
     }
 }
 
 const COUNTS_EVERY: Duration = Duration::from_millis(250);
+/// How soon guests are sent away once their host's grace is over.
+const STAGES_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);

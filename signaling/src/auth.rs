@@ -27,9 +27,12 @@ pub(crate) struct Claims {
     /// What the bearer is called; what they may do is in the grants.
     #[serde(default)]
     pub(crate) role: Role,
-    /// Send media.
+    /// Send media as the host.
     #[serde(default)]
     pub(crate) publish: bool,
+    /// Send media as a guest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) stage: bool,
     /// Receive media.
     #[serde(default)]
     pub(crate) subscribe: bool,
@@ -50,6 +53,9 @@ pub(crate) struct Claims {
     /// Whether it only keeps the identity of somebody who came without a token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) anonymous: bool,
+    /// Whether it is for any number of people: each who shows it is somebody of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) invite: bool,
 }
 
 /// What the bearer of a token is called.
@@ -68,8 +74,10 @@ pub(crate) enum Role {
 /// One thing somebody may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// Send media.
+    /// Send media as the host: run the room's stage.
     Publish,
+    /// Send media, as the host or as a guest.
+    Stage,
     /// Receive media.
     Subscribe,
     /// Write in chat.
@@ -88,6 +96,8 @@ pub(crate) struct Member {
     pub(crate) grants: Grants,
     /// Whether they came without a token of their own.
     pub(crate) anonymous: bool,
+    /// Expiry of the invitation that this identity was made for, Unix seconds.
+    pub(crate) invited_until: Option<u64>,
 }
 
 impl Member {
@@ -95,13 +105,15 @@ impl Member {
     pub(crate) fn allow(&self, grant: Grant) -> Result<(), Problem> {
         let Grants {
             publish,
+            stage,
             subscribe,
             chat,
             egress,
             admin,
         } = self.grants;
         let (granted, what) = match grant {
-            Grant::Publish => (publish, "broadcast in this room"),
+            Grant::Publish => (publish, "run this room's stage"),
+            Grant::Stage => (publish || stage, "broadcast in this room"),
             Grant::Subscribe => (subscribe, "watch this room"),
             Grant::Chat => (chat, "write in this chat"),
             Grant::Egress => (egress, "use this room's outputs"),
@@ -159,6 +171,7 @@ pub(crate) fn admit(
             name,
             grants: everybody,
             anonymous: true,
+            invited_until: None,
         });
     };
     if claims.room != EVERY_ROOM && claims.room != slug {
@@ -169,16 +182,22 @@ pub(crate) fn admit(
     }
     let grants = Grants {
         publish: claims.publish || claims.admin,
+        stage: claims.stage,
         subscribe: true,
         chat: claims.chat || claims.admin || everybody.chat,
         egress: claims.egress || claims.admin,
         admin: claims.admin,
     };
+    let identity = if claims.invite {
+        anonymous_identity()
+    } else {
+        claims.sub.clone()
+    };
     let made_up = || {
         if grants.publish {
             "Host".to_owned()
         } else {
-            guest_name(&claims.sub)
+            guest_name(&identity)
         }
     };
     let given = claims.name.as_deref().and_then(clean_name);
@@ -190,10 +209,11 @@ pub(crate) fn admit(
     };
     let name = chosen.unwrap_or_else(made_up);
     Ok(Member {
-        identity: claims.sub.clone(),
+        identity,
         name,
         grants,
         anonymous: claims.anonymous,
+        invited_until: claims.invite.then_some(claims.exp),
     })
 }
 
@@ -563,6 +583,7 @@ mod tests {
 
     fn claims() -> Claims {
         Claims {
+            stage: false,
             sub: "ann".into(),
             name: None,
             room: "one".into(),
@@ -575,6 +596,7 @@ mod tests {
             exp: NOW + 60,
             iat: NOW,
             anonymous: false,
+            invite: false,
         }
     }
 

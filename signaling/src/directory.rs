@@ -10,7 +10,7 @@ use std::{
 
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
-use sfu::{CloseReason, Event, PeerId, Role, RoomId};
+use sfu::{Event, PeerId, Role, RoomId};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         CHAT_CHANNEL, EVENTS_CHANNEL, ErrorCode, IceServer, RoomEvent, RoomInfo, ServerMessage,
         close_code,
     },
-    room::{Change, Purpose, Room},
+    room::{Bindings, Change, Purpose, Room, Slots},
     store::RoomRecord,
 };
 
@@ -40,9 +40,12 @@ pub(crate) struct Directory {
     resources: HashMap<String, Resource>,
     peers: HashMap<PeerId, Link>,
     /// Peers whose session is gone, the last one of each identity: the next session takes it over.
-    orphans: HashMap<(RoomId, String), PeerId>,
+    orphans: HashMap<Orphaned, PeerId>,
     last_session: u64,
 }
+
+/// What a peer without a session is found by: its room, identity, and whether it publishes.
+type Orphaned = (RoomId, String, bool);
 
 /// What a session has, from its arrival on.
 #[derive(Debug, Default)]
@@ -65,8 +68,8 @@ struct Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
     pub(crate) outbox: Outbox,
-    /// Ends of the session's peers, at most a few; when full, the session is closed as too slow.
-    pub(crate) ended: mpsc::Sender<(PeerId, CloseReason)>,
+    /// Ends of the session's peers and why, at most a few; when full, the session is closed as too slow.
+    pub(crate) ended: mpsc::Sender<(PeerId, &'static str)>,
     /// Whether it is told about outputs.
     pub(crate) egress: bool,
 }
@@ -89,6 +92,8 @@ pub(crate) struct Resource {
 struct Link {
     room: RoomId,
     owner: Owner,
+    /// Why signaling is about to close it, when its owner is to be told more than that it was requested.
+    dismissed: Option<&'static str>,
     /// Places in the chat queue, so that one flooding peer does not take them all.
     chat_places: Arc<Semaphore>,
 }
@@ -136,9 +141,9 @@ impl Directory {
 
     /// Takes a room into use.
     pub(crate) fn open(&mut self, record: &RoomRecord, now: Instant) -> RoomId {
-        let RoomRecord { id, slug, title } = record;
+        let RoomRecord { id, slug, .. } = record;
         let place = self.rooms.entry(*id).or_insert_with(|| Place {
-            room: Room::new(*id, slug, title, self.grace, now),
+            room: Room::new(record, self.grace, now),
             seats: HashMap::new(),
             outputs: None,
             has_outputs: false,
@@ -177,7 +182,7 @@ impl Directory {
     }
 
     /// Seats a session in a room and sends it `joined`, before anything else can be sent to it. Returns the
-    /// peer that an earlier session of the same identity has left, which is this session's from now on.
+    /// peers that an earlier session of the same identity has left, which are this session's from now on.
     pub(crate) fn enter(
         &mut self,
         session: SessionId,
@@ -186,8 +191,10 @@ impl Directory {
         seat: Seat,
         ice_servers: Vec<IceServer>,
         guest_token: Option<String>,
-    ) -> Option<PeerId> {
-        let place = self.rooms.get_mut(&room)?;
+    ) -> Vec<(Role, PeerId)> {
+        let Some(place) = self.rooms.get_mut(&room) else {
+            return Vec::new();
+        };
         seat.outbox.push(&ServerMessage::Joined {
             identity: member.identity.clone(),
             name: member.name.clone(),
@@ -200,12 +207,22 @@ impl Directory {
             seat.outbox.push_text(outputs.clone());
         }
         place.seats.insert(session, seat);
-        let presence = self.sessions.get_mut(&session)?;
+        let Some(presence) = self.sessions.get_mut(&session) else {
+            return Vec::new();
+        };
         presence.room = Some(room);
-        let orphan = self.orphans.remove(&(room, member.identity.clone()))?;
-        self.peers.get_mut(&orphan)?.owner = Owner::Session(session);
-        presence.peers.push(orphan);
-        Some(orphan)
+        let mut adopted = Vec::new();
+        for (role, publishes) in [(Role::Publisher, true), (Role::Viewer, false)] {
+            let key = (room, member.identity.clone(), publishes);
+            if let Some(orphan) = self.orphans.remove(&key)
+                && let Some(link) = self.peers.get_mut(&orphan)
+            {
+                link.owner = Owner::Session(session);
+                presence.peers.push(orphan);
+                adopted.push((role, orphan));
+            }
+        }
+        adopted
     }
 
     /// Takes a session out of its room. One that said goodbye takes its peers with it: they are returned,
@@ -229,8 +246,8 @@ impl Directory {
             if let Some(link) = self.peers.get_mut(&peer) {
                 link.owner = Owner::Nobody;
             }
-            if let (false, Some(member)) = (goodbye, place.room.member(peer)) {
-                self.orphans.insert((room, member.identity.clone()), peer);
+            if let (false, Some(key)) = (goodbye, orphaned(&place.room, peer)) {
+                self.orphans.insert(key, peer);
             }
         }
         if goodbye { peers } else { Vec::new() }
@@ -245,12 +262,6 @@ impl Directory {
         by: &Member,
         now: Instant,
     ) -> Result<(), Problem> {
-        let gone = || {
-            Problem::new(
-                ErrorCode::RoomUnknown,
-                "The room has been closed. Join again.",
-            )
-        };
         let room = self.room_mut(room).ok_or_else(gone)?;
         match role {
             Role::Publisher => room.reserve(by, now),
@@ -259,9 +270,9 @@ impl Directory {
     }
 
     /// Gives back what was reserved.
-    pub(crate) fn release(&mut self, room: RoomId, role: Role) {
+    pub(crate) fn release(&mut self, room: RoomId, role: Role, by: &Member, now: Instant) {
         if let (Role::Publisher, Some(room)) = (role, self.room_mut(room)) {
-            room.release();
+            room.release(by, now);
         }
     }
 
@@ -285,7 +296,9 @@ impl Directory {
                     Owner::Session(session)
                 }
                 None => {
-                    self.orphans.insert((room, member.identity.clone()), peer);
+                    let publishes = purpose == Purpose::Publish;
+                    let key = (room, member.identity.clone(), publishes);
+                    self.orphans.insert(key, peer);
                     Owner::Nobody
                 }
             },
@@ -298,6 +311,7 @@ impl Directory {
             Link {
                 room,
                 owner,
+                dismissed: None,
                 chat_places,
             },
         );
@@ -320,13 +334,41 @@ impl Directory {
         self.gauge();
     }
 
-    /// Notes that the participant of a peer, which is about to be closed, is done.
-    pub(crate) fn stop(&mut self, peer: PeerId) {
-        if let Some(link) = self.peers.get(&peer)
-            && let Some(place) = self.rooms.get_mut(&link.room)
-        {
-            place.room.stop(peer);
-        }
+    /// Notes that the participant of a peer, which is about to be closed, is done. Returns the guests' peers
+    /// that are to be closed with it.
+    pub(crate) fn stop(&mut self, peer: PeerId, now: Instant) -> Vec<PeerId> {
+        let Some(link) = self.peers.get(&peer) else {
+            return Vec::new();
+        };
+        let Some(place) = self.rooms.get_mut(&link.room) else {
+            return Vec::new();
+        };
+        let guests = place.room.stop(peer, now);
+        self.dismiss(&guests, STAGE_CLOSED);
+        guests
+    }
+
+    /// Takes a guest off the stage. Returns their peers, which are to be closed.
+    pub(crate) fn remove_guest(
+        &mut self,
+        room: RoomId,
+        identity: &str,
+        now: Instant,
+    ) -> Result<Vec<PeerId>, Problem> {
+        let room = self.room_mut(room).ok_or_else(gone)?;
+        let peers = room.remove_guest(identity, now)?;
+        self.dismiss(&peers, REMOVED);
+        Ok(peers)
+    }
+
+    /// Returns the peers of guests whose host has not come back in time; they are to be closed.
+    pub(crate) fn abandoned_guests(&mut self, now: Instant) -> Vec<PeerId> {
+        let rooms = self.rooms.values_mut();
+        let guests: Vec<_> = rooms
+            .flat_map(|place| place.room.abandoned_guests(now))
+            .collect();
+        self.dismiss(&guests, STAGE_CLOSED);
+        guests
     }
 
     /// Takes what the SFU tells.
@@ -343,23 +385,41 @@ impl Directory {
                 None
             }
             Event::Closed { peer, reason, .. } => {
-                self.handle_closed(peer, reason, now);
+                self.handle_closed(peer, reason.as_str(), now);
                 None
             }
             Event::Published {
                 peer,
                 room,
                 publication,
+                kind,
                 ..
             } => {
                 self.room_mut(room)?
-                    .handle_published(peer, publication, now, now_ms);
+                    .handle_published(peer, publication, kind, now, now_ms);
                 None
             }
             Event::Unpublished {
                 room, publication, ..
             } => {
                 self.room_mut(room)?.handle_unpublished(publication, now);
+                None
+            }
+            Event::Stage {
+                room,
+                video,
+                audio,
+                program,
+            } => {
+                self.room_mut(room)?.handle_stage(Bindings {
+                    video,
+                    audio,
+                    program,
+                });
+                None
+            }
+            Event::LayersWanted { peer, wanted, .. } => {
+                self.tell_wanted(peer, wanted);
                 None
             }
             Event::ChannelOpened { peer, label } if label == EVENTS_CHANNEL => {
@@ -373,10 +433,7 @@ impl Directory {
                 label,
                 payload,
             } if label == CHAT_CHANNEL => self.chat_errand(peer, Some(payload)),
-            Event::ChannelOpened { .. }
-            | Event::Message { .. }
-            | Event::Stage { .. }
-            | Event::LayersWanted { .. } => None,
+            Event::ChannelOpened { .. } | Event::Message { .. } => None,
         }
     }
 
@@ -396,21 +453,30 @@ impl Directory {
             let change = place.room.change();
             change != Change::None && change >= at_least
         });
-        changed
-            .map(|place| {
-                let room = place.room.announce();
+        let mut events = Vec::new();
+        for place in changed {
+            let announcement = place.room.announce();
+            if let Some(room) = announcement.info {
                 let message = text(&ServerMessage::Room { room: room.clone() });
                 for seat in place.seats.values() {
                     seat.outbox.push_text(message.clone());
                 }
-                (place.room.id(), event(room))
-            })
-            .collect()
+                events.push((place.room.id(), event(&RoomEvent::Room { room })));
+            }
+            if let Some(slots) = announcement.slots {
+                events.push((place.room.id(), event(&stage_event(slots))));
+            }
+        }
+        events
     }
 
     /// Returns what a newcomer's `events` channel is told.
-    pub(crate) fn greeting(&self, room: RoomId) -> Option<Bytes> {
-        Some(event(self.room(room)?.info()))
+    pub(crate) fn greeting(&self, room: RoomId) -> Vec<Bytes> {
+        let Some(room) = self.room(room) else {
+            return Vec::new();
+        };
+        let info = event(&RoomEvent::Room { room: room.info() });
+        vec![info, event(&stage_event(room.slots()))]
     }
 
     /// Tells those who may see them what a room's outputs do.
@@ -451,18 +517,37 @@ impl Directory {
         metrics::gauge!("fanlight_sessions", "kind" => "http").set(self.resources.len() as f64);
     }
 
-    fn handle_closed(&mut self, peer: PeerId, reason: CloseReason, now: Instant) {
+    /// Tells a broadcasting page which of its layers anybody wants.
+    fn tell_wanted(&self, peer: PeerId, wanted: Vec<bool>) {
+        if let Some(link) = self.peers.get(&peer)
+            && let Owner::Session(session) = link.owner
+            && let Some(place) = self.rooms.get(&link.room)
+            && let Some(seat) = place.seats.get(&session)
+        {
+            seat.outbox.push(&ServerMessage::WantedLayers { wanted });
+        }
+    }
+
+    /// Notes why these peers are about to be closed.
+    fn dismiss(&mut self, peers: &[PeerId], why: &'static str) {
+        for peer in peers {
+            if let Some(link) = self.peers.get_mut(peer) {
+                link.dismissed = Some(why);
+            }
+        }
+    }
+
+    fn handle_closed(&mut self, peer: PeerId, reason: &'static str, now: Instant) {
         let Some(link) = self.peers.remove(&peer) else {
             return;
         };
         let Some(place) = self.rooms.get_mut(&link.room) else {
             return;
         };
-        if let Some(member) = place.room.member(peer) {
-            let key = (link.room, member.identity.clone());
-            if self.orphans.get(&key) == Some(&peer) {
-                self.orphans.remove(&key);
-            }
+        if let Some(key) = orphaned(&place.room, peer)
+            && self.orphans.get(&key) == Some(&peer)
+        {
+            self.orphans.remove(&key);
         }
         place.room.handle_closed(peer, now);
         match link.owner {
@@ -471,8 +556,9 @@ impl Directory {
                     presence.peers.retain(|&other| other != peer);
                 }
                 if let Some(seat) = place.seats.get(&session)
-                    && let Err(mpsc::error::TrySendError::Full(_)) =
-                        seat.ended.try_send((peer, reason))
+                    && let Err(mpsc::error::TrySendError::Full(_)) = seat
+                        .ended
+                        .try_send((peer, link.dismissed.unwrap_or(reason)))
                 {
                     seat.outbox.give_up();
                 }
@@ -504,18 +590,48 @@ impl Directory {
     }
 }
 
-fn event(room: RoomInfo) -> Bytes {
-    serde_json::to_vec(&RoomEvent::Room { room })
+fn orphaned(room: &Room, peer: PeerId) -> Option<Orphaned> {
+    let member = room.member(peer)?;
+    let publishes = room.purpose(peer) == Some(Purpose::Publish);
+    Some((room.id(), member.identity.clone(), publishes))
+}
+
+fn stage_event(slots: Slots) -> RoomEvent {
+    let Slots {
+        video,
+        audio,
+        program,
+    } = slots;
+    RoomEvent::Stage {
+        video,
+        audio,
+        program,
+    }
+}
+
+fn event(event: &RoomEvent) -> Bytes {
+    serde_json::to_vec(event)
         .expect("wire types are JSON")
         .into()
 }
+
+fn gone() -> Problem {
+    Problem::new(
+        ErrorCode::RoomUnknown,
+        "The room has been closed. Join again.",
+    )
+}
+
+/// Why guests lose their peers.
+const REMOVED: &str = "removed";
+const STAGE_CLOSED: &str = "stage_closed";
 
 /// Messages of one peer that may wait for the chat desk; the rest is dropped. Nobody writes that fast.
 const CHAT_PLACES: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use sfu::{Codec, MediaKind, ParticipantId, PublicationId};
+    use sfu::{CloseReason, Codec, MediaKind, ParticipantId, PublicationId};
 
     use super::*;
     use crate::{outbox::Waiting, protocol::Grants};
@@ -550,7 +666,7 @@ mod tests {
         let session = directory.arrive();
         let (seat, _waiting, _ended) = seat();
         let adopted = directory.enter(session, ROOM, &member("ann"), seat, Vec::new(), None);
-        assert_eq!(adopted, Some(PeerId(1)));
+        assert_eq!(adopted, [(Role::Publisher, PeerId(1))]);
         assert_eq!(directory.leave(session, true, t0), [PeerId(1)]);
     }
 
@@ -562,11 +678,11 @@ mod tests {
         directory.leave(session, false, t0);
         let other = directory.arrive();
         let adopted = directory.enter(other, ROOM, &member("bob"), seat().0, Vec::new(), None);
-        assert_eq!(adopted, None);
+        assert_eq!(adopted, []);
         close(&mut directory, PeerId(1), t0);
         let again = directory.arrive();
         let adopted = directory.enter(again, ROOM, &member("ann"), seat().0, Vec::new(), None);
-        assert_eq!(adopted, None, "it has ended");
+        assert_eq!(adopted, [], "it has ended");
     }
 
     #[test]
@@ -581,7 +697,7 @@ mod tests {
         assert_eq!(directory.session_count(), 2);
 
         close(&mut directory, PeerId(1), t0);
-        assert_eq!(ended.try_recv(), Ok((PeerId(1), CloseReason::Left)));
+        assert_eq!(ended.try_recv(), Ok((PeerId(1), "left")));
         close(&mut directory, PeerId(2), t0);
         assert_eq!(directory.resource("r"), None);
         assert_eq!(directory.session_count(), 1);
@@ -654,12 +770,13 @@ mod tests {
             id: ROOM,
             slug: "one".into(),
             title: "One".into(),
+            stage_size: 9,
         };
         directory.open(&record, t0);
         (directory, t0)
     }
 
-    type Ended = mpsc::Receiver<(PeerId, CloseReason)>;
+    type Ended = mpsc::Receiver<(PeerId, &'static str)>;
 
     fn enter(directory: &mut Directory, member: &Member) -> (SessionId, Waiting, Ended) {
         let session = directory.arrive();
@@ -739,6 +856,7 @@ mod tests {
                 ..Grants::default()
             },
             anonymous: false,
+            invited_until: None,
         }
     }
 }

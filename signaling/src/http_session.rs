@@ -42,18 +42,28 @@ pub(crate) fn routes(path: &'static str, role: Role) -> Router<Service> {
               Path(place): Path<(String, String)>,
               headers: HeaderMap| async move { delete(&service, role, &place, &headers).await };
     let collection: MethodRouter<Service> = post(offer);
-    let resource = patch(change).delete(end);
-    Router::new()
+    let resource: MethodRouter<Service> = patch(change).delete(end);
+    // CORS answers OPTIONS by itself: what may be sent (RFC 9725 §4.2, RFC 5789 §3.1) is added outside of it.
+    let describe = |header, value| {
+        middleware::from_fn(move |request, next| {
+            describe(HeaderName::clone(&header), value, request, next)
+        })
+    };
+    let collection = Router::new()
         .route(
             &format!("{path}/{{room}}"),
             collection.fallback(wrong_method),
         )
+        .layer(cors())
+        .layer(describe(ACCEPT_POST, SDP));
+    let resource = Router::new()
         .route(
             &format!("{path}/{{room}}/{{session}}"),
             resource.fallback(wrong_method),
         )
         .layer(cors())
-        .layer(middleware::from_fn(describe))
+        .layer(describe(ACCEPT_PATCH, SDP_FRAGMENT));
+    collection.merge(resource)
 }
 
 async fn create(
@@ -67,7 +77,7 @@ async fn create(
     let claims = service.claims(&parts.headers)?;
     let member = Arc::new(service.admit(claims.as_ref(), slug, None)?);
     member.allow(match role {
-        Role::Publisher => Grant::Publish,
+        Role::Publisher => Grant::Stage,
         Role::Viewer => Grant::Subscribe,
     })?;
     body::expect_type(&parts.headers, SDP)?;
@@ -217,14 +227,19 @@ async fn wrong_method() -> Problem {
     )
 }
 
-/// Says in answers to OPTIONS what may be posted (RFC 9725 §4.2).
-async fn describe(request: Request, next: Next) -> Response {
+/// Says in answers to OPTIONS what may be sent.
+async fn describe(
+    header: HeaderName,
+    value: &'static str,
+    request: Request,
+    next: Next,
+) -> Response {
     let asked = request.method() == Method::OPTIONS;
     let mut response = next.run(request).await;
     if asked {
         response
             .headers_mut()
-            .insert(ACCEPT_POST, HeaderValue::from_static(SDP));
+            .insert(header, HeaderValue::from_static(value));
     }
     response
 }
@@ -233,7 +248,13 @@ async fn describe(request: Request, next: Next) -> Response {
 pub(crate) fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             header::LOCATION,

@@ -17,6 +17,7 @@ mod room;
 mod secret;
 mod service;
 mod session;
+mod stage;
 mod store;
 mod token;
 pub mod turn;

@@ -40,13 +40,18 @@ impl Problem {
             ErrorCode::TokenMissing | ErrorCode::TokenInvalid | ErrorCode::TokenExpired => {
                 StatusCode::UNAUTHORIZED
             }
-            ErrorCode::TokenWrongRoom | ErrorCode::NotAllowed | ErrorCode::ChatNotAllowed => {
-                StatusCode::FORBIDDEN
-            }
-            ErrorCode::RoomUnknown | ErrorCode::SessionUnknown | ErrorCode::NotFound => {
-                StatusCode::NOT_FOUND
-            }
-            ErrorCode::RoomExists | ErrorCode::RoomHasPublisher => StatusCode::CONFLICT,
+            ErrorCode::TokenWrongRoom
+            | ErrorCode::NotAllowed
+            | ErrorCode::ChatNotAllowed
+            | ErrorCode::RemovedFromStage => StatusCode::FORBIDDEN,
+            ErrorCode::RoomUnknown
+            | ErrorCode::SessionUnknown
+            | ErrorCode::ParticipantUnknown
+            | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::RoomExists
+            | ErrorCode::RoomHasPublisher
+            | ErrorCode::StageFull
+            | ErrorCode::StageClosed => StatusCode::CONFLICT,
             ErrorCode::RoomNameInvalid
             | ErrorCode::BadMessage
             | ErrorCode::SdpInvalid

@@ -13,10 +13,20 @@ pub const EVENTS_CHANNEL: &str = "events";
 pub const CHAT_TEXT_LIMIT: usize = 500;
 /// Most characters of a shown name.
 pub const NAME_LIMIT: usize = 40;
+/// Most participants on a room's stage.
+pub const STAGE_LIMIT: u32 = 16;
+/// Participants on stage when a room does not say.
+pub const STAGE_SIZE: u32 = 9;
+/// Audio slots of a viewer that shows the stage: the loudest speakers.
+pub const AUDIO_SLOTS: u32 = 3;
 
 /// Why the server closed a WebSocket. Only [`close_code::RESTARTING`], [`close_code::TOO_SLOW`] and
 /// [`close_code::SILENT`] are worth joining again for by itself.
 pub mod close_code {
+    /// A message was not valid UTF-8 (RFC 6455 §7.4.1).
+    pub const NOT_UTF8: u16 = 1007;
+    /// A message was longer than the server takes (RFC 6455 §7.4.1).
+    pub const TOO_LONG: u16 = 1009;
     /// The server is stopping or restarting: join again soon (RFC 6455 registry).
     pub const RESTARTING: u16 = 1012;
     /// Too many messages that could not be understood.
@@ -51,8 +61,9 @@ pub enum ClientMessage {
         #[ts(optional)]
         name: Option<String>,
     },
-    /// Offers to publish. Answered by `answer` or `error`, in the order of the offers. A session has one
-    /// media connection: a new offer takes over from the one before.
+    /// Offers to publish. Answered by `answer` or `error`, in the order of the offers. A session has at most
+    /// one connection that publishes and one that watches: a new offer takes over from the one before of its
+    /// kind.
     Publish {
         /// The SDP offer.
         sdp: String,
@@ -76,8 +87,18 @@ pub enum ClientMessage {
         /// Whether the broadcast is paused.
         paused: bool,
     },
+    /// What the layers of this participant's picture are, for the viewers' choice.
+    Layers {
+        /// Their heights in pixels, the lowest first; at most 4.
+        heights: Vec<u32>,
+    },
     /// Ends this participant's media and leaves it in the room.
-    Stop {},
+    Stop {
+        /// Which; both when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        media: Option<MediaRole>,
+    },
     /// Keeps the connection alive; answered by `pong`. The server closes a session silent for 45 s.
     Ping {},
 }
@@ -119,9 +140,18 @@ pub enum ServerMessage {
         #[ts(type = "unknown[]")]
         jobs: serde_json::Value,
     },
-    /// This participant's media connection is gone on the server's side: offer again.
+    /// Which layers of this participant's picture anybody wants has changed: the others need not be encoded.
+    WantedLayers {
+        /// By layer, in the order of the offer's rids.
+        wanted: Vec<bool>,
+    },
+    /// A media connection of this participant is gone on the server's side: offer again.
     MediaClosed {
-        /// Stable word: `replaced`, `consent_expired`, `handshake_failed`, `left`, `requested`, `never_connected`.
+        /// Which.
+        media: MediaRole,
+        /// Stable word: `replaced`, `consent_expired`, `handshake_failed`, `left`, `requested`, `never_connected`;
+        /// and of guests, who are not to offer again by themselves: `removed` (by the host), `stage_closed` (the
+        /// host is gone).
         reason: String,
     },
     /// A request was refused. The session goes on unless the socket is closed after it.
@@ -153,14 +183,43 @@ pub struct RoomInfo {
     pub viewers: u32,
     /// Whether the room's HLS playlist is being written.
     pub hls: bool,
+    /// Most participants on stage, the host included: 1 to 16.
+    pub stage_size: u32,
+    /// Who is sending, the host first, then by arrival.
+    pub stage: Vec<StageMember>,
+    /// The identity that the host has featured; the loudest speaker is shown large otherwise.
+    pub featured: Option<String>,
+}
+
+/// Somebody who is sending into a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct StageMember {
+    /// Identity.
+    pub identity: String,
+    /// The name shown.
+    pub name: String,
+    /// Whether it is the host, who brings the broadcast to its end by stopping.
+    pub host: bool,
+}
+
+/// What a media connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaRole {
+    /// It sends.
+    Publish,
+    /// It receives, or carries the data channels alone.
+    Watch,
 }
 
 /// What a participant may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct Grants {
-    /// Send media.
+    /// Send media as the room's host.
     pub publish: bool,
+    /// Send media as a guest, beside a host who is on air.
+    pub stage: bool,
     /// Receive media.
     pub subscribe: bool,
     /// Write in chat.
@@ -261,11 +320,46 @@ pub struct ChatMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum RoomEvent {
-    /// The room has changed (viewers, live, paused).
+    /// The room has changed (viewers, live, paused, stage).
     Room {
         /// The room.
         room: RoomInfo,
     },
+    /// What the slots of a viewer that shows the stage carry. Slot `n` of a kind is the viewer's `n`-th m-line
+    /// of that kind; a viewer with one m-line of a kind receives the program on it instead.
+    Stage {
+        /// By slot; `null` for one that carries nothing.
+        video: Vec<Option<Slot>>,
+        /// By slot: the loudest speakers.
+        audio: Vec<Option<Slot>>,
+        /// The identity whose picture is to be shown large.
+        program: Option<String>,
+    },
+}
+
+/// What a slot carries. Nobody receives what they send themselves: their own slots stay silent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Slot {
+    /// Its number, from 0.
+    pub slot: u32,
+    /// Whose it is.
+    pub identity: String,
+    /// The name shown.
+    pub name: String,
+    /// Picture or sound.
+    pub kind: TrackKind,
+    /// How high the layers of a picture are in pixels, the lowest first; empty when its sender did not say.
+    pub heights: Vec<u32>,
+}
+
+/// Picture or sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum TrackKind {
+    /// Picture.
+    Video,
+    /// Sound.
+    Audio,
 }
 
 /// Stable codes of refusals, on every channel and in `application/problem+json`.
@@ -288,6 +382,14 @@ pub enum ErrorCode {
     RoomExists,
     /// Another identity is broadcasting in the room.
     RoomHasPublisher,
+    /// As many are on stage as the room allows.
+    StageFull,
+    /// A guest cannot join: the host is not on air.
+    StageClosed,
+    /// The host has taken this guest off the stage.
+    RemovedFromStage,
+    /// There is nobody of this identity.
+    ParticipantUnknown,
     /// The room's name is not 1 to 64 of `a-z 0-9 -`.
     RoomNameInvalid,
     /// The request could not be understood.
@@ -352,6 +454,23 @@ pub struct CreateRoom {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub title: Option<String>,
+    /// Most participants on stage, 1 to 16; 9 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub stage_size: Option<u32>,
+}
+
+/// The body of `PATCH /api/rooms/{room}`: what is to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct ChangeRoom {
+    /// Its title, 1 to 100 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Most participants on stage, 1 to 16. Who is on stage stays; viewers show more of them after joining again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage_size: Option<u32>,
 }
 
 /// The answer of `GET /api/rooms`: the public rooms, live ones first.
@@ -375,6 +494,9 @@ pub struct CreateToken {
     /// May broadcast.
     #[ts(optional, as = "Option<bool>")]
     pub publish: bool,
+    /// May join the stage as a guest.
+    #[ts(optional, as = "Option<bool>")]
+    pub stage: bool,
     /// May write in chat.
     #[ts(optional, as = "Option<bool>")]
     pub chat: bool,
@@ -399,4 +521,35 @@ pub struct CreatedToken {
     /// When it expires, Unix milliseconds.
     #[ts(type = "number")]
     pub expires_at_ms: u64,
+}
+
+/// The body of `POST /api/rooms/{room}/invites`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct CreateInvite {
+    /// How long it is valid, 60 s to 365 days; 24 h when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+}
+
+/// The answer of `POST /api/rooms/{room}/invites`: an invitation for any number of guests. Each who joins with it
+/// is somebody of their own, who may join the stage and write in chat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct CreatedInvite {
+    /// The token: for the page, and for `Authorization: Bearer` of WHIP.
+    pub token: String,
+    /// Path and fragment of the page that guests open.
+    pub path: String,
+    /// When it expires, Unix milliseconds.
+    #[ts(type = "number")]
+    pub expires_at_ms: u64,
+}
+
+/// The body of `PUT /api/rooms/{room}/featured`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct Feature {
+    /// Who is shown large, and to viewers with one picture alone; `null`: the loudest speaker.
+    pub identity: Option<String>,
 }

@@ -1,19 +1,21 @@
 //! One room: who broadcasts, who watches, and what its members are told. Pure.
 //!
-//! The only place that decides who may take the room's stage and whether it is on air.
+//! The only place that decides whether it is on air.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use sfu::{PeerId, PublicationId, Role, RoomId};
+use sfu::{MediaKind, ParticipantId, PeerId, PublicationId, Role, RoomId};
 
 use crate::{
     Problem,
-    auth::Member,
-    protocol::{ErrorCode, RoomInfo},
+    auth::{self, Member},
+    protocol::{ErrorCode, RoomInfo, Slot, StageMember, TrackKind},
+    stage::Stage,
+    store::RoomRecord,
 };
 
 /// The state of one room in use.
@@ -24,25 +26,41 @@ pub(crate) struct Room {
     title: String,
     /// How long a broadcast may be away and still be the same.
     grace: Duration,
-    publisher: Option<Publisher>,
+    stage: Stage,
     peers: HashMap<PeerId, Peer>,
-    /// Connected peers that watch.
+    /// Connected peers that watch, of participants who are not on stage.
     viewers: u32,
-    publications: HashSet<PublicationId>,
+    publications: HashMap<PublicationId, Published>,
+    bindings: Bindings,
     broadcast: Option<Broadcast>,
     paused: bool,
     hls: bool,
     announced: RoomInfo,
+    announced_slots: Slots,
     used_at: Instant,
 }
 
-/// Who has the stage: from the offer until their last peer is gone.
+/// A publication and whose it is.
 #[derive(Debug)]
-struct Publisher {
-    identity: String,
-    name: String,
-    /// Offers that the SFU has not answered yet.
-    pending: usize,
+struct Published {
+    kind: MediaKind,
+    member: Arc<Member>,
+}
+
+/// Which publication each slot of the room's viewers carries, as the SFU says.
+#[derive(Debug, Default)]
+pub(crate) struct Bindings {
+    pub(crate) video: Vec<Option<PublicationId>>,
+    pub(crate) audio: Vec<Option<PublicationId>>,
+    pub(crate) program: Option<PublicationId>,
+}
+
+/// The same, as members see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slots {
+    pub(crate) video: Vec<Option<Slot>>,
+    pub(crate) audio: Vec<Option<Slot>>,
+    pub(crate) program: Option<String>,
 }
 
 #[derive(Debug)]
@@ -50,6 +68,8 @@ struct Peer {
     member: Arc<Member>,
     purpose: Purpose,
     connected: bool,
+    /// Whether it is one of [`Room::viewers`].
+    counted: bool,
     /// Its participant is done: it no longer holds the stage.
     leaving: bool,
 }
@@ -94,6 +114,13 @@ enum Air {
     },
 }
 
+/// What members are to be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Announcement {
+    pub(crate) info: Option<RoomInfo>,
+    pub(crate) slots: Option<Slots>,
+}
+
 /// How soon members are to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
@@ -106,29 +133,22 @@ pub(crate) enum Change {
 }
 
 impl Room {
-    pub(crate) fn new(id: RoomId, slug: &str, title: &str, grace: Duration, now: Instant) -> Self {
-        let announced = RoomInfo {
-            slug: slug.to_owned(),
-            title: title.to_owned(),
-            live: false,
-            paused: false,
-            live_since_ms: None,
-            viewers: 0,
-            hls: false,
-        };
+    pub(crate) fn new(record: &RoomRecord, grace: Duration, now: Instant) -> Self {
         Self {
-            id,
-            slug: slug.to_owned(),
-            title: title.to_owned(),
+            id: record.id,
+            slug: record.slug.clone(),
+            title: record.title.clone(),
             grace,
-            publisher: None,
+            stage: Stage::new(record.stage_size),
             peers: HashMap::new(),
             viewers: 0,
-            publications: HashSet::new(),
+            publications: HashMap::new(),
+            bindings: Bindings::default(),
             broadcast: None,
             paused: false,
             hls: false,
-            announced,
+            announced: record.idle_info(),
+            announced_slots: Slots::default(),
             used_at: now,
         }
     }
@@ -141,34 +161,22 @@ impl Room {
         &self.slug
     }
 
-    /// Reserves the stage for an offer to publish. Follow with [`Room::add_peer`] or [`Room::release`].
-    ///
-    /// The same identity always gets it: a reload must not wait for its own past.
+    /// Takes over what was changed in the store.
+    pub(crate) fn change_record(&mut self, record: &RoomRecord) {
+        self.title.clone_from(&record.title);
+        self.stage.resize(record.stage_size);
+    }
+
+    /// Reserves a place on stage for an offer to publish; see [`Stage::reserve`]. Follow with
+    /// [`Room::add_peer`] or [`Room::release`].
     pub(crate) fn reserve(&mut self, by: &Member, now: Instant) -> Result<(), Problem> {
         self.used_at = now;
-        let publisher = self.publisher.get_or_insert_with(|| Publisher {
-            identity: by.identity.clone(),
-            name: by.name.clone(),
-            pending: 0,
-        });
-        if publisher.identity != by.identity {
-            return Err(Problem::new(
-                ErrorCode::RoomHasPublisher,
-                format!(
-                    "{} is broadcasting in this room. Ask them to stop, or use another room. After a \
-                     lost connection the room is free again within 30 seconds.",
-                    publisher.name
-                ),
-            ));
-        }
-        publisher.pending += 1;
-        Ok(())
+        self.stage.reserve(by)
     }
 
     /// Gives a reservation back: the offer was refused.
-    pub(crate) fn release(&mut self) {
-        self.end_reservation();
-        self.free_stage();
+    pub(crate) fn release(&mut self, by: &Member, now: Instant) {
+        self.stage.release(&by.identity, now);
     }
 
     /// Notes the peer that an accepted offer has made.
@@ -181,9 +189,12 @@ impl Room {
     ) {
         self.used_at = now;
         if purpose == Purpose::Publish {
-            // A page that goes on with a pause says so once it has its answer.
-            self.paused = false;
-            self.end_reservation();
+            if self.is_host(&member) {
+                // A page that goes on with a pause says so once it has its answer.
+                self.paused = false;
+            }
+            self.stage.arrive(&member.identity);
+            self.recount(&member.identity);
         }
         self.peers.insert(
             peer,
@@ -191,9 +202,15 @@ impl Room {
                 member,
                 purpose,
                 connected: false,
+                counted: false,
                 leaving: false,
             },
         );
+    }
+
+    /// Returns what a peer is there for.
+    pub(crate) fn purpose(&self, peer: PeerId) -> Option<Purpose> {
+        self.peers.get(&peer).map(|peer| peer.purpose)
     }
 
     /// Returns whose peer this is.
@@ -202,10 +219,14 @@ impl Room {
     }
 
     pub(crate) fn handle_connected(&mut self, peer: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&peer)
-            && !std::mem::replace(&mut peer.connected, true)
-        {
-            self.viewers += u32::from(peer.purpose == Purpose::Watch);
+        let Some(peer) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let watches = peer.purpose == Purpose::Watch;
+        let is_new = !std::mem::replace(&mut peer.connected, true);
+        if is_new && watches && !self.stage.has(&peer.member.identity) {
+            peer.counted = true;
+            self.viewers += 1;
         }
     }
 
@@ -214,13 +235,12 @@ impl Room {
         let Some(peer) = self.peers.remove(&peer) else {
             return;
         };
-        match peer.purpose {
-            Purpose::Publish => {
-                self.free_stage();
-                self.leave_air(now);
+        self.viewers -= u32::from(peer.counted);
+        if peer.purpose == Purpose::Publish {
+            if !peer.leaving {
+                self.depart(&peer.member.identity, now);
             }
-            Purpose::Watch => self.viewers -= u32::from(peer.connected),
-            Purpose::Talk => {}
+            self.leave_air(now);
         }
     }
 
@@ -228,14 +248,20 @@ impl Room {
         &mut self,
         peer: PeerId,
         publication: PublicationId,
+        kind: MediaKind,
         now: Instant,
         now_ms: u64,
     ) {
-        let Some(member) = self.member(peer) else {
+        let Some(member) = self.member(peer).cloned() else {
             return;
         };
         let identity = member.identity.clone();
-        self.publications.insert(publication);
+        let host = self.is_host(&member);
+        self.publications
+            .insert(publication, Published { kind, member });
+        if !host {
+            return;
+        }
         let before = self.broadcast.take().filter(|broadcast| {
             broadcast.identity == identity
                 && match broadcast.state {
@@ -257,29 +283,66 @@ impl Room {
         self.leave_air(now);
     }
 
-    /// Notes that a broadcaster is done, whose peer is about to be closed.
-    pub(crate) fn stop(&mut self, peer: PeerId) {
-        let Some(peer) = self.peers.get_mut(&peer) else {
-            return;
+    /// Notes what the SFU has bound to the slots.
+    pub(crate) fn handle_stage(&mut self, bindings: Bindings) {
+        self.bindings = bindings;
+    }
+
+    /// Notes that a participant is done, whose peer is about to be closed. The host's end is everybody's:
+    /// returns the guests' peers, which are to be closed too.
+    pub(crate) fn stop(&mut self, peer: PeerId, now: Instant) -> Vec<PeerId> {
+        let Some(stopped) = self.peers.get(&peer) else {
+            return Vec::new();
         };
-        peer.leaving = true;
-        if peer.purpose == Purpose::Publish {
-            if let Some(broadcast) = &mut self.broadcast
-                && broadcast.state == Air::On
-            {
-                broadcast.state = Air::Ending;
-            }
-            self.free_stage();
+        let member = Arc::clone(&stopped.member);
+        let is_end = stopped.purpose == Purpose::Publish && self.is_host(&member);
+        self.dismiss(peer, now);
+        if !is_end || self.stage.host().is_some() {
+            return Vec::new();
         }
+        if let Some(broadcast) = &mut self.broadcast
+            && broadcast.state == Air::On
+        {
+            broadcast.state = Air::Ending;
+        }
+        self.close_stage(now)
+    }
+
+    /// Takes a guest off the stage for good. Returns their peers, which are to be closed.
+    pub(crate) fn remove_guest(
+        &mut self,
+        identity: &str,
+        now: Instant,
+    ) -> Result<Vec<PeerId>, Problem> {
+        self.stage.remove(identity)?;
+        let peers = self.publishing(|member| member.identity == identity);
+        for peer in &peers {
+            self.dismiss(*peer, now);
+        }
+        Ok(peers)
+    }
+
+    /// Returns the peers of guests whose host has been away for too long; they are to be closed.
+    pub(crate) fn abandoned_guests(&mut self, now: Instant) -> Vec<PeerId> {
+        if self.stage.is_abandoned(self.grace, now) {
+            self.close_stage(now)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Features somebody on stage, or nobody. Returns their id in the SFU.
+    pub(crate) fn feature(
+        &mut self,
+        identity: Option<&str>,
+    ) -> Result<Option<ParticipantId>, Problem> {
+        self.stage.feature(identity)?;
+        Ok(identity.map(auth::participant))
     }
 
     /// The broadcaster pauses or goes on.
     pub(crate) fn set_paused(&mut self, by: &Member, paused: bool) -> Result<(), Problem> {
-        if self
-            .publisher
-            .as_ref()
-            .is_none_or(|publisher| publisher.identity != by.identity)
-        {
+        if !self.is_host(by) {
             return Err(Problem::new(
                 ErrorCode::NotAllowed,
                 "Only the one who is broadcasting can pause.",
@@ -287,6 +350,11 @@ impl Room {
         }
         self.paused = paused;
         Ok(())
+    }
+
+    /// Notes how high the layers of a member's picture are, the lowest first.
+    pub(crate) fn set_heights(&mut self, by: &Member, heights: &[u32]) {
+        self.stage.set_heights(&by.identity, heights);
     }
 
     /// Notes whether the room's playlist is being written.
@@ -300,21 +368,47 @@ impl Room {
             .broadcast
             .as_ref()
             .filter(|broadcast| matches!(broadcast.state, Air::On | Air::Ending));
+        let stage = self.seen_on_stage();
         RoomInfo {
             slug: self.slug.clone(),
             title: self.title.clone(),
             live: on_air.is_some(),
-            paused: on_air.is_some() && self.paused,
+            // With guests there is something to see and hear all the same.
+            paused: on_air.is_some() && self.paused && stage.iter().all(|member| member.host),
             live_since_ms: on_air.map(|broadcast| broadcast.since_ms),
             viewers: self.viewers,
             hls: self.hls,
+            stage_size: u32::try_from(self.stage.size()).unwrap_or(u32::MAX),
+            featured: self.stage.featured().map(str::to_owned),
+            stage,
+        }
+    }
+
+    /// Returns what the slots of viewers carry.
+    pub(crate) fn slots(&self) -> Slots {
+        let bound = |publications: &[Option<PublicationId>]| {
+            (0..)
+                .zip(publications)
+                .map(|(slot, publication)| self.slot(slot, (*publication)?))
+                .collect()
+        };
+        Slots {
+            video: bound(&self.bindings.video),
+            audio: bound(&self.bindings.audio),
+            program: self
+                .bindings
+                .program
+                .and_then(|program| self.publications.get(&program))
+                .map(|published| published.member.identity.clone()),
         }
     }
 
     /// Returns how soon members are to be told what has changed since [`Room::announce`].
     pub(crate) fn change(&self) -> Change {
         let info = self.info();
-        if info == self.announced {
+        if self.slots() != self.announced_slots {
+            Change::Now
+        } else if info == self.announced {
             Change::None
         } else if (RoomInfo {
             viewers: self.announced.viewers,
@@ -328,15 +422,20 @@ impl Room {
     }
 
     /// Returns what members are to be told, and notes that they are.
-    pub(crate) fn announce(&mut self) -> RoomInfo {
-        self.announced = self.info();
-        self.announced.clone()
+    pub(crate) fn announce(&mut self) -> Announcement {
+        let (info, slots) = (self.info(), self.slots());
+        let announcement = Announcement {
+            info: (info != self.announced).then(|| info.clone()),
+            slots: (slots != self.announced_slots).then(|| slots.clone()),
+        };
+        (self.announced, self.announced_slots) = (info, slots);
+        announcement
     }
 
     /// Returns whether nothing is lost by forgetting this state.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         let unused = now.duration_since(self.used_at) > self.grace + IDLE_AFTER;
-        unused && self.peers.is_empty() && self.publisher.is_none() && !self.hls
+        unused && self.peers.is_empty() && self.stage.members().is_empty() && !self.hls
     }
 
     /// Notes that somebody has asked for the room.
@@ -344,25 +443,92 @@ impl Room {
         self.used_at = now;
     }
 
-    fn end_reservation(&mut self) {
-        if let Some(publisher) = &mut self.publisher {
-            publisher.pending = publisher.pending.saturating_sub(1);
+    fn is_host(&self, member: &Member) -> bool {
+        self.stage
+            .host()
+            .is_some_and(|host| host.identity == member.identity)
+    }
+
+    /// Notes that a peer is about to be closed.
+    fn dismiss(&mut self, peer: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let left = !std::mem::replace(&mut peer.leaving, true);
+        if left && peer.purpose == Purpose::Publish {
+            let member = Arc::clone(&peer.member);
+            self.depart(&member.identity, now);
         }
     }
 
-    fn free_stage(&mut self) {
-        let waiting = self
-            .publisher
-            .as_ref()
-            .is_some_and(|publisher| publisher.pending > 0);
-        if !waiting
-            && !self
-                .peers
-                .values()
-                .any(|peer| peer.purpose == Purpose::Publish && !peer.leaving)
-        {
-            self.publisher = None;
+    fn depart(&mut self, identity: &str, now: Instant) {
+        self.stage.depart(identity, now);
+        self.recount(identity);
+    }
+
+    /// Dismisses all who are left on stage, and returns their peers.
+    fn close_stage(&mut self, now: Instant) -> Vec<PeerId> {
+        let peers = self.publishing(|_| true);
+        for peer in &peers {
+            self.dismiss(*peer, now);
         }
+        peers
+    }
+
+    /// Returns the publishing peers of some members that are not about to be closed.
+    fn publishing(&self, of: impl Fn(&Member) -> bool) -> Vec<PeerId> {
+        let peers = self.peers.iter().filter(|(_, peer)| {
+            peer.purpose == Purpose::Publish && !peer.leaving && of(&peer.member)
+        });
+        peers.map(|(id, _)| *id).collect()
+    }
+
+    /// Counts a peer as a viewer or not: who is on stage and sees the others is none.
+    fn recount(&mut self, identity: &str) {
+        let on_stage = self.stage.has(identity);
+        let peers = self.peers.values_mut();
+        for peer in peers.filter(|peer| peer.member.identity == identity) {
+            let counted = peer.connected && peer.purpose == Purpose::Watch && !on_stage;
+            self.viewers += u32::from(counted);
+            self.viewers -= u32::from(std::mem::replace(&mut peer.counted, counted));
+        }
+    }
+
+    /// Returns who is sending, the host first.
+    fn seen_on_stage(&self) -> Vec<StageMember> {
+        let sends = |identity: &str| {
+            self.publications
+                .values()
+                .any(|published| published.member.identity == identity)
+        };
+        let members = self.stage.members().iter();
+        let mut seen: Vec<_> = members
+            .filter(|member| sends(&member.identity))
+            .map(|member| StageMember {
+                identity: member.identity.clone(),
+                name: member.name.clone(),
+                host: member.host,
+            })
+            .collect();
+        seen.sort_by_key(|member| !member.host);
+        seen
+    }
+
+    fn slot(&self, slot: u32, publication: PublicationId) -> Option<Slot> {
+        let Published { kind, member } = self.publications.get(&publication)?;
+        Some(Slot {
+            slot,
+            identity: member.identity.clone(),
+            name: member.name.clone(),
+            kind: match kind {
+                MediaKind::Audio => TrackKind::Audio,
+                MediaKind::Video => TrackKind::Video,
+            },
+            heights: match kind {
+                MediaKind::Audio => Vec::new(),
+                MediaKind::Video => self.stage.heights(&member.identity).to_vec(),
+            },
+        })
     }
 
     /// Between two peers of the same broadcaster the room stays on air: viewers see a cut, not an end.
@@ -422,7 +588,13 @@ mod tests {
         room.handle_closed(PeerId(1), t0);
         assert!(room.info().live, "between the peers");
         assert!(room.reserve(&bob(), t0).is_err());
-        room.handle_published(PeerId(2), PublicationId(2), t0 + ms(300), 1300);
+        room.handle_published(
+            PeerId(2),
+            PublicationId(2),
+            MediaKind::Video,
+            t0 + ms(300),
+            1300,
+        );
         assert_eq!(room.info().live_since_ms, Some(1000));
         room.handle_unpublished(PublicationId(2), t0 + ms(900));
         room.handle_closed(PeerId(2), t0 + ms(900));
@@ -434,12 +606,12 @@ mod tests {
         let (mut room, t0) = room();
         room.reserve(&ann(), t0).unwrap();
         room.reserve(&ann(), t0).unwrap();
-        room.release();
+        room.release(&ann(), t0);
         assert!(
             room.reserve(&bob(), t0).is_err(),
             "the other offer is pending"
         );
-        room.release();
+        room.release(&ann(), t0);
         assert_eq!(room.reserve(&bob(), t0), Ok(()));
     }
 
@@ -458,7 +630,13 @@ mod tests {
             room.reserve(&by, t0).unwrap();
             room.add_peer(PeerId(2), Purpose::Publish, by, t0);
             room.handle_connected(PeerId(2));
-            room.handle_published(PeerId(2), PublicationId(2), t0 + away, 5000);
+            room.handle_published(
+                PeerId(2),
+                PublicationId(2),
+                MediaKind::Video,
+                t0 + away,
+                5000,
+            );
             assert_eq!(room.info().live_since_ms, Some(expected), "{label}");
         }
     }
@@ -466,21 +644,27 @@ mod tests {
     #[test]
     fn a_broadcast_after_a_stop_is_a_new_one() {
         let (mut room, t0) = on_air();
-        room.stop(PeerId(1));
+        room.stop(PeerId(1), t0);
         assert!(room.info().live, "until its media ends");
         assert_eq!(
             room.reserve(&bob(), t0),
             Ok(()),
             "the stage is free at once"
         );
-        room.release();
+        room.release(&bob(), t0);
         room.handle_unpublished(PublicationId(1), t0);
         room.handle_closed(PeerId(1), t0);
         assert!(!room.info().live);
         room.reserve(&ann(), t0).unwrap();
         room.add_peer(PeerId(2), Purpose::Publish, ann(), t0);
         room.handle_connected(PeerId(2));
-        room.handle_published(PeerId(2), PublicationId(2), t0 + ms(500), 5000);
+        room.handle_published(
+            PeerId(2),
+            PublicationId(2),
+            MediaKind::Video,
+            t0 + ms(500),
+            5000,
+        );
         assert_eq!(room.info().live_since_ms, Some(5000));
     }
 
@@ -493,7 +677,7 @@ mod tests {
         );
         room.set_paused(&ann(), true).unwrap();
         assert!(room.info().paused);
-        room.handle_published(PeerId(1), PublicationId(2), t0, 1000);
+        room.handle_published(PeerId(1), PublicationId(2), MediaKind::Video, t0, 1000);
         assert!(
             room.info().paused,
             "a second track of the same peer changes nothing"
@@ -502,8 +686,82 @@ mod tests {
         room.add_peer(PeerId(2), Purpose::Publish, ann(), t0);
         assert!(!room.info().paused, "after a reload");
         room.set_paused(&ann(), true).unwrap();
-        room.handle_published(PeerId(2), PublicationId(3), t0, 1000);
+        room.handle_published(PeerId(2), PublicationId(3), MediaKind::Video, t0, 1000);
         assert!(room.info().paused, "paused before its first packet");
+    }
+
+    #[test]
+    fn guests_leave_with_the_host_who_stops_but_not_with_one_who_reloads() {
+        let (mut room, t0) = with_guest();
+        room.handle_unpublished(PublicationId(1), t0);
+        room.handle_closed(PeerId(1), t0);
+        assert!(room.info().live, "the guest is on air");
+        assert_eq!(room.abandoned_guests(t0 + ms(9_000)), []);
+        assert_eq!(room.abandoned_guests(t0 + ms(11_000)), [PeerId(5)]);
+
+        let (mut room, t0) = with_guest();
+        assert_eq!(room.stop(PeerId(5), t0), [], "a guest leaves");
+        assert!(room.info().live);
+        let (mut room, t0) = with_guest();
+        assert_eq!(room.stop(PeerId(1), t0), [PeerId(5)]);
+        for (peer, publication) in [(1, 1), (5, 5)] {
+            assert!(room.info().live, "until the last media ends");
+            room.handle_unpublished(PublicationId(publication), t0);
+            room.handle_closed(PeerId(peer), t0);
+        }
+        assert!(!room.info().live);
+        room.reserve(&ann(), t0).unwrap();
+    }
+
+    #[test]
+    fn stage_is_seen_in_the_room_and_slots_by_name() {
+        let (mut room, t0) = with_guest();
+        let seen = |room: &Room| {
+            let stage = room.info().stage.into_iter();
+            stage.map(|member| member.name).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(&room), ["Ann", "Gil"]);
+        room.announce();
+        room.handle_stage(Bindings {
+            video: vec![
+                Some(PublicationId(5)),
+                None,
+                Some(PublicationId(1)),
+                Some(PublicationId(9)),
+            ],
+            audio: Vec::new(),
+            program: Some(PublicationId(5)),
+        });
+        assert_eq!(room.change(), Change::Now);
+        room.set_heights(&gil(), &[180, 360, 720]);
+        let slots = room.announce().slots.unwrap();
+        let shown: Vec<_> = slots
+            .video
+            .iter()
+            .map(|slot| slot.as_ref().map(|slot| (slot.slot, &*slot.name)))
+            .collect();
+        assert_eq!(shown, [Some((0, "Gil")), None, Some((2, "Ann")), None]);
+        assert_eq!(slots.video[0].as_ref().unwrap().heights, [180, 360, 720]);
+        assert_eq!(slots.program.as_deref(), Some("gil"));
+        room.handle_unpublished(PublicationId(5), t0);
+        let slots = room.announce().slots.unwrap();
+        assert_eq!((&slots.video[0], slots.program), (&None, None));
+        assert_eq!(room.announce(), Announcement::default(), "told once");
+    }
+
+    #[test]
+    fn who_is_on_stage_is_no_viewer_of_it() {
+        let (mut room, t0) = with_guest();
+        for (id, member) in [(20, ann()), (21, gil()), (22, bob())] {
+            room.add_peer(PeerId(id), Purpose::Watch, member, t0);
+            room.handle_connected(PeerId(id));
+        }
+        assert_eq!(room.info().viewers, 1);
+        room.stop(PeerId(5), t0);
+        assert_eq!(room.info().viewers, 2, "Gil has come down to watch");
+        room.handle_closed(PeerId(21), t0);
+        room.handle_closed(PeerId(20), t0);
+        assert_eq!(room.info().viewers, 1);
     }
 
     #[test]
@@ -556,7 +814,7 @@ mod tests {
         assert_eq!(room.change(), Change::Soon);
         room.set_paused(&ann(), true).unwrap();
         assert_eq!(room.change(), Change::Now, "a count and a pause");
-        assert_eq!(room.announce().viewers, 1);
+        assert_eq!(room.announce().info.map(|info| info.viewers), Some(1));
         assert_eq!(room.change(), Change::None);
     }
 
@@ -572,12 +830,18 @@ mod tests {
         assert!(!room.is_idle(t0 + ms(71_000)));
     }
 
+    fn record() -> RoomRecord {
+        RoomRecord {
+            id: RoomId(1),
+            slug: "one".into(),
+            title: "One".into(),
+            stage_size: 9,
+        }
+    }
+
     fn room() -> (Room, Instant) {
         let t0 = Instant::now();
-        (
-            Room::new(RoomId(1), "one", "One", Duration::from_secs(10), t0),
-            t0,
-        )
+        (Room::new(&record(), Duration::from_secs(10), t0), t0)
     }
 
     /// Ann's peer 1 sends publication 1 since 1000 ms.
@@ -586,8 +850,24 @@ mod tests {
         room.reserve(&ann(), t0).unwrap();
         room.add_peer(PeerId(1), Purpose::Publish, ann(), t0);
         room.handle_connected(PeerId(1));
-        room.handle_published(PeerId(1), PublicationId(1), t0, 1000);
+        room.handle_published(PeerId(1), PublicationId(1), MediaKind::Video, t0, 1000);
         (room, t0)
+    }
+
+    /// Ann's peer 1 sends publication 1, the invited Gil's peer 5 sends publication 5.
+    fn with_guest() -> (Room, Instant) {
+        let (mut room, t0) = on_air();
+        room.reserve(&gil(), t0).unwrap();
+        room.add_peer(PeerId(5), Purpose::Publish, gil(), t0);
+        room.handle_connected(PeerId(5));
+        room.handle_published(PeerId(5), PublicationId(5), MediaKind::Video, t0, 1200);
+        (room, t0)
+    }
+
+    fn gil() -> Arc<Member> {
+        let mut gil = Member::clone(&member("Gil", false));
+        gil.grants.stage = true;
+        Arc::new(gil)
     }
 
     fn ann() -> Arc<Member> {
@@ -608,6 +888,7 @@ mod tests {
                 ..Grants::default()
             },
             anonymous: false,
+            invited_until: None,
         })
     }
 

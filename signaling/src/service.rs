@@ -301,7 +301,8 @@ impl Service {
                     Ok(answer)
                 }
                 Err(error) => {
-                    service.directory().release(room, role);
+                    let now = Instant::now();
+                    service.directory().release(room, role, &member, now);
                     Err(refused_offer(&error))
                 }
             }
@@ -314,8 +315,19 @@ impl Service {
 
     /// Closes a peer whose participant is done: a broadcast of theirs is over, and the next is a new one.
     pub(crate) async fn stop_peer(&self, peer: PeerId) {
-        self.directory().stop(peer);
-        self.close_peers([peer]).await;
+        let guests = self.directory().stop(peer, Instant::now());
+        self.close_peers(std::iter::once(peer).chain(guests)).await;
+    }
+
+    /// Features somebody on a room's stage, or nobody.
+    pub(crate) fn feature(&self, room: RoomId, identity: Option<&str>) -> Result<(), Problem> {
+        let unknown = || Problem::new(ErrorCode::RoomUnknown, "There is no such room.");
+        self.directory()
+            .room_mut(room)
+            .ok_or_else(unknown)?
+            .feature(identity)?;
+        self.changed().notify_one();
+        Ok(())
     }
 
     /// Closes peers on request.
@@ -387,6 +399,7 @@ fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef
     };
     let granted = match grant {
         Grant::Publish => claims.publish,
+        Grant::Stage => claims.publish || claims.stage,
         Grant::Subscribe => true,
         Grant::Chat => claims.chat,
         Grant::Egress => claims.egress,

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use sfu::{CloseReason, PeerId, Role};
+use sfu::{PeerId, Role};
 
 use crate::{
     Problem,
     auth::{Grant, Member},
-    protocol::{ClientMessage, ErrorCode, ServerMessage, close_code},
+    protocol::{ClientMessage, ErrorCode, MediaRole, ServerMessage, close_code},
 };
 
 /// The state of one session.
@@ -26,12 +26,34 @@ enum State {
     /// The token is being looked at.
     Admitting,
     /// In the room.
-    Joined {
-        member: Member,
-        media: Option<PeerId>,
-    },
+    Joined { member: Member, media: Media },
     /// Told to close.
     Closed,
+}
+
+/// The media connections of a session.
+#[derive(Debug, Default)]
+struct Media {
+    publish: Option<PeerId>,
+    watch: Option<PeerId>,
+}
+
+impl Media {
+    fn of(&mut self, role: MediaRole) -> &mut Option<PeerId> {
+        match role {
+            MediaRole::Publish => &mut self.publish,
+            MediaRole::Watch => &mut self.watch,
+        }
+    }
+}
+
+/// Why a socket's bytes were no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokenFrame {
+    /// Longer than the limit.
+    TooLong,
+    /// A text that is not UTF-8.
+    NotUtf8,
 }
 
 /// What the driver of a session is to do, in order.
@@ -54,6 +76,8 @@ pub(crate) enum Action {
     Stop(PeerId),
     /// Pause or go on.
     SetPaused(bool),
+    /// Note the heights of the picture's layers.
+    SetHeights(Vec<u32>),
     /// Send a ping frame.
     Ping,
     /// Send what is waiting, then close the socket.
@@ -89,6 +113,31 @@ impl Session {
         self.refuse_message("Messages are JSON texts.".to_owned())
     }
 
+    /// Takes bytes that cannot be read as a message, after which nothing else can be read either.
+    pub(crate) fn handle_broken(&mut self, broken: BrokenFrame) -> Vec<Action> {
+        if self.is_closed() {
+            return Vec::new();
+        }
+        self.state = State::Closed;
+        let (problem, close) = match broken {
+            BrokenFrame::TooLong => (
+                Problem::new(ErrorCode::BodyTooLarge, "This message is too long."),
+                Action::Close {
+                    code: close_code::TOO_LONG,
+                    reason: "message too long",
+                },
+            ),
+            BrokenFrame::NotUtf8 => (
+                Problem::new(ErrorCode::BadMessage, "This message is not UTF-8 text."),
+                Action::Close {
+                    code: close_code::NOT_UTF8,
+                    reason: "message is not UTF-8",
+                },
+            ),
+        };
+        vec![error(problem), close]
+    }
+
     /// Takes a ping or pong frame.
     pub(crate) fn handle_sign_of_life(&mut self, now: Instant) {
         self.heard_at = now;
@@ -100,7 +149,7 @@ impl Session {
             Ok(member) => {
                 self.state = State::Joined {
                     member: member.clone(),
-                    media: None,
+                    media: Media::default(),
                 };
                 vec![Action::Enter(member)]
             }
@@ -113,9 +162,9 @@ impl Session {
     }
 
     /// Notes that a peer which outlived an earlier session of this member is this session's.
-    pub(crate) fn adopt(&mut self, peer: PeerId) {
+    pub(crate) fn adopt(&mut self, role: Role, peer: PeerId) {
         if let State::Joined { media, .. } = &mut self.state {
-            *media = Some(peer);
+            *media.of(media_role(role)) = Some(peer);
         }
     }
 
@@ -130,7 +179,7 @@ impl Session {
         };
         match outcome {
             Ok((peer, sdp)) => {
-                let before = media.replace(peer);
+                let before = media.of(media_role(role)).replace(peer);
                 let answer = Action::Send(ServerMessage::Answer { sdp });
                 // A publisher goes on until the SFU has connected its successor: viewers see a cut only.
                 let old = before
@@ -143,17 +192,21 @@ impl Session {
     }
 
     /// Takes the end of one of this session's peers.
-    pub(crate) fn handle_media_closed(&mut self, peer: PeerId, reason: CloseReason) -> Vec<Action> {
-        match &mut self.state {
-            State::Joined { media, .. } if *media == Some(peer) => {
-                *media = None;
-                let reason = reason.as_str().to_owned();
-                vec![Action::Send(ServerMessage::MediaClosed { reason })]
-            }
-            State::Arrived { .. } | State::Admitting | State::Joined { .. } | State::Closed => {
-                Vec::new()
+    pub(crate) fn handle_media_closed(&mut self, peer: PeerId, reason: &str) -> Vec<Action> {
+        let State::Joined { media, .. } = &mut self.state else {
+            return Vec::new();
+        };
+        for role in MEDIA {
+            if *media.of(role) == Some(peer) {
+                *media.of(role) = None;
+                let message = ServerMessage::MediaClosed {
+                    media: role,
+                    reason: reason.to_owned(),
+                };
+                return vec![Action::Send(message)];
             }
         }
+        Vec::new()
     }
 
     /// Does what is due at [`Session::poll_timeout`].
@@ -219,9 +272,14 @@ impl Session {
             (ClientMessage::SetPaused { paused }, State::Joined { .. }) => {
                 vec![Action::SetPaused(paused)]
             }
-            (ClientMessage::Stop {}, State::Joined { media, .. }) => {
-                media.take().map(Action::Stop).into_iter().collect()
+            (ClientMessage::Layers { heights }, State::Joined { .. }) => {
+                vec![Action::SetHeights(heights)]
             }
+            (ClientMessage::Stop { media: which }, State::Joined { media, .. }) => MEDIA
+                .into_iter()
+                .filter(|role| which.is_none_or(|which| which == *role))
+                .filter_map(|role| media.of(role).take().map(Action::Stop))
+                .collect(),
         }
     }
 
@@ -245,12 +303,19 @@ impl Session {
 
 fn offer(member: &Member, role: Role, sdp: String) -> Vec<Action> {
     let grant = match role {
-        Role::Publisher => Grant::Publish,
+        Role::Publisher => Grant::Stage,
         Role::Viewer => Grant::Subscribe,
     };
     match member.allow(grant) {
         Ok(()) => vec![Action::Negotiate { role, sdp }],
         Err(problem) => vec![error(problem)],
+    }
+}
+
+fn media_role(role: Role) -> MediaRole {
+    match role {
+        Role::Publisher => MediaRole::Publish,
+        Role::Viewer => MediaRole::Watch,
     }
 }
 
@@ -277,6 +342,7 @@ fn closing(code: ErrorCode) -> (u16, &'static str) {
     }
 }
 
+const MEDIA: [MediaRole; 2] = [MediaRole::Publish, MediaRole::Watch];
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(45);
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -409,7 +475,7 @@ mod tests {
                 Action::Send(ServerMessage::Answer { sdp: "b".into() })
             );
             assert_eq!(actions.get(1), expected.as_ref());
-            let closed = session.handle_media_closed(PeerId(1), CloseReason::Replaced);
+            let closed = session.handle_media_closed(PeerId(1), "replaced");
             assert!(closed.is_empty(), "the page knows: it offered anew");
         }
     }
@@ -418,14 +484,13 @@ mod tests {
     fn end_of_the_present_peer_is_told_once() {
         let (mut session, t0) = joined(true);
         session.handle_negotiated(Role::Publisher, Ok((PeerId(1), "a".into())));
-        let told = session.handle_media_closed(PeerId(1), CloseReason::ConsentExpired);
-        let reason = "consent_expired".to_owned();
-        assert_eq!(told, [Action::Send(ServerMessage::MediaClosed { reason })]);
-        assert!(
-            session
-                .handle_media_closed(PeerId(1), CloseReason::Left)
-                .is_empty()
-        );
+        let told = session.handle_media_closed(PeerId(1), "consent_expired");
+        let message = ServerMessage::MediaClosed {
+            media: MediaRole::Publish,
+            reason: "consent_expired".to_owned(),
+        };
+        assert_eq!(told, [Action::Send(message)]);
+        assert!(session.handle_media_closed(PeerId(1), "left").is_empty());
         assert!(
             session.handle_text(r#"{"type":"stop"}"#, t0).is_empty(),
             "nothing to stop"
@@ -435,14 +500,44 @@ mod tests {
     #[test]
     fn stop_closes_the_peer_without_telling_again() {
         let (mut session, t0) = joined(true);
-        session.adopt(PeerId(7));
+        session.adopt(Role::Publisher, PeerId(7));
         let actions = session.handle_text(r#"{"type":"stop"}"#, t0);
         assert_eq!(actions, [Action::Stop(PeerId(7))]);
         assert!(
             session
-                .handle_media_closed(PeerId(7), CloseReason::Requested)
+                .handle_media_closed(PeerId(7), "requested")
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn publishing_and_watching_have_a_peer_each() {
+        let (mut session, t0) = joined(true);
+        session.handle_negotiated(Role::Publisher, Ok((PeerId(1), "a".into())));
+        let actions = session.handle_negotiated(Role::Viewer, Ok((PeerId(2), "b".into())));
+        assert_eq!(actions.len(), 1, "nothing is closed: {actions:?}");
+        let stop = session.handle_text(r#"{"type":"stop","media":"publish"}"#, t0);
+        assert_eq!(stop, [Action::Stop(PeerId(1))]);
+        let told = session.handle_media_closed(PeerId(2), "left");
+        let message = ServerMessage::MediaClosed {
+            media: MediaRole::Watch,
+            reason: "left".to_owned(),
+        };
+        assert_eq!(told, [Action::Send(message)]);
+    }
+
+    #[test]
+    fn broken_frames_are_answered_and_closed_once() {
+        for (broken, expected) in [
+            (BrokenFrame::TooLong, close_code::TOO_LONG),
+            (BrokenFrame::NotUtf8, close_code::NOT_UTF8),
+        ] {
+            let (mut session, _) = joined(true);
+            let actions = session.handle_broken(broken);
+            assert!(error_code(&actions).is_some());
+            assert_eq!(close_code_of(&actions), Some(expected));
+            assert_eq!(session.handle_broken(broken), []);
+        }
     }
 
     #[test]
@@ -487,7 +582,8 @@ mod tests {
                             drop(session.handle_negotiated(role, Ok((PeerId(1), String::new()))));
                         }
                         Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) | Action::Stop(_) => {}
-                        Action::SetPaused(_) | Action::Ping | Action::Close { .. } => {}
+                        Action::SetPaused(_) | Action::SetHeights(_) => {}
+                        Action::Ping | Action::Close { .. } => {}
                     }
                 }
             }
@@ -527,6 +623,7 @@ mod tests {
                 ..Grants::default()
             },
             anonymous: false,
+            invited_until: None,
         }
     }
 

@@ -40,6 +40,7 @@ impl TokenRequest {
     pub fn owner(ttl: Duration) -> Self {
         let grants = Grants {
             publish: true,
+            stage: false,
             subscribe: true,
             chat: true,
             egress: true,
@@ -115,7 +116,7 @@ pub(crate) fn claims(request: TokenRequest, now_unix: u64) -> Result<Claims, Pro
     check_identity(&identity)?;
     let role = match grants {
         Grants { admin: true, .. } => Role::Host,
-        Grants { publish: true, .. } => Role::Guest,
+        Grants { publish: true, .. } | Grants { stage: true, .. } => Role::Guest,
         Grants { .. } => Role::Viewer,
     };
     Ok(Claims {
@@ -124,6 +125,7 @@ pub(crate) fn claims(request: TokenRequest, now_unix: u64) -> Result<Claims, Pro
         room,
         role,
         publish: grants.publish,
+        stage: grants.stage,
         subscribe: grants.subscribe,
         chat: grants.chat,
         egress: grants.egress,
@@ -131,18 +133,55 @@ pub(crate) fn claims(request: TokenRequest, now_unix: u64) -> Result<Claims, Pro
         exp: now_unix.saturating_add(ttl.as_secs()),
         iat: now_unix,
         anonymous: false,
+        invite: false,
+    })
+}
+
+/// Makes the claims of an invitation to a room's stage.
+pub(crate) fn invite_claims(room: &str, ttl: Duration, now_unix: u64) -> Claims {
+    Claims {
+        sub: random_word("invite-"),
+        name: None,
+        room: room.to_owned(),
+        role: Role::Guest,
+        publish: false,
+        stage: true,
+        subscribe: true,
+        chat: true,
+        egress: false,
+        admin: false,
+        exp: now_unix.saturating_add(ttl.as_secs()),
+        iat: now_unix,
+        anonymous: false,
+        invite: true,
+    }
+}
+
+/// Makes the claims that keep the identity of somebody who needs no token or came with an invitation; `None` for
+/// everybody else, whose token does that.
+pub(crate) fn returning_claims(member: &Member, room: &str, now_unix: u64) -> Option<Claims> {
+    if member.anonymous {
+        return Some(guest_claims(member, room, now_unix));
+    }
+    let exp = member.invited_until?;
+    Some(Claims {
+        sub: member.identity.clone(),
+        exp,
+        invite: false,
+        ..invite_claims(room, Duration::ZERO, now_unix)
     })
 }
 
 /// Makes the claims that keep identity and name of somebody without a token. They allow nothing that everybody
 /// is not allowed.
-pub(crate) fn guest_claims(guest: &Member, room: &str, now_unix: u64) -> Claims {
+fn guest_claims(guest: &Member, room: &str, now_unix: u64) -> Claims {
     Claims {
         sub: guest.identity.clone(),
         name: Some(guest.name.clone()),
         room: room.to_owned(),
         role: Role::Viewer,
         publish: false,
+        stage: false,
         subscribe: true,
         chat: false,
         egress: false,
@@ -150,6 +189,7 @@ pub(crate) fn guest_claims(guest: &Member, room: &str, now_unix: u64) -> Claims 
         exp: now_unix + GUEST_TTL.as_secs(),
         iat: now_unix,
         anonymous: true,
+        invite: false,
     }
 }
 

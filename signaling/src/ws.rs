@@ -20,10 +20,10 @@ use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use sfu::{CloseReason, PeerId, RoomId};
+use sfu::{PeerId, RoomId};
 use tokio::{
     sync::mpsc,
-    time::{sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tracing::{Instrument, info_span};
 
@@ -34,8 +34,8 @@ use crate::{
     directory::{Owner, Seat, SessionId},
     outbox::{Outbox, Waiting},
     protocol::{ErrorCode, ServerMessage, close_code},
-    session::{Action, Session},
-    token::guest_claims,
+    session::{Action, BrokenFrame, Session},
+    token::returning_claims,
     turn::ice_servers,
 };
 
@@ -97,7 +97,7 @@ struct Driver<'a> {
     slug: String,
     session: Session,
     outbox: Outbox,
-    ended: mpsc::Sender<(PeerId, CloseReason)>,
+    ended: mpsc::Sender<(PeerId, &'static str)>,
     entered: Option<(RoomId, Arc<Member>)>,
 }
 
@@ -106,7 +106,7 @@ impl Driver<'_> {
     async fn read(
         &mut self,
         mut stream: SplitStream<WebSocket>,
-        mut inbox: mpsc::Receiver<(PeerId, CloseReason)>,
+        mut inbox: mpsc::Receiver<(PeerId, &'static str)>,
     ) -> bool {
         loop {
             let due = self.session.poll_timeout();
@@ -122,7 +122,13 @@ impl Driver<'_> {
                     Some(Ok(Message::Close(_))) => {
                         return !self.session.is_closed() && !self.outbox.has_given_up();
                     }
-                    Some(Err(_)) | None => return false,
+                    Some(Err(error)) => match broken(error) {
+                        Some(broken) => self.session.handle_broken(broken),
+                        None => return false,
+                    },
+                    // Nothing can be read any more, and the reason is still to be sent.
+                    None if self.session.is_closed() => std::future::pending().await,
+                    None => return false,
                 },
                 Some((peer, reason)) = inbox.recv() => self.session.handle_media_closed(peer, reason),
                 () = sleep_until(due.into()) => self.session.handle_timeout(Instant::now()),
@@ -153,6 +159,7 @@ impl Driver<'_> {
                 Action::ClosePeer(peer) => self.service.close_peers([peer]).await,
                 Action::Stop(peer) => self.service.stop_peer(peer).await,
                 Action::SetPaused(paused) => self.set_paused(paused),
+                Action::SetHeights(heights) => self.set_heights(&heights),
                 Action::Ping => self.outbox.ping(),
                 Action::Close { code, reason } => self.outbox.close(code, reason),
             }
@@ -188,20 +195,26 @@ impl Driver<'_> {
             egress: member.grants.egress,
         };
         let servers = ice_servers(self.service.config(), &member.identity, now);
-        let guest_token = member.anonymous.then(|| {
-            self.service
-                .keys()
-                .sign(&guest_claims(member, &self.slug, now))
-        });
+        let guest_token = returning_claims(member, &self.slug, now)
+            .map(|claims| self.service.keys().sign(&claims));
         let adopted =
             self.service
                 .directory()
                 .enter(self.id, room, member, seat, servers, guest_token);
-        if let Some(peer) = adopted {
-            self.session.adopt(peer);
+        for (role, peer) in adopted {
+            self.session.adopt(role, peer);
         }
         metrics::counter!("fanlight_joins_total").increment(1);
         tracing::info!(identity = %member.identity, "joined");
+    }
+
+    fn set_heights(&self, heights: &[u32]) {
+        if let Some((room, member)) = &self.entered
+            && let Some(room) = self.service.directory().room_mut(*room)
+        {
+            room.set_heights(member, heights);
+        }
+        self.service.changed().notify_one();
     }
 
     fn set_paused(&self, paused: bool) {
@@ -224,6 +237,19 @@ impl Driver<'_> {
             Some(Ok(())) => self.service.changed().notify_one(),
             None => {}
         }
+    }
+}
+
+/// Returns what was wrong with a message; `None` when it was the connection.
+fn broken(error: axum::Error) -> Option<BrokenFrame> {
+    let error = error.into_inner().downcast::<tungstenite::Error>().ok()?;
+    // The rest is about the connection.
+    if matches!(*error, tungstenite::Error::Capacity(_)) {
+        Some(BrokenFrame::TooLong)
+    } else if matches!(*error, tungstenite::Error::Utf8(_)) {
+        Some(BrokenFrame::NotUtf8)
+    } else {
+        None
     }
 }
 
@@ -256,6 +282,8 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut waiting: Waiting) {
         sink.close().await
     })
     .await;
+    // A socket dropped with unread bytes is reset, which may overtake the reason.
+    sleep(LINGER).await;
 }
 
 fn too_slow() -> Message {
@@ -269,3 +297,4 @@ fn too_slow() -> Message {
 /// Ends of peers waiting for one session. When full, the session is closed as too slow.
 const ENDED_LIMIT: usize = 8;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_millis(200);

@@ -25,24 +25,34 @@ fn committed_types_match_the_rust_types() {
         ClientMessage,
         ServerMessage,
         RoomInfo,
+        StageMember,
+        MediaRole,
         Grants,
         IceServer,
         ChatRequest,
         ChatEvent,
         ChatMessage,
         RoomEvent,
+        Slot,
+        TrackKind,
         ErrorCode,
         ProblemBody,
         CreateRoom,
+        ChangeRoom,
         RoomList,
         CreateToken,
         CreatedToken,
+        CreateInvite,
+        CreatedInvite,
+        Feature,
     );
     let _ = write!(
         generated,
         "\n/** Why the server closed a WebSocket. */\nexport const CLOSE_CODE = {{\n  \
-         restarting: {},\n  badMessages: {},\n  token: {},\n  notAllowed: {},\n  roomUnknown: {},\n  \
+         notUtf8: {},\n  tooLong: {},\n  restarting: {},\n  badMessages: {},\n  token: {},\n  notAllowed: {},\n  roomUnknown: {},\n  \
          silent: {},\n  tooSlow: {},\n  serverFull: {},\n}} as const;\n",
+        close_code::NOT_UTF8,
+        close_code::TOO_LONG,
         close_code::RESTARTING,
         close_code::BAD_MESSAGES,
         close_code::TOKEN,
@@ -55,11 +65,14 @@ fn committed_types_match_the_rust_types() {
     let _ = write!(
         generated,
         "\nexport const CHAT_CHANNEL = '{}';\nexport const EVENTS_CHANNEL = '{}';\n\
-         export const CHAT_TEXT_LIMIT = {};\nexport const NAME_LIMIT = {};\n",
+         export const CHAT_TEXT_LIMIT = {};\nexport const NAME_LIMIT = {};\nexport const STAGE_LIMIT = {};\n\
+         export const AUDIO_SLOTS = {};\n",
         protocol::CHAT_CHANNEL,
         protocol::EVENTS_CHANNEL,
         protocol::CHAT_TEXT_LIMIT,
         protocol::NAME_LIMIT,
+        protocol::STAGE_LIMIT,
+        protocol::AUDIO_SLOTS,
     );
     let committed = Path::new(COMMITTED);
     if std::env::var_os("UPDATE_TYPES").is_some() {

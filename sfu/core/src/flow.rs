@@ -45,9 +45,14 @@ impl Sender<'_> {
         len
     }
 
-    #[expect(dead_code, reason = "the pacer and the allocation build on it")]
     /// Returns whether the path has room for more than what is live: for replays and repeats.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&mut self) -> bool {
+        true
+    }
+
+    /// Returns whether a live packet of video goes at once; not while so much is on the path already that it
+    /// would only wait there.
+    pub(crate) fn may_go(&mut self) -> bool {
         true
     }
 }

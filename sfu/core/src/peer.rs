@@ -9,10 +9,12 @@ use crate::{
     flow::{Flow, Sender},
     ingress::Ingress,
     publication::Publication,
-    slot::Shown,
+    rng::Rng,
+    slot::{Shown, View},
+    stage::Stage,
     subscription::{Repeated, Sent, Subscription},
     timers::Scheduled,
-    transport::{Transport, rtcp::Compound},
+    transport::{CodecPt, SendStream, Transport, rtcp::Compound},
 };
 
 /// A peer of a room.
@@ -36,6 +38,8 @@ pub(crate) struct Peer {
     pub(crate) ingress: Ingress,
     /// What it receives.
     pub(crate) subscriptions: Vec<Subscription>,
+    /// M-lines on which it never received anything yet.
+    pub(crate) idle: Vec<Idle>,
     /// What was counted about it.
     pub(crate) stats: PeerStats,
     /// When it joined.
@@ -44,8 +48,41 @@ pub(crate) struct Peer {
     pub(crate) sender_report_at: Option<Instant>,
 }
 
+/// A receive-only m-line before its slot shows anything.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    /// What it is to show.
+    pub(crate) view: View,
+    /// What the viewer was told it receives.
+    pub(crate) stream: SendStream,
+    /// What the viewer can receive.
+    pub(crate) codecs: Vec<CodecPt>,
+}
+
 impl Peer {
-    /// Sends what arrived of the program to this viewer.
+    /// Prepares the m-lines of the program, and those whose slots show something for the first time.
+    pub(crate) fn open_slots(&mut self, stage: &Stage, rng: &mut Rng) {
+        let subscriptions = &mut self.subscriptions;
+        self.idle.retain_mut(|idle| {
+            let is_shown = match idle.view {
+                View::Program(_) => true,
+                View::Slot(..) => stage.get(idle.view).is_some(),
+            };
+            if is_shown {
+                let codecs = std::mem::take(&mut idle.codecs);
+                subscriptions.push(Subscription::new(idle.view, idle.stream, codecs, rng));
+            }
+            !is_shown
+        });
+    }
+
+    /// Returns whether it receives media, or may.
+    pub(crate) fn has_views(&self) -> bool {
+        !self.subscriptions.is_empty() || !self.idle.is_empty()
+    }
+
+    /// Sends what arrived of what its m-lines show to this viewer, but nothing of its own participant's.
+    /// What a m-line showed before goes on until something else can be begun.
     pub(crate) fn forward(&mut self, shown: &Shown<'_>, out: &mut Outgoing, now: Instant) -> Sent {
         let mut sum = Sent::default();
         if !self.transport.is_connected() {
@@ -58,15 +95,18 @@ impl Peer {
             now,
         };
         for subscription in &mut self.subscriptions {
-            let Some(publication) = shown.get(subscription.kind) else {
+            let seen = shown.get(subscription.view);
+            let Some(seen) = seen.filter(|seen| seen.participant != self.join.participant) else {
+                subscription.stop();
                 continue;
             };
-            let sent = subscription.forward(publication, &mut sender);
-            sum.packets += sent.packets;
-            sum.bytes += sent.bytes;
-            sum.began |= sent.began;
-            sum.waiting |= sent.waiting;
-            sum.unsupported |= sent.unsupported;
+            sum.add(&subscription.forward(seen.publication, &mut sender));
+            if subscription.is_waiting_for(seen.publication)
+                && let Some(before) = subscription.source()
+                && let Some(before) = shown.find(before.publication)
+            {
+                sum.add(&subscription.forward(before, &mut sender));
+            }
         }
         self.stats.packets_out += sum.packets;
         sum
@@ -85,16 +125,13 @@ impl Peer {
         let Some(subscription) = by_ssrc.find(|s| s.stream.ssrc == ssrc) else {
             return Repeated::default();
         };
-        let Some(publication) = publications.iter().find(|p| subscription.shows(p.id)) else {
-            return Repeated::default();
-        };
         let mut sender = Sender {
             transport: &mut self.transport,
             flow: &mut self.flow,
             out,
             now,
         };
-        let repeated = subscription.retransmit(seqs, publication, &mut sender);
+        let repeated = subscription.retransmit(seqs, publications, &mut sender);
         self.stats.nacked += repeated.asked;
         self.stats.packets_out += repeated.sent;
         repeated

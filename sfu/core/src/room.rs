@@ -1,15 +1,17 @@
 //! The media graph of one room: who publishes, who receives, fan-out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
-    Codec, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, Role, Ssrc, TapId, TapSource,
+    Codec, Event, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, Role, RoomId, Ssrc,
+    TapId, TapSource,
     clock::{RemoteClock, ServerClock},
     held::{Held, Waiting},
     ingress::Route,
     layer::{Arrival, Layer},
     peers::Peers,
     publication::Publication,
+    publication::Source,
     slot::{Owner, View},
     stage::Stage,
     stats::Totals,
@@ -35,8 +37,7 @@ pub(crate) struct Room {
     taps: Vec<Tap>,
     /// Who is shown and heard.
     pub(crate) stage: Stage,
-    /// The publications of which somebody waits for a keyframe, during [`Room::forward`].
-    waiting: Vec<PublicationId>,
+    waits_for_room: bool,
 }
 
 /// Where [`Room::forward`] puts what it makes.
@@ -119,6 +120,17 @@ impl Room {
     /// Removes a tap.
     pub(crate) fn remove_tap(&mut self, tap: TapId) {
         self.taps.retain(|t| t.id != tap);
+    }
+
+    /// Returns the event that tells what is shown.
+    pub(crate) fn stage_event(&self, room: RoomId) -> Event {
+        let (video, audio, program) = self.stage.layout();
+        Event::Stage {
+            room,
+            video,
+            audio,
+            program,
+        }
     }
 
     /// Returns whether nobody is left.
@@ -223,32 +235,33 @@ impl Room {
     /// Sends what arrived since the last call to all viewers and taps.
     pub(crate) fn forward(&mut self, peers: &mut Peers, sinks: &mut Sinks<'_>, now: Instant) {
         for publication in &mut self.publications {
-            publication.choose(now);
+            publication.refresh(now);
         }
         let shown = self.stage.show(&self.publications);
-        let mut waiting = std::mem::take(&mut self.waiting);
+        self.waits_for_room = false;
         for id in &self.viewers {
             let Some(peer) = peers.get_mut(*id) else {
                 continue;
             };
-            let sent = peer.forward(&shown, &mut waiting, sinks.out, now);
+            let sent = peer.forward(&shown, sinks.out, now);
             sinks.totals.sent(&sent);
+            self.waits_for_room |= sent.waiting_for_room;
             if sent.began {
                 sinks.began.push(*id);
             }
         }
         for tap in &mut self.taps {
-            let walked = tap.walk(&shown, &self.stage, &mut waiting, sinks.taps, now);
+            let targets = [MediaKind::Audio, MediaKind::Video].map(|kind| {
+                let shows = tap.shows(kind, &self.stage, now)?;
+                shown.find(shows)
+            });
+            let walked = tap.walk(targets, &shown, sinks.taps, now);
             sinks.totals.drop_many("tap_queue_full", walked.dropped);
             let unsupported = u64::from(walked.unsupported);
             sinks.totals.drop_many("tap_codec_unsupported", unsupported);
         }
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
-        for publication in waiting.drain(..) {
-            self.request_keyframe(publication);
-        }
-        self.waiting = waiting;
     }
 
     /// Asks for a keyframe of what a view shows, unless a newcomer can be started from the history. Returns
@@ -259,9 +272,9 @@ impl Room {
         let Some(publication) = publications.find(|p| Some(p.id) == shown) else {
             return false;
         };
-        let layer = publication.best();
+        let top = Source::top_of(publication).and_then(|top| top.layer_of(publication));
         let can_start = |layer: &Layer| layer.starting_point(INSTANT_START, now).is_some();
-        let is_needed = publication.kind() == MediaKind::Video && !layer.is_some_and(can_start);
+        let is_needed = publication.kind() == MediaKind::Video && !top.is_some_and(can_start);
         let id = publication.id;
         if is_needed {
             self.request_keyframe(id);
@@ -280,7 +293,7 @@ impl Room {
     fn request_keyframe(&mut self, publication: PublicationId) {
         let mut publications = self.publications.iter_mut();
         if let Some(publication) = publications.find(|p| p.id == publication)
-            && let Some(layer) = publication.best_mut()
+            && let Some(layer) = publication.top_layer_mut()
         {
             layer.keyframes.request();
         }
@@ -288,10 +301,13 @@ impl Room {
 
     /// Asks for a keyframe of what a subscription receives.
     pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription) {
+        let Some(source) = subscription.source() else {
+            return;
+        };
         let mut publications = self.publications.iter_mut();
         if subscription.kind == MediaKind::Video
-            && let Some(publication) = publications.find(|p| subscription.shows(p.id))
-            && let Some(layer) = publication.best_mut()
+            && let Some(publication) = publications.find(|p| p.id == source.publication)
+            && let Some(layer) = publication.layers.get_mut(source.layer)
         {
             layer.keyframes.request();
         }
@@ -349,6 +365,10 @@ impl Room {
             .filter(|layer| layer.ssrc.is_some())
             .flat_map(|layer| [layer.poll_timeout(), layer.keyframes.poll_timeout(now)]);
         let taps = self.taps.iter().map(Tap::poll_timeout);
-        layers.chain(taps).flatten().min()
+        let room = self.waits_for_room.then(|| now + CATCH_UP);
+        layers.chain(taps).flatten().chain(room).min()
     }
 }
+
+/// How often viewers are looked after who could not be sent everything because of their path.
+const CATCH_UP: Duration = Duration::from_millis(5);

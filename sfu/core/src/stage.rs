@@ -177,7 +177,9 @@ impl Stage {
         kind: MediaKind,
         now: Instant,
     ) -> Option<PublicationId> {
-        let theirs = self.ready(kind).filter(|a| a.owner.participant == participant);
+        let theirs = self
+            .ready(kind)
+            .filter(|a| a.owner.participant == participant);
         let rank = |act: &&Act| {
             let position = act.owner.position;
             // Of sound the first is the voice.
@@ -223,11 +225,7 @@ impl Stage {
     }
 
     /// The featured participant is heard, unless only somebody else speaks. Nobody is cut short.
-    fn choose_audio(
-        &self,
-        featured: Option<ParticipantId>,
-        now: Instant,
-    ) -> Option<PublicationId> {
+    fn choose_audio(&self, featured: Option<ParticipantId>, now: Instant) -> Option<PublicationId> {
         let featured = featured.and_then(|who| self.best_of(who, MediaKind::Audio, now));
         let present = self.program.audio.filter(|id| self.find(*id).is_some());
         let speaks = |id: &PublicationId| self.find(*id).is_some_and(|a| a.voice.is_speaking(now));

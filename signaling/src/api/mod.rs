@@ -3,6 +3,7 @@
 pub(crate) mod body;
 mod rooms;
 mod routes;
+mod stage;
 mod tokens;
 
 pub(crate) use routes::routes;

@@ -13,7 +13,7 @@ use crate::{
     Grant, Problem, Service,
     auth::{check_slug, is_hidden},
     clock::unix_ms,
-    protocol::{CreateRoom, ErrorCode, RoomInfo, RoomList},
+    protocol::{ChangeRoom, CreateRoom, ErrorCode, RoomInfo, RoomList, STAGE_LIMIT, STAGE_SIZE},
 };
 
 /// Lists the rooms, those on air first.
@@ -38,12 +38,7 @@ pub(super) async fn list(State(service): State<Service>) -> Result<Response, Pro
             .filter(|record| !live.contains(&record.slug))
             .map(|record| RoomInfo {
                 viewers: waiting(&record.slug).unwrap_or_default(),
-                slug: record.slug,
-                title: record.title,
-                live: false,
-                paused: false,
-                live_since_ms: None,
-                hls: false,
+                ..record.idle_info()
             }),
     );
     rooms.truncate(LISTED as usize);
@@ -73,9 +68,10 @@ pub(super) async fn create(
         Some(title) => check_title(title)?,
         None => request.slug.clone(),
     };
+    let stage_size = check_stage_size(request.stage_size.unwrap_or(STAGE_SIZE))?;
     let made = service
         .store()
-        .create_room(&request.slug, &title, unix_ms())
+        .create_room(&request.slug, &title, stage_size, unix_ms())
         .await;
     let Some(record) = made.map_err(|error| Problem::internal(&error))? else {
         return Err(Problem::new(
@@ -92,6 +88,42 @@ pub(super) async fn create(
         axum::Json(info),
     )
         .into_response())
+}
+
+/// Changes a room; needs `admin` there.
+pub(super) async fn change(
+    State(service): State<Service>,
+    Path(slug): Path<String>,
+    headers: HeaderMap,
+    Json(request): Json<ChangeRoom>,
+) -> Result<Response, Problem> {
+    let room = service.authorize(&headers, &slug, Grant::Admin).await?;
+    let title = request.title.as_deref().map(check_title).transpose()?;
+    let stage_size = request.stage_size.map(check_stage_size).transpose()?;
+    let changed = service
+        .store()
+        .change_room(room.id, title.as_deref(), stage_size)
+        .await;
+    let unknown = || Problem::new(ErrorCode::RoomUnknown, "There is no such room.");
+    let record = changed
+        .map_err(|error| Problem::internal(&error))?
+        .ok_or_else(unknown)?;
+    let info = service.directory().room_mut(room.id).map(|room| {
+        room.change_record(&record);
+        room.info()
+    });
+    service.changed().notify_one();
+    Ok(fresh(axum::Json(info.ok_or_else(unknown)?)))
+}
+
+fn check_stage_size(size: u32) -> Result<u32, Problem> {
+    if (1..=STAGE_LIMIT).contains(&size) {
+        return Ok(size);
+    }
+    Err(Problem::new(
+        ErrorCode::BadMessage,
+        format!("A stage has room for 1 to {STAGE_LIMIT} participants."),
+    ))
 }
 
 fn check_title(title: &str) -> Result<String, Problem> {

@@ -2,10 +2,10 @@
 
 use axum::{
     Router,
-    routing::{get, post},
+    routing::{delete, get, post, put},
 };
 
-use super::{rooms, tokens};
+use super::{rooms, stage, tokens};
 use crate::{Problem, Service, http_session, protocol::ErrorCode};
 
 pub(crate) fn routes() -> Router<Service> {
@@ -14,7 +14,22 @@ pub(crate) fn routes() -> Router<Service> {
             "/api/rooms",
             get(rooms::list).post(rooms::create).fallback(wrong_method),
         )
-        .route("/api/rooms/{room}", get(rooms::get).fallback(wrong_method))
+        .route(
+            "/api/rooms/{room}",
+            get(rooms::get).patch(rooms::change).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/invites",
+            post(stage::invite).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/featured",
+            put(stage::feature).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/participants/{identity}",
+            delete(stage::remove).fallback(wrong_method),
+        )
         .route(
             "/api/rooms/{room}/tokens",
             post(tokens::create).fallback(wrong_method),

@@ -24,17 +24,12 @@ pub(super) async fn create(
     Json(request): Json<CreateToken>,
 ) -> Result<Response, Problem> {
     let room = service.authorize(&headers, &slug, Grant::Admin).await?;
-    let ttl = request.ttl_seconds.unwrap_or(DEFAULT_TTL);
-    if !TTL.contains(&ttl) {
-        return Err(Problem::new(
-            ErrorCode::BadMessage,
-            "A token is valid for 60 seconds to 365 days.",
-        ));
-    }
+    let ttl = check_ttl(request.ttl_seconds.unwrap_or(DEFAULT_TTL))?;
     let CreateToken {
         identity,
         name,
         publish,
+        stage,
         chat,
         egress,
         admin,
@@ -42,12 +37,12 @@ pub(super) async fn create(
     } = request;
     let grants = Grants {
         publish,
+        stage,
         subscribe: true,
         chat,
         egress,
         admin,
     };
-    let ttl = Duration::from_secs(ttl);
     let request = TokenRequest {
         room: room.slug,
         identity,
@@ -63,6 +58,17 @@ pub(super) async fn create(
     };
     let headers = [(header::CACHE_CONTROL, "no-store")];
     Ok((StatusCode::CREATED, headers, axum::Json(answer)).into_response())
+}
+
+/// Checks how long something is to be valid.
+pub(super) fn check_ttl(seconds: u64) -> Result<Duration, Problem> {
+    if TTL.contains(&seconds) {
+        return Ok(Duration::from_secs(seconds));
+    }
+    Err(Problem::new(
+        ErrorCode::BadMessage,
+        "A token is valid for 60 seconds to 365 days.",
+    ))
 }
 
 const DEFAULT_TTL: u64 = 12 * 3600;

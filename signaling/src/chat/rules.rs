@@ -168,6 +168,7 @@ mod tests {
                 ..Grants::default()
             },
             anonymous: false,
+            invited_until: None,
         }
     }
 }

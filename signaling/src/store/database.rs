@@ -75,8 +75,11 @@ fn migrator() -> Migrator {
 }
 
 /// Never changed once released: what is in the files is compared with what was run.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "rooms and chat",
-    include_str!("../../migrations/0001_rooms_and_chat.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "rooms and chat",
+        include_str!("../../migrations/0001_rooms_and_chat.sql"),
+    ),
+    (2, "stage", include_str!("../../migrations/0002_stage.sql")),
+];

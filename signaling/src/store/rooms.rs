@@ -4,6 +4,7 @@ use sfu::RoomId;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::Store;
+use crate::protocol::{RoomInfo, STAGE_LIMIT, STAGE_SIZE};
 
 /// A room as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,12 +12,32 @@ pub(crate) struct Record {
     pub(crate) id: RoomId,
     pub(crate) slug: String,
     pub(crate) title: String,
+    /// Most participants on stage.
+    pub(crate) stage_size: u32,
+}
+
+impl Record {
+    /// Returns the room as it is while nobody is in it.
+    pub(crate) fn idle_info(&self) -> RoomInfo {
+        RoomInfo {
+            slug: self.slug.clone(),
+            title: self.title.clone(),
+            live: false,
+            paused: false,
+            live_since_ms: None,
+            viewers: 0,
+            hls: false,
+            stage_size: self.stage_size,
+            stage: Vec::new(),
+            featured: None,
+        }
+    }
 }
 
 impl Store {
     /// Returns the room with this name.
     pub(crate) async fn find_room(&self, slug: &str) -> Result<Option<Record>, sqlx::Error> {
-        let row = sqlx::query("SELECT id, slug, title FROM rooms WHERE slug = ?")
+        let row = sqlx::query("SELECT id, slug, title, stage_size FROM rooms WHERE slug = ?")
             .bind(slug)
             .fetch_optional(&self.pool)
             .await?;
@@ -28,14 +49,16 @@ impl Store {
         &self,
         slug: &str,
         title: &str,
+        stage_size: u32,
         now_ms: u64,
     ) -> Result<Option<Record>, sqlx::Error> {
         let row = sqlx::query(
-            "INSERT INTO rooms (slug, title, created_at_ms) VALUES (?, ?, ?)
-             ON CONFLICT (slug) DO NOTHING RETURNING id, slug, title",
+            "INSERT INTO rooms (slug, title, stage_size, created_at_ms) VALUES (?, ?, ?, ?)
+             ON CONFLICT (slug) DO NOTHING RETURNING id, slug, title, stage_size",
         )
         .bind(slug)
         .bind(title)
+        .bind(stage_size)
         .bind(now_ms.cast_signed())
         .fetch_optional(&self.pool)
         .await?;
@@ -51,18 +74,38 @@ impl Store {
         if let Some(found) = self.find_room(slug).await? {
             return Ok(found);
         }
-        if let Some(made) = self.create_room(slug, slug, now_ms).await? {
+        if let Some(made) = self.create_room(slug, slug, STAGE_SIZE, now_ms).await? {
             return Ok(made);
         }
         self.find_room(slug).await?.ok_or(sqlx::Error::RowNotFound)
     }
 
+    /// Changes a room. Returns `None` when there is none of this id.
+    pub(crate) async fn change_room(
+        &self,
+        id: RoomId,
+        title: Option<&str>,
+        stage_size: Option<u32>,
+    ) -> Result<Option<Record>, sqlx::Error> {
+        let row = sqlx::query(
+            "UPDATE rooms SET title = coalesce(?, title), stage_size = coalesce(?, stage_size)
+             WHERE id = ? RETURNING id, slug, title, stage_size",
+        )
+        .bind(title)
+        .bind(stage_size)
+        .bind(id.0.cast_signed())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(read).transpose()
+    }
+
     /// Returns the newest rooms.
     pub(crate) async fn newest_rooms(&self, limit: u32) -> Result<Vec<Record>, sqlx::Error> {
-        let rows = sqlx::query("SELECT id, slug, title FROM rooms ORDER BY id DESC LIMIT ?")
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            sqlx::query("SELECT id, slug, title, stage_size FROM rooms ORDER BY id DESC LIMIT ?")
+                .bind(limit)
+                .fetch_all(&self.pool)
+                .await?;
         rows.iter().map(read).collect()
     }
 }
@@ -72,6 +115,7 @@ fn read(row: &SqliteRow) -> Result<Record, sqlx::Error> {
         id: RoomId(row.try_get::<i64, _>("id")?.cast_unsigned()),
         slug: row.try_get("slug")?,
         title: row.try_get("title")?,
+        stage_size: row.try_get::<u32, _>("stage_size")?.clamp(1, STAGE_LIMIT),
     })
 }
 
@@ -83,11 +127,18 @@ mod tests {
     async fn names_are_unique_and_outlive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).await.unwrap();
-        let one = store.create_room("one", "One", 1).await.unwrap().unwrap();
-        assert_eq!(store.create_room("one", "Other", 2).await.unwrap(), None);
+        let one = store
+            .create_room("one", "One", 9, 1)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(store.create_room("one", "Other", 9, 2).await.unwrap(), None);
         assert_eq!(store.find_or_create_room("one", 3).await.unwrap(), one);
         let two = store.find_or_create_room("two", 3).await.unwrap();
-        assert_eq!(two.title, "two");
+        assert_eq!((&*two.title, two.stage_size), ("two", 9));
+        let two = store.change_room(two.id, None, Some(4)).await.unwrap();
+        let two = two.unwrap();
+        assert_eq!((&*two.title, two.stage_size), ("two", 4));
         store.close().await;
 
         let store = Store::open(folder.path()).await.unwrap();

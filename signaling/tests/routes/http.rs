@@ -214,6 +214,10 @@ async fn pages_of_any_origin_may_use_it() {
             .contains("PATCH")
     );
     assert_eq!(headers["accept-post"], "application/sdp");
+    let resource = request(Method::OPTIONS, "/whip/one/session", None, None, "");
+    let (_, headers, _) = send(&server, resource).await;
+    assert_eq!(headers["accept-patch"], "application/trickle-ice-sdpfrag");
+    assert!(!headers.contains_key("accept-post"));
 
     let (_, headers, _) = send(&server, request(Method::POST, "/whep/one", None, None, "")).await;
     let exposed = headers["access-control-expose-headers"]
@@ -222,6 +226,27 @@ async fn pages_of_any_origin_may_use_it() {
         .to_lowercase();
     for name in ["location", "etag", "link"] {
         assert!(exposed.contains(name), "{exposed}");
+    }
+}
+
+#[tokio::test]
+async fn room_is_changed_by_its_administrator() {
+    let server = Server::start(Config::default()).await;
+    let owner = server.token("new", "admin", HOUR).await;
+    let host = server.token("new", "publish", HOUR).await;
+    let json = Some("application/json");
+    let change = request(Method::PATCH, "/api/rooms/new", Some(&host), json, "{}");
+    assert_eq!(send(&server, change).await.0, 403);
+    for (body, status, size) in [
+        (r#"{"stage_size":4}"#, 200, 4),
+        (r#"{"stage_size":17}"#, 400, 4),
+        (r#"{"title":"Newer"}"#, 200, 4),
+    ] {
+        let change = request(Method::PATCH, "/api/rooms/new", Some(&owner), json, body);
+        let (found, _, _) = send(&server, change).await;
+        assert_eq!(found, status, "{body}");
+        let get = request(Method::GET, "/api/rooms/new", None, None, "");
+        assert_eq!(send(&server, get).await.2["stage_size"], size, "{body}");
     }
 }
 
@@ -301,6 +326,7 @@ async fn rooms_are_made_once_and_listed() {
     let expected = json!({
         "slug": "new", "title": "New", "live": false, "paused": false,
         "live_since_ms": null, "viewers": 0, "hls": false,
+        "stage_size": 9, "stage": [], "featured": null,
     });
     assert_eq!(room, expected);
     let (_, _, found) = send(

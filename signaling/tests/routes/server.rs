@@ -68,6 +68,7 @@ impl Server {
             name: None,
             grants: Grants {
                 publish: has("publish"),
+                stage: has("stage"),
                 subscribe: true,
                 chat: has("chat"),
                 egress: has("egress"),

@@ -1,13 +1,23 @@
 //! The WebSocket of the pages: joining, refusals, and how it is closed.
 
+use axum::http::Method;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use signaling::Config;
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{
+        Message,
+        protocol::frame::{
+            Frame,
+            coding::{Data, OpCode},
+        },
+    },
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{HOUR, Server};
+use crate::server::{HOUR, Server, request};
 
 #[tokio::test]
 async fn guest_joins_and_keeps_the_identity_when_coming_back() {
@@ -87,6 +97,52 @@ async fn token_that_may_publish_makes_the_room() {
 }
 
 #[tokio::test]
+async fn everybody_with_an_invitation_is_a_guest_of_their_own() {
+    let site = Site::start(Config::default()).await;
+    let host = site.server.token("one", "publish", HOUR).await;
+    let path = "/api/rooms/one/invites";
+    let json = Some("application/json");
+    let asked = request(Method::POST, path, Some(&host), json, "{}");
+    let (status, _, body) = site.server.send(asked).await;
+    assert_eq!(status, 201, "{body}");
+    let invite: Value = serde_json::from_str(&body).unwrap();
+    let link = invite["path"].as_str().unwrap();
+    assert!(link.starts_with("/stage/one#token="), "{link}");
+
+    let mut guests = Vec::new();
+    for name in ["Bob", "Cid"] {
+        let mut page = site.open("one").await;
+        page.say(&json!({"type": "join", "token": invite["token"], "name": name}))
+            .await;
+        let joined = page.hear().await;
+        assert_eq!(joined["name"], name);
+        assert_eq!(joined["grants"]["stage"], true);
+        assert_eq!(joined["grants"]["publish"], false);
+        guests.push((page, joined));
+    }
+    assert_ne!(guests[0].1["identity"], guests[1].1["identity"]);
+    let (page, joined) = &mut guests[0];
+    page.say(&json!({"type": "publish", "sdp": "v=0"})).await;
+    assert_eq!(page.hear().await["code"], "stage_closed", "nobody hosts");
+    let mut again = site.open("one").await;
+    again
+        .say(&json!({"type": "join", "token": joined["guest_token"], "name": "Bobby"}))
+        .await;
+    let back = again.hear().await;
+    assert_eq!(back["identity"], joined["identity"], "after a reload");
+    assert_eq!(
+        (&back["name"], &back["grants"]["stage"]),
+        (&json!("Bobby"), &json!(true))
+    );
+
+    for (label, token) in [("nobody", None), ("guest", joined["guest_token"].as_str())] {
+        let asked = request(Method::POST, path, token, json, "{}");
+        let (status, _, body) = site.server.send(asked).await;
+        assert!(status.is_client_error(), "{label}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn nonsense_is_answered_and_closed_after_ten() {
     let site = Site::start(Config::default()).await;
     site.server.token("one", "", HOUR).await;
@@ -112,16 +168,27 @@ async fn nonsense_is_answered_and_closed_after_ten() {
 }
 
 #[tokio::test]
-async fn message_that_is_too_long_ends_the_session_alone() {
+async fn message_that_cannot_be_read_ends_its_session_alone_and_says_why() {
     let site = Site::start(Config::default()).await;
     site.server.token("one", "", HOUR).await;
-    let mut page = site.open("one").await;
     let mut other = site.open("one").await;
-    let _ = page
-        .socket
-        .send(Message::text("x".repeat(200 * 1024)))
-        .await;
-    while let Some(Ok(_)) = page.socket.next().await {}
+    let not_utf8 = Frame::message(&b"\xff\xfe"[..], OpCode::Data(Data::Text), true);
+    for (label, message, code, close) in [
+        (
+            "too long",
+            Message::text("x".repeat(200 * 1024)),
+            "body_too_large",
+            1009,
+        ),
+        ("not UTF-8", Message::Frame(not_utf8), "bad_message", 1007),
+    ] {
+        let mut page = site.open("one").await;
+        page.say(&json!({"type": "join"})).await;
+        page.hear().await;
+        page.socket.send(message).await.unwrap();
+        assert_eq!(page.hear().await["code"], code, "{label}");
+        assert_eq!(page.closed().await, close, "{label}");
+    }
     other.say(&json!({"type": "join"})).await;
     assert_eq!(other.hear().await["type"], "joined");
 }

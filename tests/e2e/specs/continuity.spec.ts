@@ -76,7 +76,7 @@ test('the broadcaster switches to the screen and the viewer sees it without join
   const viewer = await newPage();
   await Watch.open(viewer, server, room);
   await expectVideoFlows(viewer);
-  expect(await received(viewer)).toMatchObject({ width: 854, height: 480 });
+  expect((await received(viewer)).height).toBe(480);
 
   await broadcaster.getByTestId('source-screen').click();
   await expect

@@ -5,6 +5,7 @@ export interface Settings {
   readonly microphone?: string | undefined;
   readonly quality?: string | undefined;
   readonly codec?: string | undefined;
+  readonly adapt?: string | undefined;
   readonly music?: string | undefined;
   readonly volume?: string | undefined;
 }

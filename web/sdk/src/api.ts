@@ -1,10 +1,13 @@
 import { FanlightError, isErrorCode } from './errors.ts';
 import {
+  type CreatedInvite,
   type CreatedToken,
+  type CreateInvite,
   type CreateRoom,
   type CreateToken,
   type EgressDestination,
   type EgressJob,
+  parseCreatedInvite,
   parseCreatedToken,
   parseEgressJob,
   parseEgressJobList,
@@ -44,6 +47,28 @@ export class Api {
     return await this.#call('POST', path, token, parseCreatedToken, signal);
   }
 
+  /** Makes an invitation to the room's stage, for any number of guests. */
+  async createInvite(
+    slug: string,
+    invite: CreateInvite,
+    signal?: AbortSignal,
+  ): Promise<CreatedInvite> {
+    const path = `${roomPath(slug)}/invites`;
+    return await this.#call('POST', path, invite, parseCreatedInvite, signal);
+  }
+
+  /** Takes a guest off the stage. */
+  async removeGuest(slug: string, identity: string, signal?: AbortSignal): Promise<void> {
+    const path = `${roomPath(slug)}/participants/${encodeURIComponent(identity)}`;
+    await this.#call('DELETE', path, undefined, () => undefined, signal);
+  }
+
+  /** Features somebody on stage; `null` leaves it to who speaks. */
+  async feature(slug: string, identity: string | null, signal?: AbortSignal): Promise<void> {
+    const path = `${roomPath(slug)}/featured`;
+    await this.#call('PUT', path, { identity }, () => undefined, signal);
+  }
+
   async outputs(slug: string, signal?: AbortSignal): Promise<EgressJob[]> {
     const path = `${roomPath(slug)}/egress`;
     const list = await this.#call('GET', path, undefined, parseEgressJobList, signal);
@@ -67,7 +92,7 @@ export class Api {
   }
 
   async #call<T>(
-    method: 'GET' | 'POST' | 'DELETE',
+    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
     path: string,
     body: unknown,
     parse: (answer: unknown) => T,

@@ -27,12 +27,13 @@ export class ChatRefusal extends FanlightError {
 export class Chat {
   readonly #events = new Emitter<ChatEvents>();
   readonly #pending = new Map<string, Deferred<ChatMessage>>();
-  #channel: RTCDataChannel | undefined;
+  /** One of each media connection, the newest last: messages come on all of them, and go out on one. */
+  readonly #channels = new Set<RTCDataChannel>();
   #messages: readonly ChatMessage[] = [];
   #nonce = 0;
 
   get state(): ChatState {
-    return this.#channel?.readyState === 'open' ? 'open' : 'closed';
+    return this.#open ? 'open' : 'closed';
   }
 
   /** The newest messages, oldest first, at most {@link KEPT_MESSAGES}. */
@@ -57,8 +58,8 @@ export class Chat {
     text: string,
     signal: AbortSignal = AbortSignal.timeout(SAY_TIMEOUT_MS),
   ): Promise<ChatMessage> {
-    const channel = this.#channel;
-    if (channel?.readyState !== 'open') throw new FanlightError('connection_lost');
+    const channel = this.#open;
+    if (!channel) throw new FanlightError('connection_lost');
     this.#nonce += 1;
     const nonce = `${this.#nonce}`;
     const answer = deferred<ChatMessage>();
@@ -73,17 +74,29 @@ export class Chat {
     }
   }
 
-  /** Talks over this channel from here on. Called by the room for each new connection. */
+  /** Talks over this channel too, until it is closed. Called by the room for each new connection. */
   bind(channel: RTCDataChannel): void {
-    this.#channel = channel;
-    channel.addEventListener('open', () => this.#announce(channel));
-    channel.addEventListener('close', () => this.#announce(channel));
+    // A connection that this side closes does not say so on its channels.
+    for (const old of this.#channels) {
+      if (old.readyState === 'closed') this.#channels.delete(old);
+    }
+    this.#channels.add(channel);
+    channel.addEventListener('open', () => this.#announce());
+    channel.addEventListener('close', () => this.#release(channel));
     channel.addEventListener('message', (event) => this.#handleMessage(event.data));
-    this.#announce(channel);
+    this.#announce();
   }
 
-  #announce(channel: RTCDataChannel): void {
-    if (channel !== this.#channel) return;
+  get #open(): RTCDataChannel | undefined {
+    return [...this.#channels].findLast((channel) => channel.readyState === 'open');
+  }
+
+  #release(channel: RTCDataChannel): void {
+    this.#channels.delete(channel);
+    this.#announce();
+  }
+
+  #announce(): void {
     if (this.state === 'closed') {
       for (const answer of this.#pending.values()) {
         answer.reject(new FanlightError('connection_lost'));

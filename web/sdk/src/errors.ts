@@ -102,6 +102,26 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'Wait until that broadcast has ended, or create another room.',
     passing: false,
   },
+  stage_full: {
+    message: 'The stage is full.',
+    advice: 'Try again when somebody has left it.',
+    passing: false,
+  },
+  stage_closed: {
+    message: 'The host is not on air.',
+    advice: 'You can join the stage once the broadcast has begun.',
+    passing: false,
+  },
+  removed_from_stage: {
+    message: 'The host has taken you off the stage.',
+    advice: 'Ask for a new invite link to come back.',
+    passing: false,
+  },
+  participant_unknown: {
+    message: 'They are not on stage any more.',
+    advice: 'There is nothing to do.',
+    passing: false,
+  },
   room_name_invalid: {
     message: 'That room name cannot be used.',
     advice: 'Use 1 to 64 lower-case letters, digits and hyphens.',

@@ -9,11 +9,12 @@ export {
   stopStream,
 } from './devices.ts';
 export { FanlightError, type FanlightErrorCode, type LocalErrorCode } from './errors.ts';
+export type { VideoCodec } from './layers.ts';
 export { LevelMeter } from './level.ts';
 export { Mix } from './mix.ts';
 export type * from './protocol.ts';
 export { CHAT_TEXT_LIMIT, NAME_LIMIT } from './protocol.ts';
 export { GoLive, type GoLiveOptions, type GoLiveState } from './publisher.ts';
-export { Room, type RoomOptions, type RoomState } from './room.ts';
+export { Room, type RoomOptions, type RoomState, type StageSlots } from './room.ts';
 export type { Health, PublisherStats, ViewerStats } from './stats.ts';
 export { Watch, type WatchOptions, type WatchState } from './viewer.ts';

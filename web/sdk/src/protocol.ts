@@ -3,6 +3,7 @@ import type { EgressDestinationStatus, EgressJob, EgressJobList } from './genera
 import type {
   ChatEvent,
   ChatMessage,
+  CreatedInvite,
   CreatedToken,
   ErrorCode,
   Grants,
@@ -11,6 +12,8 @@ import type {
   RoomInfo,
   RoomList,
   ServerMessage,
+  Slot,
+  StageMember,
 } from './generated/protocol.ts';
 import {
   array,
@@ -29,11 +32,13 @@ import {
 export type * from './generated/egress.ts';
 export type * from './generated/protocol.ts';
 export {
+  AUDIO_SLOTS,
   CHAT_CHANNEL,
   CHAT_TEXT_LIMIT,
   CLOSE_CODE,
   EVENTS_CHANNEL,
   NAME_LIMIT,
+  STAGE_LIMIT,
 } from './generated/protocol.ts';
 
 /** A message of the WebSocket, with the egress jobs read too. */
@@ -76,6 +81,14 @@ export function parseRoom(value: unknown): RoomInfo {
 /** Reads the answer of `POST /api/rooms/{room}/tokens`. */
 export function parseCreatedToken(value: unknown): CreatedToken {
   return object<CreatedToken>({ token: string, identity: string, expires_at_ms: number })(
+    value,
+    'answer',
+  );
+}
+
+/** Reads the answer of `POST /api/rooms/{room}/invites`. */
+export function parseCreatedInvite(value: unknown): CreatedInvite {
+  return object<CreatedInvite>({ token: string, path: string, expires_at_ms: number })(
     value,
     'answer',
   );
@@ -124,6 +137,20 @@ const errorCode: Reader<ErrorCode> = (value, at) => {
   return isErrorCode(code) ? (code as ErrorCode) : 'internal';
 };
 
+const stageMember: Reader<StageMember> = object<StageMember>({
+  identity: string,
+  name: string,
+  host: boolean,
+});
+
+const slot: Reader<Slot> = object<Slot>({
+  slot: number,
+  identity: string,
+  name: string,
+  kind: oneOf('video', 'audio'),
+  heights: array(number),
+});
+
 const roomInfo: Reader<RoomInfo> = object<RoomInfo>({
   slug: string,
   title: string,
@@ -132,10 +159,14 @@ const roomInfo: Reader<RoomInfo> = object<RoomInfo>({
   live_since_ms: nullable(number),
   viewers: number,
   hls: boolean,
+  stage_size: number,
+  stage: array(stageMember),
+  featured: nullable(string),
 });
 
 const grants: Reader<Grants> = object<Grants>({
   publish: boolean,
+  stage: boolean,
   subscribe: boolean,
   chat: boolean,
   egress: boolean,
@@ -214,7 +245,12 @@ const serverMessages: Tagged<ServerEvent> = {
   answer: object({ type: literal('answer'), sdp: string }),
   room: object({ type: literal('room'), room: roomInfo }),
   outputs: object({ type: literal('outputs'), jobs: array(egressJob) }),
-  media_closed: object({ type: literal('media_closed'), reason: string }),
+  wanted_layers: object({ type: literal('wanted_layers'), wanted: array(boolean) }),
+  media_closed: object({
+    type: literal('media_closed'),
+    media: oneOf('publish', 'watch'),
+    reason: string,
+  }),
   error: object({ type: literal('error'), code: errorCode, message: string }),
   pong: object({ type: literal('pong') }),
 };
@@ -237,4 +273,10 @@ const chatEvents: Tagged<ChatEvent> = {
 
 const roomEvents: Tagged<RoomEvent> = {
   room: object({ type: literal('room'), room: roomInfo }),
+  stage: object<Extract<RoomEvent, { type: 'stage' }>>({
+    type: literal('stage'),
+    video: array(nullable(slot)),
+    audio: array(nullable(slot)),
+    program: nullable(string),
+  }),
 };

@@ -1,5 +1,12 @@
 import { Emitter } from './emitter.ts';
 import { FanlightError } from './errors.ts';
+import {
+  layerHeights,
+  type Picture,
+  planEncodings,
+  sentLayers,
+  type VideoCodec,
+} from './layers.ts';
 import type { MediaLink, MediaRole } from './media-role.ts';
 import type { Peer, PeerPlan } from './peer.ts';
 import type { Room } from './room.ts';
@@ -15,8 +22,13 @@ export interface GoLiveOptions {
   readonly maxVideoBitrate?: number;
   /** Most bit/s of the sound; 64,000 by default, 128,000 for music. */
   readonly maxAudioBitrate?: number;
-  /** The codec to prefer; the other one is used when the browser lacks it. */
-  readonly codec?: 'h264' | 'vp8';
+  /** The codec to prefer; another one is used when the browser lacks it. */
+  readonly codec?: VideoCodec;
+  /**
+   * Sends a picture of 720 lines or more in three qualities, so that each viewer gets what its link carries; `true` by
+   * default. Qualities that nobody watches are not encoded.
+   */
+  readonly adapt?: boolean;
   /** What the picture is like: `motion` for people, `detail` for text on a screen. */
   readonly contentHint?: 'motion' | 'detail';
   /** Sends stereo, for music. */
@@ -54,9 +66,12 @@ export class GoLive {
   #state: GoLiveState = { kind: 'idle' };
   #stream: MediaStream | undefined;
   #source = new AbortController();
+  #listening = new AbortController();
   #peer: Peer | undefined;
   #paused = false;
   #muted = false;
+  /** Which layers anybody wants, by position. */
+  #wanted: readonly boolean[] = [];
 
   constructor(room: Room, options: GoLiveOptions = {}) {
     this.#room = room;
@@ -106,6 +121,8 @@ export class GoLive {
     this.#paused = false;
     this.#useStream(stream);
     this.#setState({ kind: 'starting' });
+    this.#listening = new AbortController();
+    this.#room.on('wanted-layers', (wanted) => this.#want(wanted), this.#listening.signal);
     this.#room.attach(this.#role);
     try {
       await (signal ? abortable(started.promise, signal) : started.promise);
@@ -132,6 +149,7 @@ export class GoLive {
     if (this.#state.kind === 'idle') return;
     this.#dropPeer();
     this.#source.abort();
+    this.#listening.abort();
     this.#room.detach(this.#role);
     this.#paused = false;
     this.#applyEnabled();
@@ -164,6 +182,7 @@ export class GoLive {
         return sender?.replaceTrack(track);
       }),
     );
+    await this.#adjustLayers();
   }
 
   /** Measures the broadcast; `undefined` while it is not connected. */
@@ -208,8 +227,9 @@ export class GoLive {
   }
 
   #plan(): PeerPlan {
-    const { maxVideoBitrate = DEFAULT_VIDEO_BITRATE, music = false } = this.#options;
-    const startKbps = Math.min(maxVideoBitrate, START_BITRATE) / 1000;
+    const { maxVideoBitrate = DEFAULT_VIDEO_BITRATE, music = false, adapt = true } = this.#options;
+    const start = adapt ? LAYERED_START_BITRATE : START_BITRATE;
+    const startKbps = Math.min(maxVideoBitrate, start) / 1000;
     return {
       prepare: (pc) => this.#prepare(pc),
       changeOffer: withoutVideoOrientation,
@@ -226,6 +246,7 @@ export class GoLive {
     const [audio] = stream.getAudioTracks();
     const [video] = stream.getVideoTracks();
     const { maxVideoBitrate = DEFAULT_VIDEO_BITRATE, frameRate = 30, music } = this.#options;
+    const { codec = 'h264', adapt = true } = this.#options;
     const { maxAudioBitrate = music ? MUSIC_BITRATE : VOICE_BITRATE } = this.#options;
     if (audio) {
       pc.addTransceiver(audio, {
@@ -235,12 +256,13 @@ export class GoLive {
       });
     }
     if (video) {
+      const plan = { codec, adapt, maxBitrate: maxVideoBitrate, frameRate };
       const transceiver = pc.addTransceiver(video, {
         direction: 'sendonly',
         streams: [stream],
-        sendEncodings: [{ maxBitrate: maxVideoBitrate, maxFramerate: frameRate }],
+        sendEncodings: planEncodings(plan, pictureOf(video)),
       });
-      preferCodec(transceiver, this.#options.codec ?? 'h264');
+      preferCodec(transceiver, codec);
       void keepResolution(transceiver.sender);
     }
   }
@@ -262,6 +284,8 @@ export class GoLive {
         this.#watchPeer(link.peer);
         this.#meter.reset();
         if (this.#paused) this.#room.setPaused(true);
+        this.#wanted = [];
+        void this.#adjustLayers();
         this.#setState({ kind: this.#paused ? 'paused' : 'live' });
         return;
       case 'waiting':
@@ -272,6 +296,29 @@ export class GoLive {
         this.#setState({ kind: 'failed', error: link.error });
         return;
     }
+  }
+
+  #want(wanted: readonly boolean[]): void {
+    this.#wanted = wanted;
+    void this.#adjustLayers();
+  }
+
+  /** Sends the layers that the picture is worth and that anybody wants, and tells what there is to choose from. */
+  async #adjustLayers(): Promise<void> {
+    const sender = this.#peer?.pc.getSenders().find(({ track }) => track?.kind === 'video');
+    if (!sender?.track) return;
+    const picture = pictureOf(sender.track);
+    const parameters = sender.getParameters();
+    const { encodings } = parameters;
+    this.#room.setLayers(layerHeights(encodings, picture));
+    if (encodings.length < 2) return;
+    const worth = sentLayers(picture);
+    const both = worth.map((sent, i) => sent && this.#wanted[i] !== false);
+    // While nobody watches, the picture stays ready for whoever comes.
+    const active = both.includes(true) ? both : worth;
+    if (encodings.every((encoding, i) => encoding.active === active[i])) return;
+    for (const [i, encoding] of encodings.entries()) encoding.active = active[i] ?? true;
+    await sender.setParameters(parameters).catch(() => {});
   }
 
   /** Shows an interruption as soon as it is known, also while the room has no session to publish with. */
@@ -299,12 +346,16 @@ export class GoLive {
   }
 }
 
+function pictureOf(track: MediaStreamTrack): Picture {
+  return { height: track.getSettings().height, contentHint: track.contentHint };
+}
+
 function kinds(stream: MediaStream): string {
   const names = stream.getTracks().map((track) => track.kind);
   return [...new Set(names)].sort().join('+');
 }
 
-function preferCodec(transceiver: RTCRtpTransceiver, preferred: 'h264' | 'vp8'): void {
+function preferCodec(transceiver: RTCRtpTransceiver, preferred: VideoCodec): void {
   const codecs = RTCRtpSender.getCapabilities?.('video')?.codecs ?? [];
   const ordered = chooseVideoCodecs(codecs, preferred);
   const forwarded = ordered.some((codec) => codec.mimeType !== 'video/rtx');
@@ -323,5 +374,7 @@ async function keepResolution(sender: RTCRtpSender): Promise<void> {
 const DEFAULT_VIDEO_BITRATE = 2_500_000;
 /** Where Chromium's sender starts: good enough to look well, small enough for a common uplink. */
 const START_BITRATE = 1_200_000;
+/** Enough for all layers to begin at once. */
+const LAYERED_START_BITRATE = 1_600_000;
 const VOICE_BITRATE = 64_000;
 const MUSIC_BITRATE = 128_000;

@@ -1,11 +1,17 @@
 import { Backoff } from './backoff.ts';
 import { Chat } from './chat.ts';
 import { Emitter } from './emitter.ts';
-import { FanlightError } from './errors.ts';
+import { FanlightError, type FanlightErrorCode } from './errors.ts';
 import { JsonError } from './json.ts';
 import { DataOnly, type MediaRole } from './media-role.ts';
 import { Peer } from './peer.ts';
-import { type EgressJob, type Grants, parseRoomEvent, type RoomInfo } from './protocol.ts';
+import {
+  type EgressJob,
+  type Grants,
+  parseRoomEvent,
+  type RoomEvent,
+  type RoomInfo,
+} from './protocol.ts';
 import { Session } from './session.ts';
 import { abortable, anySignal, sleep } from './wait.ts';
 
@@ -41,9 +47,16 @@ export type RoomState =
     }
   | { readonly kind: 'closed'; readonly error: FanlightError | undefined };
 
+/** What the slots of a view carry, as the server says. */
+export type StageSlots = Omit<Extract<RoomEvent, { type: 'stage' }>, 'type'>;
+
 interface RoomEvents {
   state: RoomState;
   info: RoomInfo;
+  /** What the slots of a view carry has changed. */
+  stage: StageSlots;
+  /** Which layers of one's own picture anybody wants, by position. */
+  'wanted-layers': readonly boolean[];
   outputs: readonly EgressJob[];
   /** A request was refused; the room goes on. */
   refused: FanlightError;
@@ -51,7 +64,8 @@ interface RoomEvents {
 
 /**
  * A room that one has entered. It stays entered through network changes and restarts of the server until
- * {@link Room.leave}, and keeps the one attached media connection going: every decision to reconnect is made here.
+ * {@link Room.leave}, and keeps the attached media connections going, one that publishes and one that watches: every
+ * decision to reconnect is made here.
  */
 export class Room {
   readonly slug: string;
@@ -65,11 +79,11 @@ export class Room {
   #name: string | undefined;
   #state: RoomState = { kind: 'connecting', attempt: 0 };
   #info: RoomInfo | undefined;
+  #stage: StageSlots | undefined;
   #outputs: readonly EgressJob[] = [];
   #session: Session | undefined;
-  #role: MediaRole | undefined;
-  #peer: Peer | undefined;
-  #media = new AbortController();
+  readonly #kept = new Map<MediaRole['type'], Kept>();
+  readonly #peers = new Set<Peer>();
 
   /** Starts entering the room. */
   constructor(options: RoomOptions) {
@@ -80,7 +94,7 @@ export class Room {
     this.#chatAlways = options.chatAlways ?? false;
     this.#watchNetwork();
     void this.#keepSession();
-    this.#follow();
+    this.#keepChat();
   }
 
   get state(): RoomState {
@@ -90,6 +104,16 @@ export class Room {
   /** The room as last seen; `undefined` before the first connection. */
   get info(): RoomInfo | undefined {
     return this.#info;
+  }
+
+  /** The token to come back with as the same person: the one given, or what the server made of it. */
+  get token(): string | undefined {
+    return this.#token;
+  }
+
+  /** What the slots of a view carry, as last said; `undefined` before the first connection. */
+  get stage(): StageSlots | undefined {
+    return this.#stage;
   }
 
   /** The egress jobs as last seen; empty without the grant `egress`. */
@@ -120,29 +144,39 @@ export class Room {
   /** Leaves for good. */
   leave(): void {
     this.#left.abort(new DOMException('left the room', 'AbortError'));
-    this.#media.abort(this.#left.signal.reason);
-    this.#role?.handleLink({ kind: 'ended', error: new FanlightError('connection_lost') });
-    this.#role = undefined;
+    for (const { role, stop } of this.#kept.values()) {
+      stop.abort(this.#left.signal.reason);
+      role.handleLink({ kind: 'ended', error: new FanlightError('connection_lost') });
+    }
+    this.#kept.clear();
     this.#session?.close();
     this.#setState({ kind: 'closed', error: undefined });
   }
 
-  /** Keeps this role's media connected, in place of the one before. For `GoLive` and `Watch`. */
+  /** Keeps this role's media connected, in place of the one before of its type. For `GoLive` and `Watch`. */
   attach(role: MediaRole): void {
-    this.#role = role;
-    this.#follow();
+    for (const { role: other } of this.#kept.values()) {
+      if (other instanceof DataOnly) this.#drop(other);
+    }
+    this.#keep(role);
   }
 
   /** Makes the role's connection anew, because what it consists of has changed. */
   renew(role: MediaRole): void {
-    if (this.#role === role) this.#follow();
+    if (this.#keeps(role)) this.#keep(role);
   }
 
   /** Ends the role's media, here and on the server. */
   detach(role: MediaRole): void {
-    if (this.#role !== role) return;
-    this.#session?.stopMedia();
-    this.#release(role);
+    if (!this.#keeps(role)) return;
+    this.#session?.stopMedia(role.type);
+    this.#drop(role);
+    this.#keepChat();
+  }
+
+  /** Tells how high the layers of one's own picture are, the lowest first. */
+  setLayers(heights: readonly number[]): void {
+    this.#session?.setLayers(heights);
   }
 
   /** Tells everybody that the broadcast is paused or goes on. */
@@ -150,11 +184,16 @@ export class Room {
     this.#session?.setPaused(paused);
   }
 
+  #keeps(role: MediaRole): boolean {
+    return this.#kept.get(role.type)?.role === role;
+  }
+
   /** Keeps nothing for this role any more. */
-  #release(role: MediaRole): void {
-    if (this.#role !== role) return;
-    this.#role = undefined;
-    this.#follow();
+  #drop(role: MediaRole): void {
+    if (!this.#keeps(role)) return;
+    this.#kept.get(role.type)?.stop.abort(replaced());
+    this.#kept.delete(role.type);
+    if (role instanceof DataOnly) role.close();
   }
 
   /** Enters, and enters again whenever the session is lost, until left or refused for good. */
@@ -176,7 +215,7 @@ export class Room {
       if (signal.aborted) return;
       if (!error.passing) {
         this.#setState({ kind: 'closed', error });
-        this.#role?.handleLink({ kind: 'ended', error });
+        for (const { role } of this.#kept.values()) role.handleLink({ kind: 'ended', error });
         return;
       }
       if (performance.now() - startedAt > STEADY_MS) backoff.reset();
@@ -195,6 +234,7 @@ export class Room {
     this.#token = guest_token ?? this.#token;
     session.on('room', (info) => this.#setInfo(info));
     session.on('outputs', (jobs) => this.#setOutputs(jobs));
+    session.on('wanted-layers', (wanted) => this.#events.emit('wanted-layers', wanted));
     session.on('refused', (error) => this.#events.emit('refused', error));
     this.#setInfo(room);
     this.#session = session;
@@ -202,19 +242,19 @@ export class Room {
     return session;
   }
 
-  /** Drops the media connection that is being kept and keeps the current role's instead. */
-  #follow(): void {
-    this.#media.abort(new DOMException('replaced by another connection', 'AbortError'));
-    this.#media = new AbortController();
-    const signal = anySignal([this.#media.signal, this.#left.signal]);
+  /** Keeps this role's media connected from here on, and no longer the one before of its type. */
+  #keep(role: MediaRole): void {
+    this.#kept.get(role.type)?.stop.abort(replaced());
+    const stop = new AbortController();
+    const signal = anySignal([stop.signal, this.#left.signal]);
     if (signal.aborted) return;
-    if (this.#role) {
-      void this.#keepMedia(this.#role, signal);
-    } else if (this.#chatAlways) {
-      const chatOnly = new DataOnly();
-      signal.addEventListener('abort', () => chatOnly.close(), { once: true });
-      void this.#keepMedia(chatOnly, signal);
-    }
+    this.#kept.set(role.type, { role, stop });
+    void this.#keepMedia(role, signal);
+  }
+
+  /** Keeps the chat alone connected while there is no media to carry it. */
+  #keepChat(): void {
+    if (this.#chatAlways && this.#kept.size === 0) this.#keep(new DataOnly());
   }
 
   /** Connects the role's media, and again whenever it is lost, until aborted or refused for good. */
@@ -234,7 +274,8 @@ export class Room {
       if (session?.over) continue;
       if (!error.passing) {
         role.handleLink({ kind: 'ended', error });
-        this.#release(role);
+        this.#drop(role);
+        this.#keepChat();
         return;
       }
       await this.#pause(backoff, signal, (attempt, retryAtMs) =>
@@ -262,7 +303,13 @@ export class Room {
         async (sdp) => {
           const answer = await session.offer(role.type, sdp, both);
           // What ended before the answer was the connection before.
-          session.on('media-closed', (reason) => end(mediaClosed(role, reason)), both);
+          session.on(
+            'media-closed',
+            ({ media, reason }) => {
+              if (media === role.type) end(mediaClosed(reason));
+            },
+            both,
+          );
           return answer;
         },
         (early) => this.#bind(early),
@@ -278,17 +325,27 @@ export class Room {
 
   /** Listens to the data channels of a connection that is being made. */
   #bind(peer: Peer): void {
-    this.#peer = peer;
+    this.#peers.add(peer);
+    void peer.ended.then(() => this.#peers.delete(peer));
     this.chat.bind(peer.chat);
     peer.events.addEventListener('message', ({ data }) => {
       try {
-        const event = parseRoomEvent(String(data));
-        if (event) this.#setInfo(event.room);
+        this.#handleEvent(parseRoomEvent(String(data)));
       } catch (error) {
         if (!(error instanceof JsonError)) throw error;
         console.warn('fanlight: ignored an event:', error.message);
       }
     });
+  }
+
+  #handleEvent(event: RoomEvent | undefined): void {
+    if (event?.type === 'room') {
+      this.#setInfo(event.room);
+    } else if (event?.type === 'stage') {
+      const { video, audio, program } = event;
+      this.#stage = { video, audio, program };
+      this.#events.emit('stage', this.#stage);
+    }
   }
 
   /** Waits for a session that is joined. */
@@ -336,7 +393,7 @@ export class Room {
     const changed = () => {
       this.#wake();
       this.#session?.probe(PROBE_MS);
-      this.#peer?.hurry();
+      for (const peer of this.#peers) peer.hurry();
     };
     const lookedAt = () => {
       if (document.visibilityState !== 'visible') return;
@@ -371,11 +428,27 @@ function socketUrl(server: string | URL, room: string): URL {
   return url;
 }
 
-/** Another connection of the same broadcaster has taken over: offering again would only take turns with it. */
-function mediaClosed(role: MediaRole, reason: string): FanlightError {
-  const final = role.type === 'publish' && reason === 'replaced';
-  return new FanlightError(final ? 'taken_over' : 'connection_lost');
+/** A role whose media is being kept connected. */
+interface Kept {
+  readonly role: MediaRole;
+  readonly stop: AbortController;
 }
+
+function replaced(): DOMException {
+  return new DOMException('replaced by another connection', 'AbortError');
+}
+
+/** What the end of a connection on the server's side means. */
+function mediaClosed(reason: string): FanlightError {
+  return new FanlightError(endings.get(reason) ?? 'connection_lost');
+}
+
+const endings: ReadonlyMap<string, FanlightErrorCode> = new Map([
+  // By another connection of the same broadcaster: offering again would only take turns with it.
+  ['replaced', 'taken_over'],
+  ['removed', 'removed_from_stage'],
+  ['stage_closed', 'stage_closed'],
+]);
 
 /** The Network Information API, which only some browsers have and the DOM types do not know. */
 function networkInformation(): EventTarget | undefined {

@@ -1,3 +1,5 @@
+import type { VideoCodec } from './layers.ts';
+
 /**
  * The header extension by which phones announce their rotation. Without it they rotate the pixels before encoding,
  * and every output is upright.
@@ -16,7 +18,7 @@ export function withoutVideoOrientation(sdp: string): string {
  * Other browsers ignore it.
  */
 export function withStartBitrate(answer: string, kbps: number): string {
-  return mapCodecs(answer, 'video', /^(H264|VP8)$/i, (fmtp) => [
+  return mapCodecs(answer, 'video', /^(H264|VP8|VP9|AV1)$/i, (fmtp) => [
     ...fmtp,
     `x-google-start-bitrate=${Math.round(kbps)}`,
   ]);
@@ -38,20 +40,29 @@ export interface CodecCapability {
 }
 
 /**
- * Chooses a browser's codecs for sending: the preferred one alone, because of several the server takes H264; the
- * other one when the browser lacks it. H264 only as baseline with packetization mode 1, constrained first.
+ * Chooses a browser's codecs for sending: the preferred one alone, because of several the server takes H264; another
+ * one when the browser lacks it. H264 only as baseline with packetization mode 1, constrained first; VP9 and AV1 in
+ * their plain profiles.
  */
 export function chooseVideoCodecs<C extends CodecCapability>(
   codecs: readonly C[],
-  preferred: 'h264' | 'vp8',
+  preferred: VideoCodec,
 ): C[] {
   const h264 = codecs
     .filter((codec) => /^video\/h264$/i.test(codec.mimeType) && isForwardedH264(codec))
     .sort((a, b) => Number(isConstrained(b)) - Number(isConstrained(a)));
   const vp8 = codecs.filter((codec) => /^video\/vp8$/i.test(codec.mimeType));
+  const vp9 = codecs.filter((codec) => /^video\/vp9$/i.test(codec.mimeType) && isPlain(codec));
+  const av1 = codecs.filter((codec) => /^video\/av1$/i.test(codec.mimeType) && isPlain(codec));
   const rtx = codecs.filter((codec) => /^video\/rtx$/i.test(codec.mimeType));
-  const [wanted, other] = preferred === 'h264' ? [h264, vp8] : [vp8, h264];
-  return [...(wanted.length > 0 ? wanted : other), ...rtx];
+  const all = { h264, vp8, vp9, av1 };
+  const found = [all[preferred], h264, vp8].find((candidates) => candidates.length > 0) ?? [];
+  return [...found, ...rtx];
+}
+
+function isPlain(codec: CodecCapability): boolean {
+  const profile = /profile(?:-id)?=(\d+)/.exec(codec.sdpFmtpLine ?? '')?.[1];
+  return profile === undefined || profile === '0';
 }
 
 function isForwardedH264(codec: CodecCapability): boolean {

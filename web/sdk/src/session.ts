@@ -6,6 +6,7 @@ import {
   type ClientMessage,
   type EgressJob,
   type Joined,
+  type MediaRole,
   parseServerMessage,
   type RoomInfo,
   type ServerEvent,
@@ -23,8 +24,10 @@ export interface JoinRequest {
 interface SessionEvents {
   room: RoomInfo;
   outputs: EgressJob[];
-  /** The server has ended this session's media connection; the value is its stable word for why. */
-  'media-closed': string;
+  /** The server has ended a media connection of this session, with its stable word for why. */
+  'media-closed': { readonly media: MediaRole; readonly reason: string };
+  /** Which layers of the published picture anybody wants, by position. */
+  'wanted-layers': readonly boolean[];
   /** A refusal that answers no offer. */
   refused: FanlightError;
 }
@@ -99,7 +102,7 @@ export class Session {
   }
 
   /** Sends an offer and resolves with the answer's SDP. */
-  async offer(type: 'publish' | 'watch', sdp: string, signal: AbortSignal): Promise<string> {
+  async offer(type: MediaRole, sdp: string, signal: AbortSignal): Promise<string> {
     if (this.#over) throw new FanlightError('connection_lost');
     const offer = deferred<string>();
     this.#offers.push(offer);
@@ -118,9 +121,14 @@ export class Session {
     this.#send({ type: 'set_paused', paused });
   }
 
-  /** Ends this session's media; the session stays. */
-  stopMedia(): void {
-    this.#send({ type: 'stop' });
+  /** Tells how high the layers of the published picture are, the lowest first. */
+  setLayers(heights: readonly number[]): void {
+    this.#send({ type: 'layers', heights: [...heights] });
+  }
+
+  /** Ends one of this session's media connections; the session stays. */
+  stopMedia(media: MediaRole): void {
+    this.#send({ type: 'stop', media });
   }
 
   /** Asks for a sign of life; ends the session when none comes within `patienceMs`. */
@@ -172,7 +180,10 @@ export class Session {
         this.#events.emit('outputs', message.jobs);
         return;
       case 'media_closed':
-        this.#events.emit('media-closed', message.reason);
+        this.#events.emit('media-closed', message);
+        return;
+      case 'wanted_layers':
+        this.#events.emit('wanted-layers', message.wanted);
         return;
       case 'pong':
         return;

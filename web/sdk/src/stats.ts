@@ -49,7 +49,7 @@ export class PublisherMeter {
 
   read(report: RTCStatsReport, nowMs: number): PublisherStats {
     const all = entries(report);
-    const video = all.find((entry) => entry.type === 'outbound-rtp' && entry.kind === 'video');
+    const video = tallest(all, 'outbound-rtp');
     const remotes = all.filter((entry) => entry.type === 'remote-inbound-rtp');
     const bytes = sum(all, 'outbound-rtp', 'bytesSent');
     const sample = {
@@ -159,6 +159,18 @@ function entries(report: RTCStatsReport): Entry[] {
     list.push(entry);
   });
   return list;
+}
+
+/** The picture's stream that is being sent or received with most lines. */
+function tallest(all: readonly Entry[], type: string): Entry | undefined {
+  const videos = all.filter((entry) => entry.type === type && entry.kind === 'video');
+  return videos.sort((a, b) => rank(b) - rank(a))[0];
+}
+
+/** A stream that is stopped keeps its last height. */
+function rank(video: Entry): number {
+  const lines = count(video.frameHeight);
+  return video.active === false || count(video.framesPerSecond) === 0 ? lines / 1e6 : lines;
 }
 
 function count(value: unknown): number {

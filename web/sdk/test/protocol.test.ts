@@ -17,8 +17,19 @@ const room = {
   live_since_ms: 1,
   viewers: 2,
   hls: false,
+  stage_size: 9,
+  stage: [{ identity: 'a', name: 'Ada', host: true }],
+  featured: null,
 };
-const grants = { publish: true, subscribe: true, chat: true, egress: false, admin: false };
+const grants = {
+  publish: true,
+  stage: false,
+  subscribe: true,
+  chat: true,
+  egress: false,
+  admin: false,
+};
+const slot = { slot: 0, identity: 'a', name: 'Ada', kind: 'video', heights: [180, 360, 720] };
 const joined = {
   type: 'joined',
   identity: 'a',
@@ -59,7 +70,8 @@ test('every message of the server is read as it was written', () => {
     { type: 'answer', sdp: 'v=0' },
     { type: 'room', room: { ...room, live_since_ms: null } },
     { type: 'outputs', jobs: [job] },
-    { type: 'media_closed', reason: 'replaced' },
+    { type: 'wanted_layers', wanted: [true, false] },
+    { type: 'media_closed', media: 'publish', reason: 'replaced' },
     { type: 'error', code: 'room_unknown', message: 'No.' },
     { type: 'pong' },
   ];
@@ -77,8 +89,11 @@ test('every chat and room event is read as it was written', () => {
     { type: 'refused', code: 'chat_rate_limited', message: 'Slow.', retry_after_ms: 9, nonce: '1' },
   ];
   for (const event of chat) assert.deepEqual(parseChatEvent(JSON.stringify(event)), event);
-  const event = { type: 'room', room };
-  assert.deepEqual(parseRoomEvent(JSON.stringify(event)), event);
+  const events = [
+    { type: 'room', room },
+    { type: 'stage', video: [null, { ...slot, slot: 1 }], audio: [], program: 'a' },
+  ];
+  for (const event of events) assert.deepEqual(parseRoomEvent(JSON.stringify(event)), event);
 });
 
 test('a type this version does not know is no error', () => {

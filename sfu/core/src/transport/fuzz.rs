@@ -57,8 +57,8 @@ fn answer(line: &MediaLine) -> AnswerLine {
             stream: SendStream {
                 ssrc: Ssrc(1),
                 rtx_ssrc: Ssrc(2),
-                msid: ("stream".to_owned(), "track".to_owned()),
             },
+            msid: ("stream".to_owned(), "track".to_owned()),
         },
         (_, None) => AnswerLine::Reject,
     }
@@ -102,7 +102,8 @@ pub fn payload(bytes: &[u8]) {
     let _ = h264::starts_keyframe(bytes);
     let _ = red::primary(bytes);
     if let Some(descriptor) = vp8::Descriptor::parse(bytes) {
-        assert!(usize::from(descriptor.len) <= bytes.len());
+        let same = descriptor.picture.write(bytes, &descriptor.picture);
+        assert!(bytes.starts_with(same.as_slice()));
     }
 }
 

@@ -1,3 +1,5 @@
+import type { VideoCodec } from '@fanlight/sdk';
+
 /** How good a picture to send. */
 export interface Quality {
   readonly id: string;
@@ -43,6 +45,17 @@ export const qualities: readonly [Quality, Quality, Quality, Quality] = [
     bitrate: 4_500_000,
   },
 ];
+
+export const codecs: readonly { readonly id: VideoCodec; readonly name: string }[] = [
+  { id: 'h264', name: 'H.264 (best for outputs)' },
+  { id: 'vp8', name: 'VP8' },
+  { id: 'vp9', name: 'VP9 (advanced: sharper, more work)' },
+  { id: 'av1', name: 'AV1 (advanced: sharpest, most work)' },
+];
+
+export function codecNamed(id: string | undefined): VideoCodec {
+  return codecs.find((codec) => codec.id === id)?.id ?? 'h264';
+}
 
 export function qualityNamed(id: string | undefined): Quality {
   return qualities.find((quality) => quality.id === id) ?? qualities[1];

@@ -7,12 +7,13 @@ import {
   LevelMeter,
   listDevices,
   type PublisherStats,
+  type VideoCodec,
 } from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
 import { tokenFor } from '../login.ts';
 import { changeSettings, interruptedSource, noteOnAir, readSettings } from '../settings.ts';
 import { Capture, type CaptureChoice, type SourceKind } from './capture.ts';
-import { type Quality, qualities, qualityNamed } from './quality.ts';
+import { codecNamed, type Quality, qualities, qualityNamed } from './quality.ts';
 import { enter, type RoomView } from './room.svelte.ts';
 
 /** What the broadcaster shows: the preview, and what is sent. */
@@ -38,7 +39,9 @@ export class Studio {
   camera: string = $state('');
   microphone: string = $state('');
   quality: Quality = $state.raw(qualities[1]);
-  codec: 'h264' | 'vp8' = $state('h264');
+  codec: VideoCodec = $state('h264');
+  /** Whether the picture is sent in several qualities. */
+  adapt: boolean = $state(true);
   music: boolean = $state(false);
   nowMs: number = $state(Date.now());
   readonly #ended = new AbortController();
@@ -56,8 +59,10 @@ export class Studio {
     this.camera = settings.camera ?? '';
     this.microphone = settings.microphone ?? '';
     this.quality = qualityNamed(settings.quality);
-    const asked = new URLSearchParams(location.search).get('codec') ?? settings.codec;
-    this.codec = asked === 'vp8' ? 'vp8' : 'h264';
+    const asked = new URLSearchParams(location.search);
+    this.codec = codecNamed(asked.get('codec') ?? settings.codec);
+    const simulcast = asked.get('simulcast');
+    this.adapt = simulcast === null ? settings.adapt !== 'no' : simulcast !== '0';
     this.music = settings.music === 'yes';
     this.#observe();
     offerDiagnostics(() => this.#diagnostics());
@@ -155,9 +160,14 @@ export class Studio {
       void this.use('camera');
   }
 
-  setCodec(codec: 'h264' | 'vp8'): void {
-    this.codec = codec;
-    changeSettings({ codec });
+  setCodec(name: string): void {
+    this.codec = codecNamed(name);
+    changeSettings({ codec: this.codec });
+  }
+
+  setAdapt(adapt: boolean): void {
+    this.adapt = adapt;
+    changeSettings({ adapt: adapt ? 'yes' : 'no' });
   }
 
   setMusic(music: boolean): void {
@@ -203,7 +213,8 @@ export class Studio {
 
   #options(): GoLiveOptions {
     const { frameRate, bitrate } = this.quality;
-    return { frameRate, maxVideoBitrate: bitrate, codec: this.codec, music: this.music };
+    const { codec, adapt, music } = this;
+    return { frameRate, maxVideoBitrate: bitrate, codec, adapt, music };
   }
 
   #handleLive(broadcast: GoLive, state: GoLiveState): void {

@@ -32,7 +32,15 @@ sdp_mid?: string, } | { "type": "set_paused",
 /**
  * Whether the broadcast is paused.
  */
-paused: boolean, } | { "type": "stop", } | { "type": "ping", };
+paused: boolean, } | { "type": "layers", 
+/**
+ * Their heights in pixels, the lowest first; at most 4.
+ */
+heights: Array<number>, } | { "type": "stop", 
+/**
+ * Which; both when absent.
+ */
+media?: MediaRole, } | { "type": "ping", };
 
 /**
  * What the server sends over the WebSocket.
@@ -73,9 +81,19 @@ room: RoomInfo, } | { "type": "outputs",
 /**
  * As `GET /api/rooms/{room}/egress` answers (`EgressJob[]`).
  */
-jobs: unknown[], } | { "type": "media_closed", 
+jobs: unknown[], } | { "type": "wanted_layers", 
 /**
- * Stable word: `replaced`, `consent_expired`, `handshake_failed`, `left`, `requested`, `never_connected`.
+ * By layer, in the order of the offer's rids.
+ */
+wanted: Array<boolean>, } | { "type": "media_closed", 
+/**
+ * Which.
+ */
+media: MediaRole, 
+/**
+ * Stable word: `replaced`, `consent_expired`, `handshake_failed`, `left`, `requested`, `never_connected`;
+ * and of guests, who are not to offer again by themselves: `removed` (by the host), `stage_closed` (the
+ * host is gone).
  */
 reason: string, } | { "type": "error", 
 /**
@@ -118,16 +136,54 @@ viewers: number,
 /**
  * Whether the room's HLS playlist is being written.
  */
-hls: boolean, };
+hls: boolean, 
+/**
+ * Most participants on stage, the host included: 1 to 16.
+ */
+stage_size: number, 
+/**
+ * Who is sending, the host first, then by arrival.
+ */
+stage: Array<StageMember>, 
+/**
+ * The identity that the host has featured; the loudest speaker is shown large otherwise.
+ */
+featured: string | null, };
+
+/**
+ * Somebody who is sending into a room.
+ */
+export type StageMember = { 
+/**
+ * Identity.
+ */
+identity: string, 
+/**
+ * The name shown.
+ */
+name: string, 
+/**
+ * Whether it is the host, who brings the broadcast to its end by stopping.
+ */
+host: boolean, };
+
+/**
+ * What a media connection is for.
+ */
+export type MediaRole = "publish" | "watch";
 
 /**
  * What a participant may do.
  */
 export type Grants = { 
 /**
- * Send media.
+ * Send media as the room's host.
  */
 publish: boolean, 
+/**
+ * Send media as a guest, beside a host who is on air.
+ */
+stage: boolean, 
 /**
  * Receive media.
  */
@@ -245,12 +301,54 @@ export type RoomEvent = { "type": "room",
 /**
  * The room.
  */
-room: RoomInfo, };
+room: RoomInfo, } | { "type": "stage", 
+/**
+ * By slot; `null` for one that carries nothing.
+ */
+video: Array<Slot | null>, 
+/**
+ * By slot: the loudest speakers.
+ */
+audio: Array<Slot | null>, 
+/**
+ * The identity whose picture is to be shown large.
+ */
+program: string | null, };
+
+/**
+ * What a slot carries. Nobody receives what they send themselves: their own slots stay silent.
+ */
+export type Slot = { 
+/**
+ * Its number, from 0.
+ */
+slot: number, 
+/**
+ * Whose it is.
+ */
+identity: string, 
+/**
+ * The name shown.
+ */
+name: string, 
+/**
+ * Picture or sound.
+ */
+kind: TrackKind, 
+/**
+ * How high the layers of a picture are in pixels, the lowest first; empty when its sender did not say.
+ */
+heights: Array<number>, };
+
+/**
+ * Picture or sound.
+ */
+export type TrackKind = "video" | "audio";
 
 /**
  * Stable codes of refusals, on every channel and in `application/problem+json`.
  */
-export type ErrorCode = "token_missing" | "token_invalid" | "token_expired" | "token_wrong_room" | "not_allowed" | "room_unknown" | "room_exists" | "room_has_publisher" | "room_name_invalid" | "bad_message" | "sdp_invalid" | "no_common_media" | "session_unknown" | "ice_session_mismatch" | "unsupported_media_type" | "body_too_large" | "server_full" | "chat_rate_limited" | "chat_too_long" | "chat_empty" | "chat_not_allowed" | "precondition_required" | "ice_restart_unsupported" | "method_not_allowed" | "not_found" | "internal";
+export type ErrorCode = "token_missing" | "token_invalid" | "token_expired" | "token_wrong_room" | "not_allowed" | "room_unknown" | "room_exists" | "room_has_publisher" | "stage_full" | "stage_closed" | "removed_from_stage" | "participant_unknown" | "room_name_invalid" | "bad_message" | "sdp_invalid" | "no_common_media" | "session_unknown" | "ice_session_mismatch" | "unsupported_media_type" | "body_too_large" | "server_full" | "chat_rate_limited" | "chat_too_long" | "chat_empty" | "chat_not_allowed" | "precondition_required" | "ice_restart_unsupported" | "method_not_allowed" | "not_found" | "internal";
 
 /**
  * The body of every HTTP refusal, `application/problem+json` (RFC 9457).
@@ -288,7 +386,24 @@ slug: string,
 /**
  * Its title, 1 to 100 characters; the slug when absent.
  */
-title?: string, };
+title?: string, 
+/**
+ * Most participants on stage, 1 to 16; 9 when absent.
+ */
+stage_size?: number, };
+
+/**
+ * The body of `PATCH /api/rooms/{room}`: what is to change.
+ */
+export type ChangeRoom = { 
+/**
+ * Its title, 1 to 100 characters.
+ */
+title?: string, 
+/**
+ * Most participants on stage, 1 to 16. Who is on stage stays; viewers show more of them after joining again.
+ */
+stage_size?: number, };
 
 /**
  * The answer of `GET /api/rooms`: the public rooms, live ones first.
@@ -315,6 +430,10 @@ name?: string,
  * May broadcast.
  */
 publish?: boolean, 
+/**
+ * May join the stage as a guest.
+ */
+stage?: boolean, 
 /**
  * May write in chat.
  */
@@ -349,8 +468,46 @@ identity: string,
  */
 expires_at_ms: number, };
 
+/**
+ * The body of `POST /api/rooms/{room}/invites`.
+ */
+export type CreateInvite = { 
+/**
+ * How long it is valid, 60 s to 365 days; 24 h when absent.
+ */
+ttl_seconds?: number, };
+
+/**
+ * The answer of `POST /api/rooms/{room}/invites`: an invitation for any number of guests. Each who joins with it
+ * is somebody of their own, who may join the stage and write in chat.
+ */
+export type CreatedInvite = { 
+/**
+ * The token: for the page, and for `Authorization: Bearer` of WHIP.
+ */
+token: string, 
+/**
+ * Path and fragment of the page that guests open.
+ */
+path: string, 
+/**
+ * When it expires, Unix milliseconds.
+ */
+expires_at_ms: number, };
+
+/**
+ * The body of `PUT /api/rooms/{room}/featured`.
+ */
+export type Feature = { 
+/**
+ * Who is shown large, and to viewers with one picture alone; `null`: the loudest speaker.
+ */
+identity: string | null, };
+
 /** Why the server closed a WebSocket. */
 export const CLOSE_CODE = {
+  notUtf8: 1007,
+  tooLong: 1009,
   restarting: 1012,
   badMessages: 4400,
   token: 4401,
@@ -365,3 +522,5 @@ export const CHAT_CHANNEL = 'chat';
 export const EVENTS_CHANNEL = 'events';
 export const CHAT_TEXT_LIMIT = 500;
 export const NAME_LIMIT = 40;
+export const STAGE_LIMIT = 16;
+export const AUDIO_SLOTS = 3;

@@ -1,0 +1,82 @@
+/** A codec of the picture. */
+export type VideoCodec = 'h264' | 'vp8' | 'vp9' | 'av1';
+
+/** What to send a picture as. */
+export interface LayerPlan {
+  readonly codec: VideoCodec;
+  /** Several qualities at once, so that each viewer gets what its link carries. */
+  readonly adapt: boolean;
+  readonly maxBitrate: number;
+  readonly frameRate: number;
+}
+
+/** What of a track decides about its layers. */
+export interface Picture {
+  readonly height: number | undefined;
+  readonly contentHint: string;
+}
+
+/** The encodings that the standard knows and the DOM types do not. */
+export type Encoding = RTCRtpEncodingParameters & { scalabilityMode?: string };
+
+/**
+ * Plans the encodings of a sender: simulcast, the lowest first, for H264 and VP8; one scalable stream for VP9 and AV1.
+ * Their number stays for the life of a connection; which are sent follows {@link sentLayers}.
+ */
+export function planEncodings(plan: LayerPlan, picture: Picture): Encoding[] {
+  const { codec, adapt, maxBitrate, frameRate } = plan;
+  const common = { maxBitrate, maxFramerate: frameRate };
+  if (isScalable(codec)) {
+    const spatial = adapt && isDivisible(picture) && !isScreen(picture);
+    return [{ ...common, scalabilityMode: spatial ? 'L3T3_KEY' : 'L1T3' }];
+  }
+  if (!adapt) return [common];
+  const sent = sentLayers(picture);
+  return LAYERS.map(({ rid, scale, share }, i) => ({
+    rid,
+    scaleResolutionDownBy: scale,
+    maxBitrate: sent.filter(Boolean).length === 1 ? maxBitrate : Math.round(maxBitrate * share),
+    maxFramerate: frameRate,
+    active: sent[i] ?? true,
+  }));
+}
+
+/** Whether each simulcast layer of a picture is worth sending: text is not shrunk to nothing, small pictures not at all. */
+export function sentLayers(picture: Picture): boolean[] {
+  if (!isDivisible(picture)) return [false, false, true];
+  return [!isScreen(picture), true, true];
+}
+
+/** How high the layers are in pixels, the lowest first; 0 for one that is not sent, empty when nobody knows. */
+export function layerHeights(encodings: readonly Encoding[], picture: Picture): number[] {
+  const { height } = picture;
+  if (!height) return [];
+  const [only] = encodings;
+  if (encodings.length > 1) {
+    const sent = sentLayers(picture);
+    return LAYERS.map(({ scale }, i) => (sent[i] ? Math.round(height / scale) : 0));
+  }
+  const spatial = only?.scalabilityMode?.startsWith('L3');
+  return spatial ? LAYERS.map(({ scale }) => Math.round(height / scale)) : [height];
+}
+
+function isScalable(codec: VideoCodec): boolean {
+  return codec === 'vp9' || codec === 'av1';
+}
+
+function isDivisible({ height }: Picture): boolean {
+  return height === undefined || height >= LEAST_HEIGHT;
+}
+
+function isScreen({ contentHint }: Picture): boolean {
+  return contentHint === 'detail' || contentHint === 'text';
+}
+
+/** A quarter, a half, the whole; together hardly more than one picture costs. */
+const LAYERS = [
+  { rid: 'q', scale: 4, share: 0.06 },
+  { rid: 'h', scale: 2, share: 0.2 },
+  { rid: 'f', scale: 1, share: 0.8 },
+] as const;
+/** Below this a picture is small enough for every link. */
+const LEAST_HEIGHT = 720;

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { layerHeights, planEncodings, sentLayers } from '../src/layers.ts';
+
+const plan = { codec: 'h264', adapt: true, maxBitrate: 2_500_000, frameRate: 30 } as const;
+const camera = { height: 720, contentHint: 'motion' };
+const screen = { height: 1080, contentHint: 'detail' };
+const small = { height: 480, contentHint: 'motion' };
+
+test('a camera is sent in three qualities, the lowest first', () => {
+  const layers = planEncodings(plan, camera).map(
+    ({ rid, scaleResolutionDownBy, maxBitrate, active }) => [
+      rid,
+      scaleResolutionDownBy,
+      maxBitrate,
+      active,
+    ],
+  );
+  assert.deepEqual(layers, [
+    ['q', 4, 150_000, true],
+    ['h', 2, 500_000, true],
+    ['f', 1, 2_000_000, true],
+  ]);
+  assert.deepEqual(layerHeights(planEncodings(plan, camera), camera), [180, 360, 720]);
+});
+
+test('a screen is not shrunk to a quarter, and a small picture is sent once with all its bits', () => {
+  assert.deepEqual(sentLayers(screen), [false, true, true]);
+  assert.deepEqual(layerHeights(planEncodings(plan, screen), screen), [0, 540, 1080]);
+  const encodings = planEncodings(plan, small);
+  assert.deepEqual(
+    encodings.map(({ active }) => active),
+    [false, false, true],
+  );
+  assert.equal(encodings[2]?.maxBitrate, 2_500_000);
+});
+
+test('who does not adapt sends one stream, and scalable codecs one of three', () => {
+  assert.equal(planEncodings({ ...plan, adapt: false }, camera).length, 1);
+  const mode = (codec: 'vp9' | 'av1', picture: typeof camera, adapt = true) =>
+    planEncodings({ ...plan, codec, adapt }, picture).map((encoding) => encoding.scalabilityMode);
+  assert.deepEqual(mode('vp9', camera), ['L3T3_KEY']);
+  assert.deepEqual(mode('av1', screen), ['L1T3']);
+  assert.deepEqual(mode('vp9', camera, false), ['L1T3']);
+  assert.deepEqual(
+    layerHeights(planEncodings({ ...plan, codec: 'av1' }, camera), camera),
+    [180, 360, 720],
+  );
+});
