@@ -62,8 +62,9 @@ lint: setup web tests/e2e/node_modules/.package-lock.json ## Check formatting, l
 	cd tests/e2e && npm run lint
 	cd tests/e2e && npm run lint
 
-bench: ## Measure the forwarding plane against the floor of the same run
-	cargo run --release --locked -p fanlight-bench
+bench: ## Measure the forwarding plane against its goals and the floor of the same run
+	cargo build --release --locked -p fanlight -p fanlight-bench
+	target=$$(.ci/target-dir) && exec "$$target/release/fanlight-bench"
 
 fuzz: ## Fuzz every parser for SECONDS_EACH seconds (needs a nightly toolchain and cargo-fuzz)
 	.ci/fuzz $(or $(SECONDS_EACH),60)

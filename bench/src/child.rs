@@ -1,4 +1,5 @@
-//! Processes under test: this binary again, asked and answering in JSON lines over its standard streams.
+//! The floor as a process of its own: this binary again, asked and answering in JSON lines over its standard
+//! streams.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -10,57 +11,28 @@ use std::{
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{profile::Profile, usage::Usage};
+use crate::{media::Schedule, server::spawn_on, usage::Usage};
 
-/// What a child is asked. The SFU knows the first two, the floor the third.
+/// Asks to send a stream to each of these addresses, encrypted for each.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Request {
-    /// Accept an offer.
-    Negotiate {
-        /// Whether it is the publisher.
-        publishes: bool,
-        /// Who it is.
-        participant: u64,
-        /// The SDP offer.
-        offer: String,
-    },
-    /// Tell the usage and what was forwarded so far.
-    Totals,
-    /// Send a stream to each of these addresses, encrypted for each.
-    Send {
-        /// The stream.
-        profile: Profile,
-        /// Where to.
-        to: Vec<SocketAddr>,
-        /// Whether runs are left to the kernel to split (UDP GSO).
-        offload: bool,
-        /// For how long.
-        time: Duration,
-    },
+pub(crate) struct Request {
+    /// The stream.
+    pub(crate) schedule: Schedule,
+    /// Where to.
+    pub(crate) to: Vec<SocketAddr>,
+    /// Whether runs are left to the kernel to split (UDP GSO).
+    pub(crate) offload: bool,
+    /// For how long.
+    pub(crate) time: Duration,
 }
 
-/// What a child answers.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Reply {
-    /// The SDP answer.
-    Answer(String),
-    /// The totals so far.
-    Totals(Totals),
-    /// It could not.
-    Failed(String),
-}
-
-/// What a child has done so far, and what it took.
+/// What the floor has done so far, and what it took.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
     /// CPU and memory.
     pub(crate) usage: Usage,
-    /// RTP packets received.
-    pub(crate) packets_in: u64,
-    /// RTP packets sent to viewers.
-    pub(crate) packets_out: u64,
-    /// Data channels open.
-    pub(crate) channels: u64,
+    /// Packets sent.
+    pub(crate) packets: u64,
 }
 
 /// A child process. It ends when dropped.
@@ -68,71 +40,51 @@ pub(crate) struct Process {
     child: Child,
     requests: ChildStdin,
     replies: BufReader<ChildStdout>,
+    totals: Totals,
 }
 
 impl Process {
-    /// Starts this binary with a hidden command.
+    /// Starts the floor on these processors.
     ///
     /// # Errors
     /// When the system refuses.
-    pub(crate) fn start(command: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(processors: &[usize]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find this program")?;
-        let mut child = Command::new(program)
-            .arg(command)
+        let mut command = Command::new(program);
+        command
+            .arg(COMMAND)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start the process {command}"))?;
+            .stdout(Stdio::piped());
+        let mut child = spawn_on(processors, &mut command).context("start the floor")?;
         let requests = child.stdin.take().context("open its input")?;
         let replies = BufReader::new(child.stdout.take().context("open its output")?);
         Ok(Self {
             child,
             requests,
             replies,
+            totals: Totals::default(),
         })
     }
 
-    /// Asks for the answer to an offer.
+    /// Lets it send. Returns the CPU time and the packets of this request.
     ///
     /// # Errors
-    /// When the child has ended or refuses.
-    pub(crate) fn negotiate(
-        &mut self,
-        publishes: bool,
-        participant: u64,
-        offer: String,
-    ) -> anyhow::Result<String> {
-        let request = Request::Negotiate {
-            publishes,
-            participant,
-            offer,
-        };
-        match self.ask(&request)? {
-            Reply::Answer(sdp) => Ok(sdp),
-            Reply::Totals(_) => bail!("totals in answer to an offer"),
-            Reply::Failed(reason) => bail!(reason),
-        }
-    }
-
-    /// Asks for totals, at once or after sending.
-    ///
-    /// # Errors
-    /// When the child has ended or fails.
-    pub(crate) fn totals(&mut self, request: &Request) -> anyhow::Result<Totals> {
-        match self.ask(request)? {
-            Reply::Totals(totals) => Ok(totals),
-            Reply::Answer(_) => bail!("an answer without an offer"),
-            Reply::Failed(reason) => bail!(reason),
-        }
-    }
-
-    fn ask(&mut self, request: &Request) -> anyhow::Result<Reply> {
+    /// When the child has ended.
+    pub(crate) fn send(&mut self, request: &Request) -> anyhow::Result<(Duration, u64)> {
         write_line(&mut self.requests, request)?;
         let mut line = String::new();
-        if self.replies.read_line(&mut line).context("hear from it")? == 0 {
-            bail!("the process under test has ended");
+        if self
+            .replies
+            .read_line(&mut line)
+            .context("hear from the floor")?
+            == 0
+        {
+            bail!("the floor has ended");
         }
-        serde_json::from_str(&line).context("understand its reply")
+        let after: Totals = serde_json::from_str(&line).context("understand the floor")?;
+        let before = std::mem::replace(&mut self.totals, after);
+        let cpu = after.usage.cpu_since(before.usage);
+        Ok((cpu, after.packets - before.packets))
     }
 }
 
@@ -161,3 +113,6 @@ pub(crate) fn requests() -> impl Iterator<Item = anyhow::Result<Request>> {
         serde_json::from_str(&line).context("understand the request")
     })
 }
+
+/// The hidden command that makes this program the floor.
+pub(crate) const COMMAND: &str = "send";

@@ -1,12 +1,11 @@
-//! The viewers: peers and bare sockets that are drained by one thread.
+//! The viewers: thousands of clients, driven by few threads.
 
 use std::{
-    io,
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc,
+        mpsc::{self, Receiver, SyncSender},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -14,50 +13,87 @@ use std::{
 
 use anyhow::Context;
 
-use crate::peer::Peer;
+use crate::{
+    socket::{self, Inbox},
+    tally::Tally,
+    viewer::Viewer,
+};
 
 /// A running crowd. It leaves when dropped.
 pub(crate) struct Crowd {
-    shared: Arc<Shared>,
-    arrivals: mpsc::Sender<Peer>,
+    workers: Vec<Worker>,
     sinks: Vec<SocketAddr>,
+    next: AtomicUsize,
+    stop: Arc<AtomicBool>,
+}
+
+struct Worker {
+    orders: SyncSender<Order>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What a worker shows.
 #[derive(Default)]
 struct Shared {
-    connected: AtomicUsize,
-    channels: AtomicUsize,
-    failed: AtomicUsize,
-    packets: AtomicU64,
-    stop: AtomicBool,
+    tally: Mutex<Tally>,
+    present: AtomicUsize,
+    settled: AtomicUsize,
+    sunk: AtomicU64,
+}
+
+enum Order {
+    Admit(Box<Viewer>),
+    Leave(u64),
 }
 
 impl Crowd {
-    /// Starts the thread, with this many bare sockets for the floor to send to.
+    /// Starts the threads, with this many bare sockets for the floor to send to.
     ///
     /// # Errors
     /// When the sockets cannot be opened.
-    pub(crate) fn start(sinks: usize) -> anyhow::Result<Self> {
-        let sinks = (0..sinks)
-            .map(|_| sink())
-            .collect::<anyhow::Result<Vec<_>>>()?;
+    pub(crate) fn start(threads: usize, sinks: usize) -> anyhow::Result<Self> {
+        let localhost = std::net::Ipv4Addr::LOCALHOST.into();
+        let mut sinks: Vec<UdpSocket> = (0..sinks)
+            .map(|_| socket::open(localhost))
+            .collect::<anyhow::Result<_>>()?;
         let addresses = sinks
             .iter()
             .map(|sink| sink.local_addr().context("name a socket"))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let (arrivals, arriving) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name("viewers".to_owned())
-            .spawn(move || drain(&theirs, &arriving, &sinks))
-            .context("start the viewers")?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut workers = Vec::new();
+        for _ in 0..threads.max(1) {
+            let shared = Arc::new(Shared::default());
+            let (orders, ordered) = mpsc::sync_channel(MAX_ORDERS);
+            let mut drain = Drain {
+                viewers: Vec::new(),
+                sinks: std::mem::take(&mut sinks),
+                ordered,
+                shared: Arc::clone(&shared),
+            };
+            let stop = Arc::clone(&stop);
+            let thread = thread::Builder::new()
+                .name("viewers".to_owned())
+                .spawn(move || {
+                    let mut inbox = Inbox::new();
+                    while !stop.load(Ordering::Acquire) {
+                        thread::sleep(drain.turn(&mut inbox));
+                    }
+                    drain.dismiss();
+                })
+                .context("start the viewers")?;
+            workers.push(Worker {
+                orders,
+                shared,
+                thread: Some(thread),
+            });
+        }
         Ok(Self {
-            shared,
-            arrivals,
+            workers,
             sinks: addresses,
-            thread: Some(thread),
+            next: AtomicUsize::new(0),
+            stop,
         })
     }
 
@@ -65,11 +101,26 @@ impl Crowd {
     ///
     /// # Errors
     /// When the thread has ended.
-    pub(crate) fn admit(&self, viewer: Peer) -> anyhow::Result<()> {
-        if self.arrivals.send(viewer).is_err() {
-            anyhow::bail!("the viewers' thread has ended");
+    pub(crate) fn admit(&self, viewer: Viewer) -> anyhow::Result<()> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let worker = self
+            .workers
+            .get(next % self.workers.len())
+            .context("find a worker")?;
+        let order = Order::Admit(Box::new(viewer));
+        worker
+            .orders
+            .send(order)
+            .ok()
+            .context("the viewers' thread has ended")
+    }
+
+    /// Lets a viewer leave.
+    pub(crate) fn leave(&self, id: u64) {
+        for worker in &self.workers {
+            // A worker that has ended has no viewers.
+            let _ = worker.orders.send(Order::Leave(id));
         }
-        Ok(())
     }
 
     /// Returns the addresses of the bare sockets.
@@ -77,92 +128,129 @@ impl Crowd {
         &self.sinks
     }
 
-    /// Returns how many viewers have their media connection and their data channel.
-    pub(crate) fn ready(&self) -> usize {
-        let connected = self.shared.connected.load(Ordering::Relaxed);
-        connected.min(self.shared.channels.load(Ordering::Relaxed))
+    /// Returns how many viewers are present.
+    pub(crate) fn present(&self) -> usize {
+        self.sum(|shared| shared.present.load(Ordering::Relaxed))
     }
 
-    /// Returns how many viewers failed.
-    pub(crate) fn failed(&self) -> usize {
-        self.shared.failed.load(Ordering::Relaxed)
+    /// Returns how many viewers have their media connection, and their data channel if they want one.
+    pub(crate) fn settled(&self) -> usize {
+        self.sum(|shared| shared.settled.load(Ordering::Relaxed))
     }
 
-    /// Returns how many media packets arrived so far.
-    pub(crate) fn packets(&self) -> u64 {
-        self.shared.packets.load(Ordering::Relaxed)
+    /// Returns how many datagrams the bare sockets got so far.
+    pub(crate) fn sunk(&self) -> u64 {
+        let workers = self.workers.iter();
+        workers
+            .map(|worker| worker.shared.sunk.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Returns what was counted since the last call.
+    pub(crate) fn take_tally(&self) -> Tally {
+        let mut all = Tally::default();
+        for worker in &self.workers {
+            let mut tally = worker
+                .shared
+                .tally
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            all.merge(&std::mem::take(&mut *tally));
+        }
+        all
+    }
+
+    fn sum(&self, of: impl Fn(&Shared) -> usize) -> usize {
+        self.workers.iter().map(|worker| of(&worker.shared)).sum()
     }
 }
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.stop.store(true, Ordering::Release);
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
         }
     }
 }
 
-fn sink() -> anyhow::Result<UdpSocket> {
-    let socket = UdpSocket::bind("127.0.0.1:0").context("open a socket")?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+/// One worker's part of the crowd.
+struct Drain {
+    viewers: Vec<Viewer>,
+    sinks: Vec<UdpSocket>,
+    ordered: Receiver<Order>,
+    shared: Arc<Shared>,
 }
 
-fn drain(shared: &Shared, arriving: &mpsc::Receiver<Peer>, sinks: &[UdpSocket]) {
-    let mut viewers: Vec<Peer> = Vec::new();
-    let mut buffer = [0; 2048];
-    let mut ticked = Instant::now();
-    while !shared.stop.load(Ordering::Acquire) {
-        viewers.extend(arriving.try_iter());
-        let now = Instant::now();
-        let tick = now >= ticked + TICK;
-        if tick {
-            ticked = now;
+impl Drain {
+    /// Serves everybody once. Returns how long sockets may fill until the next time.
+    fn turn(&mut self, inbox: &mut Inbox) -> Duration {
+        let shared = Arc::clone(&self.shared);
+        let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        for order in self.ordered.try_iter() {
+            match order {
+                Order::Admit(viewer) => self.viewers.push(*viewer),
+                Order::Leave(id) => self.viewers.retain_mut(|viewer| {
+                    let stays = viewer.id != id;
+                    if !stays {
+                        viewer.close(&mut tally);
+                    }
+                    stays
+                }),
+            }
         }
-        let before = viewers.len();
-        viewers.retain_mut(|viewer| {
-            let received = viewer.receive(&mut buffer, now);
-            let alive = received.and_then(|()| if tick { viewer.tick(now) } else { Ok(()) });
-            shared
-                .packets
-                .fetch_add(viewer.take_packets(), Ordering::Relaxed);
-            alive.is_ok()
+        self.viewers.retain_mut(|viewer| {
+            let now = Instant::now();
+            let is_alive = viewer.receive(inbox, &mut tally, now);
+            viewer.tick(&mut tally, now);
+            is_alive
         });
-        shared
-            .failed
-            .fetch_add(before - viewers.len(), Ordering::Relaxed);
-        if tick {
-            let count = |is: fn(&Peer) -> bool| viewers.iter().filter(|viewer| is(viewer)).count();
-            shared
-                .connected
-                .store(count(Peer::is_connected), Ordering::Relaxed);
-            shared
-                .channels
-                .store(count(Peer::is_channel_open), Ordering::Relaxed);
+        drop(tally);
+        let mut sunk = 0;
+        for sink in &self.sinks {
+            while inbox.receive(sink).is_ok_and(|more| more) {
+                sunk += inbox.len() as u64;
+            }
+            sunk += inbox.len() as u64;
         }
-        for sink in sinks {
-            let received = drain_sink(sink, &mut buffer);
-            shared.packets.fetch_add(received, Ordering::Relaxed);
+        self.shared.sunk.fetch_add(sunk, Ordering::Relaxed);
+        let settled = self
+            .viewers
+            .iter()
+            .filter(|viewer| viewer.is_settled())
+            .count();
+        self.shared
+            .present
+            .store(self.viewers.len(), Ordering::Relaxed);
+        self.shared.settled.store(settled, Ordering::Relaxed);
+        if settled < self.viewers.len() || self.viewers.len() <= FEW {
+            SHORT_NAP
+        } else {
+            LONG_NAP
         }
-        thread::sleep(NAP);
+    }
+
+    fn dismiss(&mut self) {
+        let mut tally = self
+            .shared
+            .tally
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for viewer in &mut self.viewers {
+            viewer.close(&mut tally);
+        }
     }
 }
 
-fn drain_sink(sink: &UdpSocket, buffer: &mut [u8]) -> u64 {
-    let mut received = 0;
-    loop {
-        match sink.recv(buffer) {
-            Ok(_) => received += 1,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return received,
-        }
-    }
-}
+/// Orders that may wait for a worker; whoever gives more waits.
+const MAX_ORDERS: usize = 256;
 
-/// How often timers are looked at.
-const TICK: Duration = Duration::from_millis(5);
+/// How long sockets fill between two looks. Sleeping instead of waiting for readiness keeps the cost of waking
+/// this process out of the senders' bills; the kernel's stamps keep the naps out of the delays.
+const SHORT_NAP: Duration = Duration::from_millis(1);
 
-/// How long sockets fill between two looks. Sleeping instead of waiting for readiness keeps the cost of
-/// waking this process out of the senders' bills.
-const NAP: Duration = Duration::from_millis(1);
+/// The same with many settled viewers: the sockets' buffers hold 90 packets, 250 ms of a stream.
+const LONG_NAP: Duration = Duration::from_millis(5);
+const FEW: usize = 300;

@@ -7,7 +7,7 @@ use std::{
     io::{self, IoSlice},
     net::{SocketAddr, UdpSocket},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, bail};
@@ -16,8 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
 
 use crate::{
-    child::{Reply, Request, Totals, requests, write_line},
-    profile::Profile,
+    child::{Request, Totals, requests, write_line},
     usage::Usage,
 };
 
@@ -26,24 +25,12 @@ use crate::{
 /// # Errors
 /// When a request cannot be understood or the system refuses.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let mut packets_out = 0;
+    let mut packets = 0;
     for request in requests() {
-        match request? {
-            Request::Send {
-                profile,
-                to,
-                offload,
-                time,
-            } => packets_out += send(profile, &to, offload, time)?,
-            Request::Totals => {}
-            Request::Negotiate { .. } => bail!("the floor does not negotiate"),
-        }
-        let totals = Totals {
-            usage: Usage::of_this_process()?,
-            packets_out,
-            ..Totals::default()
-        };
-        write_line(io::stdout().lock(), &Reply::Totals(totals))?;
+        let request = request?;
+        packets += send(&request)?;
+        let usage = Usage::of(std::process::id())?;
+        write_line(io::stdout().lock(), &Totals { usage, packets })?;
     }
     Ok(())
 }
@@ -57,8 +44,7 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn new(index: usize, to: SocketAddr) -> anyhow::Result<Self> {
-        let ssrc = u32::try_from(index).context("number the viewer")?;
+    fn new(ssrc: u32, to: SocketAddr) -> anyhow::Result<Self> {
         let [a, b, c, d] = ssrc.to_be_bytes();
         let key = [a, b, c, d, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
         let Ok(key) = UnboundKey::new(&AES_128_GCM, &key) else {
@@ -98,27 +84,21 @@ impl Viewer {
 }
 
 /// Sends the stream to all viewers. Returns how many packets were sent.
-fn send(profile: Profile, to: &[SocketAddr], offload: bool, time: Duration) -> anyhow::Result<u64> {
+fn send(request: &Request) -> anyhow::Result<u64> {
     let socket = UdpSocket::bind("127.0.0.1:0").context("open a socket")?;
-    let mut viewers: Vec<Viewer> = to
-        .iter()
-        .enumerate()
+    let mut viewers: Vec<Viewer> = (0..)
+        .zip(&request.to)
         .map(|(index, to)| Viewer::new(index, *to))
         .collect::<anyhow::Result<_>>()?;
     let start = Instant::now();
     let mut sent = 0;
     let mut batch = Vec::new();
-    for slot in 0.. {
-        let packets = profile.slot(slot);
-        for together in packets.chunk_by(|a, b| a.at == b.at) {
-            let due = start + together[0].at;
-            if due > start + time {
-                return Ok(sent);
-            }
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            let lengths: Vec<usize> = together.iter().map(|packet| packet.len).collect();
-            sent += send_batch(&socket, &mut viewers, &lengths, offload, &mut batch)?;
+    for (at, lengths) in request.schedule.groups() {
+        if at > request.time {
+            break;
         }
+        thread::sleep((start + at).saturating_duration_since(Instant::now()));
+        sent += send_batch(&socket, &mut viewers, &lengths, request.offload, &mut batch)?;
     }
     Ok(sent)
 }
@@ -141,10 +121,9 @@ fn send_batch(
     let per_viewer: usize = lengths.iter().map(sealed).sum();
     let even = lengths.iter().all(|len| *len == lengths[0]);
     let run = offload && even && lengths.len() > 1;
-    if run {
-        let segment = i32::try_from(sealed(&lengths[0])).context("convert the length")?;
-        setsockopt(socket, sockopt::UdpGsoSegment, &segment).context("ask for segmentation")?;
-    }
+    let segment = if run { sealed(&lengths[0]) } else { 0 };
+    let segment = i32::try_from(segment).context("convert the length")?;
+    setsockopt(socket, sockopt::UdpGsoSegment, &segment).context("ask for segmentation")?;
     let mut names = Vec::new();
     let mut slices = Vec::new();
     for (viewer, mut bytes) in viewers.iter().zip(batch.chunks(per_viewer)) {

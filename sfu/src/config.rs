@@ -11,6 +11,10 @@ use thiserror::Error;
 pub struct Config {
     /// UDP port for media, 0 for any free one.
     pub udp_port: u16,
+    /// Whether peers whose networks let no UDP through may connect over TCP (RFC 6544).
+    pub tcp: bool,
+    /// TCP port for media, 0 for the number of `udp_port`.
+    pub tcp_port: u16,
     /// Addresses told to peers as candidates. Empty: guessed from the network interfaces.
     pub public_ips: Vec<IpAddr>,
     /// Most peers (viewers and publishers) at a time.
@@ -30,6 +34,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             udp_port: 7000,
+            tcp: true,
+            tcp_port: 0,
             public_ips: Vec::new(),
             max_peers: 5000,
             history_packets: 1024,
@@ -83,6 +89,16 @@ pub enum BindError {
     /// The port is taken or not allowed.
     #[error("cannot open UDP port {port} for media: {source}")]
     Socket {
+        /// The port.
+        port: u16,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The TCP port is taken or not allowed.
+    #[error(
+        "cannot open TCP port {port} for media: {source}; choose another one (tcp_port) or go without (tcp = false)"
+    )]
+    Listener {
         /// The port.
         port: u16,
         /// The cause.

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use sfu_core::ShardId;
 use tokio::{
     runtime,
     sync::{mpsc, oneshot},
@@ -19,6 +20,7 @@ use crate::{
     hold::Hold,
     shard::{Plan, Shard},
     socket::Socket,
+    tcp::{Connections, Listener},
 };
 
 /// Owns the sockets and the SFU. Run it in one task.
@@ -26,9 +28,10 @@ use crate::{
 pub struct Driver {
     advertised: Vec<SocketAddr>,
     plan: Plan,
+    listener: Option<Listener>,
 }
 
-/// Opens the port on every address that this machine has, IPv4 and IPv6.
+/// Opens the ports on every address that this machine has, IPv4 and IPv6.
 ///
 /// The event receiver should be read without long waits: while it is full, media goes on and events are
 /// kept, but new offers are refused as [`Full`](crate::NegotiateError::Full) and messages of data channels
@@ -49,13 +52,27 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
         .copied()
         .chain(address::local())
         .collect();
-    let sockets = Socket::open_all(&unique(listen), config.udp_port).map_err(failed)?;
+    let listen = unique(listen);
+    let sockets = Socket::open_all(&listen, config.udp_port).map_err(failed)?;
     let advertised = advertised(config, &sockets).map_err(failed)?;
+    let udp_port = advertised.first().map_or(0, SocketAddr::port);
+    let mut listener = listen_tcp(config, &listen, udp_port)?;
+    let tcp_port = listener.as_ref().map_or(Ok(0), Listener::port);
+    let tcp_port = tcp_port.map_err(failed)?;
+    let connections = Connections::new(config.max_peers);
+    if let Some(listener) = &mut listener {
+        listener.add_shard(connections.sender());
+    }
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| BindError::Entropy)?;
     let core = sfu_core::Config {
         advertise: advertised.clone(),
-        advertise_tcp: Vec::new(),
+        advertise_tcp: advertised
+            .iter()
+            .filter(|_| listener.is_some())
+            .map(|address| SocketAddr::new(address.ip(), tcp_port))
+            .collect(),
+        shard: ShardId(0),
         max_peers: config.max_peers,
         history_packets: config.history_packets,
         connect_timeout: CONNECT_TIMEOUT,
@@ -67,6 +84,7 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
     let (event_queue, events) = EventQueue::new();
     let plan = Plan {
         sockets,
+        connections,
         core,
         commands,
         events: event_queue,
@@ -75,13 +93,23 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
             config.hold_from_percent,
         ),
     };
-    Ok((Driver { advertised, plan }, handle, events))
+    let driver = Driver {
+        advertised,
+        plan,
+        listener,
+    };
+    Ok((driver, handle, events))
 }
 
 impl Driver {
     /// Returns the addresses peers are told.
     pub fn advertised(&self) -> &[SocketAddr] {
         &self.advertised
+    }
+
+    /// Returns the addresses at which peers without UDP connect; none when that is turned off.
+    pub fn advertised_tcp(&self) -> &[SocketAddr] {
+        &self.plan.core.advertise_tcp
     }
 
     /// Returns who can reach them, at best.
@@ -101,15 +129,26 @@ impl Driver {
         let _end_with_this_future = cancel.clone().drop_guard();
         let (report, ended) = oneshot::channel();
         let span = tracing::Span::current();
+        let plan = self.plan;
         thread::Builder::new()
             .name("sfu-0".to_owned())
             .spawn(move || {
                 let _entered = span.enter();
-                let _ = report.send(run_shard(self.plan, cancel));
+                let _ = report.send(run_shard(plan, cancel));
             })?;
-        ended
-            .await
-            .unwrap_or_else(|_| Err(io::Error::other("the media thread panicked")))
+        let listening = async {
+            match self.listener {
+                Some(listener) => listener.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut listening = std::pin::pin!(listening);
+        tokio::select! {
+            ended = ended => {
+                ended.unwrap_or_else(|_| Err(io::Error::other("the media thread panicked")))
+            }
+            failed = &mut listening => failed,
+        }
     }
 }
 
@@ -136,6 +175,26 @@ fn advertised(config: &Config, sockets: &[Socket]) -> io::Result<Vec<SocketAddr>
         .into_iter()
         .map(|ip| SocketAddr::new(ip.to_canonical(), port))
         .collect())
+}
+
+/// Opens the TCP port, if there is to be one. When any UDP port would do, so does any TCP port.
+fn listen_tcp(
+    config: &Config,
+    addresses: &[IpAddr],
+    udp_port: u16,
+) -> Result<Option<Listener>, BindError> {
+    if !config.tcp {
+        return Ok(None);
+    }
+    let port = match (config.tcp_port, config.udp_port) {
+        (0, 0) => 0,
+        (0, _) => udp_port,
+        (port, _) => port,
+    };
+    let failed = |source| BindError::Listener { port, source };
+    Listener::open_all(addresses, port)
+        .map(Some)
+        .map_err(failed)
 }
 
 fn unique(ips: Vec<IpAddr>) -> Vec<IpAddr> {

@@ -16,6 +16,7 @@ mod receive;
 mod shard;
 mod socket;
 mod tap;
+mod tcp;
 
 pub use address::Reach;
 pub use config::{BindError, Config};

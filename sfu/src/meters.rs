@@ -24,6 +24,8 @@ pub(crate) struct Meters {
     event_drops: Counter,
     event_backlog: Gauge,
     busy: Gauge,
+    connections: Gauge,
+    tcp_drops: Counter,
     hold: Gauge,
 }
 
@@ -55,6 +57,8 @@ impl Meters {
             tap_drops: counter!("fanlight_tap_drops_total", "reason" => "slow_reader"),
             event_drops: counter!("fanlight_event_drops_total", "reason" => "slow_control_plane"),
             event_backlog: gauge!("fanlight_event_backlog_depth"),
+            connections: gauge!("fanlight_tcp_connections"),
+            tcp_drops: counter!("fanlight_send_drops_total", "reason" => "connection_slow"),
             busy: gauge!("fanlight_shard_busy_ratio"),
             hold: gauge!("fanlight_shard_hold_seconds"),
         }
@@ -102,6 +106,19 @@ impl Meters {
     pub(crate) fn depths(&self, commands: usize, events: usize) {
         self.commands.set(commands as f64);
         self.event_backlog.set(events as f64);
+    }
+
+    /// Notes how many peers' connections there are.
+    #[expect(clippy::cast_precision_loss, reason = "counts are small numbers")]
+    pub(crate) fn connections(&self, count: usize) {
+        self.connections.set(count as f64);
+    }
+
+    /// Counts datagrams that a connection was too slow for, or that came after its end.
+    pub(crate) fn tcp_dropped(&self, count: u64) {
+        if count > 0 {
+            self.tcp_drops.increment(count);
+        }
     }
 
     /// Notes how busy the shard is, in thousandths, and how long it holds packets.
@@ -156,6 +173,10 @@ fn describe() {
     describe_gauge!(
         "fanlight_event_backlog_depth",
         "Events waiting behind the full event channel"
+    );
+    describe_gauge!(
+        "fanlight_tcp_connections",
+        "Connections of peers whose networks let no UDP through"
     );
     describe_gauge!(
         "fanlight_shard_busy_ratio",

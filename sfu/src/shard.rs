@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sfu_core::{CloseReason, Event, NegotiateError, PeerId, Sfu};
+use sfu_core::{CloseReason, Event, NegotiateError, Path, PeerId, Sfu};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Sleep, sleep_until},
@@ -20,15 +20,17 @@ use crate::{
     hold::Hold,
     meters::Meters,
     port::Port,
-    receive::{Arrived, ReceiveBatch},
+    receive::{Arrived, RECEIVE_BATCH, ReceiveBatch},
     socket::Socket,
     tap::{Taps, Wish},
+    tcp::{Arrival, Connections, Inbound},
 };
 
 /// What a shard is made of.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) sockets: Vec<Socket>,
+    pub(crate) connections: Connections,
     pub(crate) core: sfu_core::Config,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: EventQueue,
@@ -38,11 +40,17 @@ pub(crate) struct Plan {
 /// Drives one [`Sfu`]. Only readability is registered with the reactor: with writability, the kernel would
 /// wake the thread for every datagram that left the socket's buffer.
 pub(crate) struct Shard {
-    port: Port,
+    ports: Ports,
     commands: mpsc::Receiver<Command>,
     core: Core,
     inbound: ReceiveBatch,
     receive_failures: u32,
+}
+
+/// Where datagrams come from and go to.
+struct Ports {
+    udp: Port,
+    tcp: Connections,
 }
 
 /// The state machine and everything its output goes to.
@@ -60,6 +68,7 @@ struct Core {
 /// What a turn is about.
 enum Turn {
     Received(io::Result<Arrived>),
+    Tcp(Inbound),
     Command(Command),
     Clock,
     Wishes,
@@ -73,7 +82,10 @@ impl Shard {
     /// When the reactor does not take the socket.
     pub(crate) fn new(plan: Plan) -> io::Result<Self> {
         Ok(Self {
-            port: Port::new(plan.sockets)?,
+            ports: Ports {
+                udp: Port::new(plan.sockets)?,
+                tcp: plan.connections,
+            },
             commands: plan.commands,
             core: Core {
                 sfu: Sfu::new(plan.core, Instant::now()),
@@ -100,7 +112,8 @@ impl Shard {
             self.core.set_alarm(alarm.as_mut());
             let turn = tokio::select! {
                 () = cancel.cancelled() => break,
-                received = self.port.receive(&mut self.inbound) => Turn::Received(received),
+                received = self.ports.udp.receive(&mut self.inbound) => Turn::Received(received),
+                Some(inbound) = self.ports.tcp.recv() => Turn::Tcp(inbound),
                 Some(command) = self.commands.recv() => Turn::Command(command),
                 () = alarm.as_mut() => Turn::Clock,
                 () = self.core.taps.wished() => Turn::Wishes,
@@ -108,10 +121,10 @@ impl Shard {
             };
             let start = Instant::now();
             self.take(turn, start)?;
-            self.core.send_output(&mut self.port, start);
+            self.core.send_output(&mut self.ports, start);
             self.core.worked(start);
         }
-        self.core.say_goodbye(&mut self.port, Instant::now());
+        self.core.say_goodbye(&mut self.ports, Instant::now());
         Ok(())
     }
 
@@ -121,7 +134,7 @@ impl Shard {
             Turn::Received(Ok(arrived)) => {
                 self.receive_failures = 0;
                 core.meters.arrived(arrived);
-                core.handle_datagrams(&mut self.inbound, &mut self.port, now);
+                core.handle_datagrams(&mut self.inbound, &mut self.ports, now);
             }
             Turn::Received(Err(error)) => {
                 core.meters.receive_failed();
@@ -129,6 +142,16 @@ impl Shard {
                 if self.receive_failures > MAX_RECEIVE_FAILURES {
                     return Err(error);
                 }
+            }
+            Turn::Tcp(first) => {
+                core.handle_inbound(first, &mut self.ports, now);
+                for _ in 1..RECEIVE_BATCH {
+                    let Some(inbound) = self.ports.tcp.try_recv() else {
+                        break;
+                    };
+                    core.handle_inbound(inbound, &mut self.ports, now);
+                }
+                core.meters.connections(self.ports.tcp.len());
             }
             Turn::Command(command) => {
                 core.meters
@@ -160,15 +183,39 @@ impl Core {
 
     /// Takes received datagrams, sending what they cause in portions. Several at once become runs for the
     /// kernel to split, but each becomes as many as there are viewers, and all of a portion are in memory.
-    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, port: &mut Port, now: Instant) {
-        let forwarded = self.peers.len().max(1) * FORWARDED_BYTES;
-        let portion = (PORTION_BYTES / forwarded).max(1);
+    fn handle_datagrams(&mut self, inbound: &mut ReceiveBatch, ports: &mut Ports, now: Instant) {
         for (path, datagram) in inbound.datagrams() {
-            self.sfu.handle_datagram(path, datagram, now);
-            self.held += 1;
-            if self.held >= portion {
-                self.send_all(Duration::ZERO, port, now);
+            self.handle_datagram(path, datagram, ports, now);
+        }
+    }
+
+    fn handle_datagram(
+        &mut self,
+        path: Path,
+        datagram: &mut [u8],
+        ports: &mut Ports,
+        now: Instant,
+    ) {
+        self.sfu.handle_datagram(path, datagram, now);
+        self.held += 1;
+        let forwarded = self.peers.len().max(1) * FORWARDED_BYTES;
+        if self.held >= (PORTION_BYTES / forwarded).max(1) {
+            self.send_all(Duration::ZERO, ports, now);
+        }
+    }
+
+    fn handle_inbound(&mut self, inbound: Inbound, ports: &mut Ports, now: Instant) {
+        let is_new = matches!(inbound, Inbound::Opened(_));
+        match ports.tcp.handle(inbound) {
+            Some(Arrival::Datagram(path, mut datagram)) => {
+                self.handle_datagram(path, &mut datagram, ports, now);
+                if is_new && !self.sfu.knows(path) {
+                    ports.tcp.close(path);
+                }
             }
+            Some(Arrival::Gone(path)) => self.sfu.forget(path),
+            Some(Arrival::Sweep) => ports.tcp.sweep(|path| self.sfu.knows(path)),
+            None => {}
         }
     }
 
@@ -237,17 +284,18 @@ impl Core {
     }
 
     /// Forwards what need not wait, and sends everything the SFU has to say.
-    fn send_output(&mut self, port: &mut Port, now: Instant) {
+    fn send_output(&mut self, ports: &mut Ports, now: Instant) {
         // The clock that ends the wait may be late by its grain.
         let hold = self.hold.limit().saturating_sub(CLOCK_GRAIN);
-        self.send_all(hold, port, now);
+        self.send_all(hold, ports, now);
     }
 
-    fn send_all(&mut self, hold: Duration, port: &mut Port, now: Instant) {
+    fn send_all(&mut self, hold: Duration, ports: &mut Ports, now: Instant) {
         loop {
             let outgoing = self.sfu.flush_held(hold, now);
             if !outgoing.is_empty() {
-                port.send(outgoing, |sent| self.meters.sent(sent));
+                ports.udp.send(outgoing, |sent| self.meters.sent(sent));
+                self.meters.tcp_dropped(ports.tcp.send(outgoing));
                 outgoing.clear();
             }
             while let Some(event) = self.sfu.poll_event() {
@@ -292,11 +340,11 @@ impl Core {
         asked
     }
 
-    fn say_goodbye(&mut self, port: &mut Port, now: Instant) {
+    fn say_goodbye(&mut self, ports: &mut Ports, now: Instant) {
         for peer in std::mem::take(&mut self.peers) {
             self.sfu.close(peer, CloseReason::Requested, now);
         }
-        self.send_output(port, now);
+        self.send_output(ports, now);
     }
 }
 

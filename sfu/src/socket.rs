@@ -97,7 +97,8 @@ impl AsRawFd for Socket {
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
+/// Tells whether an address is not of this machine.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::OPNOTSUPP];
     absent
         .iter()

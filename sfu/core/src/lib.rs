@@ -47,6 +47,7 @@ mod rng;
 mod room;
 mod sequence;
 mod sfu;
+mod shard;
 mod slot;
 mod speaker;
 mod stage;
@@ -64,6 +65,7 @@ pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, Subscr
 pub use media::{Codec, MediaKind, TapPacket};
 pub use outgoing::Outgoing;
 pub use path::{Local, Path};
-pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, Sfu};
+pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu};
+pub use shard::ShardId;
 pub use stats::{PeerStats, RoomStats, Stats};
 pub use tap::TapSource;

@@ -1,17 +1,26 @@
 //! All peers, found by id in constant time.
 
-use crate::{PeerId, peer::Peer};
+use crate::{PeerId, ShardId, peer::Peer, shard::PLACE_MASK};
 
-/// The peers. An id is the place in the low [`PLACE_BITS`] bits and a serial number above, so that ids
-/// grow with age and are never used twice.
+/// The peers. An id is the place in the low bits, the shard, and a serial number above, so that ids grow with
+/// age and are never used twice.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
+    shard: ShardId,
     places: Vec<Option<Box<Peer>>>,
     free: Vec<usize>,
     serial: u64,
 }
 
 impl Peers {
+    /// Creates a place for the peers of a shard.
+    pub(crate) fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            ..Self::default()
+        }
+    }
+
     /// Keeps the peer that `create` makes for its id; `None` when there is no place.
     pub(crate) fn insert(&mut self, create: impl FnOnce(PeerId) -> Peer) -> Option<PeerId> {
         let place = self.free.pop().unwrap_or(self.places.len());
@@ -19,7 +28,7 @@ impl Peers {
             return None;
         }
         self.serial += 1;
-        let id = PeerId(self.serial << PLACE_BITS | place as u64);
+        let id = self.shard.peer_id(self.serial, place as u64);
         let peer = Some(Box::new(create(id)));
         match self.places.get_mut(place) {
             Some(entry) => *entry = peer,
@@ -62,6 +71,3 @@ impl Peers {
 fn place_of(id: PeerId) -> usize {
     usize::try_from(id.0 & PLACE_MASK).unwrap_or(usize::MAX)
 }
-
-const PLACE_BITS: u32 = 20;
-const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Codec, Event, MediaKind, Outgoing, ParticipantId, Path, PeerId, PeerStats,
-    PublicationId, RoomId, RoomStats, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    CloseReason, Codec, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
+    RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
     clock::ServerClock,
     demux::{Bound, Demux},
     flow::Flow,
@@ -45,6 +45,8 @@ pub struct Config {
     pub advertise: Vec<SocketAddr>,
     /// Addresses at which the owner accepts TCP connections (RFC 6544), put into answers behind those.
     pub advertise_tcp: Vec<SocketAddr>,
+    /// Which of the server's SFUs it is.
+    pub shard: ShardId,
     /// Most peers at a time.
     pub max_peers: usize,
     /// Most packets kept per video layer for retransmission. A power of two.
@@ -155,9 +157,9 @@ impl Sfu {
             shared: Shared::new(&config.advertise).with_tcp(&config.advertise_tcp),
             clock: ServerClock::new(config.unix_time, now),
             rng: Rng::new(config.seed),
+            peers: Peers::new(config.shard),
             config,
             demux: Demux::default(),
-            peers: Peers::default(),
             rooms: BTreeMap::new(),
             taps: BTreeMap::new(),
             touched: Vec::new(),
@@ -581,7 +583,7 @@ impl Sfu {
 
     fn new_id(&mut self) -> u64 {
         self.next_id += 1;
-        self.next_id
+        self.config.shard.id(self.next_id)
     }
 
     fn new_ssrc(&mut self) -> Ssrc {

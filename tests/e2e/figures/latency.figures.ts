@@ -1,7 +1,7 @@
+import { readClock, replaceCameraByClock } from '../support/clock.ts';
 import { expect, test } from '../support/fixtures.ts';
 import { expectVideoFlows } from '../support/media.ts';
 import { Studio, Watch } from '../support/pages.ts';
-import { readClock, replaceCameraByClock } from './clock.ts';
 import { noteRow } from './table.ts';
 
 for (const codec of ['h264', 'vp8']) {

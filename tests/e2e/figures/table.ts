@@ -11,7 +11,9 @@ export function noteRow(name: string, samples: readonly number[]): void {
 export default class Table implements Reporter {
   onBegin(): void {
     const columns = ['n', 'p50', 'p95', 'min', 'max'].map((column) => column.padStart(COLUMN));
-    process.stdout.write(`${'milliseconds'.padEnd(NAME)}${columns.join('')}\n`);
+    process.stdout.write(
+      `${'milliseconds, unless said otherwise'.padEnd(NAME)}${columns.join('')}\n`,
+    );
   }
 
   onTestEnd(ended: TestCase, result: TestResult): void {
@@ -33,5 +35,5 @@ function row(name: string, samples: readonly number[]): string {
   return `${name.padEnd(NAME)}${String(samples.length).padStart(COLUMN)}${quantiles.join('')}`;
 }
 
-const NAME = 56;
+const NAME = 72;
 const COLUMN = 8;

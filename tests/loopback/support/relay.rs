@@ -93,7 +93,7 @@ impl Relay {
             if let [
                 "a=candidate:1" | "a=candidate:2",
                 _,
-                _,
+                "udp",
                 _,
                 ip,
                 server_port,

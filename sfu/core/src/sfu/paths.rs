@@ -89,7 +89,7 @@ impl Sfu {
 
     pub(super) fn new_credentials(&mut self) -> IceCredentials {
         IceCredentials {
-            ufrag: self.rng.token(8),
+            ufrag: format!("{}{}", self.config.shard.tag(), self.rng.token(8)),
             pwd: self.rng.token(32),
         }
     }

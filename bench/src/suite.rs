@@ -1,0 +1,565 @@
+//! The figures of the forwarding plane, each with its goal: a run against the `fanlight` program, and against
+//! the floor of the same run.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    audience::{Audience, Place},
+    child::{Process, Request},
+    crowd::Crowd,
+    flood::Flood,
+    load::default_server,
+    media::{Clip, Encoding, Pacing, Schedule, encode},
+    ramp,
+    report::{Table, cpu_per_packet, lost, p50_p99, within},
+    server::{self, Server, Setup},
+    tally::Tally,
+    usage::Usage,
+};
+
+/// Measures Fanlight's forwarding plane against the floor of the same run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SuiteArgs {
+    /// The server to measure [default: `fanlight` next to this program].
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// Viewers where the number is not what is measured.
+    #[arg(long, default_value_t = 200)]
+    viewers: usize,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+}
+
+/// What all measurements share.
+struct Bench {
+    program: PathBuf,
+    /// The server's processor, when there is another one for everything else.
+    processors: Vec<usize>,
+    all_processors: Vec<usize>,
+    viewers: usize,
+    time: Duration,
+    high: Arc<Clip>,
+    low: Arc<Clip>,
+    synthetic: Arc<Clip>,
+    table: Table,
+}
+
+/// A server, and everybody at it.
+struct Scene {
+    audience: Audience,
+    server: Server,
+}
+
+/// What a span of time showed.
+struct Span {
+    tally: Tally,
+    cpu: Duration,
+    time: Duration,
+}
+
+impl Span {
+    /// CPU time per forwarded packet, in microseconds.
+    fn per_packet(&self) -> f64 {
+        cpu_per_packet(self.cpu, self.tally.packets).unwrap_or(f64::NAN)
+    }
+
+    /// Share of a core.
+    fn share(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.time.as_secs_f64()
+    }
+}
+
+/// Runs all measurements and prints the table.
+///
+/// # Errors
+/// When the server or a connection fails.
+pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
+    let mut bench = Bench::new(args)?;
+    bench.connecting().await?;
+    bench.forwarding(true).await?;
+    bench.capacity().await?;
+    bench.shards().await?;
+    bench.table.print()?;
+    Ok(())
+}
+
+/// Measures the cost of forwarding only.
+///
+/// # Errors
+/// When the server or a connection fails.
+pub(crate) async fn run_floor(args: &SuiteArgs) -> anyhow::Result<()> {
+    let mut bench = Bench::new(args)?;
+    bench.connecting().await?;
+    bench.forwarding(false).await?;
+    bench.table.print()?;
+    Ok(())
+}
+
+impl Bench {
+    fn new(args: &SuiteArgs) -> anyhow::Result<Self> {
+        let clip = |bitrate| {
+            encode(Encoding {
+                bitrate,
+                seconds: 10,
+            })
+            .map(Arc::new)
+        };
+        let (high, low) = (clip(2_500_000)?, clip(1_400_000 - AUDIO_BITRATE)?);
+        let all = server::processors()?;
+        let processors = match all.split_first() {
+            Some((first, others)) if !others.is_empty() => {
+                server::pin(others)?;
+                vec![*first]
+            }
+            _ => vec![],
+        };
+        Ok(Self {
+            program: args.server.clone().map_or_else(default_server, Ok)?,
+            processors,
+            all_processors: all,
+            viewers: args.viewers,
+            time: Duration::from_secs(args.seconds),
+            high,
+            low,
+            synthetic: Arc::new(Clip::synthetic()),
+            table: Table::default(),
+        })
+    }
+
+    /// Starts a server with a publisher that sends nothing yet.
+    async fn scene(
+        &self,
+        config: &str,
+        processors: &[usize],
+        sinks: usize,
+    ) -> anyhow::Result<Scene> {
+        let server = Server::start(&Setup {
+            program: self.program.clone(),
+            config: config.to_owned(),
+            processors: processors.to_vec(),
+        })?;
+        let token = server.token(ROOM, "bench")?;
+        let place = Place {
+            whip: vec![server.url("whip", ROOM)?],
+            whep: vec![server.url("whep", ROOM)?],
+            transport_cc: true,
+            channel: true,
+        };
+        let mut audience = Audience::new(place, Some(token), Crowd::start(1, sinks)?)?;
+        audience.publish().await?;
+        Ok(Scene { audience, server })
+    }
+
+    /// Connections a second, memory, and joins to a stream that runs.
+    async fn connecting(&mut self) -> anyhow::Result<()> {
+        let viewers = 2 * self.viewers;
+        let mut scene = self.scene("", &self.processors, 0).await?;
+        // The history of the room is filled before memory is compared.
+        scene.play(&self.high, Pacing::Browser);
+        sleep(Duration::from_secs(4)).await;
+        scene.pause();
+        sleep(Duration::from_millis(300)).await;
+        let alone = scene.server.usage()?;
+        let start = Instant::now();
+        ramp::join_all(&mut scene.audience, viewers, u32::MAX).await?;
+        let elapsed = start.elapsed();
+        sleep(Duration::from_millis(500)).await;
+        let idle = scene.server.usage()?;
+        scene.play(&self.high, Pacing::Browser);
+        sleep(self.time).await;
+        let loaded = scene.server.usage()?;
+        self.tell_connections(alone, idle, loaded, viewers, elapsed);
+        drop(scene);
+
+        let mut scene = self.scene("", &self.processors, 0).await?;
+        scene.play(&self.high, Pacing::Browser);
+        // Anywhere within the run of frames since the keyframe.
+        sleep(Duration::from_millis(3700)).await;
+        let requests = scene.audience.keyframe_requests();
+        ramp::join_all(&mut scene.audience, 200, 200).await?;
+        sleep(Duration::from_secs(2)).await;
+        let requests = scene.audience.keyframe_requests() - requests;
+        let tally = scene.audience.crowd.take_tally();
+        let keyframe = &tally.to_keyframe;
+        let count = keyframe.len();
+        self.table.note(
+            "200 joins in a second: POST to connected",
+            p50_p99(&tally.to_connected),
+        );
+        self.table.goal(
+            "200 joins in a second: POST to first keyframe complete",
+            format!("{} ({count} of 200)", p50_p99(keyframe)),
+            "p50 40, p99 250 ms",
+            count == 200 && within(keyframe, 50, 40.0) && within(keyframe, 99, 250.0),
+        );
+        let goal = "0 to 1";
+        self.table.goal(
+            "keyframe requests to the publisher meanwhile",
+            requests.to_string(),
+            goal,
+            requests <= 1,
+        );
+        Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "memory of a small process")]
+    fn tell_connections(
+        &mut self,
+        alone: Usage,
+        idle: Usage,
+        loaded: Usage,
+        viewers: usize,
+        elapsed: Duration,
+    ) {
+        let each = idle.cpu_since(alone).as_secs_f64() / viewers as f64;
+        let value = format!("{:.0} ({:.2} ms of CPU each)", 1.0 / each, each * 1e3);
+        self.table.goal(
+            "connections a second and core, with data channel",
+            value,
+            "1200",
+            each <= 1.0 / 1200.0,
+        );
+        self.table.note(
+            &format!("{viewers} offers at once: all connected within"),
+            format!("{:.2} s", elapsed.as_secs_f64()),
+        );
+        let grown = |to: Usage| (to.resident as f64 - alone.resident as f64) / viewers as f64 / 1e3;
+        let (idle, loaded) = (grown(idle), grown(loaded));
+        self.table.goal(
+            "memory per viewer with data channel, idle / under load",
+            format!("{idle:.0} / {loaded:.0} KB"),
+            "35 / 70 KB",
+            idle <= 35.0 && loaded <= 70.0,
+        );
+    }
+
+    /// CPU per forwarded packet against the floors of the same run, and, with `flooded`, delays under garbage.
+    async fn forwarding(&mut self, flooded: bool) -> anyhow::Result<()> {
+        let mut floor = Process::start(&self.processors)?;
+        let high = Arc::clone(&self.high);
+        let synthetic = Arc::clone(&self.synthetic);
+        let mut scene = self.scene("", &self.processors, self.viewers).await?;
+        scene.play(&high, Pacing::Browser);
+        sleep(Duration::from_secs(1)).await;
+        ramp::join_all(&mut scene.audience, self.viewers, 400).await?;
+        scene.pause();
+        let (mut paced, mut bursts) = (Comparison::default(), Comparison::default());
+        for _ in 0..ROUNDS {
+            paced
+                .floor
+                .add(self.floor(&mut floor, &scene, (&high, Pacing::Browser), false)?);
+            paced
+                .server
+                .extend(self.forward(&scene, &high, Pacing::Browser).await?);
+            bursts.floor.add(self.floor(
+                &mut floor,
+                &scene,
+                (&synthetic, Pacing::Bursts),
+                false,
+            )?);
+            bursts.offload.add(self.floor(
+                &mut floor,
+                &scene,
+                (&synthetic, Pacing::Bursts),
+                true,
+            )?);
+            bursts
+                .server
+                .extend(self.forward(&scene, &synthetic, Pacing::Bursts).await?);
+        }
+        self.tell_forwarding(&paced, &bursts);
+        if flooded {
+            self.flooded(&scene).await?;
+        }
+        Ok(())
+    }
+
+    fn tell_forwarding(&mut self, paced: &Comparison, bursts: &Comparison) {
+        let viewers = self.viewers;
+        let us = |cost: f64| format!("{cost:.2} us");
+        let (floor, server) = (paced.floor.per_packet(), paced.server_cost());
+        self.table.note(
+            "floor of the paced stream: AES-128-GCM + sendmmsg, per packet",
+            us(floor),
+        );
+        let ratio = server / floor;
+        self.table.goal(
+            &format!("CPU per packet, 2.5 Mb/s paced, {viewers} viewers, to that floor"),
+            format!("{} = {ratio:.2}x{}", us(server), paced.lost()),
+            "1.10x at once, 0.65x holding",
+            ratio <= 1.1,
+        );
+        self.table.note(
+            "delay meanwhile: whole frames",
+            p50_p99(&paced.server_tally().frame_delay),
+        );
+        self.table.note(
+            "delay meanwhile: first packets of frames",
+            p50_p99(&paced.server_tally().packet_delay),
+        );
+        let floor = bursts.offload.per_packet();
+        self.table.note(
+            "floor of bursts: AES-128-GCM + sendmmsg, per packet",
+            us(bursts.floor.per_packet()),
+        );
+        self.table
+            .note("floor of bursts: AES-128-GCM + GSO, per packet", us(floor));
+        let (server, ratio) = (bursts.server_cost(), bursts.server_cost() / floor);
+        self.table.goal(
+            &format!("CPU per packet, 300/s in bursts of a frame, {viewers} viewers, to the last"),
+            format!("{} = {ratio:.2}x{}", us(server), bursts.lost()),
+            "1.40x",
+            ratio <= 1.4,
+        );
+    }
+
+    /// Delays while somebody throws garbage at the media port.
+    async fn flooded(&mut self, scene: &Scene) -> anyhow::Result<()> {
+        let target = scene
+            .audience
+            .media
+            .context("the server's media port is not known")?;
+        scene.play(&self.high, Pacing::Browser);
+        sleep(WARM_UP).await;
+        let flood = Flood::start(target, GARBAGE)?;
+        sleep(Duration::from_millis(300)).await;
+        let (sent, start) = (flood.sent(), Instant::now());
+        let span = scene.measure(self.time).await?;
+        let rate =
+            flood.sent().saturating_sub(sent) / u64::try_from(start.elapsed().as_millis())?.max(1);
+        drop(flood);
+        scene.pause();
+        let delay = &span.tally.frame_delay;
+        self.table.goal(
+            &format!("delay of whole frames under {rate},000 garbage datagrams a second"),
+            format!("{}{}", p50_p99(delay), lost(&span.tally)),
+            "p99 5 ms",
+            within(delay, 99, 5.0),
+        );
+        Ok(())
+    }
+
+    /// Viewers per core at 1.4 Mb/s, and delays at half of that load.
+    async fn capacity(&mut self) -> anyhow::Result<()> {
+        let mut scene = self.scene("", &self.processors, 0).await?;
+        scene.play(&self.low, Pacing::Browser);
+        sleep(Duration::from_secs(1)).await;
+        let mut best = None;
+        let mut half: Option<(f64, usize, Span)> = None;
+        for viewers in CROWDS {
+            let more = viewers - scene.audience.crowd.present();
+            ramp::join_all(&mut scene.audience, more, 500).await?;
+            sleep(Duration::from_millis(2200)).await;
+            let span = scene.measure(self.time).await?;
+            let (share, delay) = (span.share(), &span.tally.frame_delay);
+            self.table.note(
+                &format!("{viewers} viewers at 1.4 Mb/s: delay of whole frames"),
+                format!(
+                    "{}, {:.0} % of a core, {:.2} us{}",
+                    p50_p99(delay),
+                    share * 100.0,
+                    span.per_packet(),
+                    lost(&span.tally)
+                ),
+            );
+            if !within(delay, 99, 5.0) || span.tally.loss() > 0.0001 {
+                break;
+            }
+            best = Some((viewers, share));
+            if half
+                .as_ref()
+                .is_none_or(|(other, ..)| (share - 0.5).abs() < (other - 0.5).abs())
+            {
+                half = Some((share, viewers, span));
+            }
+        }
+        let (viewers, share) = best.unwrap_or((0, 0.0));
+        self.table.goal(
+            "viewers per core at 1.4 Mb/s, frames within 5 ms (p99), no loss",
+            format!("{viewers}, at {:.0} % of a core", share * 100.0),
+            "1500",
+            viewers >= 1500,
+        );
+        if let Some((share, viewers, span)) = half {
+            let delay = &span.tally.frame_delay;
+            self.table.goal(
+                &format!(
+                    "delay of whole frames at {:.0} % load ({viewers} viewers)",
+                    share * 100.0
+                ),
+                p50_p99(delay),
+                "p50 0.3, p99 2 ms",
+                within(delay, 50, 0.3) && within(delay, 99, 2.0),
+            );
+        }
+        Ok(())
+    }
+
+    /// Packets a second with two shards against one, with more viewers than one can serve.
+    #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
+    async fn shards(&mut self) -> anyhow::Result<()> {
+        let name = "packets a second, 2 shards to 1";
+        let config = |shards: u32| format!("[media]\nshards = {shards}\n");
+        if !Server::understands(&self.program, &config(2)) {
+            self.table.note(
+                name,
+                "skipped: this server has no setting `media.shards`".to_owned(),
+            );
+            return Ok(());
+        }
+        let mut rates = Vec::new();
+        for shards in [1, 2] {
+            // Everything shares the processors: who sends also does the receivers' work on loopback.
+            let mut scene = self.scene(&config(shards), &self.all_processors, 0).await?;
+            scene.play(&self.high, Pacing::Browser);
+            ramp::join_all(&mut scene.audience, OVERLOAD, 500).await?;
+            sleep(Duration::from_secs(1)).await;
+            let span = scene.measure(self.time).await?;
+            rates.push((
+                span.tally.packets as f64 / span.time.as_secs_f64(),
+                span.share(),
+            ));
+        }
+        if let [(one, _), (two, share)] = rates[..] {
+            let ratio = two / one;
+            self.table.goal(
+                name,
+                format!("{two:.0} to {one:.0}: {ratio:.2}x, {share:.1} cores"),
+                "1.8x",
+                ratio >= 1.8,
+            );
+        }
+        Ok(())
+    }
+
+    async fn forward(
+        &self,
+        scene: &Scene,
+        clip: &Arc<Clip>,
+        pacing: Pacing,
+    ) -> anyhow::Result<Option<Span>> {
+        scene.play(clip, pacing);
+        sleep(WARM_UP).await;
+        let span = scene.measure(self.time).await?;
+        scene.pause();
+        sleep(Duration::from_millis(100)).await;
+        Ok(Some(span))
+    }
+
+    fn floor(
+        &self,
+        floor: &mut Process,
+        scene: &Scene,
+        (clip, pacing): (&Arc<Clip>, Pacing),
+        offload: bool,
+    ) -> anyhow::Result<(Duration, u64)> {
+        let crowd = &scene.audience.crowd;
+        let before = crowd.sunk();
+        let (cpu, packets) = floor.send(&Request {
+            schedule: Schedule::of(clip, pacing),
+            to: crowd.sinks().to_vec(),
+            offload,
+            time: self.time,
+        })?;
+        std::thread::sleep(Duration::from_millis(50));
+        let lost = packets.saturating_sub(crowd.sunk() - before);
+        ensure!(
+            lost < packets / 100,
+            "the floor's receivers lost {lost} of {packets} packets: the machine is too busy"
+        );
+        Ok((cpu, packets))
+    }
+}
+
+/// The server against the floors. All are sums of some rounds.
+#[derive(Default)]
+struct Comparison {
+    server: Vec<Span>,
+    floor: Cost,
+    offload: Cost,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    cpu: Duration,
+    packets: u64,
+}
+
+impl Cost {
+    fn add(&mut self, (cpu, packets): (Duration, u64)) {
+        self.cpu += cpu;
+        self.packets += packets;
+    }
+
+    fn per_packet(self) -> f64 {
+        cpu_per_packet(self.cpu, self.packets).unwrap_or(f64::NAN)
+    }
+}
+
+impl Comparison {
+    fn server_tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.server.iter().for_each(|span| tally.merge(&span.tally));
+        tally
+    }
+
+    fn server_cost(&self) -> f64 {
+        let cpu = self.server.iter().map(|span| span.cpu).sum();
+        cpu_per_packet(cpu, self.server_tally().packets).unwrap_or(f64::NAN)
+    }
+
+    fn lost(&self) -> String {
+        lost(&self.server_tally())
+    }
+}
+
+impl Scene {
+    fn play(&self, clip: &Arc<Clip>, pacing: Pacing) {
+        for publisher in &self.audience.publishers {
+            publisher.play(Some((Arc::clone(clip), pacing)));
+        }
+    }
+
+    fn pause(&self) {
+        for publisher in &self.audience.publishers {
+            publisher.play(None);
+        }
+    }
+
+    async fn measure(&self, time: Duration) -> anyhow::Result<Span> {
+        let before = self.server.usage()?;
+        self.audience.crowd.take_tally();
+        let start = Instant::now();
+        sleep(time).await;
+        let tally = self.audience.crowd.take_tally();
+        let after = self.server.usage()?;
+        Ok(Span {
+            tally,
+            cpu: after.cpu_since(before),
+            time: start.elapsed(),
+        })
+    }
+}
+
+const ROOM: &str = "bench";
+const AUDIO_BITRATE: u64 = 64_000;
+
+/// Floor and server alternate, so that a machine that becomes slower or faster changes both.
+const ROUNDS: usize = 2;
+
+/// From a stream's start until everything is in the caches.
+const WARM_UP: Duration = Duration::from_millis(1500);
+
+/// Garbage datagrams a second.
+const GARBAGE: u32 = 100_000;
+
+/// Viewers at which capacity is looked at.
+const CROWDS: [usize; 6] = [400, 700, 1000, 1250, 1500, 1750];
+
+/// Viewers at 2.5 Mb/s that are too many for one core.
+const OVERLOAD: usize = 900;

@@ -1,0 +1,50 @@
+import type { Page } from '@playwright/test';
+import { expect, test } from '../support/fixtures.ts';
+import { expectPicture, expectVideoFlows, received } from '../support/media.ts';
+import { Network } from '../support/network.ts';
+import { Studio, Watch } from '../support/pages.ts';
+
+test('a viewer whose address changes sees on over the same connection', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const studio = await Studio.open(await newPage(), server, room);
+  await studio.goLive();
+  const viewer = await newPage();
+  const network = await Network.before(viewer);
+  await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer, 30);
+
+  network.moveAddress();
+  await expectVideoFlows(viewer, 90);
+  const { connections } = await received(viewer);
+  expect(connections, 'the viewer kept its connection').toBe(1);
+});
+
+test('a viewer whose network blocks UDP sees over TCP', async ({ server, room, newPage }) => {
+  const studio = await Studio.open(await newPage(), server, room);
+  await studio.goLive();
+  const viewer = await newPage();
+  (await Network.before(viewer)).blockUdp();
+  await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer, 60);
+  await expectPicture(viewer);
+  expect(await protocols(viewer)).toEqual(['tcp']);
+});
+
+/** The protocols of the connections that carry the page's media. */
+async function protocols(page: Page): Promise<string[]> {
+  return page.evaluate(async () => {
+    const protocols: string[] = [];
+    for (const connection of openedConnections) {
+      const stats = await connection.getStats();
+      for (const stat of stats.values()) {
+        if (stat.type === 'candidate-pair' && stat.nominated) {
+          protocols.push(stats.get(stat.localCandidateId).protocol);
+        }
+      }
+    }
+    return protocols;
+  });
+}
