@@ -8,7 +8,6 @@ use crate::frame::{Frame, LAYERS, Qualities};
 pub(crate) struct Structure {
     offset: u8,
     targets: u8,
-    chains: u8,
     templates: Vec<Template>,
     /// The highest spatial and temporal layer of each decode target.
     layers: Vec<(u8, u8)>,
@@ -31,8 +30,6 @@ pub(crate) struct Descriptor {
     pub(crate) frame: Frame,
     /// The structure that begins with it.
     pub(crate) structure: Option<Box<Structure>>,
-    /// Whether its frame starts a keyframe.
-    pub(crate) starts_keyframe: bool,
 }
 
 impl Descriptor {
@@ -64,7 +61,6 @@ impl Descriptor {
         if has_indications {
             template.indications = read_indications(&mut bits, valid.targets)?;
         }
-        let starts_keyframe = starts && structure.is_some();
         let frame = Frame {
             starts,
             ends,
@@ -74,7 +70,6 @@ impl Descriptor {
             frame_number: u16::try_from(frame_number).ok()?,
             frame,
             structure,
-            starts_keyframe,
         })
     }
 }
@@ -121,7 +116,6 @@ impl Structure {
         Some(Self {
             offset,
             targets,
-            chains,
             layers: layers.collect(),
             templates,
         })

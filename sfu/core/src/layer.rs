@@ -6,9 +6,10 @@ use std::{
 };
 
 use crate::{
-    Codec, MediaKind, Ssrc,
+    Codec, MediaKind, Ssrc, av1,
     clock::{RemoteClock, RtpClock, ServerClock},
-    frame::Frame,
+    dependency::{self, Structure},
+    frame::{Frame, Qualities},
     h264,
     history::{Extensions, History, MAX_PAYLOAD, Meta, Packet, Rejected},
     keyframe::KeyframeGate,
@@ -21,7 +22,7 @@ use crate::{
     sequence::is_later,
     throughput::Throughput,
     transport::Carried,
-    vp8,
+    vp8, vp9,
 };
 
 /// One RTP stream of a publisher.
@@ -51,6 +52,8 @@ pub(crate) struct Layer {
     newest_timestamp: Option<u32>,
     pictures: u64,
     throughput: Throughput,
+    /// What dependency descriptors refer to, and the timestamp it came with.
+    structure: Option<(Box<Structure>, u32)>,
 }
 
 /// How much a reader needs a keyframe.
@@ -128,6 +131,7 @@ struct Content {
     is_keyframe: bool,
     frame: Frame,
     picture: Option<Picture>,
+    frame_number: Option<u16>,
 }
 
 impl Layer {
@@ -152,6 +156,7 @@ impl Layer {
             newest_timestamp: None,
             pictures: 0,
             throughput: Throughput::default(),
+            structure: None,
         }
     }
 
@@ -208,7 +213,7 @@ impl Layer {
             presentation: server.instant(presentation),
             frame: content.frame,
             picture: content.picture,
-            frame_number: None,
+            frame_number: content.frame_number,
             is_red: packet.red,
             extensions: Extensions::of(&packet.carried),
         };
@@ -252,25 +257,55 @@ impl Layer {
         Ok(())
     }
 
-    fn read(&self, packet: &Arrival<'_>) -> Content {
-        let descriptor = match self.codec {
-            Codec::Vp8 => vp8::Descriptor::parse(packet.payload),
-            Codec::H264 | Codec::Vp9 | Codec::Av1 | Codec::Opus => None,
-        };
-        let is_keyframe = match self.codec {
-            Codec::Vp8 => descriptor.is_some_and(|d| d.starts_keyframe),
-            Codec::H264 => h264::starts_keyframe(packet.payload),
-            Codec::Vp9 | Codec::Av1 => starts_structure(packet.carried.dependency_descriptor),
-            Codec::Opus => true,
-        };
-        let whole = Frame::whole(is_keyframe, packet.marker);
-        Content {
+    fn read(&mut self, packet: &Arrival<'_>) -> Content {
+        let payload = packet.payload;
+        let whole = |is_keyframe| Content {
             is_keyframe,
-            frame: descriptor.map_or(whole, |d| Frame {
-                ends: packet.marker,
-                ..d.frame
+            frame: Frame::whole(is_keyframe, packet.marker),
+            picture: None,
+            frame_number: None,
+        };
+        let mut content = match self.codec {
+            Codec::Vp8 => vp8::Descriptor::parse(payload).map(|vp8| Content {
+                frame: Frame {
+                    ends: packet.marker,
+                    ..vp8.frame
+                },
+                picture: Some(vp8.picture),
+                ..whole(vp8.starts_keyframe)
             }),
-            picture: descriptor.map(|d| d.picture),
+            Codec::Vp9 => vp9::Descriptor::parse(payload).map(|vp9| Content {
+                frame: vp9.frame,
+                picture: Some(vp9.picture),
+                ..whole(vp9.starts_keyframe)
+            }),
+            Codec::H264 => Some(whole(h264::starts_keyframe(payload))),
+            Codec::Av1 => Some(whole(av1::starts_sequence(payload))),
+            Codec::Opus => Some(whole(true)),
+        }
+        .unwrap_or_else(|| whole(false));
+        let known = self.structure.as_ref().map(|(structure, _)| &**structure);
+        let bytes = packet.carried.dependency_descriptor;
+        let parsed = bytes.and_then(|bytes| dependency::Descriptor::parse(bytes, known));
+        if let Some(descriptor) = parsed {
+            content.frame_number = Some(descriptor.frame_number);
+            content.frame = descriptor.frame;
+            if content.is_keyframe {
+                content.frame.switch = Qualities::ALL;
+                content.frame.decodable = Qualities::ALL;
+            }
+            if let Some(structure) = descriptor.structure {
+                self.learn(structure, packet.timestamp);
+            }
+        }
+        content
+    }
+
+    /// Keeps a structure, unless it came so late that there is a newer one.
+    fn learn(&mut self, structure: Box<Structure>, timestamp: u32) {
+        let known_since = self.structure.as_ref().map(|(_, since)| *since);
+        if known_since.is_none_or(|since| !is_later(since, timestamp)) {
+            self.structure = Some((structure, timestamp));
         }
     }
 
@@ -419,6 +454,7 @@ impl Layer {
         self.first_index = None;
         self.newest_timestamp = None;
         self.throughput = Throughput::default();
+        self.structure = None;
         self.reception = Reception::new(self.codec.clock_rate());
         self.clock = RtpClock::new(self.codec.clock_rate());
     }
@@ -450,15 +486,6 @@ impl Layer {
             }
         }
     }
-}
-
-/// Returns whether a dependency descriptor begins a frame and brings the structure that the following ones
-/// refer to (AV1 RTP specification, A.8.3), which only keyframes do.
-fn starts_structure(descriptor: Option<&[u8]>) -> bool {
-    let Some([mandatory, _, _, extended, ..]) = descriptor else {
-        return false;
-    };
-    mandatory & 0x80 != 0 && extended & 0x80 != 0
 }
 
 /// How long packets may come in the wrong order.

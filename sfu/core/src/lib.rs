@@ -14,6 +14,7 @@
     )
 )]
 
+mod av1;
 mod clock;
 mod demux;
 mod dependency;
@@ -59,13 +60,16 @@ mod timers;
 pub mod transport;
 mod twcc;
 mod vp8;
+mod vp9;
 
 pub use event::{CloseReason, Event};
 pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, SubscriptionId, TapId};
 pub use media::{Codec, MediaKind, TapPacket};
 pub use outgoing::Outgoing;
 pub use path::{Local, Path};
-pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu};
+pub use sfu::{
+    Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
+};
 pub use shard::ShardId;
 pub use stats::{PeerStats, RoomStats, Stats};
 pub use tap::TapSource;

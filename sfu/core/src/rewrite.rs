@@ -134,7 +134,11 @@ impl Rewrite {
 
     /// Returns a packet's fields; `None` for one that does not belong to what was begun last.
     pub(crate) fn apply(&mut self, packet: &Packet<'_>) -> Option<Rewritten> {
-        let source = self.runs.back()?.source;
+        let back = self.runs.back()?;
+        let source = back.source;
+        if back.edge.is_some() && back.is_past_edge(packet) {
+            self.forget_edge(packet.index);
+        }
         let mut runs = self.runs.iter().rev();
         let run = runs.find(|run| run.source == source && run.contains(packet.index))?;
         let rewritten = run.rewrite(packet);
@@ -174,15 +178,6 @@ impl Rewrite {
         }
     }
 
-    /// The packet with this index is the first live one: timestamps are true from here on.
-    pub(crate) fn reach_edge(&mut self, index: u64) {
-        if self.runs.back().is_some_and(|run| run.edge.is_some())
-            && let Some(run) = self.split(index)
-        {
-            run.edge = None;
-        }
-    }
-
     /// From the packet with this index on, pictures end with this spatial layer.
     pub(crate) fn end_pictures_at(&mut self, spatial: u8, index: u64) {
         if self
@@ -219,6 +214,13 @@ impl Rewrite {
     /// Returns what is added to the publisher's timestamps.
     pub(crate) fn timestamp_shift(&self) -> u32 {
         self.runs.back().map_or(0, |run| run.timestamp_shift)
+    }
+
+    /// Timestamps wrap: the edge of a replay must not be met again.
+    fn forget_edge(&mut self, index: u64) {
+        if let Some(run) = self.split(index) {
+            run.edge = None;
+        }
     }
 
     /// Ends the run behind its last packet.
@@ -288,6 +290,15 @@ impl Run {
         (self.first..self.end).contains(&index)
     }
 
+    /// Returns whether the replay is long over, and the packet is a new one.
+    fn is_past_edge(&self, packet: &Packet<'_>) -> bool {
+        let past = |edge| packet.meta.timestamp.wrapping_sub(edge);
+        let is_past = self
+            .edge
+            .is_some_and(|edge| (LONG_PAST..1 << 31).contains(&past(edge)));
+        is_past && self.contains(packet.index)
+    }
+
     fn rewrite(&self, packet: &Packet<'_>) -> Rewritten {
         let meta = packet.meta;
         let timestamp = match self.edge {
@@ -334,6 +345,9 @@ fn wrap(ticks: i64) -> i32 {
 /// A replay's timestamps stand this many times closer: two seconds take 16 ms, and pictures that are 1/60 s
 /// apart keep 12 ticks between them.
 const PRESS: u32 = 128;
+
+/// A replay this long ago is over, in ticks: some minutes.
+const LONG_PAST: u32 = 1 << 24;
 
 /// Several seconds of a stream of which every second picture is left out.
 const MAX_RUNS: usize = 64;
@@ -436,7 +450,13 @@ mod tests {
     fn a_replay_is_pressed_together_in_front_of_the_live_edge() {
         let t0 = Instant::now();
         let mut rewrite = Rewrite::new(0, 0);
-        let at = |n: u32| meta(n * 3000, t0 + Duration::from_millis(u64::from(n) * 33), 0);
+        let at = |n: u32| {
+            meta(
+                n.wrapping_mul(3000),
+                t0 + Duration::from_millis(u64::from(n) * 33),
+                0,
+            )
+        };
         let first = at(0);
         rewrite.begin(&start(1, packet(0, &first), 60 * 3000));
         let mut last = rewrite.apply(&packet(0, &first)).unwrap().timestamp;
@@ -447,11 +467,15 @@ mod tests {
             assert!(is_later(out.timestamp, last));
             last = out.timestamp;
         }
-        rewrite.reach_edge(60);
-        for n in 60..70 {
+        for n in (60..70).chain([5000, 6000, 1_000_000, 2_000_000]) {
             let meta = at(n);
             let out = rewrite.apply(&packet(u64::from(n), &meta)).unwrap();
-            assert_eq!(out.timestamp, (n - 60) * 3000);
+            assert_eq!(out.timestamp, (n - 60).wrapping_mul(3000), "{n}");
+        }
+        let mut rewrite = Rewrite::new(0, 0);
+        rewrite.begin(&start(1, packet(0, &first), 60 * 3000));
+        for n in 0..65 {
+            rewrite.apply(&packet(u64::from(n), &at(n))).unwrap();
         }
         let found = rewrite.find(59).unwrap();
         let again = rewrite.repeat(found, &packet(59, &at(59))).unwrap();

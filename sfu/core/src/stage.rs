@@ -124,7 +124,8 @@ impl Stage {
     /// Decides anew. Returns whether what is shown has changed.
     pub(crate) fn arrange(&mut self, now: Instant) -> bool {
         let is_due = |at: Instant| now.saturating_duration_since(at) >= LOOK;
-        if !self.disturbed && !(self.acts.len() > 1 && self.looked_at.is_none_or(is_due)) {
+        let may_change = self.acts.len() > 1 && self.looked_at.is_none_or(is_due);
+        if !self.disturbed && !may_change {
             return false;
         }
         self.disturbed = false;

@@ -125,12 +125,14 @@ impl Subscription {
         }
     }
 
+    #[expect(dead_code, reason = "the allocation builds on it")]
     /// Says which quality to forward; `None` pauses. What is forwarded follows at the next keyframe or
     /// switching point.
     pub(crate) fn set_target(&mut self, target: Option<Rung>) {
         self.target = target.map_or(Target::Paused, Target::Rung);
     }
 
+    #[expect(dead_code, reason = "the allocation builds on it")]
     /// Returns the quality that is being forwarded, with the bitrate it had when it was chosen.
     pub(crate) fn current(&self) -> Option<Rung> {
         self.reading.as_ref().map(|reading| reading.rung)
@@ -456,11 +458,7 @@ impl Way<'_, '_> {
                 Step::LeaveOut { index, picture } => {
                     self.subscription.rewrite.leave_out(index, picture);
                 }
-                Step::Edge => {
-                    self.subscription.rewrite.reach_edge(reading.next);
-                    break;
-                }
-                Step::Wait => break,
+                Step::Edge | Step::Wait => break,
                 Step::Lost => {
                     self.subscription.lagged = true;
                     return false;

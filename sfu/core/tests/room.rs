@@ -232,9 +232,9 @@ fn the_best_live_layer_is_forwarded() {
         assert!(order.ends_with(&[101, 1, 101]), "{order:?}");
         let gap = packets
             .windows(2)
-            .map(|p| p[1].captured_ms - p[0].captured_ms)
+            .map(|p| i64::from(p[1].captured_ms) - i64::from(p[0].captured_ms))
             .max();
-        assert!(gap.unwrap() < 1700, "{gap:?} ms without a picture");
+        assert!(gap.unwrap() < 400, "{gap:?} ms without a picture");
         assert!(world.publisher(publisher).requests <= 6);
     }
 }
