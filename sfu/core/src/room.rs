@@ -12,7 +12,7 @@ use crate::{
     peers::Peers,
     publication::Publication,
     publication::Source,
-    slot::{Owner, View},
+    slot::{Owner, Shown, View},
     stage::Stage,
     stats::Totals,
     subscription::{INSTANT_START, Subscription},
@@ -51,6 +51,8 @@ pub(crate) struct Sinks<'a> {
     pub(crate) totals: &'a mut Totals,
     /// Viewers to whom something new is sent, and who need a sender report.
     pub(crate) began: &'a mut Vec<PeerId>,
+    /// Viewers with a probe on its way or packets that wait for room: their timers change.
+    pub(crate) paced: &'a mut Vec<PeerId>,
 }
 
 /// A publisher's packet, and where it belongs.
@@ -249,6 +251,9 @@ impl Room {
             if sent.began {
                 sinks.began.push(*id);
             }
+            if peer.flow.poll_timeout().is_some() {
+                sinks.paced.push(*id);
+            }
         }
         for tap in &mut self.taps {
             let targets = [MediaKind::Audio, MediaKind::Video].map(|kind| {
@@ -262,6 +267,11 @@ impl Room {
         }
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
+    }
+
+    /// Returns what viewers see and hear.
+    pub(crate) fn shown(&self) -> Shown<'_> {
+        self.stage.show(&self.publications)
     }
 
     /// Asks for a keyframe of what a view shows, unless a newcomer can be started from the history. Returns

@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::{
-    AnswerLine, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer, Protocol, Rtp,
-    SendStream, Shared, binding_request_ufrag, client_hello::ClientHello, dcep::Open, dtls::Dtls,
-    rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
+    AnswerLine, ArrivalReport, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer,
+    Protocol, Rtp, SendStream, Shared, binding_request_ufrag, client_hello::ClientHello,
+    dcep::Open, dtls::Dtls, rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
 };
 use crate::{Ssrc, h264, red, vp8};
 
@@ -17,7 +17,8 @@ use crate::{Ssrc, h264, red, vp8};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
+    ("arrivals", arrivals),
     ("client_hello", client_hello),
     ("datagram", datagram),
     ("dcep", dcep),
@@ -95,6 +96,13 @@ pub fn rtp(bytes: &[u8]) {
 /// Reads a compound RTCP packet.
 pub fn rtcp(bytes: &[u8]) {
     let _ = rtcp::parse(&Bytes::copy_from_slice(bytes));
+}
+
+/// Reads transport-wide feedback.
+pub fn arrivals(bytes: &[u8]) {
+    if let Some(report) = ArrivalReport::parse(&Bytes::copy_from_slice(bytes)) {
+        assert!(report.arrivals().count() <= 2048);
+    }
 }
 
 /// Reads the start of a video payload, of either codec.
