@@ -255,7 +255,7 @@ impl Core {
             // Callers that have gone do not need their answers.
             Command::Stats { reply } => drop(reply.send(self.sfu.stats())),
             Command::RoomStats { room, reply } => drop(reply.send(self.sfu.room_stats(room))),
-            Command::PeerStats { peer, reply } => drop(reply.send(self.sfu.peer_stats(peer))),
+            Command::PeerStats { peer, reply } => drop(reply.send(self.sfu.peer_stats(peer, now))),
         }
     }
 

@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn numbers_below_a_limit_take_as_few_bits_as_they_need() {
         let mut writer = Writer::default();
-        writer.number(0b00_01_10_110_111, 12);
+        writer.number(0b0001_1011_0111, 12);
         let bytes = writer.bytes();
         let mut bits = Bits::new(&bytes);
         let numbers: Vec<_> = (0..5).map(|_| bits.non_symmetric(5)).collect();

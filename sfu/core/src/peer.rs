@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Join, Outgoing, PeerId, PeerStats, Role, Ssrc,
+    Join, MediaKind, Outgoing, PeerId, Role, Ssrc,
+    allotment::Allotment,
     clock::ServerClock,
     demux::Bound,
-    flow::{Flow, Sender},
+    flow::{Flow, News, Sender},
     ingress::Ingress,
     publication::Publication,
     slot::Shown,
+    stats::Counters,
     subscription::{Repeated, Sent, Subscription},
     timers::Scheduled,
     transport::{Transport, rtcp::Compound},
@@ -36,8 +38,10 @@ pub(crate) struct Peer {
     pub(crate) ingress: Ingress,
     /// What it receives.
     pub(crate) subscriptions: Vec<Subscription>,
+    /// In which qualities.
+    pub(crate) allotment: Allotment,
     /// What was counted about it.
-    pub(crate) stats: PeerStats,
+    pub(crate) counters: Counters,
     /// When it joined.
     pub(crate) joined_at: Instant,
     /// When the next sender report is due.
@@ -51,6 +55,7 @@ impl Peer {
         if !self.transport.is_connected() {
             return sum;
         }
+        self.allot(shown, now);
         let mut sender = Sender {
             transport: &mut self.transport,
             flow: &mut self.flow,
@@ -68,8 +73,48 @@ impl Peer {
             sum.waiting_for_room |= sent.waiting_for_room;
             sum.unsupported |= sent.unsupported;
         }
-        self.stats.packets_out += sum.packets;
+        self.counters.packets_out += sum.packets;
+        self.counters.bytes_out += sum.bytes;
+        self.probe(out, now);
         sum
+    }
+
+    /// Chooses what its slots show, if that is due.
+    pub(crate) fn allot(&mut self, shown: &Shown<'_>, now: Instant) {
+        if !self.allotment.is_due(now) {
+            return;
+        }
+        let subscriptions = self.subscriptions.iter();
+        let publications: Vec<_> = subscriptions.map(|s| shown.get(s.kind)).collect();
+        self.allotment
+            .run(&mut self.subscriptions, &publications, &mut self.flow, now);
+    }
+
+    /// Takes what the path told, and looks further if it was good.
+    pub(crate) fn handle_news(&mut self, news: News, now: Instant) {
+        self.allotment.handle(news, now);
+    }
+
+    /// Sends what is due of a probe.
+    pub(crate) fn probe(&mut self, out: &mut Outgoing, now: Instant) {
+        let mut due = self.flow.probe_due(now);
+        while due > 0 {
+            let mut video = self.subscriptions.iter_mut();
+            let Some(subscription) = video.find(|s| s.kind == MediaKind::Video) else {
+                return;
+            };
+            let len = subscription.pad(&mut Sender {
+                transport: &mut self.transport,
+                flow: &mut self.flow,
+                out,
+                now,
+            });
+            if len == 0 {
+                return;
+            }
+            self.counters.padding_out += 1;
+            due = due.saturating_sub(len as u64);
+        }
     }
 
     /// Sends packets of one of its streams again.
@@ -92,8 +137,10 @@ impl Peer {
             now,
         };
         let repeated = subscription.retransmit(seqs, publications, &mut sender);
-        self.stats.nacked += repeated.asked;
-        self.stats.packets_out += repeated.sent;
+        self.counters.nacked += repeated.asked;
+        self.counters.packets_out += repeated.sent;
+        self.counters.bytes_out += repeated.bytes;
+        self.counters.retransmitted += repeated.sent;
         repeated
     }
 
@@ -173,6 +220,7 @@ impl Peer {
             Some(self.expires_at(connect_timeout)),
             self.transport.poll_timeout(),
             self.media_timeout(),
+            self.flow.poll_timeout(),
         ]
         .into_iter()
         .flatten()

@@ -48,6 +48,8 @@ pub(crate) struct Sinks<'a> {
     pub(crate) totals: &'a mut Totals,
     /// Viewers to whom something new is sent, and who need a sender report.
     pub(crate) began: &'a mut Vec<PeerId>,
+    /// Viewers with a probe on its way or packets that wait for room: their timers change.
+    pub(crate) paced: &'a mut Vec<PeerId>,
 }
 
 /// A publisher's packet, and where it belongs.
@@ -216,6 +218,9 @@ impl Room {
             if sent.began {
                 sinks.began.push(*id);
             }
+            if peer.flow.poll_timeout().is_some() {
+                sinks.paced.push(*id);
+            }
         }
         for tap in &mut self.taps {
             let walked = tap.walk(&shown, sinks.taps, now);
@@ -225,6 +230,11 @@ impl Room {
         }
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
+    }
+
+    /// Returns what viewers see and hear.
+    pub(crate) fn shown(&self) -> Shown<'_> {
+        Shown::new(self.program, &self.publications)
     }
 
     /// Returns whether a newcomer can be started from the history.

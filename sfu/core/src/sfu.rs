@@ -10,11 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
     CloseReason, Event, MediaKind, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
     RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    allotment::Allotment,
     clock::ServerClock,
     demux::{Bound, Demux},
     flow::Flow,
@@ -25,7 +27,7 @@ use crate::{
     publication::Publication,
     rng::Rng,
     room::{Room, Sinks},
-    stats::Totals,
+    stats::{Counters, Totals},
     subscription::Subscription,
     tap::Queue,
     timers::{Owner, Scheduled, Timers},
@@ -59,7 +61,8 @@ pub struct Config {
 }
 
 /// What a peer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Sends media into the room.
     Publisher,
@@ -125,6 +128,7 @@ pub struct Sfu {
     tap_queue: Queue,
     totals: Totals,
     began: Vec<PeerId>,
+    paced: Vec<PeerId>,
     out: Outgoing,
 }
 
@@ -148,6 +152,7 @@ impl Sfu {
             tap_queue: Queue::default(),
             totals: Totals::default(),
             began: Vec::new(),
+            paced: Vec::new(),
             out: Outgoing::default(),
         }
     }
@@ -191,7 +196,8 @@ impl Sfu {
             scheduled: Scheduled::default(),
             ingress: Ingress::new(plan.extensions.transport_cc != 0),
             subscriptions: Vec::new(),
-            stats: PeerStats::default(),
+            allotment: Allotment::default(),
+            counters: Counters::default(),
             joined_at: now,
             sender_report_at: None,
         });
@@ -367,6 +373,7 @@ impl Sfu {
                 taps: &mut self.tap_queue,
                 totals: &mut self.totals,
                 began: &mut self.began,
+                paced: &mut self.paced,
             };
             room.forward(&mut self.peers, &mut sinks, now);
             room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
@@ -377,6 +384,9 @@ impl Sfu {
         });
         self.touched = touched;
         self.greet_with_reports(now);
+        let mut paced = std::mem::take(&mut self.paced);
+        paced.drain(..).for_each(|id| self.reschedule(id, now));
+        self.paced = paced;
         &mut self.out
     }
 
@@ -427,8 +437,21 @@ impl Sfu {
     }
 
     /// Returns the state of one peer.
-    pub fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
-        self.peers.get(peer).map(|peer| peer.stats.clone())
+    pub fn peer_stats(&self, peer: PeerId, now: Instant) -> Option<PeerStats> {
+        let peer = self.peers.get(peer)?;
+        let room = self.rooms.get(&peer.join.room);
+        let publications = room.map_or(&[][..], |room| &room.publications);
+        Some(PeerStats::of(peer, publications, now))
+    }
+
+    /// Limits what a viewer is sent of every video: nothing above the layer (simulcast) or spatial layer (SVC)
+    /// of this number, 0 being the smallest; `None` for no limit. Unknown peers are ignored.
+    pub fn limit(&mut self, peer: PeerId, highest: Option<u8>, _now: Instant) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.allotment.set_limit(highest);
+            let room = peer.join.room;
+            self.touch(room);
+        }
     }
 
     fn answer_line(

@@ -16,7 +16,7 @@ use crate::{
     rewrite::{Found, Rewrite, Rewritten, Start},
     rng::Rng,
     sequence::low16,
-    transport::{CodecPt, SendHeader, SendStream},
+    transport::{Carried, CodecPt, SendHeader, SendStream},
 };
 
 /// One participant's receipt of whatever its slot shows.
@@ -115,17 +115,38 @@ impl Subscription {
         }
     }
 
-    #[expect(dead_code, reason = "the allocation builds on it")]
     /// Says which quality to forward; `None` pauses. What is forwarded follows at the next keyframe or
     /// switching point.
     pub(crate) fn set_target(&mut self, target: Option<Rung>) {
         self.target = target.map_or(Target::Paused, Target::Rung);
     }
 
-    #[expect(dead_code, reason = "the allocation builds on it")]
     /// Returns the quality that is being forwarded, with the bitrate it had when it was chosen.
     pub(crate) fn current(&self) -> Option<Rung> {
         self.reading.as_ref().map(|reading| reading.rung)
+    }
+
+    /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there
+    /// is no such stream.
+    pub(crate) fn pad(&mut self, sender: &mut Sender<'_>) -> usize {
+        let Some(rtx) = self.codecs.iter().find_map(|codec| codec.rtx) else {
+            return 0;
+        };
+        let header = SendHeader {
+            marker: false,
+            pt: rtx,
+            seq: self.rtx_seq,
+            timestamp: 0,
+            ssrc: self.stream.rtx_ssrc,
+            padding: true,
+        };
+        self.rtx_seq = self.rtx_seq.wrapping_add(1);
+        sender.send(&header, &Carried::default(), [&PADDING, &[PADDING_LEN]])
+    }
+
+    /// Returns what was sent: packets and payload bytes.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.packets, self.octets)
     }
 
     /// Returns the stream that is being forwarded.
@@ -190,7 +211,8 @@ impl Subscription {
         let mut repeated = Repeated::default();
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
-            if !self.repeats.allow(*seq, sender.now) {
+            let guard = sender.repeat_guard();
+            if !sender.has_room() || !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
             let found = self.rewrite.find(*seq);
@@ -523,3 +545,7 @@ const SWITCH: Duration = Duration::from_millis(300);
 
 /// Whoever is further behind the live edge, for as long, moves on to a newer keyframe.
 const TOO_LATE: Duration = Duration::from_secs(1);
+
+/// The most padding that browsers send, and so take, in a packet; its last byte is its length.
+const PADDING_LEN: u8 = 224;
+const PADDING: [u8; PADDING_LEN as usize - 1] = [0; PADDING_LEN as usize - 1];

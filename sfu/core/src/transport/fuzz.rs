@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::{
-    AnswerLine, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer, Protocol, Rtp,
-    SendStream, Shared, binding_request_ufrag, client_hello::ClientHello, dcep::Open, dtls::Dtls,
-    rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
+    AnswerLine, ArrivalReport, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer,
+    Protocol, Rtp, SendStream, Shared, binding_request_ufrag, client_hello::ClientHello,
+    dcep::Open, dtls::Dtls, rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
 };
 use crate::{Ssrc, av1, dependency, h264, red, vp8, vp9};
 
@@ -17,7 +17,8 @@ use crate::{Ssrc, av1, dependency, h264, red, vp8, vp9};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
+    ("arrivals", arrivals),
     ("client_hello", client_hello),
     ("datagram", datagram),
     ("dcep", dcep),
@@ -96,6 +97,13 @@ pub fn rtp(bytes: &[u8]) {
 /// Reads a compound RTCP packet.
 pub fn rtcp(bytes: &[u8]) {
     let _ = rtcp::parse(&Bytes::copy_from_slice(bytes));
+}
+
+/// Reads transport-wide feedback.
+pub fn arrivals(bytes: &[u8]) {
+    if let Some(report) = ArrivalReport::parse(&Bytes::copy_from_slice(bytes)) {
+        assert!(report.arrivals().count() <= 2048);
+    }
 }
 
 /// Reads dependency descriptors, each behind its length, as those of one stream.
