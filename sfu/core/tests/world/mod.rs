@@ -11,8 +11,8 @@ use std::{
 };
 
 use sfu_core::{
-    Config, Event, Join, ParticipantId, Path, PeerId, Role, RoomConfig, RoomId, Sfu, TapId,
-    TapPacket,
+    Config, Event, Join, ParticipantId, Path, PeerId, PublicationId, Role, RoomConfig, RoomId, Sfu,
+    TapId, TapPacket,
 };
 
 use crate::support::client::{CHROMIUM_ORDER, Client};
@@ -36,6 +36,12 @@ pub(crate) struct Network {
 /// One way.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
 
+type Staged = (
+    Vec<Option<PublicationId>>,
+    Vec<Option<PublicationId>>,
+    Option<PublicationId>,
+);
+
 /// The server, its peers and the time.
 pub(crate) struct World {
     pub(crate) sfu: Sfu,
@@ -46,6 +52,10 @@ pub(crate) struct World {
     pub(crate) config: RoomConfig,
     pub(crate) members: Vec<Member>,
     pub(crate) events: Vec<Event>,
+    /// Who sent which publication.
+    pub(crate) published: Vec<(PublicationId, PeerId)>,
+    /// What the last stage event said: video slots, audio slots, program.
+    pub(crate) stage: Option<Staged>,
     pub(crate) tapped: Vec<(TapId, TapPacket)>,
     /// The way to a member, where it is narrow.
     pub(crate) links: BTreeMap<usize, Link>,
@@ -105,6 +115,8 @@ impl World {
             config: RoomConfig::default(),
             members: Vec::new(),
             events: Vec::new(),
+            published: Vec::new(),
+            stage: None,
             tapped: Vec::new(),
             links: BTreeMap::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -295,8 +307,21 @@ impl World {
                 None => assert!(self.members.iter().any(|m| m.gone.contains(&to))),
             }
         }
-        self.events
-            .extend(std::iter::from_fn(|| self.sfu.poll_event()));
+        while let Some(event) = self.sfu.poll_event() {
+            match &event {
+                Event::Published {
+                    peer, publication, ..
+                } => self.published.push((*publication, *peer)),
+                Event::Stage {
+                    video,
+                    audio,
+                    program,
+                    ..
+                } => self.stage = Some((video.clone(), audio.clone(), *program)),
+                _ => {}
+            }
+            self.events.push(event);
+        }
         self.tapped
             .extend(std::iter::from_fn(|| self.sfu.poll_tap()));
     }

@@ -348,6 +348,11 @@ impl Publisher {
 }
 
 impl Stream {
+    /// Returns its SSRC.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// Returns the sequence number of the next packet.
     pub(crate) fn seq(&self) -> u16 {
         self.seq

@@ -269,22 +269,20 @@ impl Viewer {
             126 | 127 => Codec::H264,
             _ => panic!("payload type {pt} was not negotiated"),
         };
-        if matches!(pt, 121 | 127) {
-            assert_eq!(ssrc, self.video.rtx_ssrc);
+        let is_repeat = matches!(pt, 121 | 127);
+        if is_repeat {
             self.retransmissions += 1;
             seq = u16::from_be_bytes([payload[0], payload[1]]);
             payload = &payload[2..];
-        } else {
-            let expected = if pt == 109 { &self.audio } else { &self.video };
-            assert_eq!(ssrc, expected.ssrc);
         }
         let packet = (!payload.is_empty()).then(|| Packet::read(codec, marker, timestamp, payload));
-        match codec {
-            Codec::Opus => self.audio.keep(seq, packet, None),
-            Codec::H264 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {
-                self.video.keep(seq, packet, Some(now))
-            }
-        }
+        let is_it = |stream: &Received| match is_repeat {
+            true => stream.rtx_ssrc == ssrc,
+            false => stream.ssrc == ssrc,
+        };
+        let (is_video, stream) = self.all().find(|(_, stream)| is_it(stream)).unwrap();
+        assert_eq!(is_video, codec != Codec::Opus);
+        stream.keep(seq, packet, is_video.then_some(now));
     }
 
     pub(crate) fn handle_rtcp(&mut self, packet: &[u8], _now: Instant) {
