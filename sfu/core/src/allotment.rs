@@ -23,6 +23,8 @@ pub(crate) struct Allotment {
     no_climb_until: Option<Instant>,
     /// Climbs in a row that the path did not carry.
     falls: u32,
+    /// Since when a picture that is shown does not fit.
+    starving_since: Option<Instant>,
 }
 
 /// What a viewer's subscriptions show.
@@ -94,7 +96,7 @@ impl Allotment {
                 }
             })
             .collect();
-        let chosen = match flow.budget() {
+        let mut chosen = match flow.budget() {
             None => wants
                 .iter()
                 .map(|want| want.ladder.len().checked_sub(1))
@@ -104,6 +106,7 @@ impl Allotment {
                 allocate(left.max(first_picture(&wants, flow)), &wants)
             }
         };
+        self.bear(&wants, &mut chosen, now);
         if chosen
             .iter()
             .zip(&wants)
@@ -122,6 +125,23 @@ impl Allotment {
             ) {
                 *slot = rung;
                 subscription.set_target(rung);
+            }
+        }
+    }
+
+    /// Goes on showing the lowest quality for a while where not even that fits: a picture that was paused needs
+    /// a keyframe to come back.
+    fn bear(&mut self, wants: &[Want<'_>], chosen: &mut [Option<usize>], now: Instant) {
+        let starves =
+            |(to, want): (&Option<usize>, &Want<'_>)| to.is_none() && want.current.is_some();
+        if !chosen.iter().zip(wants).any(starves) {
+            self.starving_since = None;
+            return;
+        }
+        let since = *self.starving_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PATIENCE {
+            for (to, want) in chosen.iter_mut().zip(wants) {
+                *to = to.or(want.current.map(|_| 0));
             }
         }
     }
@@ -212,3 +232,6 @@ const PROOF: Duration = Duration::from_secs(4);
 /// The pause before climbing again; doubles with every fall.
 const AFTER_CONGESTION: Duration = Duration::from_millis(800);
 const MOST_FALLS: u32 = 4;
+
+/// How long the lowest quality is shown though it does not fit.
+const PATIENCE: Duration = Duration::from_millis(1500);
