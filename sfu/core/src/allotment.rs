@@ -23,6 +23,8 @@ pub(crate) struct Allotment {
     no_climb_until: Option<Instant>,
     /// Climbs in a row that the path did not carry.
     falls: u32,
+    /// Whether the path carries less than the best, and nothing of some picture.
+    outcome: (bool, bool),
     /// Since when a picture that is shown does not fit.
     starving_since: Option<Instant>,
 }
@@ -41,6 +43,16 @@ impl Allotment {
     pub(crate) fn set_limit(&mut self, limit: Option<u8>) {
         self.limit = limit;
         self.due = None;
+    }
+
+    /// Returns whether the path carries less than the best of what is to be shown.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.outcome.0
+    }
+
+    /// Returns whether some picture is not shown at all.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.outcome.1
     }
 
     /// Returns what was chosen for a subscription.
@@ -114,7 +126,12 @@ impl Allotment {
         {
             self.climbed_at = Some(now);
         }
-        self.seek(audio, &wants, &chosen, flow, now);
+        let pairs = || chosen.iter().zip(&wants);
+        self.outcome = (
+            pairs().any(|(to, want)| *to != want.ladder.len().checked_sub(1)),
+            chosen.contains(&None),
+        );
+        self.seek(audio, &wants, flow, now);
         self.chosen.clear();
         self.chosen.resize(subscriptions.len(), None);
         for ((position, ladder), choice) in ladders.iter().zip(chosen) {
@@ -175,17 +192,8 @@ impl Allotment {
     }
 
     /// Looks for what would carry the best of everything, if less was chosen.
-    fn seek(
-        &self,
-        audio: u64,
-        wants: &[Want<'_>],
-        chosen: &[Option<usize>],
-        flow: &mut Flow,
-        now: Instant,
-    ) {
-        let is_top =
-            |(to, want): (&Option<usize>, &Want<'_>)| *to == want.ladder.len().checked_sub(1);
-        if chosen.iter().zip(wants).all(is_top) {
+    fn seek(&self, audio: u64, wants: &[Want<'_>], flow: &mut Flow, now: Instant) {
+        if !self.is_limited() {
             return;
         }
         let tops = wants.iter().filter_map(|want| want.ladder.last());

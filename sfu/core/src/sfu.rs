@@ -457,14 +457,16 @@ impl Sfu {
             peers.filter(|peer| peer.transport.is_connected()).count()
         };
         // A connection for data channels only watches nothing.
-        let viewers = self
-            .peers
-            .iter()
-            .filter(|peer| peer.transport.is_connected() && peer.has_views());
+        let viewers = || {
+            let peers = self.peers.iter();
+            peers.filter(|peer| peer.transport.is_connected() && peer.has_views())
+        };
         Stats {
             rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
             publishers: connected(Role::Publisher),
-            viewers: viewers.count(),
+            viewers: viewers().count(),
+            viewers_limited: viewers().filter(|p| p.allotment.is_limited()).count(),
+            viewers_paused: viewers().filter(|p| p.allotment.is_paused()).count(),
             ..self.totals.snapshot()
         }
     }
