@@ -1,5 +1,6 @@
 //! A virtual network between one `Sfu` and real client stacks. Time and chance are values.
 
+pub(crate) mod link;
 pub(crate) mod publisher;
 pub(crate) mod viewer;
 
@@ -15,6 +16,7 @@ use sfu_core::{
 };
 
 use crate::support::client::{CHROMIUM_ORDER, Client};
+use link::Link;
 use publisher::Publisher;
 use viewer::Viewer;
 
@@ -55,6 +57,8 @@ pub(crate) struct World {
     /// What the last stage event said: video slots, audio slots, program.
     pub(crate) stage: Option<Staged>,
     pub(crate) tapped: Vec<(TapId, TapPacket)>,
+    /// The way to a member, where it is narrow.
+    pub(crate) links: BTreeMap<usize, Link>,
     random: u64,
     wire: BTreeMap<(Instant, u64), Flight>,
     flights: u64,
@@ -114,6 +118,7 @@ impl World {
             published: Vec::new(),
             stage: None,
             tapped: Vec::new(),
+            links: BTreeMap::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             wire: BTreeMap::new(),
             flights: 0,
@@ -323,6 +328,13 @@ impl World {
 
     fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
         let is_media = (128..192).contains(&datagram[0]);
+        let link = self.links.get_mut(&member).filter(|_| !to_server);
+        if let Some(link) = link {
+            if let Some(at) = link.send(datagram.len() + 28, self.now) {
+                self.fly(member, to_server, datagram, at);
+            }
+            return;
+        }
         let network = if is_media {
             self.network
         } else {
@@ -335,14 +347,18 @@ impl World {
             }
             let jitter = self.next_random() % (network.jitter + 1);
             let at = self.now + DELAY + Duration::from_millis(jitter);
-            self.flights += 1;
-            let flight = Flight {
-                member,
-                to_server,
-                datagram: datagram.to_vec(),
-            };
-            self.wire.insert((at, self.flights), flight);
+            self.fly(member, to_server, datagram, at);
         }
+    }
+
+    fn fly(&mut self, member: usize, to_server: bool, datagram: &[u8], at: Instant) {
+        self.flights += 1;
+        let flight = Flight {
+            member,
+            to_server,
+            datagram: datagram.to_vec(),
+        };
+        self.wire.insert((at, self.flights), flight);
     }
 
     fn chance(&mut self, percent: u64) -> bool {
