@@ -43,6 +43,8 @@ struct Bench {
     all_processors: Vec<usize>,
     viewers: usize,
     time: Duration,
+    /// The media settings that the server has, of those that matter here.
+    settings: Vec<&'static str>,
     high: Arc<Clip>,
     low: Arc<Clip>,
     synthetic: Arc<Clip>,
@@ -81,7 +83,8 @@ impl Span {
 pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
     let mut bench = Bench::new(args)?;
     bench.connecting().await?;
-    bench.forwarding(true).await?;
+    bench.forwarding().await?;
+    bench.flooded().await?;
     bench.capacity().await?;
     bench.shards().await?;
     bench.table.print()?;
@@ -95,7 +98,7 @@ pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
 pub(crate) async fn run_floor(args: &SuiteArgs) -> anyhow::Result<()> {
     let mut bench = Bench::new(args)?;
     bench.connecting().await?;
-    bench.forwarding(false).await?;
+    bench.forwarding().await?;
     bench.table.print()?;
     Ok(())
 }
@@ -118,8 +121,13 @@ impl Bench {
             }
             _ => vec![],
         };
+        let program = args.server.clone().map_or_else(default_server, Ok)?;
+        let settings = ["shards", "hold_ms", "hold_from_percent"];
+        let is_known =
+            |name: &&str| Server::understands(&program, &format!("[media]\n{name} = 1\n"));
         Ok(Self {
-            program: args.server.clone().map_or_else(default_server, Ok)?,
+            settings: settings.into_iter().filter(is_known).collect(),
+            program,
             processors,
             all_processors: all,
             viewers: args.viewers,
@@ -131,16 +139,29 @@ impl Bench {
         })
     }
 
-    /// Starts a server with a publisher that sends nothing yet.
-    async fn scene(
+    /// Starts a server of one shard with a publisher that sends nothing yet, and these media settings where the
+    /// server has them.
+    async fn scene(&self, settings: &[(&str, u32)], sinks: usize) -> anyhow::Result<Scene> {
+        let all = [&[("shards", 1)], settings].concat();
+        self.scene_on(&self.processors, &all, sinks).await
+    }
+
+    async fn scene_on(
         &self,
-        config: &str,
         processors: &[usize],
+        settings: &[(&str, u32)],
         sinks: usize,
     ) -> anyhow::Result<Scene> {
+        let mut config = String::from("[media]\n");
+        for (name, value) in settings
+            .iter()
+            .filter(|(name, _)| self.settings.contains(name))
+        {
+            config += &format!("{name} = {value}\n");
+        }
         let server = Server::start(&Setup {
             program: self.program.clone(),
-            config: config.to_owned(),
+            config,
             processors: processors.to_vec(),
         })?;
         let token = server.token(ROOM, "bench")?;
@@ -158,7 +179,7 @@ impl Bench {
     /// Connections a second, memory, and joins to a stream that runs.
     async fn connecting(&mut self) -> anyhow::Result<()> {
         let viewers = 2 * self.viewers;
-        let mut scene = self.scene("", &self.processors, 0).await?;
+        let mut scene = self.scene(&[], 0).await?;
         // The history of the room is filled before memory is compared.
         scene.play(&self.high, Pacing::Browser);
         sleep(Duration::from_secs(4)).await;
@@ -176,7 +197,7 @@ impl Bench {
         self.tell_connections(alone, idle, loaded, viewers, elapsed);
         drop(scene);
 
-        let mut scene = self.scene("", &self.processors, 0).await?;
+        let mut scene = self.scene(&[], 0).await?;
         scene.play(&self.high, Pacing::Browser);
         // Anywhere within the run of frames since the keyframe.
         sleep(Duration::from_millis(3700)).await;
@@ -238,88 +259,104 @@ impl Bench {
         );
     }
 
-    /// CPU per forwarded packet against the floors of the same run, and, with `flooded`, delays under garbage.
-    async fn forwarding(&mut self, flooded: bool) -> anyhow::Result<()> {
+    /// CPU per forwarded packet against the floors of the same run.
+    async fn forwarding(&mut self) -> anyhow::Result<()> {
         let mut floor = Process::start(&self.processors)?;
-        let high = Arc::clone(&self.high);
-        let synthetic = Arc::clone(&self.synthetic);
-        let mut scene = self.scene("", &self.processors, self.viewers).await?;
-        scene.play(&high, Pacing::Browser);
-        sleep(Duration::from_secs(1)).await;
-        ramp::join_all(&mut scene.audience, self.viewers, 400).await?;
-        scene.pause();
-        let (mut paced, mut bursts) = (Comparison::default(), Comparison::default());
-        for _ in 0..ROUNDS {
-            paced
-                .floor
-                .add(self.floor(&mut floor, &scene, (&high, Pacing::Browser), false)?);
-            paced
-                .server
-                .extend(self.forward(&scene, &high, Pacing::Browser).await?);
-            bursts.floor.add(self.floor(
-                &mut floor,
-                &scene,
-                (&synthetic, Pacing::Bursts),
-                false,
-            )?);
-            bursts.offload.add(self.floor(
-                &mut floor,
-                &scene,
-                (&synthetic, Pacing::Bursts),
-                true,
-            )?);
-            bursts
-                .server
-                .extend(self.forward(&scene, &synthetic, Pacing::Bursts).await?);
+        let (high, synthetic) = (Arc::clone(&self.high), Arc::clone(&self.synthetic));
+        let paced = (&high, Pacing::Browser);
+        let scene = self.watched(&[("hold_ms", 0)]).await?;
+        let comparison = self.compare(&mut floor, &scene, paced, false).await?;
+        self.tell_paced("paced, at once", &comparison, "1.10x", 1.1);
+        drop(scene);
+        let scene = self
+            .watched(&[("hold_ms", 4), ("hold_from_percent", 0)])
+            .await?;
+        if self.settings.contains(&"hold_ms") {
+            let comparison = self.compare(&mut floor, &scene, paced, false).await?;
+            self.tell_paced("paced, holding", &comparison, "0.65x", 0.65);
+        } else {
+            let reason = "skipped: this server has no setting `media.hold_ms`".to_owned();
+            self.table
+                .note("CPU per packet, 2.5 Mb/s paced, holding", reason);
         }
-        self.tell_forwarding(&paced, &bursts);
-        if flooded {
-            self.flooded(&scene).await?;
-        }
+        let comparison = self
+            .compare(&mut floor, &scene, (&synthetic, Pacing::Bursts), true)
+            .await?;
+        let (cost, floor) = (comparison.server_cost(), comparison.floor.per_packet());
+        let ratio = cost / floor;
+        self.table.note(
+            "  floor of bursts: AES-128-GCM + GSO",
+            format!("{floor:.2} us"),
+        );
+        self.table.goal(
+            &format!(
+                "CPU per packet, 300/s in bursts of a frame, {} viewers",
+                self.viewers
+            ),
+            format!("{cost:.2} us = {ratio:.2}x{}", comparison.lost()),
+            "1.40x",
+            ratio <= 1.4,
+        );
         Ok(())
     }
 
-    fn tell_forwarding(&mut self, paced: &Comparison, bursts: &Comparison) {
-        let viewers = self.viewers;
-        let us = |cost: f64| format!("{cost:.2} us");
-        let (floor, server) = (paced.floor.per_packet(), paced.server_cost());
+    /// Starts a server whose viewers have their first keyframe, and pauses its publisher.
+    async fn watched(&self, settings: &[(&str, u32)]) -> anyhow::Result<Scene> {
+        let mut scene = self.scene(settings, self.viewers).await?;
+        scene.play(&self.high, Pacing::Browser);
+        sleep(Duration::from_secs(1)).await;
+        ramp::join_all(&mut scene.audience, self.viewers, 400).await?;
+        sleep(Duration::from_millis(500)).await;
+        scene.pause();
+        Ok(scene)
+    }
+
+    async fn compare(
+        &self,
+        floor: &mut Process,
+        scene: &Scene,
+        (clip, pacing): (&Arc<Clip>, Pacing),
+        offload: bool,
+    ) -> anyhow::Result<Comparison> {
+        let mut comparison = Comparison::default();
+        for _ in 0..ROUNDS {
+            comparison
+                .floor
+                .add(self.floor(floor, scene, (clip, pacing), offload)?);
+            comparison
+                .server
+                .push(self.forward(scene, clip, pacing).await?);
+        }
+        Ok(comparison)
+    }
+
+    fn tell_paced(&mut self, name: &str, comparison: &Comparison, goal: &'static str, most: f64) {
+        let (cost, floor) = (comparison.server_cost(), comparison.floor.per_packet());
+        let ratio = cost / floor;
+        let tally = comparison.server_tally();
         self.table.note(
-            "floor of the paced stream: AES-128-GCM + sendmmsg, per packet",
-            us(floor),
+            "  floor of the paced stream: AES-128-GCM + sendmmsg",
+            format!("{floor:.2} us"),
         );
-        let ratio = server / floor;
         self.table.goal(
-            &format!("CPU per packet, 2.5 Mb/s paced, {viewers} viewers, to that floor"),
-            format!("{} = {ratio:.2}x{}", us(server), paced.lost()),
-            "1.10x at once, 0.65x holding",
-            ratio <= 1.1,
+            &format!("CPU per packet, 2.5 Mb/s {name}, {} viewers", self.viewers),
+            format!("{cost:.2} us = {ratio:.2}x{}", comparison.lost()),
+            goal,
+            ratio <= most,
         );
         self.table.note(
-            "delay meanwhile: whole frames",
-            p50_p99(&paced.server_tally().frame_delay),
+            "  delay meanwhile: whole frames",
+            p50_p99(&tally.frame_delay),
         );
         self.table.note(
-            "delay meanwhile: first packets of frames",
-            p50_p99(&paced.server_tally().packet_delay),
-        );
-        let floor = bursts.offload.per_packet();
-        self.table.note(
-            "floor of bursts: AES-128-GCM + sendmmsg, per packet",
-            us(bursts.floor.per_packet()),
-        );
-        self.table
-            .note("floor of bursts: AES-128-GCM + GSO, per packet", us(floor));
-        let (server, ratio) = (bursts.server_cost(), bursts.server_cost() / floor);
-        self.table.goal(
-            &format!("CPU per packet, 300/s in bursts of a frame, {viewers} viewers, to the last"),
-            format!("{} = {ratio:.2}x{}", us(server), bursts.lost()),
-            "1.40x",
-            ratio <= 1.4,
+            "  delay meanwhile: first packets of frames",
+            p50_p99(&tally.packet_delay),
         );
     }
 
     /// Delays while somebody throws garbage at the media port.
-    async fn flooded(&mut self, scene: &Scene) -> anyhow::Result<()> {
+    async fn flooded(&mut self) -> anyhow::Result<()> {
+        let scene = self.watched(&[]).await?;
         let target = scene
             .audience
             .media
@@ -333,7 +370,6 @@ impl Bench {
         let rate =
             flood.sent().saturating_sub(sent) / u64::try_from(start.elapsed().as_millis())?.max(1);
         drop(flood);
-        scene.pause();
         let delay = &span.tally.frame_delay;
         self.table.goal(
             &format!("delay of whole frames under {rate},000 garbage datagrams a second"),
@@ -346,7 +382,7 @@ impl Bench {
 
     /// Viewers per core at 1.4 Mb/s, and delays at half of that load.
     async fn capacity(&mut self) -> anyhow::Result<()> {
-        let mut scene = self.scene("", &self.processors, 0).await?;
+        let mut scene = self.scene(&[], 0).await?;
         scene.play(&self.low, Pacing::Browser);
         sleep(Duration::from_secs(1)).await;
         let mut best = None;
@@ -404,35 +440,41 @@ impl Bench {
     #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
     async fn shards(&mut self) -> anyhow::Result<()> {
         let name = "packets a second, 2 shards to 1";
-        let config = |shards: u32| format!("[media]\nshards = {shards}\n");
-        if !Server::understands(&self.program, &config(2)) {
+        if !self.settings.contains(&"shards") {
             self.table.note(
                 name,
                 "skipped: this server has no setting `media.shards`".to_owned(),
             );
             return Ok(());
         }
-        let mut rates = Vec::new();
+        let mut spans = Vec::new();
         for shards in [1, 2] {
             // Everything shares the processors: who sends also does the receivers' work on loopback.
-            let mut scene = self.scene(&config(shards), &self.all_processors, 0).await?;
+            let all = self.all_processors.clone();
+            let mut scene = self.scene_on(&all, &[("shards", shards)], 0).await?;
             scene.play(&self.high, Pacing::Browser);
             ramp::join_all(&mut scene.audience, OVERLOAD, 500).await?;
-            sleep(Duration::from_secs(1)).await;
-            let span = scene.measure(self.time).await?;
-            rates.push((
-                span.tally.packets as f64 / span.time.as_secs_f64(),
-                span.share(),
-            ));
+            sleep(Duration::from_secs(2)).await;
+            spans.push(scene.measure(self.time).await?);
         }
-        if let [(one, _), (two, share)] = rates[..] {
-            let ratio = two / one;
-            self.table.goal(
-                name,
-                format!("{two:.0} to {one:.0}: {ratio:.2}x, {share:.1} cores"),
-                "1.8x",
-                ratio >= 1.8,
-            );
+        if let [one, two] = spans.as_slice() {
+            let rate = |span: &Span| span.tally.packets as f64 / span.time.as_secs_f64();
+            let ratio = rate(two) / rate(one);
+            for (shards, span) in [(1, one), (2, two)] {
+                let value = format!(
+                    "{:.0} packets/s, {:.2} cores, {:.2} us{}",
+                    rate(span),
+                    span.share(),
+                    span.per_packet(),
+                    lost(&span.tally)
+                );
+                self.table.note(
+                    &format!("  {OVERLOAD} viewers at 2.5 Mb/s, shards: {shards}"),
+                    value,
+                );
+            }
+            self.table
+                .goal(name, format!("{ratio:.2}x"), "1.8x", ratio >= 1.8);
         }
         Ok(())
     }
@@ -442,13 +484,13 @@ impl Bench {
         scene: &Scene,
         clip: &Arc<Clip>,
         pacing: Pacing,
-    ) -> anyhow::Result<Option<Span>> {
+    ) -> anyhow::Result<Span> {
         scene.play(clip, pacing);
         sleep(WARM_UP).await;
         let span = scene.measure(self.time).await?;
         scene.pause();
         sleep(Duration::from_millis(100)).await;
-        Ok(Some(span))
+        Ok(span)
     }
 
     fn floor(
@@ -476,12 +518,11 @@ impl Bench {
     }
 }
 
-/// The server against the floors. All are sums of some rounds.
+/// The server against a floor, over some rounds.
 #[derive(Default)]
 struct Comparison {
     server: Vec<Span>,
     floor: Cost,
-    offload: Cost,
 }
 
 #[derive(Clone, Copy, Default)]
