@@ -8,16 +8,14 @@ use clap::Args;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    audience::{Audience, Place},
     child::{Process, Request},
-    crowd::Crowd,
     flood::Flood,
     load::default_server,
     media::{Clip, Encoding, Pacing, Schedule, encode},
     ramp,
-    report::{Table, cpu_per_packet, lost, p50_p99, within},
+    report::{Table, lost, p50_p99, within},
+    scene::{Comparison, Scene, Span},
     server::{self, Server, Setup},
-    tally::Tally,
     usage::Usage,
 };
 
@@ -51,44 +49,23 @@ struct Bench {
     table: Table,
 }
 
-/// A server, and everybody at it.
-struct Scene {
-    audience: Audience,
-    server: Server,
-}
-
-/// What a span of time showed.
-struct Span {
-    tally: Tally,
-    cpu: Duration,
-    time: Duration,
-}
-
-impl Span {
-    /// CPU time per forwarded packet, in microseconds.
-    fn per_packet(&self) -> f64 {
-        cpu_per_packet(self.cpu, self.tally.packets).unwrap_or(f64::NAN)
-    }
-
-    /// Share of a core.
-    fn share(&self) -> f64 {
-        self.cpu.as_secs_f64() / self.time.as_secs_f64()
-    }
-}
-
 /// Runs all measurements and prints the table.
 ///
 /// # Errors
 /// When the server or a connection fails.
 pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
     let mut bench = Bench::new(args)?;
-    bench.connecting().await?;
-    bench.forwarding().await?;
-    bench.flooded().await?;
-    bench.capacity().await?;
-    bench.shards().await?;
+    let outcomes = [
+        bench.connecting().await,
+        bench.joining().await,
+        bench.forwarding().await,
+        bench.flooded().await,
+        bench.capacity().await,
+        bench.shards().await,
+    ];
     bench.table.print()?;
-    Ok(())
+    // What could be measured is shown, whatever else failed.
+    outcomes.into_iter().collect()
 }
 
 /// Measures the cost of forwarding only.
@@ -159,24 +136,15 @@ impl Bench {
         {
             config += &format!("{name} = {value}\n");
         }
-        let server = Server::start(&Setup {
+        let setup = Setup {
             program: self.program.clone(),
             config,
             processors: processors.to_vec(),
-        })?;
-        let token = server.token(ROOM, "bench")?;
-        let place = Place {
-            whip: vec![server.url("whip", ROOM)?],
-            whep: vec![server.url("whep", ROOM)?],
-            transport_cc: true,
-            channel: true,
         };
-        let mut audience = Audience::new(place, Some(token), Crowd::start(1, sinks)?)?;
-        audience.publish().await?;
-        Ok(Scene { audience, server })
+        Scene::start(&setup, sinks).await
     }
 
-    /// Connections a second, memory, and joins to a stream that runs.
+    /// Connections a second, and memory.
     async fn connecting(&mut self) -> anyhow::Result<()> {
         let viewers = 2 * self.viewers;
         let mut scene = self.scene(&[], 0).await?;
@@ -195,8 +163,11 @@ impl Bench {
         sleep(self.time).await;
         let loaded = scene.server.usage()?;
         self.tell_connections(alone, idle, loaded, viewers, elapsed);
-        drop(scene);
+        Ok(())
+    }
 
+    /// Joins to a stream that runs.
+    async fn joining(&mut self) -> anyhow::Result<()> {
         let mut scene = self.scene(&[], 0).await?;
         scene.play(&self.high, Pacing::Browser);
         // Anywhere within the run of frames since the keyframe.
@@ -282,7 +253,7 @@ impl Bench {
         let comparison = self
             .compare(&mut floor, &scene, (&synthetic, Pacing::Bursts), true)
             .await?;
-        let (cost, floor) = (comparison.server_cost(), comparison.floor.per_packet());
+        let (cost, floor) = (comparison.server_cost(), comparison.floor_cost());
         let ratio = cost / floor;
         self.table.note(
             "  floor of bursts: AES-128-GCM + GSO",
@@ -320,9 +291,9 @@ impl Bench {
     ) -> anyhow::Result<Comparison> {
         let mut comparison = Comparison::default();
         for _ in 0..ROUNDS {
-            comparison
-                .floor
-                .add(self.floor(floor, scene, (clip, pacing), offload)?);
+            let (cpu, packets) = self.floor(floor, scene, (clip, pacing), offload)?;
+            comparison.floor.0 += cpu;
+            comparison.floor.1 += packets;
             comparison
                 .server
                 .push(self.forward(scene, clip, pacing).await?);
@@ -331,9 +302,9 @@ impl Bench {
     }
 
     fn tell_paced(&mut self, name: &str, comparison: &Comparison, goal: &'static str, most: f64) {
-        let (cost, floor) = (comparison.server_cost(), comparison.floor.per_packet());
+        let (cost, floor) = (comparison.server_cost(), comparison.floor_cost());
         let ratio = cost / floor;
-        let tally = comparison.server_tally();
+        let tally = comparison.tally();
         self.table.note(
             "  floor of the paced stream: AES-128-GCM + sendmmsg",
             format!("{floor:.2} us"),
@@ -518,76 +489,6 @@ impl Bench {
     }
 }
 
-/// The server against a floor, over some rounds.
-#[derive(Default)]
-struct Comparison {
-    server: Vec<Span>,
-    floor: Cost,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    cpu: Duration,
-    packets: u64,
-}
-
-impl Cost {
-    fn add(&mut self, (cpu, packets): (Duration, u64)) {
-        self.cpu += cpu;
-        self.packets += packets;
-    }
-
-    fn per_packet(self) -> f64 {
-        cpu_per_packet(self.cpu, self.packets).unwrap_or(f64::NAN)
-    }
-}
-
-impl Comparison {
-    fn server_tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        self.server.iter().for_each(|span| tally.merge(&span.tally));
-        tally
-    }
-
-    fn server_cost(&self) -> f64 {
-        let cpu = self.server.iter().map(|span| span.cpu).sum();
-        cpu_per_packet(cpu, self.server_tally().packets).unwrap_or(f64::NAN)
-    }
-
-    fn lost(&self) -> String {
-        lost(&self.server_tally())
-    }
-}
-
-impl Scene {
-    fn play(&self, clip: &Arc<Clip>, pacing: Pacing) {
-        for publisher in &self.audience.publishers {
-            publisher.play(Some((Arc::clone(clip), pacing)));
-        }
-    }
-
-    fn pause(&self) {
-        for publisher in &self.audience.publishers {
-            publisher.play(None);
-        }
-    }
-
-    async fn measure(&self, time: Duration) -> anyhow::Result<Span> {
-        let before = self.server.usage()?;
-        self.audience.crowd.take_tally();
-        let start = Instant::now();
-        sleep(time).await;
-        let tally = self.audience.crowd.take_tally();
-        let after = self.server.usage()?;
-        Ok(Span {
-            tally,
-            cpu: after.cpu_since(before),
-            time: start.elapsed(),
-        })
-    }
-}
-
-const ROOM: &str = "bench";
 const AUDIO_BITRATE: u64 = 64_000;
 
 /// Floor and server alternate, so that a machine that becomes slower or faster changes both.
