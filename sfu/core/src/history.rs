@@ -2,10 +2,14 @@
 
 use std::time::Instant;
 
-use crate::vp8;
+use crate::{frame::Frame, picture::Picture, transport::Carried};
 
 /// Longest payload that is kept and forwarded: more does not fit into a datagram of 1500 bytes.
 pub(crate) const MAX_PAYLOAD: usize = 1500;
+
+/// Longest dependency descriptor that is kept; the structure of three spatial and three temporal layers takes
+/// some 90 bytes. A longer one is forwarded by nobody.
+pub(crate) const MAX_DESCRIPTOR: usize = 132;
 
 /// A ring of packets by index. Indices are consecutive over the packets that are forwarded.
 ///
@@ -31,8 +35,25 @@ pub(crate) struct Meta {
     pub(crate) received: Instant,
     /// When it is to be presented.
     pub(crate) presentation: Instant,
-    /// Its VP8 payload descriptor.
-    pub(crate) vp8: Option<vp8::Descriptor>,
+    /// Where it stands among frames and layers.
+    pub(crate) frame: Frame,
+    /// The numbers in its payload.
+    pub(crate) picture: Option<Picture>,
+    /// The frame number in its dependency descriptor.
+    pub(crate) frame_number: Option<u16>,
+    /// Whether the payload is audio with repetitions (RFC 2198).
+    pub(crate) is_red: bool,
+    /// Its header extensions.
+    pub(crate) extensions: Extensions,
+}
+
+/// The header extensions of a packet that travel on, but for the dependency descriptor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extensions {
+    audio_level: Option<u8>,
+    playout_delay: Option<[u8; 3]>,
+    abs_capture_time: [u8; 16],
+    abs_capture_len: u8,
 }
 
 /// A kept packet.
@@ -44,6 +65,38 @@ pub(crate) struct Packet<'a> {
     pub(crate) meta: &'a Meta,
     /// Its payload; empty for padding that came too late to be left out.
     pub(crate) payload: &'a [u8],
+    /// Its dependency descriptor; empty when it has none.
+    pub(crate) descriptor: &'a [u8],
+}
+
+impl Extensions {
+    /// Takes what is kept of a packet's extensions.
+    pub(crate) fn of(carried: &Carried<'_>) -> Self {
+        let mut this = Self {
+            audio_level: carried.audio_level,
+            playout_delay: carried.playout_delay,
+            ..Self::default()
+        };
+        let capture = carried.abs_capture_time.unwrap_or_default();
+        for (to, from) in this.abs_capture_time.iter_mut().zip(capture) {
+            *to = *from;
+            this.abs_capture_len += 1;
+        }
+        this
+    }
+
+    /// Returns them for sending, together with a dependency descriptor.
+    pub(crate) fn carried<'a>(&'a self, descriptor: &'a [u8]) -> Carried<'a> {
+        let capture = self
+            .abs_capture_time
+            .get(..usize::from(self.abs_capture_len));
+        Carried {
+            audio_level: self.audio_level,
+            abs_capture_time: capture.filter(|value| !value.is_empty()),
+            playout_delay: self.playout_delay,
+            dependency_descriptor: Some(descriptor).filter(|value| !value.is_empty()),
+        }
+    }
 }
 
 /// Why a packet was not kept.
@@ -61,6 +114,7 @@ pub(crate) enum Rejected {
 struct Slot {
     index: u64,
     len: usize,
+    descriptor_len: usize,
     meta: Meta,
 }
 
@@ -75,12 +129,13 @@ impl History {
         }
     }
 
-    /// Keeps a packet.
+    /// Keeps a packet, and its dependency descriptor unless that is too long.
     pub(crate) fn insert(
         &mut self,
         index: u64,
         meta: Meta,
         payload: &[u8],
+        descriptor: &[u8],
     ) -> Result<(), Rejected> {
         if payload.len() > MAX_PAYLOAD {
             return Err(Rejected::TooLong);
@@ -91,22 +146,29 @@ impl History {
         {
             return Err(Rejected::TooOld);
         }
+        let descriptor = match descriptor.len() <= MAX_DESCRIPTOR {
+            true => descriptor,
+            false => &[],
+        };
         self.reserve(meta);
         let place = self.place(index);
-        let start = place * MAX_PAYLOAD;
-        let (Some(slot), Some(bytes)) = (
-            self.slots.get_mut(place),
-            self.payloads.get_mut(start..start + payload.len()),
-        ) else {
+        let start = place * STRIDE;
+        let end = start + payload.len() + descriptor.len();
+        let (Some(slot), Some(bytes)) =
+            (self.slots.get_mut(place), self.payloads.get_mut(start..end))
+        else {
             return Err(Rejected::TooOld);
         };
         if slot.index == index {
             return Err(Rejected::Duplicate);
         }
-        bytes.copy_from_slice(payload);
+        let (first, second) = bytes.split_at_mut(payload.len());
+        first.copy_from_slice(payload);
+        second.copy_from_slice(descriptor);
         *slot = Slot {
             index,
             len: payload.len(),
+            descriptor_len: descriptor.len(),
             meta,
         };
         self.highest = self.highest.max(Some(index));
@@ -117,11 +179,13 @@ impl History {
     pub(crate) fn get(&self, index: u64) -> Option<Packet<'_>> {
         let place = self.place(index);
         let slot = self.slots.get(place).filter(|slot| slot.index == index)?;
-        let start = place * MAX_PAYLOAD;
+        let bytes = self.payloads.get(place * STRIDE..)?;
+        let (payload, rest) = bytes.split_at_checked(slot.len)?;
         Some(Packet {
             index,
             meta: &slot.meta,
-            payload: self.payloads.get(start..start + slot.len)?,
+            payload,
+            descriptor: rest.get(..slot.descriptor_len)?,
         })
     }
 
@@ -149,9 +213,10 @@ impl History {
             self.slots.resize_with(capacity, || Slot {
                 index: EMPTY,
                 len: 0,
+                descriptor_len: 0,
                 meta,
             });
-            self.payloads = vec![0; capacity * MAX_PAYLOAD];
+            self.payloads = vec![0; capacity * STRIDE];
         }
     }
 
@@ -165,6 +230,7 @@ impl History {
 }
 
 const EMPTY: u64 = u64::MAX;
+const STRIDE: usize = MAX_PAYLOAD + MAX_DESCRIPTOR;
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +244,11 @@ mod tests {
             keyframe: false,
             received: now,
             presentation: now,
-            vp8: None,
+            frame: Frame::whole(false, false),
+            picture: None,
+            frame_number: None,
+            is_red: false,
+            extensions: Extensions::default(),
         }
     }
 
@@ -186,7 +256,7 @@ mod tests {
     fn keeps_the_newest_in_any_order() {
         let mut history = History::new(4);
         for index in [10, 12, 11, 13, 14] {
-            history.insert(index, meta(), &[index as u8]).unwrap();
+            history.insert(index, meta(), &[index as u8], &[]).unwrap();
         }
         assert!(history.get(10).is_none(), "14 took its place");
         for index in 11..=14 {
@@ -199,7 +269,7 @@ mod tests {
     #[test]
     fn rejects_duplicates_the_old_and_the_long() {
         let mut history = History::new(4);
-        history.insert(10, meta(), &[]).unwrap();
+        history.insert(10, meta(), &[], &[]).unwrap();
         let cases = [
             ("duplicate", 10, 1, Err(Rejected::Duplicate)),
             ("too long", 11, MAX_PAYLOAD + 1, Err(Rejected::TooLong)),
@@ -208,7 +278,7 @@ mod tests {
             ("longest", 11, MAX_PAYLOAD, Ok(())),
         ];
         for (label, index, len, expected) in cases {
-            let result = history.insert(index, meta(), &vec![0; len]);
+            let result = history.insert(index, meta(), &vec![0; len], &[]);
             assert_eq!(result, expected, "{label}");
         }
     }
@@ -216,10 +286,10 @@ mod tests {
     #[test]
     fn clear_forgets() {
         let mut history = History::new(4);
-        history.insert(10, meta(), &[1]).unwrap();
+        history.insert(10, meta(), &[1], &[]).unwrap();
         history.clear();
         assert!(history.get(10).is_none());
         assert_eq!(history.highest(), None);
-        history.insert(10, meta(), &[1]).unwrap();
+        history.insert(10, meta(), &[1], &[]).unwrap();
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct KeyframeGate {
     last_sent: Option<Instant>,
+    last_arrived: Option<Instant>,
     state: State,
 }
 
@@ -14,6 +15,8 @@ pub(crate) struct KeyframeGate {
 enum State {
     #[default]
     Idle,
+    /// By somebody who has a picture, or could not keep up with the last keyframe.
+    WantedSometime,
     Wanted,
     Sent {
         still_wanted: bool,
@@ -24,14 +27,22 @@ impl KeyframeGate {
     /// Somebody needs a keyframe.
     pub(crate) fn request(&mut self) {
         self.state = match self.state {
-            State::Idle | State::Wanted => State::Wanted,
+            State::Idle | State::WantedSometime | State::Wanted => State::Wanted,
             State::Sent { .. } => State::Sent { still_wanted: true },
         };
     }
 
+    /// Somebody could make use of a keyframe, but not so that all others should pay for it at once.
+    pub(crate) fn request_sometime(&mut self) {
+        if self.state == State::Idle {
+            self.state = State::WantedSometime;
+        }
+    }
+
     /// A keyframe came: everybody who asked is served.
-    pub(crate) fn arrived(&mut self) {
+    pub(crate) fn arrived(&mut self, now: Instant) {
         self.state = State::Idle;
+        self.last_arrived = Some(now);
     }
 
     /// Returns when [`KeyframeGate::poll_send`] has something to say; `now` when at once.
@@ -41,10 +52,15 @@ impl KeyframeGate {
             | State::Sent {
                 still_wanted: false,
             } => return None,
-            State::Wanted => PLI_GAP,
+            State::WantedSometime | State::Wanted => PLI_GAP,
             State::Sent { still_wanted: true } => PLI_RETRY,
         };
-        Some(self.last_sent.map_or(now, |last| last + wait))
+        let due = self.last_sent.map(|last| last + wait);
+        let rested = match self.state {
+            State::WantedSometime => self.last_arrived.map(|last| last + PATIENCE),
+            State::Idle | State::Wanted | State::Sent { .. } => None,
+        };
+        Some(due.max(rested).unwrap_or(now))
     }
 
     /// Returns whether to send one request now.
@@ -66,6 +82,10 @@ const PLI_GAP: Duration = Duration::from_millis(300);
 
 /// How long to wait for the keyframe before the request counts as lost.
 const PLI_RETRY: Duration = Duration::from_millis(500);
+
+/// Least time from a keyframe to the next one for those who can wait: one slow viewer must not cost all
+/// others a third of their bitrate.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -93,7 +113,7 @@ mod tests {
         let mut gate = KeyframeGate::default();
         gate.request();
         assert!(gate.poll_send(t0));
-        gate.arrived();
+        gate.arrived(t0);
         gate.request();
         assert!(!gate.poll_send(t0 + ms(299)));
         assert_eq!(gate.poll_timeout(t0 + ms(299)), Some(t0 + ms(300)));
@@ -119,8 +139,21 @@ mod tests {
         gate.request();
         assert!(gate.poll_send(t0));
         gate.request();
-        gate.arrived();
+        gate.arrived(t0);
         assert_eq!(gate.poll_timeout(t0), None);
         assert!(!gate.poll_send(t0 + ms(1000)));
+    }
+    #[test]
+    fn those_who_can_wait_do() {
+        let t0 = Instant::now();
+        let mut gate = KeyframeGate::default();
+        gate.arrived(t0);
+        gate.request_sometime();
+        assert!(!gate.poll_send(t0 + ms(2999)));
+        gate.request();
+        assert!(gate.poll_send(t0 + ms(2999)), "somebody cannot");
+        gate.arrived(t0 + ms(3000));
+        gate.request_sometime();
+        assert!(gate.poll_send(t0 + ms(6000)));
     }
 }

@@ -1,20 +1,28 @@
 //! One encoding of a publication: its packets, what is missing of it, its clock and its keyframes.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    Codec, MediaKind, Ssrc,
+    Codec, MediaKind, Ssrc, av1,
     clock::{RemoteClock, RtpClock, ServerClock},
+    dependency::{self, Structure},
+    frame::{Frame, Qualities},
     h264,
-    history::{History, MAX_PAYLOAD, Meta, Packet, Rejected},
+    history::{Extensions, History, MAX_PAYLOAD, Meta, Packet, Rejected},
     keyframe::KeyframeGate,
+    ladder::Rung,
     nack::Missing,
     numbering::{Continuity, Numbering},
+    picture::Picture,
     reception::Reception,
     red,
     sequence::is_later,
+    throughput::Throughput,
     transport::Carried,
-    vp8,
+    vp8, vp9,
 };
 
 /// One RTP stream of a publisher.
@@ -23,6 +31,8 @@ pub(crate) struct Layer {
     codec: Codec,
     /// Its SSRC, once a packet came.
     pub(crate) ssrc: Option<Ssrc>,
+    /// Whether the sender said that it stopped (RTCP BYE) and sent nothing since.
+    pub(crate) stopped: bool,
     /// Counts how often the stream was started anew; indices of two epochs have nothing in common.
     pub(crate) epoch: u32,
     /// When to ask for a keyframe.
@@ -36,8 +46,23 @@ pub(crate) struct Layer {
     missing: Missing,
     arrived: Vec<u64>,
     group: Option<Group>,
+    first_index: Option<u64>,
+    asked: Cell<Option<Urgency>>,
     last_packet: Option<Instant>,
+    newest_timestamp: Option<u32>,
+    pictures: u64,
     throughput: Throughput,
+    /// What dependency descriptors refer to, and the timestamp it came with.
+    structure: Option<(Box<Structure>, u32)>,
+}
+
+/// How much a reader needs a keyframe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    /// It can wait.
+    Sometime,
+    /// It waits.
+    Now,
 }
 
 /// A packet as the publisher sent it.
@@ -94,15 +119,19 @@ struct Group {
     number: u64,
     timestamp: u32,
     received: Instant,
+    /// Of payload since the start.
+    bytes: u64,
     /// Whether nothing since the start was given up.
     intact: bool,
 }
 
-#[derive(Debug, Default)]
-struct Throughput {
-    bytes: u64,
-    since: Option<Instant>,
-    bits_per_second: u64,
+/// What a payload says about itself.
+#[derive(Clone, Copy, Debug)]
+struct Content {
+    is_keyframe: bool,
+    frame: Frame,
+    picture: Option<Picture>,
+    frame_number: Option<u16>,
 }
 
 impl Layer {
@@ -111,6 +140,7 @@ impl Layer {
         Self {
             codec,
             ssrc: None,
+            stopped: false,
             epoch: 0,
             keyframes: KeyframeGate::default(),
             reception: Reception::new(codec.clock_rate()),
@@ -120,8 +150,13 @@ impl Layer {
             missing: Missing::default(),
             arrived: Vec::new(),
             group: None,
+            first_index: None,
+            asked: Cell::new(None),
             last_packet: None,
+            newest_timestamp: None,
+            pictures: 0,
             throughput: Throughput::default(),
+            structure: None,
         }
     }
 
@@ -166,35 +201,31 @@ impl Layer {
         let place = self.numbering.place(packet.seq).ok_or(Refused::TooOld)?;
         let arrival = server.micros(now);
         let presentation = self.clock.map(packet.timestamp, arrival, remote);
-        let descriptor = match self.codec {
-            Codec::Vp8 => vp8::Descriptor::parse(packet.payload),
-            Codec::H264 | Codec::Vp9 | Codec::Av1 | Codec::Opus => None,
-        };
-        let payload = match packet.red {
-            true => red::primary(packet.payload).ok_or(Refused::Malformed)?,
-            false => packet.payload,
-        };
-        let keyframe = match self.codec {
-            Codec::Vp8 => descriptor.is_some_and(|d| d.starts_keyframe),
-            Codec::H264 => h264::starts_keyframe(packet.payload),
-            Codec::Vp9 | Codec::Av1 => starts_structure(packet.carried.dependency_descriptor),
-            Codec::Opus => true,
-        };
+        if packet.red && red::primary(packet.payload).is_none() {
+            return Err(Refused::Malformed);
+        }
+        let content = self.read(packet);
         let meta = Meta {
             timestamp: packet.timestamp,
             marker: packet.marker,
-            keyframe,
+            keyframe: content.is_keyframe,
             received: now,
             presentation: server.instant(presentation),
-            vp8: descriptor,
+            frame: content.frame,
+            picture: content.picture,
+            frame_number: content.frame_number,
+            is_red: packet.red,
+            extensions: Extensions::of(&packet.carried),
         };
+        let descriptor = packet.carried.dependency_descriptor.unwrap_or_default();
         self.history
-            .insert(place.index, meta, payload)
+            .insert(place.index, meta, packet.payload, descriptor)
             .map_err(|rejected| match rejected {
                 Rejected::Duplicate => Refused::Duplicate,
                 Rejected::TooOld => Refused::TooOld,
                 Rejected::TooLong => Refused::TooLong,
             })?;
+        self.first_index.get_or_insert(place.index);
         self.missing.close(place.number);
         if let Some(from) = place.gap_from {
             self.open_gap(from, place.number, now);
@@ -203,18 +234,79 @@ impl Layer {
             self.reception
                 .record(place.number, packet.timestamp, arrival);
         }
+        let is_newer = |newest| is_later(packet.timestamp, newest);
+        if self.newest_timestamp.is_none_or(is_newer) {
+            self.newest_timestamp = Some(packet.timestamp);
+            self.pictures += 1;
+        }
         if self.codec.kind() == MediaKind::Video {
-            if keyframe {
+            if content.is_keyframe {
                 self.extend_group(place.index, place.number, packet.timestamp, now);
             } else if self.group.is_none() {
                 self.keyframes.request();
             }
         }
-        self.throughput.add(packet.payload.len(), now);
+        if let Some(group) = &mut self.group {
+            group.bytes += packet.payload.len() as u64;
+        }
+        self.throughput
+            .add(packet.payload.len(), &content.frame, now);
         if (self.arrived.len() as u64) < self.history.capacity() {
             self.arrived.push(place.index);
         }
         Ok(())
+    }
+
+    fn read(&mut self, packet: &Arrival<'_>) -> Content {
+        let payload = packet.payload;
+        let whole = |is_keyframe| Content {
+            is_keyframe,
+            frame: Frame::whole(is_keyframe, packet.marker),
+            picture: None,
+            frame_number: None,
+        };
+        let mut content = match self.codec {
+            Codec::Vp8 => vp8::Descriptor::parse(payload).map(|vp8| Content {
+                frame: Frame {
+                    ends: packet.marker,
+                    ..vp8.frame
+                },
+                picture: Some(vp8.picture),
+                ..whole(vp8.starts_keyframe)
+            }),
+            Codec::Vp9 => vp9::Descriptor::parse(payload).map(|vp9| Content {
+                frame: vp9.frame,
+                picture: Some(vp9.picture),
+                ..whole(vp9.starts_keyframe)
+            }),
+            Codec::H264 => Some(whole(h264::starts_keyframe(payload))),
+            Codec::Av1 => Some(whole(av1::starts_sequence(payload))),
+            Codec::Opus => Some(whole(true)),
+        }
+        .unwrap_or_else(|| whole(false));
+        let known = self.structure.as_ref().map(|(structure, _)| &**structure);
+        let bytes = packet.carried.dependency_descriptor;
+        let parsed = bytes.and_then(|bytes| dependency::Descriptor::parse(bytes, known));
+        if let Some(descriptor) = parsed {
+            content.frame_number = Some(descriptor.frame_number);
+            content.frame = descriptor.frame;
+            if content.is_keyframe {
+                content.frame.switch = Qualities::ALL;
+                content.frame.decodable = Qualities::ALL;
+            }
+            if let Some(structure) = descriptor.structure {
+                self.learn(structure, packet.timestamp);
+            }
+        }
+        content
+    }
+
+    /// Keeps a structure, unless it came so late that there is a newer one.
+    fn learn(&mut self, structure: Box<Structure>, timestamp: u32) {
+        let known_since = self.structure.as_ref().map(|(_, since)| *since);
+        if known_since.is_none_or(|since| !is_later(since, timestamp)) {
+            self.structure = Some((structure, timestamp));
+        }
     }
 
     /// Returns the indices of the packets that arrived since [`Layer::forwarded`], in order of arrival;
@@ -223,14 +315,29 @@ impl Layer {
         &self.arrived
     }
 
-    /// What arrived was forwarded.
+    /// What arrived was forwarded; what readers asked for is wanted.
     pub(crate) fn forwarded(&mut self) {
         self.arrived.clear();
+        match self.asked.take() {
+            Some(Urgency::Now) => self.keyframes.request(),
+            Some(Urgency::Sometime) => self.keyframes.request_sometime(),
+            None => {}
+        }
+    }
+
+    /// A reader needs a keyframe. It is asked for once all readers were served.
+    pub(crate) fn ask(&self, urgency: Urgency) {
+        self.asked.set(self.asked.get().max(Some(urgency)));
     }
 
     /// Returns a kept packet.
     pub(crate) fn packet(&self, index: u64) -> Option<Packet<'_>> {
         self.history.get(index)
+    }
+
+    /// Returns the RTP ticks per second.
+    pub(crate) fn clock_rate(&self) -> u32 {
+        self.codec.clock_rate()
     }
 
     /// Returns the highest index that arrived.
@@ -243,17 +350,63 @@ impl Layer {
         self.history.capacity()
     }
 
-    /// Returns where a receiver can start: for video the newest keyframe, if it is at most `max_age` old
-    /// and nothing is lost since; for audio anywhere.
+    /// Returns where a receiver can start: for video the newest keyframe, if it is at most `max_age` old,
+    /// nothing is lost since, and not too much followed; for audio anywhere.
     pub(crate) fn starting_point(&self, max_age: Duration, now: Instant) -> Option<u64> {
         if self.codec.kind() == MediaKind::Audio {
             return self.arrived.iter().min().copied();
         }
         let group = self.group.filter(|group| group.intact)?;
-        let length = self.highest()?.saturating_sub(group.start);
-        let fresh = now.saturating_duration_since(group.received) <= max_age;
-        let kept = self.history.get(group.start).is_some();
-        (fresh && kept && length < MAX_BURST).then_some(group.start)
+        let age = now.saturating_duration_since(group.received);
+        let is_short = age <= max_age && group.bytes <= MAX_REPLAY;
+        // The keyframe may have begun in the packet before.
+        let is_begun = age >= REORDER || self.follows_known(group.start);
+        let is_kept = self.history.get(group.start).is_some();
+        (is_short && is_begun && is_kept).then_some(group.start)
+    }
+
+    /// Returns whether a keyframe has just begun to arrive.
+    pub(crate) fn is_keyframe_fresh(&self, now: Instant) -> bool {
+        let age = |group: Group| now.saturating_duration_since(group.received);
+        self.group
+            .is_some_and(|group| group.intact && age(group) < REORDER)
+    }
+
+    /// Returns where the newest keyframe starts, if nothing is lost since and it is behind `index`.
+    pub(crate) fn keyframe_behind(&self, index: u64) -> Option<u64> {
+        let group = self.group.filter(|group| group.intact)?;
+        (group.start > index).then_some(group.start)
+    }
+
+    /// Returns the newest RTP timestamp.
+    pub(crate) fn newest_timestamp(&self) -> Option<u32> {
+        self.newest_timestamp
+    }
+
+    /// Returns how many pictures came.
+    pub(crate) fn pictures(&self) -> u64 {
+        self.pictures
+    }
+
+    /// Returns when the last packet came.
+    pub(crate) fn last_packet(&self) -> Option<Instant> {
+        self.last_packet
+    }
+
+    /// Returns whether everything that the stream carries belongs to this quality.
+    pub(crate) fn takes_all(&self, rung: &Rung) -> bool {
+        !self.throughput.is_layered() || self.throughput.is_complete(rung.quality())
+    }
+
+    /// Returns what was measured.
+    pub(crate) fn throughput(&self) -> &Throughput {
+        &self.throughput
+    }
+
+    fn follows_known(&self, index: u64) -> bool {
+        let before = index.checked_sub(1);
+        let is_first = self.first_index.is_none_or(|first| index <= first);
+        is_first || before.is_some_and(|before| self.history.get(before).is_some())
     }
 
     /// Returns whether a keyframe was ever seen (for audio: any packet).
@@ -264,15 +417,10 @@ impl Layer {
         }
     }
 
-    /// Returns whether packets came within the last second.
+    /// Returns whether packets came lately.
     pub(crate) fn is_flowing(&self, now: Instant) -> bool {
         self.last_packet
             .is_some_and(|last| now.saturating_duration_since(last) < SILENCE)
-    }
-
-    /// Returns the recent bitrate, bit/s.
-    pub(crate) fn bitrate(&self) -> u64 {
-        self.throughput.bits_per_second
     }
 
     /// Returns when [`Layer::poll_missing`] wants to be called.
@@ -303,6 +451,10 @@ impl Layer {
         self.arrived.clear();
         self.missing.clear();
         self.group = None;
+        self.first_index = None;
+        self.newest_timestamp = None;
+        self.throughput = Throughput::default();
+        self.structure = None;
         self.reception = Reception::new(self.codec.clock_rate());
         self.clock = RtpClock::new(self.codec.clock_rate());
     }
@@ -322,12 +474,13 @@ impl Layer {
             }
             Some(group) if !is_later(timestamp, group.timestamp) => {}
             Some(_) | None => {
-                self.keyframes.arrived();
+                self.keyframes.arrived(now);
                 self.group = Some(Group {
                     start: index,
                     number,
                     timestamp,
                     received: now,
+                    bytes: 0,
                     intact: true,
                 });
             }
@@ -335,36 +488,15 @@ impl Layer {
     }
 }
 
-impl Throughput {
-    fn add(&mut self, bytes: usize, now: Instant) {
-        let since = *self.since.get_or_insert(now);
-        self.bytes += bytes as u64;
-        let elapsed = now.saturating_duration_since(since);
-        if elapsed >= THROUGHPUT_WINDOW {
-            let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-            self.bits_per_second = self.bytes.saturating_mul(8_000_000) / micros.max(1);
-            self.bytes = 0;
-            self.since = Some(now);
-        }
-    }
-}
+/// How long packets may come in the wrong order.
+const REORDER: Duration = Duration::from_millis(20);
 
-/// Returns whether a dependency descriptor begins a frame and brings the structure that the following ones
-/// refer to (AV1 RTP specification, A.8.3), which only keyframes do.
-fn starts_structure(descriptor: Option<&[u8]>) -> bool {
-    let Some([mandatory, _, _, extended, ..]) = descriptor else {
-        return false;
-    };
-    mandatory & 0x80 != 0 && extended & 0x80 != 0
-}
+/// Most bytes of a replay: what two seconds of a 720p stream take. For more a fresh keyframe is cheaper.
+const MAX_REPLAY: u64 = 768 * 1024;
 
-/// Most packets sent at once to a newcomer.
-const MAX_BURST: u64 = 300;
-
-/// A layer that is silent for this long is not being sent any more.
-const SILENCE: Duration = Duration::from_secs(1);
-
-const THROUGHPUT_WINDOW: Duration = Duration::from_millis(500);
+/// A layer that is silent for this long is not being sent any more. Screens that show nothing new are sent
+/// once a second.
+const SILENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -14,10 +14,19 @@
     )
 )]
 
+mod allocate;
+mod allotment;
+mod av1;
 mod clock;
+mod delay;
 mod demux;
+mod departures;
+mod dependency;
+mod estimate;
 mod event;
+mod fallback;
 mod flow;
+mod frame;
 mod h264;
 mod held;
 mod history;
@@ -31,12 +40,17 @@ mod nack;
 mod negotiate;
 mod numbering;
 mod outgoing;
+mod pacer;
 mod path;
 mod peer;
 mod peers;
+mod picture;
+mod probe;
 mod publication;
+mod reading;
 mod reception;
 mod red;
+mod repeat;
 mod rewrite;
 mod rng;
 mod room;
@@ -44,19 +58,26 @@ mod sequence;
 mod sfu;
 mod shard;
 mod slot;
+mod speaker;
+mod stage;
 mod stats;
 mod subscription;
 mod tap;
+mod throughput;
 mod timers;
 pub mod transport;
 mod twcc;
 mod vp8;
+mod vp9;
 
 pub use event::{CloseReason, Event};
 pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, SubscriptionId, TapId};
 pub use media::{Codec, MediaKind, TapPacket};
 pub use outgoing::Outgoing;
 pub use path::{Local, Path};
-pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, Sfu};
+pub use sfu::{
+    Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
+};
 pub use shard::ShardId;
-pub use stats::{PeerStats, RoomStats, Stats};
+pub use stats::{PeerStats, RoomStats, RungStats, Stats, TrackStats};
+pub use tap::TapSource;

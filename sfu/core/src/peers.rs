@@ -1,10 +1,6 @@
 //! All peers, found by id in constant time.
 
-use crate::{
-    PeerId, ShardId,
-    peer::Peer,
-    shard::PLACE_MASK,
-};
+use crate::{PeerId, ShardId, peer::Peer, shard::PLACE_MASK};
 
 /// The peers. An id is the place in the low bits, the shard, and a serial number above, so that ids grow with
 /// age and are never used twice.
@@ -75,4 +71,3 @@ impl Peers {
 fn place_of(id: PeerId) -> usize {
     usize::try_from(id.0 & PLACE_MASK).unwrap_or(usize::MAX)
 }
-

@@ -1,6 +1,6 @@
-//! One published track and its layers.
+//! One published track, its layers, and what they offer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{Codec, MediaKind, PeerId, PublicationId, ladder::Rung, layer::Layer};
 
@@ -19,8 +19,54 @@ pub(crate) struct Publication {
     pub(crate) stopped: bool,
     /// Its encodings, in the order of the offer.
     pub(crate) layers: Vec<Layer>,
-    best: usize,
+    /// What is known of each layer besides itself.
+    watches: Vec<Watch>,
     ladder: Vec<Rung>,
+    refreshed: Option<Instant>,
+}
+
+/// One RTP stream of a publication, from one of its starts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The publication.
+    pub(crate) publication: PublicationId,
+    /// The position of the layer.
+    pub(crate) layer: usize,
+    /// The layer's epoch.
+    pub(crate) epoch: u32,
+}
+
+/// Tells whether a layer stopped while the others go on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watch {
+    last_packet: Option<Instant>,
+    /// Pictures of the other layers when the last packet came.
+    others: u64,
+    has_stopped: bool,
+    /// Its place from the poorest to the richest.
+    rank: usize,
+}
+
+impl Source {
+    /// Returns a stream of a publication.
+    pub(crate) fn of(publication: &Publication, layer: usize) -> Option<Self> {
+        Some(Self {
+            publication: publication.id,
+            layer,
+            epoch: publication.layers.get(layer)?.epoch,
+        })
+    }
+
+    /// Returns the stream of the best quality.
+    pub(crate) fn top_of(publication: &Publication) -> Option<Self> {
+        Self::of(publication, usize::from(publication.top()?.layer))
+    }
+
+    /// Looks the layer up.
+    pub(crate) fn layer_of(self, publication: &Publication) -> Option<&Layer> {
+        let layer = publication.layers.get(self.layer);
+        layer.filter(|layer| self.publication == publication.id && layer.epoch == self.epoch)
+    }
 }
 
 impl Publication {
@@ -37,6 +83,10 @@ impl Publication {
             MediaKind::Audio => history_packets.min(AUDIO_HISTORY),
         };
         let layer = || Layer::new(codec, history_packets);
+        let watch = |rank| Watch {
+            rank,
+            ..Watch::default()
+        };
         Self {
             id,
             peer,
@@ -44,8 +94,9 @@ impl Publication {
             published: false,
             stopped: false,
             layers: std::iter::repeat_with(layer).take(layers).collect(),
-            best: 0,
+            watches: (0..layers).map(watch).collect(),
             ladder: Vec::new(),
+            refreshed: None,
         }
     }
 
@@ -59,103 +110,241 @@ impl Publication {
         self.published && self.layers.iter().any(Layer::is_startable)
     }
 
-    /// Returns the position of the layer that is forwarded.
-    pub(crate) fn best_layer(&self) -> usize {
-        self.best
-    }
-
-    #[expect(dead_code, reason = "the pacer and the allocation build on it")]
     /// Returns the qualities to choose from, by bitrate, the lowest first; empty while nothing flows.
     pub(crate) fn ladder(&self) -> &[Rung] {
         &self.ladder
     }
 
-    /// Returns the layer that is forwarded.
-    pub(crate) fn best(&self) -> Option<&Layer> {
-        self.layers.get(self.best)
+    /// Returns the best quality.
+    pub(crate) fn top(&self) -> Option<Rung> {
+        self.ladder.last().copied()
     }
 
-    /// Returns the layer that is forwarded.
-    pub(crate) fn best_mut(&mut self) -> Option<&mut Layer> {
-        self.layers.get_mut(self.best)
+    /// Returns the layer of the best quality; the first one while nothing flows.
+    pub(crate) fn top_layer_mut(&mut self) -> Option<&mut Layer> {
+        let position = self.top().map_or(0, |rung| usize::from(rung.layer));
+        self.layers.get_mut(position)
     }
 
-    /// Chooses the layer that is forwarded: the present one while it flows, unless another one has much
-    /// more bitrate.
-    pub(crate) fn choose(&mut self, now: Instant) {
-        self.refresh_ladder(now);
-        if self.layers.len() < 2 {
-            return;
+    /// Returns the quality on offer that is `wanted` or next to it: the richest that is no richer, else the
+    /// poorest.
+    pub(crate) fn nearest(&self, wanted: Rung) -> Option<Rung> {
+        let same = self.ladder.iter().find(|rung| rung.is_same(wanted));
+        let mut descending = self.ladder.iter().rev();
+        let poorer = || descending.find(|rung| rung.bitrate <= wanted.bitrate);
+        let nearest = same.or_else(poorer).or_else(|| self.ladder.first());
+        nearest.copied()
+    }
+
+    /// Looks at which layers flow and what they take.
+    pub(crate) fn refresh(&mut self, now: Instant) {
+        let changed = self.layers.len() > 1 && self.watch(now);
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= REFRESH;
+        if changed || self.ladder.is_empty() || self.refreshed.is_none_or(is_due) {
+            self.refreshed = Some(now);
+            self.rank();
+            self.build(now);
         }
-        let present = self.best().filter(|layer| layer.is_flowing(now));
-        let enough = present.map(|layer| layer.bitrate() + layer.bitrate() / 2);
-        let richest = self
-            .layers
-            .iter()
-            .enumerate()
-            .filter(|(_, layer)| layer.is_flowing(now) && layer.is_startable())
-            .max_by_key(|(_, layer)| layer.bitrate());
-        if let Some((position, layer)) = richest
-            && enough.is_none_or(|enough| layer.bitrate() > enough)
-        {
-            self.best = position;
+    }
+
+    /// Looks which layers stopped. Returns whether that changed.
+    fn watch(&mut self, now: Instant) -> bool {
+        let all: u64 = self.layers.iter().map(Layer::pictures).sum();
+        let mut changed = false;
+        for (layer, watch) in self.layers.iter().zip(&mut self.watches) {
+            let others = all - layer.pictures();
+            if layer.last_packet() != watch.last_packet {
+                watch.last_packet = layer.last_packet();
+                watch.others = others;
+            }
+            let silent = |at: Instant| now.saturating_duration_since(at) >= STOPPED;
+            let has_stopped =
+                others >= watch.others + STOPPED_PICTURES && watch.last_packet.is_some_and(silent);
+            changed |= has_stopped != watch.has_stopped;
+            watch.has_stopped = has_stopped;
+        }
+        changed
+    }
+
+    /// Ranks the layers by bitrate. Two change places only when the order is clearly wrong.
+    fn rank(&mut self) {
+        for low in 0..self.layers.len() {
+            let bitrate_of = |rank| {
+                let position = self.watches.iter().position(|watch| watch.rank == rank)?;
+                let layer = self.layers.get(position)?;
+                Some((position, layer.throughput().total()))
+            };
+            if let (Some((poorer, below)), Some((richer, above))) =
+                (bitrate_of(low), bitrate_of(low + 1))
+                && above > 0
+                && below > above + above / 4
+            {
+                for (position, rank) in [(poorer, low + 1), (richer, low)] {
+                    if let Some(watch) = self.watches.get_mut(position) {
+                        watch.rank = rank;
+                    }
+                }
+            }
         }
     }
 
-    fn refresh_ladder(&mut self, now: Instant) {
-        let flowing = (0..).zip(&self.layers).filter(|(_, l)| l.is_flowing(now));
+    fn build(&mut self, now: Instant) {
         self.ladder.clear();
-        self.ladder
-            .extend(flowing.map(|(position, layer)| Rung::whole(position, layer.bitrate())));
-        self.ladder.sort_by_key(|rung| rung.bitrate);
+        let is_measured = |layer: &Layer| layer.throughput().total() > 0;
+        for rank in 0..self.layers.len() {
+            let Some(position) = self.watches.iter().position(|w| w.rank == rank) else {
+                continue;
+            };
+            let (Some(layer), Some(watch)) =
+                (self.layers.get(position), self.watches.get(position))
+            else {
+                continue;
+            };
+            // A layer that has just begun is not measured yet; it is taken if there is nothing else.
+            let counts = is_measured(layer) || !self.layers.iter().any(is_measured);
+            if layer.is_flowing(now) && layer.is_startable() && !watch.has_stopped && counts {
+                let position = u8::try_from(position).unwrap_or(u8::MAX);
+                Rung::of_layer(position, layer.throughput(), &mut self.ladder);
+            }
+        }
+        let mut least = 0;
+        for rung in &mut self.ladder {
+            least = rung.bitrate.max(least);
+            rung.bitrate = least;
+        }
     }
 }
 
 /// Five seconds of 20 ms packets: audio is hardly ever asked for again.
 const AUDIO_HISTORY: usize = 256;
 
+/// How often bitrates are looked at.
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// A layer has stopped when it is silent for this long while the others sent this many pictures.
+const STOPPED: Duration = Duration::from_millis(150);
+const STOPPED_PICTURES: u64 = 4;
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         clock::{RemoteClock, ServerClock},
         layer::Arrival,
     };
 
-    #[test]
-    fn the_richest_flowing_layer_is_forwarded() {
-        let t0 = Instant::now();
-        let server = ServerClock::new(Duration::ZERO, t0);
-        let mut remote = RemoteClock::default();
-        let mut publication = Publication::new(PublicationId(1), PeerId(1), Codec::H264, 2, 64);
-        let mut feed = |publication: &mut Publication, layer: usize, n: u16| {
-            let mut payload = vec![0x65; 100 + layer * 900];
-            payload[0] = 0x65;
+    struct Fixture {
+        publication: Publication,
+        server: ServerClock,
+        remote: RemoteClock,
+        t0: Instant,
+    }
+
+    impl Fixture {
+        fn new(codec: Codec, layers: usize) -> Self {
+            let t0 = Instant::now();
+            Self {
+                publication: Publication::new(PublicationId(1), PeerId(1), codec, layers, 64),
+                server: ServerClock::new(Duration::ZERO, t0),
+                remote: RemoteClock::default(),
+                t0,
+            }
+        }
+
+        /// Sends a frame of each of these layers; their payloads differ by 600 bytes.
+        fn feed(&mut self, layers: &[usize], frames: std::ops::Range<u16>) {
+            for n in frames {
+                let now = self.t0 + Duration::from_millis(u64::from(n) * 33);
+                for layer in layers {
+                    let mut payload = vec![0; 100 + layer * 600];
+                    payload[0] = 0x65;
+                    self.receive(*layer, n, &payload, now);
+                }
+                self.publication.refresh(now);
+            }
+        }
+
+        fn receive(&mut self, layer: usize, n: u16, payload: &[u8], now: Instant) {
             let packet = Arrival {
                 seq: n,
                 timestamp: u32::from(n) * 3000,
                 marker: true,
-                payload: &payload,
+                payload,
                 ..Arrival::default()
             };
-            let now = t0 + Duration::from_millis(u64::from(n) * 33);
-            publication.layers[layer]
-                .receive(&packet, server, &mut remote, now)
+            self.publication.layers[layer]
+                .receive(&packet, self.server, &mut self.remote, now)
                 .unwrap();
-            publication.choose(now);
+        }
+
+        fn layers(&self) -> Vec<u8> {
+            self.publication.ladder().iter().map(|r| r.layer).collect()
+        }
+    }
+
+    #[test]
+    fn the_ladder_is_what_flows_by_bitrate() {
+        let mut f = Fixture::new(Codec::H264, 3);
+        f.publication.refresh(f.t0);
+        assert_eq!(f.layers(), [0; 0]);
+        f.feed(&[2], 0..1);
+        assert_eq!(f.layers(), [2], "nothing else to start with");
+        f.feed(&[0, 2], 1..40);
+        assert_eq!(f.layers(), [0, 2]);
+        let [low, high] = [0, 1].map(|n| f.publication.ladder()[n]);
+        assert!(low.bitrate.abs_diff(24_000) < 3000, "{low:?}");
+        assert!(high.bitrate.abs_diff(312_000) < 30_000, "{high:?}");
+        f.feed(&[0, 1, 2], 40..60);
+        assert_eq!(f.layers(), [0, 1, 2]);
+        let between = Rung {
+            bitrate: 200_000,
+            ..Rung::whole(7, 0)
         };
-        feed(&mut publication, 0, 0);
-        assert_eq!(publication.best_layer(), 0);
-        for n in 1..40 {
-            feed(&mut publication, 0, n);
-            feed(&mut publication, 1, n);
+        assert_eq!(f.publication.nearest(between).unwrap().layer, 1);
+        assert_eq!(f.publication.nearest(high).unwrap().layer, 2);
+    }
+
+    #[test]
+    fn a_layer_that_stops_is_gone_within_a_fifth_of_a_second() {
+        let mut f = Fixture::new(Codec::H264, 2);
+        f.feed(&[0, 1], 0..40);
+        f.feed(&[0], 40..44);
+        assert_eq!(f.layers(), [0, 1]);
+        f.feed(&[0], 44..46);
+        assert_eq!(f.layers(), [0]);
+        f.feed(&[0, 1], 46..47);
+        assert_eq!(f.layers(), [0, 1], "it is back");
+    }
+
+    #[test]
+    fn a_publisher_that_pauses_keeps_its_layers_for_a_while() {
+        let mut f = Fixture::new(Codec::H264, 2);
+        f.feed(&[0, 1], 0..40);
+        f.publication.refresh(f.t0 + Duration::from_secs(5));
+        assert_eq!(f.layers(), [0, 1]);
+        f.publication.refresh(f.t0 + Duration::from_secs(7));
+        assert_eq!(f.layers(), [0; 0]);
+    }
+
+    #[test]
+    fn temporal_layers_are_rungs() {
+        let mut f = Fixture::new(Codec::Vp8, 1);
+        for n in 0..100_u16 {
+            let now = f.t0 + Duration::from_millis(u64::from(n) * 33);
+            let temporal = [0, 0x80, 0x40, 0x80][usize::from(n % 4)];
+            let mut payload = vec![0x90, 0x20, temporal, u8::from(n > 0)];
+            payload.resize(1000, 0);
+            f.receive(0, n, &payload, now);
+            f.publication.refresh(now);
         }
-        assert_eq!(publication.best_layer(), 1);
-        for n in 40..80 {
-            feed(&mut publication, 0, n);
-        }
-        assert_eq!(publication.best_layer(), 0, "the other one went silent");
+        let rungs: Vec<_> = f.publication.ladder().iter().collect();
+        let qualities: Vec<_> = rungs.iter().map(|r| (r.spatial, r.temporal)).collect();
+        assert_eq!(qualities, [(0, 0), (0, 1), (0, 2)]);
+        assert!(rungs[0].bitrate.abs_diff(60_000) < 9000, "{:?}", rungs[0]);
+        assert!(
+            rungs[2].bitrate.abs_diff(240_000) < 30_000,
+            "{:?}",
+            rungs[2]
+        );
     }
 }

@@ -1,11 +1,12 @@
 //! Continuous sequence number, timestamp and picture id across changes of what is forwarded.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use crate::{
     history::Packet,
+    picture::{Head, Picture, Shift},
+    publication::Source,
     sequence::{extend16, is_later, low32},
-    vp8,
 };
 
 /// Numbers one outgoing stream. Every packet has one number for ever, so that sending it again under the
@@ -15,7 +16,8 @@ pub(crate) struct Rewrite {
     next_seq: u32,
     timestamp: u32,
     last: Option<Last>,
-    segment: Option<Segment>,
+    /// Oldest first, at most [`MAX_RUNS`].
+    runs: VecDeque<Run>,
 }
 
 /// The header fields of a packet as it goes out.
@@ -25,24 +27,64 @@ pub(crate) struct Rewritten {
     pub(crate) seq: u32,
     /// RTP timestamp.
     pub(crate) timestamp: u32,
-    /// The VP8 numbers, when they differ from the publisher's.
-    pub(crate) vp8: Option<vp8::Descriptor>,
+    /// Marker bit.
+    pub(crate) marker: bool,
+    /// The beginning of the payload, when its numbers differ from the publisher's.
+    pub(crate) head: Option<Head>,
+    /// What is added to the frame number of the dependency descriptor.
+    pub(crate) frame_shift: u16,
+}
+
+/// A packet that went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The stream it is of.
+    pub(crate) source: Source,
+    /// Its index in its layer.
+    pub(crate) index: u64,
+    /// Its extended sequence number.
+    seq: u32,
+}
+
+/// Where a run begins, and how its timestamps go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start<'a> {
+    /// The stream.
+    pub(crate) source: Source,
+    /// The first packet.
+    pub(crate) first: Packet<'a>,
+    /// The publisher's timestamp from which on timestamps are true; what comes before is a replay, and its
+    /// timestamps are pressed together in front of this one.
+    pub(crate) edge: u32,
+    /// Ticks per second.
+    pub(crate) rate: u32,
+    /// Whether timestamps may be pressed together: not those of audio.
+    pub(crate) is_elastic: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Last {
     timestamp: u32,
     received: Instant,
-    vp8: Option<vp8::Descriptor>,
+    presentation: Instant,
+    picture: Option<Picture>,
+    frame_number: Option<u16>,
 }
 
-/// A run of packets of one layer.
+/// Packets with consecutive indices of one layer, under consecutive numbers.
 #[derive(Clone, Copy, Debug)]
-struct Segment {
+struct Run {
+    source: Source,
     first: u64,
+    /// Behind the last one; `u64::MAX` while it goes on.
+    end: u64,
     seq_shift: u32,
     timestamp_shift: u32,
-    vp8: vp8::Shift,
+    edge: Option<u32>,
+    picture: Shift,
+    frame_shift: u16,
+    /// The highest spatial layer that is forwarded, whose end is the end of the picture.
+    top_spatial: u8,
 }
 
 impl Rewrite {
@@ -54,102 +96,286 @@ impl Rewrite {
             next_seq: random_seq & 0x7fff,
             timestamp: random_timestamp,
             last: None,
-            segment: None,
+            runs: VecDeque::new(),
         }
     }
 
-    /// Begins a run at `first`. The timestamp advances by the time since the last packet's arrival, at
-    /// least one thirtieth of a second of `rate`.
-    pub(crate) fn begin(&mut self, first: &Packet<'_>, rate: u32) {
-        let timestamp = match self.last {
-            None => self.timestamp,
-            Some(last) => {
-                let elapsed = first.meta.received.saturating_duration_since(last.received);
-                let ticks = elapsed.as_micros() * u128::from(rate) / 1_000_000;
-                let ticks = u32::try_from(ticks).unwrap_or(u32::MAX / 4);
-                last.timestamp.wrapping_add(ticks.max(rate / 30))
-            }
+    /// Begins a run. Its timestamps continue the ones before by the time between the presentations, and
+    /// are later than all of them.
+    pub(crate) fn begin(&mut self, start: &Start<'_>) {
+        let meta = start.first.meta;
+        let (timestamp_shift, edge) = match self.last {
+            None => (self.timestamp.wrapping_sub(start.edge), Some(start.edge)),
+            Some(last) => last.continued_by(start),
         };
-        let vp8 = match (self.last.and_then(|last| last.vp8), first.meta.vp8) {
-            (Some(last), Some(first)) => vp8::Shift::continuing(&last, &first),
-            (_, _) => vp8::Shift::default(),
+        let last = |get: fn(&Last) -> Option<u16>| self.last.as_ref().and_then(get);
+        let frame_shift = match (last(|last| last.frame_number), meta.frame_number) {
+            (Some(last), Some(first)) => last.wrapping_add(1).wrapping_sub(first),
+            (_, _) => 0,
         };
-        self.segment = Some(Segment {
-            first: first.index,
-            seq_shift: self.next_seq.wrapping_sub(low32(first.index)),
-            timestamp_shift: timestamp.wrapping_sub(first.meta.timestamp),
-            vp8,
+        let picture = match (self.last.and_then(|last| last.picture), meta.picture) {
+            (Some(last), Some(first)) => Shift::continuing(&last, &first),
+            (_, _) => Shift::default(),
+        };
+        let is_replay = edge.is_some_and(|edge| is_later(edge, meta.timestamp));
+        self.close();
+        self.push(Run {
+            source: start.source,
+            first: start.first.index,
+            end: u64::MAX,
+            seq_shift: self.next_seq.wrapping_sub(low32(start.first.index)),
+            timestamp_shift,
+            edge: edge.filter(|_| is_replay),
+            picture,
+            frame_shift,
+            top_spatial: u8::MAX,
         });
     }
 
-    /// Returns a packet's fields; `None` for one before the run.
+    /// Returns a packet's fields; `None` for one that does not belong to what was begun last.
     pub(crate) fn apply(&mut self, packet: &Packet<'_>) -> Option<Rewritten> {
-        let segment = self
-            .segment
-            .filter(|segment| packet.index >= segment.first)?;
-        let meta = packet.meta;
-        let rewritten = segment.rewrite(packet);
+        let back = self.runs.back()?;
+        let source = back.source;
+        if back.edge.is_some() && back.is_past_edge(packet) {
+            self.forget_edge(packet.index);
+        }
+        let mut runs = self.runs.iter().rev();
+        let run = runs.find(|run| run.source == source && run.contains(packet.index))?;
+        let rewritten = run.rewrite(packet);
         if is_later(rewritten.seq.wrapping_add(1), self.next_seq) {
             self.next_seq = rewritten.seq.wrapping_add(1);
+            let meta = packet.meta;
+            let number = meta.frame_number;
             self.last = Some(Last {
                 timestamp: rewritten.timestamp,
                 received: meta.received,
-                vp8: meta.vp8.map(|descriptor| segment.vp8.apply(&descriptor)),
+                presentation: meta.presentation,
+                picture: meta.picture.map(|picture| run.picture.apply(&picture)),
+                frame_number: number.map(|number| number.wrapping_add(run.frame_shift)),
             });
         }
         Some(rewritten)
     }
 
-    /// Returns the same fields as [`Rewrite::apply`] did for a packet of this run.
-    pub(crate) fn repeat(&self, packet: &Packet<'_>) -> Option<Rewritten> {
-        let segment = self.segment.filter(|s| packet.index >= s.first)?;
-        Some(segment.rewrite(packet))
+    /// Returns the same fields as [`Rewrite::apply`] did for a packet that [`Rewrite::find`] found.
+    pub(crate) fn repeat(&self, found: Found, packet: &Packet<'_>) -> Option<Rewritten> {
+        let mut runs = self.runs.iter().rev();
+        let run = runs.find(|run| {
+            let is_it = run.source == found.source && run.contains(found.index);
+            is_it && low32(found.index).wrapping_add(run.seq_shift) == found.seq
+        })?;
+        Some(run.rewrite(packet))
     }
 
-    /// Leaves out a packet of this run which nobody saw: the ones behind it move up.
-    pub(crate) fn leave_out(&mut self) {
-        if let Some(segment) = &mut self.segment {
-            segment.seq_shift = segment.seq_shift.wrapping_sub(1);
+    /// Leaves out the packet with this index, which nobody saw, and no later one: the ones behind it move
+    /// up. `starts_picture` tells whether a whole picture goes with it.
+    pub(crate) fn leave_out(&mut self, index: u64, starts_picture: bool) {
+        let Some(run) = self.split(index) else { return };
+        run.first = index + 1;
+        run.seq_shift = run.seq_shift.wrapping_sub(1);
+        if starts_picture {
+            run.picture.leave_out();
         }
     }
 
-    /// Returns the index of the packet that went out with this sequence number in this run.
-    pub(crate) fn find(&self, seq: u16) -> Option<u64> {
-        let segment = self.segment?;
-        let full = low32(extend16(u64::from(self.next_seq) + (1 << 32), seq));
-        let behind = self.next_seq.wrapping_sub(full);
-        let newest = self
-            .next_seq
-            .wrapping_sub(1)
-            .wrapping_sub(segment.seq_shift);
-        let length = newest.wrapping_sub(low32(segment.first));
-        let back = behind.checked_sub(1).filter(|back| *back <= length)?;
-        Some(segment.first + u64::from(length - back))
+    /// From the packet with this index on, pictures end with this spatial layer.
+    pub(crate) fn end_pictures_at(&mut self, spatial: u8, index: u64) {
+        if self
+            .runs
+            .back()
+            .is_some_and(|run| run.top_spatial != spatial)
+            && let Some(run) = self.split(index)
+        {
+            run.top_spatial = spatial;
+        }
     }
 
-    /// Returns what is added to the publisher's timestamps in this run.
+    /// Returns the packet that went out with this sequence number: its stream and its index.
+    pub(crate) fn find(&self, seq: u16) -> Option<Found> {
+        let full = low32(extend16(u64::from(self.next_seq) + (1 << 32), seq));
+        if self.next_seq.wrapping_sub(full).wrapping_sub(1) > MAX_BEHIND {
+            return None;
+        }
+        self.runs.iter().rev().find_map(|run| {
+            let start = low32(run.first).wrapping_add(run.seq_shift);
+            let offset = u64::from(full.wrapping_sub(start));
+            let length = match run.end {
+                u64::MAX => u64::from(self.next_seq.wrapping_sub(start)),
+                end => end - run.first,
+            };
+            (offset < length).then(|| Found {
+                source: run.source,
+                index: run.first + offset,
+                seq: full,
+            })
+        })
+    }
+
+    /// Returns what is added to the publisher's timestamps.
     pub(crate) fn timestamp_shift(&self) -> u32 {
-        self.segment.map_or(0, |segment| segment.timestamp_shift)
+        self.runs.back().map_or(0, |run| run.timestamp_shift)
+    }
+
+    /// Timestamps wrap: the edge of a replay must not be met again.
+    fn forget_edge(&mut self, index: u64) {
+        if let Some(run) = self.split(index) {
+            run.edge = None;
+        }
+    }
+
+    /// Ends the run behind its last packet.
+    fn close(&mut self) {
+        let next_seq = self.next_seq;
+        if let Some(run) = self.runs.back_mut() {
+            let start = low32(run.first).wrapping_add(run.seq_shift);
+            run.end = run.first + u64::from(next_seq.wrapping_sub(start));
+            if run.end == run.first {
+                self.runs.pop_back();
+            }
+        }
+    }
+
+    /// Returns the run that goes on at `index`, which is one of its own.
+    fn split(&mut self, index: u64) -> Option<&mut Run> {
+        let run = self.runs.back_mut()?;
+        if run.first < index {
+            let mut next = *run;
+            run.end = index;
+            next.first = index;
+            self.push(next);
+        }
+        self.runs.back_mut()
+    }
+
+    fn push(&mut self, run: Run) {
+        if self.runs.len() >= MAX_RUNS {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(run);
     }
 }
 
-impl Segment {
+impl Last {
+    /// Returns the timestamp shift and the edge with which a run continues.
+    fn continued_by(&self, start: &Start<'_>) -> (u32, Option<u32>) {
+        let meta = start.first.meta;
+        let presented = signed_micros(self.presentation, meta.presentation);
+        let received = signed_micros(self.received, meta.received);
+        // Clocks of two publishers may be at odds, and a broken one is not to tear a hole.
+        let elapsed = match presented.abs_diff(received) <= CLOCKS_AGREE {
+            true => presented,
+            false => received,
+        };
+        let elapsed = ticks(elapsed, start.rate);
+        if !start.is_elastic {
+            let step = elapsed.max(i64::from(start.rate / 50));
+            let timestamp = self.timestamp.wrapping_add_signed(wrap(step));
+            return (timestamp.wrapping_sub(meta.timestamp), None);
+        }
+        let timestamp = self.timestamp.wrapping_add_signed(wrap(elapsed));
+        let shift = timestamp.wrapping_sub(meta.timestamp);
+        let pressed = press(meta.timestamp, start.edge).wrapping_add(shift);
+        if is_later(pressed, self.timestamp) {
+            return (shift, Some(start.edge));
+        }
+        // The edge moves on so far that the first timestamp is later than the last one.
+        let behind = self.timestamp.wrapping_sub(timestamp);
+        let edge = self.timestamp.wrapping_add(behind / (PRESS - 1) + 2);
+        (shift, Some(edge.wrapping_sub(shift)))
+    }
+}
+
+impl Run {
+    fn contains(&self, index: u64) -> bool {
+        (self.first..self.end).contains(&index)
+    }
+
+    /// Returns whether the replay is long over, and the packet is a new one.
+    fn is_past_edge(&self, packet: &Packet<'_>) -> bool {
+        let past = |edge| packet.meta.timestamp.wrapping_sub(edge);
+        let is_past = self
+            .edge
+            .is_some_and(|edge| (LONG_PAST..1 << 31).contains(&past(edge)));
+        is_past && self.contains(packet.index)
+    }
+
     fn rewrite(&self, packet: &Packet<'_>) -> Rewritten {
-        let descriptor = packet.meta.vp8.filter(|_| !self.vp8.is_none());
+        let meta = packet.meta;
+        let timestamp = match self.edge {
+            Some(edge) => press(meta.timestamp, edge),
+            None => meta.timestamp,
+        };
+        let picture = meta.picture.filter(|_| !self.picture.is_none());
+        let ends_picture = meta.frame.ends && meta.frame.spatial >= self.top_spatial;
         Rewritten {
             seq: low32(packet.index).wrapping_add(self.seq_shift),
-            timestamp: packet.meta.timestamp.wrapping_add(self.timestamp_shift),
-            vp8: descriptor.map(|descriptor| self.vp8.apply(&descriptor)),
+            timestamp: timestamp.wrapping_add(self.timestamp_shift),
+            marker: meta.marker || ends_picture,
+            head: picture.map(|p| p.write(packet.payload, &self.picture.apply(&p))),
+            frame_shift: self.frame_shift,
         }
     }
 }
+
+/// Moves a timestamp before `edge` nearer to it; the order of timestamps stays.
+fn press(timestamp: u32, edge: u32) -> u32 {
+    match is_later(edge, timestamp) {
+        true => edge.wrapping_sub(edge.wrapping_sub(timestamp) / PRESS),
+        false => timestamp,
+    }
+}
+
+fn signed_micros(from: Instant, to: Instant) -> i64 {
+    let micros = |later: Instant, earlier: Instant| {
+        let micros = later.saturating_duration_since(earlier).as_micros();
+        i64::try_from(micros).unwrap_or(i64::MAX)
+    };
+    micros(to, from) - micros(from, to)
+}
+
+fn ticks(micros: i64, rate: u32) -> i64 {
+    let ticks = i128::from(micros) * i128::from(rate) / 1_000_000;
+    i64::try_from(ticks).unwrap_or_default()
+}
+
+fn wrap(ticks: i64) -> i32 {
+    i32::try_from(ticks).unwrap_or(i32::MAX / 2)
+}
+
+/// A replay's timestamps stand this many times closer: two seconds take 16 ms, and pictures that are 1/60 s
+/// apart keep 12 ticks between them.
+const PRESS: u32 = 128;
+
+/// A replay this long ago is over, in ticks: some minutes.
+const LONG_PAST: u32 = 1 << 24;
+
+/// Several seconds of a stream of which every second picture is left out.
+const MAX_RUNS: usize = 64;
+
+/// How far back a packet may be asked for again.
+const MAX_BEHIND: u32 = 0x4000;
+
+/// Presentations further apart from arrivals than this are not believed, in microseconds.
+const CLOCKS_AGREE: u64 = 500_000;
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::history::Meta;
+    use crate::{
+        PublicationId,
+        frame::Frame,
+        history::{Extensions, Meta},
+    };
+
+    fn source(n: u64) -> Source {
+        Source {
+            publication: PublicationId(n),
+            layer: 0,
+            epoch: 0,
+        }
+    }
 
     fn meta(timestamp: u32, received: Instant, picture_id: u16) -> Meta {
         Meta {
@@ -158,12 +384,16 @@ mod tests {
             keyframe: false,
             received,
             presentation: received,
-            vp8: Some(vp8::Descriptor {
-                len: 4,
-                picture_id: Some(picture_id),
-                long_picture_id: true,
-                ..vp8::Descriptor::default()
+            frame: Frame::whole(false, false),
+            picture: Some(Picture {
+                id: Some(picture_id),
+                has_long_id: true,
+                id_at: 2,
+                ..Picture::default()
             }),
+            frame_number: Some(picture_id),
+            is_red: false,
+            extensions: Extensions::default(),
         }
     }
 
@@ -171,8 +401,23 @@ mod tests {
         Packet {
             index,
             meta,
-            payload: &[],
+            payload: &[0, 0, 0, 0],
+            descriptor: &[],
         }
+    }
+
+    fn start<'a>(n: u64, first: Packet<'a>, edge: u32) -> Start<'a> {
+        Start {
+            source: source(n),
+            first,
+            edge,
+            rate: 90_000,
+            is_elastic: true,
+        }
+    }
+
+    fn begin(rewrite: &mut Rewrite, n: u64, index: u64, meta: &Meta) {
+        rewrite.begin(&start(n, packet(index, meta), meta.timestamp));
     }
 
     #[test]
@@ -180,9 +425,9 @@ mod tests {
         let t0 = Instant::now();
         let mut rewrite = Rewrite::new(0x7ffe, 1000);
         let first = meta(50_000, t0, 7);
-        rewrite.begin(&packet(100, &first), 90_000);
+        begin(&mut rewrite, 1, 100, &first);
         let out = rewrite.apply(&packet(100, &first)).unwrap();
-        assert_eq!((out.seq, out.timestamp, out.vp8), (0x7ffe, 1000, None));
+        assert_eq!((out.seq, out.timestamp, out.head), (0x7ffe, 1000, None));
         let later = meta(53_000, t0 + Duration::from_millis(33), 8);
         let out = rewrite.apply(&packet(102, &later)).unwrap();
         assert_eq!((out.seq, out.timestamp), (0x8000, 4000));
@@ -190,33 +435,84 @@ mod tests {
         assert_eq!((out.seq, out.timestamp), (0x7fff, 1000), "reordered");
 
         let other = meta(9, t0 + Duration::from_millis(133), 30_000);
-        rewrite.begin(&packet(5, &other), 90_000);
+        begin(&mut rewrite, 2, 5, &other);
         let out = rewrite.apply(&packet(5, &other)).unwrap();
         assert_eq!((out.seq, out.timestamp), (0x8001, 4000 + 9000));
-        assert_eq!(out.vp8.unwrap().picture_id, Some(9));
+        let head = out.head.unwrap();
+        assert_eq!(head.as_slice(), [0, 0, 0x80, 9]);
+        assert_eq!(30_000_u16.wrapping_add(out.frame_shift), 9);
         assert_eq!(rewrite.apply(&packet(4, &other)), None, "before the run");
-        assert_eq!(rewrite.repeat(&packet(5, &other)), Some(out));
+        let found = rewrite.find(0x8001).unwrap();
+        assert_eq!(rewrite.repeat(found, &packet(5, &other)), Some(out));
     }
 
     #[test]
-    fn a_switch_advances_at_least_a_frame() {
+    fn a_replay_is_pressed_together_in_front_of_the_live_edge() {
         let t0 = Instant::now();
         let mut rewrite = Rewrite::new(0, 0);
-        let first = meta(0, t0, 0);
-        rewrite.begin(&packet(0, &first), 90_000);
-        rewrite.apply(&packet(0, &first));
-        rewrite.begin(&packet(9, &first), 90_000);
-        let out = rewrite.apply(&packet(9, &first)).unwrap();
-        assert_eq!((out.seq, out.timestamp), (1, 3000));
+        let at = |n: u32| {
+            meta(
+                n.wrapping_mul(3000),
+                t0 + Duration::from_millis(u64::from(n) * 33),
+                0,
+            )
+        };
+        let first = at(0);
+        rewrite.begin(&start(1, packet(0, &first), 60 * 3000));
+        let mut last = rewrite.apply(&packet(0, &first)).unwrap().timestamp;
+        assert!(0_u32.wrapping_sub(last) < 2000, "{last}");
+        for n in 1..60 {
+            let meta = at(n);
+            let out = rewrite.apply(&packet(u64::from(n), &meta)).unwrap();
+            assert!(is_later(out.timestamp, last));
+            last = out.timestamp;
+        }
+        for n in (60..70).chain([5000, 6000, 1_000_000, 2_000_000]) {
+            let meta = at(n);
+            let out = rewrite.apply(&packet(u64::from(n), &meta)).unwrap();
+            assert_eq!(out.timestamp, (n - 60).wrapping_mul(3000), "{n}");
+        }
+        let mut rewrite = Rewrite::new(0, 0);
+        rewrite.begin(&start(1, packet(0, &first), 60 * 3000));
+        for n in 0..65 {
+            rewrite.apply(&packet(u64::from(n), &at(n))).unwrap();
+        }
+        let found = rewrite.find(59).unwrap();
+        let again = rewrite.repeat(found, &packet(59, &at(59))).unwrap();
+        assert_eq!((again.seq, again.timestamp), (59, last));
+        assert_eq!(rewrite.timestamp_shift(), 0_u32.wrapping_sub(180_000));
     }
 
     #[test]
-    fn finds_only_what_went_out_in_this_run() {
+    fn timestamps_never_go_back_and_become_true() {
+        let t0 = Instant::now();
+        for behind in [0, 1, 20, 100, 400] {
+            let mut rewrite = Rewrite::new(0, 0);
+            let first = meta(0, t0 + Duration::from_millis(behind), 0);
+            begin(&mut rewrite, 1, 0, &first);
+            rewrite.apply(&packet(0, &first)).unwrap();
+            let mut last = 0;
+            let other = meta(7_000_000, t0, 0);
+            begin(&mut rewrite, 2, 9, &other);
+            for n in 0..40 {
+                let meta = meta(7_000_000 + n * 3000, t0, 0);
+                let out = rewrite.apply(&packet(9 + u64::from(n), &meta)).unwrap();
+                assert!(is_later(out.timestamp, last), "{behind} ms, picture {n}");
+                assert!(out.timestamp - last <= 3000, "{behind} ms, picture {n}");
+                last = out.timestamp;
+            }
+            let expected = 39 * 3000 - u32::try_from(behind).unwrap() * 90;
+            assert_eq!(last, expected, "{behind} ms");
+        }
+    }
+
+    #[test]
+    fn finds_what_went_out_over_switches() {
         let t0 = Instant::now();
         let mut rewrite = Rewrite::new(0x7ff0, 0);
         assert_eq!(rewrite.find(5), None);
         let any = meta(0, t0, 0);
-        rewrite.begin(&packet(100, &any), 90_000);
+        begin(&mut rewrite, 1, 100, &any);
         for index in 100..0x9000 {
             rewrite.apply(&packet(index, &any));
         }
@@ -225,25 +521,68 @@ mod tests {
             ("newest", newest, Some(0x8fff)),
             ("one before", newest - 1, Some(0x8ffe)),
             ("not yet sent", newest + 1, None),
+            ("too old", newest - 0x5000, None),
         ];
         for (label, seq, expected) in cases {
-            assert_eq!(rewrite.find((seq & 0xffff) as u16), expected, "{label}");
+            let found = rewrite.find((seq & 0xffff) as u16);
+            let found = found.map(|found| (found.source, found.index));
+            assert_eq!(found, expected.map(|index| (source(1), index)), "{label}");
         }
-        rewrite.begin(&packet(50, &any), 90_000);
+        begin(&mut rewrite, 2, 50, &any);
         rewrite.apply(&packet(50, &any));
         let seq = |n: u64| ((newest + n) & 0xffff) as u16;
-        assert_eq!(rewrite.find(seq(1)), Some(50));
-        assert_eq!(rewrite.find(seq(0)), None, "of the run before");
+        let found = |seq| rewrite.find(seq).map(|found| (found.source, found.index));
+        assert_eq!(found(seq(1)), Some((source(2), 50)));
+        assert_eq!(found(seq(0)), Some((source(1), 0x8fff)));
     }
 
     #[test]
     fn what_is_left_out_leaves_no_gap() {
         let t0 = Instant::now();
         let mut rewrite = Rewrite::new(10, 0);
-        let any = meta(0, t0, 0);
-        rewrite.begin(&packet(0, &any), 90_000);
-        rewrite.apply(&packet(0, &any));
-        rewrite.leave_out();
-        assert_eq!(rewrite.apply(&packet(2, &any)).unwrap().seq, 11);
+        let any = meta(0, t0, 5);
+        begin(&mut rewrite, 1, 0, &any);
+        let mut expected = 10;
+        for index in 0..500_u64 {
+            if index % 3 == 1 {
+                rewrite.leave_out(index, true);
+                continue;
+            }
+            let out = rewrite.apply(&packet(index, &any)).unwrap();
+            assert_eq!(out.seq, expected);
+            let low = (expected & 0xffff) as u16;
+            let found = rewrite.find(low).unwrap();
+            assert_eq!((found.source, found.index), (source(1), index));
+            assert_eq!(rewrite.repeat(found, &packet(index, &any)), Some(out));
+            expected += 1;
+        }
+        assert_eq!(rewrite.runs.len(), MAX_RUNS);
+        assert_eq!(rewrite.apply(&packet(496, &any)), None, "left out");
+    }
+
+    #[test]
+    fn a_packet_that_went_out_twice_is_found_under_both_numbers() {
+        let t0 = Instant::now();
+        let mut rewrite = Rewrite::new(0, 0);
+        let any = meta(0, t0, 5);
+        begin(&mut rewrite, 1, 0, &any);
+        let first = rewrite.apply(&packet(0, &any)).unwrap();
+        begin(&mut rewrite, 1, 0, &any);
+        let second = rewrite.apply(&packet(0, &any)).unwrap();
+        for out in [first, second] {
+            let found = rewrite.find((out.seq & 0xffff) as u16).unwrap();
+            assert_eq!(rewrite.repeat(found, &packet(0, &any)), Some(out));
+        }
+    }
+
+    #[test]
+    fn a_run_without_a_packet_leaves_no_trace() {
+        let t0 = Instant::now();
+        let mut rewrite = Rewrite::new(10, 0);
+        let any = meta(0, t0, 5);
+        begin(&mut rewrite, 1, 0, &any);
+        begin(&mut rewrite, 2, 7, &any);
+        assert_eq!(rewrite.apply(&packet(7, &any)).unwrap().seq, 10);
+        assert_eq!(rewrite.runs.len(), 1);
     }
 }

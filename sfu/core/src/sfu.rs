@@ -10,24 +10,27 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Event, MediaKind, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
+    CloseReason, Codec, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
     RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    allotment::Allotment,
     clock::ServerClock,
     demux::{Bound, Demux},
     flow::Flow,
     ingress::{Ingress, Track},
     negotiate::{Line, Plan},
-    peer::Peer,
+    peer::{Idle, Peer},
     peers::Peers,
     publication::Publication,
     rng::Rng,
     room::{Room, Sinks},
-    stats::Totals,
-    subscription::Subscription,
-    tap::Queue,
+    slot::View,
+    stage::STAGE_SIZE,
+    stats::{Counters, Totals},
+    tap::{Queue, TapSource},
     timers::{Owner, Scheduled, Timers},
     transport::{
         AnswerLine, IceFragment, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
@@ -59,12 +62,32 @@ pub struct Config {
 }
 
 /// What a peer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Sends media into the room.
     Publisher,
-    /// Receives the room's program.
+    /// Receives the room's stage or program.
     Viewer,
+}
+
+/// What one room is like, apart from who is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomConfig {
+    /// Video slots, 1 to 16. Of more publications those of who spoke lately are shown.
+    pub stage_size: usize,
+    /// The video codec in which publishers are asked to send if they offer it, and do not insist on another
+    /// one by offering VP9 or AV1 before all others; `None` for the one that needs the least work further on.
+    pub prefer: Option<Codec>,
+}
+
+impl Default for RoomConfig {
+    fn default() -> Self {
+        Self {
+            stage_size: STAGE_SIZE,
+            prefer: None,
+        }
+    }
 }
 
 /// Who joins where.
@@ -76,6 +99,8 @@ pub struct Join {
     pub participant: ParticipantId,
     /// What for.
     pub role: Role,
+    /// What the room is like from this moment on.
+    pub config: RoomConfig,
 }
 
 /// An accepted offer.
@@ -125,6 +150,7 @@ pub struct Sfu {
     tap_queue: Queue,
     totals: Totals,
     began: Vec<PeerId>,
+    paced: Vec<PeerId>,
     out: Outgoing,
 }
 
@@ -148,13 +174,17 @@ impl Sfu {
             tap_queue: Queue::default(),
             totals: Totals::default(),
             began: Vec::new(),
+            paced: Vec::new(),
             out: Outgoing::default(),
         }
     }
 
     /// Accepts an offer and returns the answer. Candidates in the offer are not needed: the server is
-    /// ICE-lite (RFC 8445 §2.5) and learns addresses from checks. A publisher takes over from the
-    /// room's present one as soon as it is connected.
+    /// ICE-lite (RFC 8445 §2.5) and learns addresses from checks. A publisher takes over from its
+    /// participant's present one as soon as it is connected.
+    ///
+    /// A viewer that offers to receive on one m-line of a kind is sent the program, one that offers several
+    /// what the slots of the stage show, in order; see [`Event::Stage`].
     ///
     /// # Errors
     /// See [`NegotiateError`]; nothing has changed then.
@@ -169,7 +199,7 @@ impl Sfu {
         }
         let remote_ufrag = IceFragment::parse(offer).map_or("", |fragment| fragment.ufrag);
         let offer = Offer::parse(offer)?;
-        let plan = Plan::of(&offer, join.role);
+        let plan = Plan::of(&offer, join.role, join.config.prefer);
         if plan.is_empty() {
             return Err(NegotiateError::NoCommonMedia);
         }
@@ -191,7 +221,9 @@ impl Sfu {
             scheduled: Scheduled::default(),
             ingress: Ingress::new(plan.extensions.transport_cc != 0),
             subscriptions: Vec::new(),
-            stats: PeerStats::default(),
+            idle: Vec::new(),
+            allotment: Allotment::default(),
+            counters: Counters::default(),
             joined_at: now,
             sender_report_at: None,
         });
@@ -199,10 +231,12 @@ impl Sfu {
         if let Some(peer) = self.peers.get_mut(id) {
             self.demux.add(ufrag.clone(), id, &mut peer.bound);
         }
-        self.rooms.entry(join.room).or_default().join(id, join.role);
+        let room = self.rooms.entry(join.room).or_default();
+        room.join(id, join.role);
+        room.stage.resize(join.config.stage_size);
         let lines = offer.media.iter().zip(plan.lines);
         let lines: Vec<_> = lines
-            .map(|(media, line)| self.answer_line(id, join.room, media, line))
+            .map(|(media, line)| self.answer_line(id, join, media, line, now))
             .collect();
         self.reschedule(id, now);
         Ok(Answer {
@@ -267,11 +301,20 @@ impl Sfu {
         }
     }
 
-    /// Starts a tap on the room's program. The first video packet it yields starts a keyframe.
-    pub fn add_tap(&mut self, room: RoomId, _now: Instant) -> TapId {
+    /// Puts a participant into the room's program whoever speaks, for as long as they have video; `None`
+    /// lets the speakers have it again. Rooms without anybody are ignored.
+    pub fn feature(&mut self, room: RoomId, participant: Option<ParticipantId>, _now: Instant) {
+        if let Some(state) = self.rooms.get_mut(&room) {
+            state.stage.feature(participant);
+            self.touch(room);
+        }
+    }
+
+    /// Starts a tap. The first video packet it yields starts a keyframe.
+    pub fn add_tap(&mut self, room: RoomId, source: TapSource, _now: Instant) -> TapId {
         let tap = TapId(self.new_id());
         self.taps.insert(tap, room);
-        self.rooms.entry(room).or_default().add_tap(tap);
+        self.rooms.entry(room).or_default().add_tap(tap, source);
         self.touch(room);
         tap
     }
@@ -288,12 +331,12 @@ impl Sfu {
         }
     }
 
-    /// Asks the room's publisher for a keyframe on behalf of a tap; coalesced and paced.
-    pub fn request_keyframe(&mut self, tap: TapId, _now: Instant) {
+    /// Asks for a keyframe of what a tap reads; coalesced and paced.
+    pub fn request_keyframe(&mut self, tap: TapId, now: Instant) {
         if let Some(room) = self.taps.get(&tap).copied()
             && let Some(state) = self.rooms.get_mut(&room)
         {
-            state.request_keyframe();
+            state.request_keyframe_for_tap(tap, now);
             self.touch(room);
         }
     }
@@ -362,11 +405,20 @@ impl Sfu {
             }
             room.held.clear();
             room.touched = false;
+            if room.stage.arrange(now) {
+                for viewer in room.viewers() {
+                    if let Some(viewer) = self.peers.get_mut(*viewer) {
+                        viewer.open_slots(&room.stage, &mut self.rng, now);
+                    }
+                }
+                self.events.push_back(room.stage_event(id));
+            }
             let mut sinks = Sinks {
                 out: &mut self.out,
                 taps: &mut self.tap_queue,
                 totals: &mut self.totals,
                 began: &mut self.began,
+                paced: &mut self.paced,
             };
             room.forward(&mut self.peers, &mut sinks, now);
             room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
@@ -377,6 +429,9 @@ impl Sfu {
         });
         self.touched = touched;
         self.greet_with_reports(now);
+        let mut paced = std::mem::take(&mut self.paced);
+        paced.drain(..).for_each(|id| self.reschedule(id, now));
+        self.paced = paced;
         &mut self.out
     }
 
@@ -405,7 +460,7 @@ impl Sfu {
         let viewers = self
             .peers
             .iter()
-            .filter(|peer| peer.transport.is_connected() && !peer.subscriptions.is_empty());
+            .filter(|peer| peer.transport.is_connected() && peer.has_views());
         Stats {
             rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
             publishers: connected(Role::Publisher),
@@ -415,28 +470,42 @@ impl Sfu {
     }
 
     /// Returns the state of one room; all zero for a room without peers.
-    pub fn room_stats(&self, room: RoomId) -> RoomStats {
+    pub fn room_stats(&self, room: RoomId, now: Instant) -> RoomStats {
         let Some(room) = self.rooms.get(&room) else {
             return RoomStats::default();
         };
         let viewers = room.viewers().iter().filter_map(|id| self.peers.get(*id));
         RoomStats {
-            live: room.is_live(),
+            live: room.is_live(now),
             viewers: viewers.filter(|p| p.transport.is_connected()).count(),
         }
     }
 
     /// Returns the state of one peer.
-    pub fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
-        self.peers.get(peer).map(|peer| peer.stats.clone())
+    pub fn peer_stats(&self, peer: PeerId, now: Instant) -> Option<PeerStats> {
+        let peer = self.peers.get(peer)?;
+        let room = self.rooms.get(&peer.join.room);
+        let publications = room.map_or(&[][..], |room| &room.publications);
+        Some(PeerStats::of(peer, publications, now))
+    }
+
+    /// Limits what a viewer is sent of every video: nothing above the layer (simulcast) or spatial layer (SVC)
+    /// of this number, 0 being the smallest; `None` for no limit. Unknown peers are ignored.
+    pub fn limit(&mut self, peer: PeerId, highest: Option<u8>, _now: Instant) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.allotment.set_limit(highest);
+            let room = peer.join.room;
+            self.touch(room);
+        }
     }
 
     fn answer_line(
         &mut self,
         id: PeerId,
-        room: RoomId,
+        join: Join,
         media: &MediaLine,
         line: Line,
+        now: Instant,
     ) -> AnswerLine {
         match line {
             Line::Reject => AnswerLine::Reject,
@@ -451,31 +520,42 @@ impl Sfu {
                     track.layers(),
                     self.config.history_packets,
                 );
-                if let Some(room) = self.rooms.get_mut(&room) {
-                    room.publications.push(publication);
+                if let Some(room) = self.rooms.get_mut(&join.room) {
+                    room.publish(publication, join.participant);
                 }
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.ingress.add(track, media);
                 }
                 AnswerLine::Receive { codec }
             }
-            Line::Send(kind, codecs) => {
+            Line::Send(view, codecs) => {
                 let subscription = SubscriptionId(self.new_id());
                 let stream = SendStream {
                     ssrc: self.new_ssrc(),
                     rtx_ssrc: self.new_ssrc(),
-                    // One stream id for both kinds: receivers play them in step.
-                    msid: (format!("room-{room}"), format!("slot-{subscription}")),
                 };
-                let pts = codecs.iter().map(|offer| offer.codec).collect();
-                let subscription = Subscription::new(kind, stream.clone(), pts, &mut self.rng);
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.subscriptions.push(subscription);
-                    // Short audio packets end a run of video packets, but cannot begin one.
-                    peer.subscriptions
-                        .sort_by_key(|s| s.kind == MediaKind::Audio);
+                let idle = Idle {
+                    view,
+                    stream,
+                    codecs: codecs.iter().map(|offer| offer.codec).collect(),
+                };
+                if let Some(peer) = self.peers.get_mut(id)
+                    && let Some(room) = self.rooms.get(&join.room)
+                {
+                    peer.idle.push(idle);
+                    peer.open_slots(&room.stage, &mut self.rng, now);
                 }
-                AnswerLine::Send { codecs, stream }
+                // One stream id for both kinds of the program, and of the first slots: receivers play what
+                // has the same id in step, and only two of it.
+                let name = match view {
+                    View::Program(_) | View::Slot(_, 0) => format!("room-{}", join.room),
+                    View::Slot(_, slot) => format!("room-{}-{slot}", join.room),
+                };
+                AnswerLine::Send {
+                    codecs,
+                    stream,
+                    msid: (name, format!("slot-{subscription}")),
+                }
             }
         }
     }

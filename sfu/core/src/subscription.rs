@@ -1,21 +1,23 @@
 //! One forwarded track: what a viewer receives in one slot.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
-    Codec, MediaKind, PublicationId, Ssrc,
+    MediaKind, Pt, PublicationId, Ssrc, dependency,
     flow::Sender,
-    history::Packet,
-    layer::Layer,
-    publication::Publication,
-    rewrite::{Rewrite, Rewritten},
+    history::{MAX_DESCRIPTOR, Packet},
+    ladder::Rung,
+    layer::{Layer, Urgency},
+    picture::MAX_HEAD,
+    publication::{Publication, Source},
+    reading::{Reading, Step},
+    red,
+    repeat::{MAX_REPEATED, Repeats},
+    rewrite::{Found, Rewrite, Rewritten, Start},
     rng::Rng,
     sequence::low16,
+    slot::View,
     transport::{Carried, CodecPt, SendHeader, SendStream},
-    vp8,
 };
 
 /// One participant's receipt of whatever its slot shows.
@@ -23,28 +25,21 @@ use crate::{
 pub(crate) struct Subscription {
     /// Audio or video.
     pub(crate) kind: MediaKind,
+    /// What its m-line shows.
+    pub(crate) view: View,
     /// What the viewer was told it receives.
     pub(crate) stream: SendStream,
     codecs: Vec<CodecPt>,
-    source: Option<Source>,
+    target: Target,
+    reading: Option<Reading>,
+    /// Whether it lost its place because it could not keep up.
+    lagged: bool,
     unsupported: Option<PublicationId>,
     rewrite: Rewrite,
     rtx_seq: u32,
-    repeated: VecDeque<(u16, Instant)>,
-    allowance: Allowance,
+    repeats: Repeats,
     packets: u32,
     octets: u32,
-}
-
-/// Where packets come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// The publication.
-    pub(crate) publication: PublicationId,
-    /// The position of its layer.
-    pub(crate) layer: usize,
-    /// The layer's epoch.
-    pub(crate) epoch: u32,
 }
 
 /// What one call sent.
@@ -56,10 +51,21 @@ pub(crate) struct Sent {
     pub(crate) bytes: u64,
     /// Whether a new source was begun.
     pub(crate) began: bool,
-    /// Whether it waits for a keyframe.
-    pub(crate) waiting: bool,
+    /// Whether packets wait until the path has room.
+    pub(crate) waiting_for_room: bool,
     /// Whether the viewer turned out to lack the publication's codec.
     pub(crate) unsupported: bool,
+}
+
+impl Sent {
+    /// Adds what another call sent.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.began |= other.began;
+        self.waiting_for_room |= other.waiting_for_room;
+        self.unsupported |= other.unsupported;
+    }
 }
 
 /// The outcome of a request for retransmission.
@@ -88,77 +94,138 @@ pub(crate) struct SenderState {
     pub(crate) octets: u32,
 }
 
-impl Source {
-    /// Returns the layer of a publication that is forwarded.
-    pub(crate) fn best_of(publication: &Publication) -> Option<Self> {
-        Some(Self {
-            publication: publication.id,
-            layer: publication.best_layer(),
-            epoch: publication.best()?.epoch,
-        })
-    }
+/// What is to be forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// The best there is.
+    Top,
+    /// This, or what is next to it.
+    Rung(Rung),
+    /// Nothing.
+    Paused,
+}
 
-    /// Looks the layer up.
-    pub(crate) fn layer_of(self, publication: &Publication) -> Option<&Layer> {
-        let layer = publication.layers.get(self.layer);
-        layer.filter(|layer| self.publication == publication.id && layer.epoch == self.epoch)
+impl Repeated {
+    /// Counts a packet of this length, none if it is 0.
+    fn add(&mut self, len: usize) {
+        self.sent += u64::from(len > 0);
+        self.bytes += len as u64;
     }
 }
 
 impl Subscription {
-    /// Creates a subscription for a viewer that can receive `codecs`.
-    pub(crate) fn new(
-        kind: MediaKind,
-        stream: SendStream,
-        codecs: Vec<CodecPt>,
-        rng: &mut Rng,
-    ) -> Self {
+    /// Creates a subscription for a viewer that can receive `codecs`. It aims at the best quality.
+    pub(crate) fn new(view: View, stream: SendStream, codecs: Vec<CodecPt>, rng: &mut Rng) -> Self {
         Self {
-            kind,
+            kind: view.kind(),
+            view,
             stream,
             codecs,
-            source: None,
+            target: Target::Top,
+            reading: None,
+            lagged: false,
             unsupported: None,
             rewrite: Rewrite::new(rng.next_u32(), rng.next_u32()),
             rtx_seq: rng.next_u32() & 0x7fff,
-            repeated: VecDeque::new(),
-            allowance: Allowance::default(),
+            repeats: Repeats::default(),
             packets: 0,
             octets: 0,
         }
     }
 
+    /// Says which quality to forward; `None` pauses. What is forwarded follows at the next keyframe or
+    /// switching point.
+    pub(crate) fn set_target(&mut self, target: Option<Rung>) {
+        self.target = target.map_or(Target::Paused, Target::Rung);
+    }
+
+    /// Returns the quality that is being forwarded, with the bitrate it had when it was chosen.
+    pub(crate) fn current(&self) -> Option<Rung> {
+        self.reading.as_ref().map(|reading| reading.rung)
+    }
+
+    /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there
+    /// is no such stream.
+    pub(crate) fn pad(&mut self, sender: &mut Sender<'_>) -> usize {
+        let Some(rtx) = self.codecs.iter().find_map(|codec| codec.rtx) else {
+            return 0;
+        };
+        let header = SendHeader {
+            marker: false,
+            pt: rtx,
+            seq: self.rtx_seq,
+            timestamp: 0,
+            ssrc: self.stream.rtx_ssrc,
+            padding: true,
+        };
+        self.rtx_seq = self.rtx_seq.wrapping_add(1);
+        sender.send(&header, &Carried::default(), [&PADDING, &[PADDING_LEN]])
+    }
+
+    /// Returns what was sent: packets and payload bytes.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.packets, self.octets)
+    }
+
+    /// Returns the stream that is being forwarded.
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.reading.as_ref().map(|reading| reading.source)
+    }
+
+    /// Returns whether a keyframe request for this stream concerns `publication`.
+    pub(crate) fn shows(&self, publication: PublicationId) -> bool {
+        self.source()
+            .is_some_and(|source| source.publication == publication)
+    }
+
+    /// Returns whether it waits for the first keyframe of a publication while it sends another one.
+    pub(crate) fn is_waiting_for(&self, publication: &Publication) -> bool {
+        let source = self.source();
+        source.is_some_and(|s| s.publication != publication.id)
+            && self.find_codec(publication).is_some()
+    }
+
+    /// Its slot shows nothing.
+    pub(crate) fn stop(&mut self) {
+        self.reading = None;
+    }
+
     /// Sends what arrived of the publication that its slot shows.
     ///
     /// A new publication or layer is begun at a keyframe, from the history if that holds a recent one;
-    /// until then the present layer goes on.
+    /// until then the present layer goes on. A newcomer is sent everything since the keyframe, as fast as
+    /// the path has room, with timestamps so close together that it stands at the live edge afterwards.
     pub(crate) fn forward(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
-        let now = sender.now;
         let mut sent = Sent::default();
-        let Some(codec) = self.find_codec(publication.codec) else {
+        let Some(codec) = self.find_codec(publication) else {
             sent.unsupported = self.unsupported.replace(publication.id) != Some(publication.id);
             return sent;
         };
-        let target = Source::best_of(publication);
-        if let Some(target) = target.filter(|target| self.source != Some(*target))
-            && let Some(layer) = target.layer_of(publication)
-        {
-            if let Some(first) = layer.starting_point(self.oldest_start(target), now)
-                && let Some(packet) = layer.packet(first)
-            {
-                self.rewrite.begin(&packet, publication.codec.clock_rate());
-                self.source = Some(target);
-                sent.began = true;
-                for index in first..=layer.highest().unwrap_or(first) {
-                    self.send(layer, index, codec, sender, &mut sent);
-                }
+        let aim = match self.target {
+            Target::Top => publication.top(),
+            Target::Rung(rung) => publication.nearest(rung),
+            Target::Paused => {
+                self.reading = None;
                 return sent;
             }
-            sent.waiting = self.kind == MediaKind::Video;
-        }
-        if let Some(layer) = self.source.and_then(|s| s.layer_of(publication)) {
-            for index in layer.arrived() {
-                self.send(layer, *index, codec, sender, &mut sent);
+        };
+        self.approach(publication, aim, sender.now, &mut sent);
+        let is_of_it = |reading: &mut Reading| reading.source.publication == publication.id;
+        let Some(mut reading) = self.reading.take_if(is_of_it) else {
+            return sent;
+        };
+        if let Some(layer) = reading.source.layer_of(publication) {
+            let aim = aim.filter(|aim| usize::from(aim.layer) == reading.source.layer);
+            let aim = aim.unwrap_or(reading.rung);
+            let mut to = Way {
+                subscription: self,
+                codec,
+                sender,
+                sent: &mut sent,
+            };
+            let goes_on = to.forward(&mut reading, layer, &aim);
+            if goes_on && !self.skips(&reading, layer, sender.now) {
+                self.reading = Some(reading);
             }
         }
         sent
@@ -169,35 +236,33 @@ impl Subscription {
     pub(crate) fn retransmit(
         &mut self,
         seqs: &[u16],
-        publication: &Publication,
+        publications: &[Publication],
         sender: &mut Sender<'_>,
     ) -> Repeated {
-        let now = sender.now;
         let mut repeated = Repeated::default();
-        let layer = self.source.and_then(|s| s.layer_of(publication));
-        let (Some(layer), Some(codec)) = (layer, self.find_codec(publication.codec)) else {
-            return repeated;
-        };
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
-            if self.was_repeated(*seq, now) || !self.allowance.take(now) {
+            let guard = sender.repeat_guard();
+            if !sender.may_repeat() || !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
-            let packet = self.rewrite.find(*seq).and_then(|i| layer.packet(i));
-            let Some(packet) = packet else {
+            let found = self.rewrite.find(*seq);
+            let Some(len) = found.and_then(|f| self.repeat(f, publications, sender)) else {
                 repeated.missed += 1;
                 continue;
             };
-            let len = self.send_again(&packet, codec, sender);
-            repeated.sent += u64::from(len > 0);
-            repeated.bytes += len as u64;
+            repeated.add(len);
+            sender.repeated(len);
+            // Where much is lost, so are repeats, and the player waits for another round trip.
+            if len > 0
+                && sender.is_lossy()
+                && let Some(again) = found.and_then(|f| self.repeat(f, publications, sender))
+            {
+                repeated.add(again);
+                sender.repeated(again);
+            }
         }
         repeated
-    }
-
-    /// Returns whether a keyframe request for this stream concerns `publication`.
-    pub(crate) fn shows(&self, publication: PublicationId) -> bool {
-        self.source.is_some_and(|s| s.publication == publication)
     }
 
     /// Returns what a sender report at `micros` says; `None` while nothing is sent.
@@ -206,7 +271,7 @@ impl Subscription {
         publication: &Publication,
         micros: i64,
     ) -> Option<SenderState> {
-        let layer = self.source?.layer_of(publication)?;
+        let layer = self.source()?.layer_of(publication)?;
         let timestamp = layer.clock.timestamp_at(micros)?;
         Some(SenderState {
             ssrc: self.stream.ssrc,
@@ -216,41 +281,139 @@ impl Subscription {
         })
     }
 
-    /// Returns how old a keyframe may be to begin with: whoever watches already must not see the past
-    /// again.
-    fn oldest_start(&self, target: Source) -> Duration {
-        match self.source {
-            Some(source) if source.publication == target.publication => SWITCH,
+    /// Begins what is aimed at, if it is another stream and can be begun.
+    fn approach(
+        &mut self,
+        publication: &Publication,
+        aim: Option<Rung>,
+        now: Instant,
+        sent: &mut Sent,
+    ) {
+        let Some(aim) = aim else { return };
+        let Some(target) = Source::of(publication, usize::from(aim.layer)) else {
+            return;
+        };
+        if self.source() == Some(target) {
+            return;
+        }
+        let Some(layer) = target.layer_of(publication) else {
+            return;
+        };
+        match layer.starting_point(self.oldest_start(publication), now) {
+            Some(first) => sent.began = self.begin(target, aim, first, layer, now),
+            None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
+            None if self.lagged => layer.ask(Urgency::Sometime),
+            None => layer.ask(Urgency::Now),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        source: Source,
+        rung: Rung,
+        first: u64,
+        layer: &Layer,
+        now: Instant,
+    ) -> bool {
+        let Some(packet) = layer.packet(first) else {
+            return false;
+        };
+        let is_elastic = self.kind == MediaKind::Video;
+        let newest = layer.newest_timestamp().filter(|_| is_elastic);
+        self.rewrite.begin(&Start {
+            source,
+            first: packet,
+            edge: newest.unwrap_or(packet.meta.timestamp),
+            rate: layer.clock_rate(),
+            is_elastic,
+        });
+        self.reading = Some(Reading::new(source, rung, first, now));
+        self.lagged = false;
+        true
+    }
+
+    /// Returns how old a keyframe may be to begin with. Whoever watches the same publication goes on
+    /// watching until there is a new one, unless what it watches has ended.
+    fn oldest_start(&self, publication: &Publication) -> Duration {
+        let goes_on = |source: Source| {
+            let layer = source.layer_of(publication);
+            let mut ladder = publication.ladder().iter();
+            layer.is_some() && ladder.any(|rung| usize::from(rung.layer) == source.layer)
+        };
+        match self.source() {
+            Some(source) if goes_on(source) => SWITCH,
             Some(_) | None => INSTANT_START,
         }
     }
 
-    fn find_codec(&self, codec: Codec) -> Option<CodecPt> {
-        self.codecs.iter().find(|c| c.codec == codec).copied()
+    /// Begins a newer keyframe when the reading is too far behind.
+    fn skips(&mut self, reading: &Reading, layer: &Layer, now: Instant) -> bool {
+        let late = |at: Instant| now.saturating_duration_since(at) > TOO_LATE;
+        if !reading.behind.is_some_and(late) {
+            return false;
+        }
+        let next = layer.packet(reading.next);
+        if !next.is_some_and(|packet| late(packet.meta.received)) {
+            return false;
+        }
+        let Some(first) = layer.keyframe_behind(reading.next) else {
+            layer.ask(Urgency::Sometime);
+            return false;
+        };
+        self.begin(reading.source, reading.rung, first, layer, now)
     }
 
-    fn send(
+    fn find_codec(&self, publication: &Publication) -> Option<CodecPt> {
+        let mut codecs = self.codecs.iter();
+        codecs.find(|c| c.codec == publication.codec).copied()
+    }
+
+    /// Sends a packet again. Returns its length, `None` when it is not kept any more.
+    fn repeat(
         &mut self,
-        layer: &Layer,
-        index: u64,
-        codec: CodecPt,
+        found: Found,
+        publications: &[Publication],
         sender: &mut Sender<'_>,
-        sent: &mut Sent,
-    ) {
-        let Some(packet) = layer.packet(index) else {
-            return;
-        };
-        let Some(rewritten) = self.rewrite.apply(&packet) else {
-            return;
-        };
-        let len = self.seal(&packet, &rewritten, codec, sender);
-        if len > 0 {
-            self.packets = self.packets.wrapping_add(1);
-            let octets = u32::try_from(packet.payload.len()).unwrap_or_default();
-            self.octets = self.octets.wrapping_add(octets);
-            sent.packets += 1;
-            sent.bytes += len as u64;
+    ) -> Option<usize> {
+        let mut publications = publications.iter();
+        let publication = publications.find(|p| p.id == found.source.publication)?;
+        let layer = found.source.layer_of(publication)?;
+        let packet = layer.packet(found.index)?;
+        let age = sender.now.saturating_duration_since(packet.meta.received);
+        if age > USEFUL {
+            return Some(0);
         }
+        let rewritten = self.rewrite.repeat(found, &packet)?;
+        let codec = self.find_codec(publication)?;
+        let Some(rtx) = codec.rtx else {
+            // The same SRTP index must never protect other bytes, and a transport-wide number is one.
+            return match sender.transport.has_feedback() {
+                true => Some(0),
+                false => Some(self.seal(&packet, &rewritten, codec, sender)),
+            };
+        };
+        let original = low16(u64::from(rewritten.seq));
+        let resent = Rewritten {
+            seq: self.rtx_seq,
+            ..rewritten
+        };
+        let header = header(&resent, rtx, self.stream.rtx_ssrc);
+        self.rtx_seq = self.rtx_seq.wrapping_add(1);
+        let [head, tail] = split(&packet, &rewritten);
+        let mut prefixed = [0; 2 + MAX_HEAD];
+        let prefix = original.to_be_bytes();
+        for (to, from) in prefixed.iter_mut().zip(prefix.iter().chain(head)) {
+            *to = *from;
+        }
+        let head = prefixed.get(..2 + head.len()).unwrap_or_default();
+        let payload = [head, tail];
+        Some(send(
+            &header,
+            &packet,
+            rewritten.frame_shift,
+            payload,
+            sender,
+        ))
     }
 
     fn seal(
@@ -260,117 +423,175 @@ impl Subscription {
         codec: CodecPt,
         sender: &mut Sender<'_>,
     ) -> usize {
-        let header = SendHeader {
-            marker: packet.meta.marker,
-            pt: codec.pt,
-            seq: rewritten.seq,
-            timestamp: rewritten.timestamp,
-            ssrc: self.stream.ssrc,
-            padding: false,
+        let red = codec.red.filter(|_| packet.meta.is_red);
+        let header = header(rewritten, red.unwrap_or(codec.pt), self.stream.ssrc);
+        let payload = match packet.meta.is_red && red.is_none() {
+            true => [&[], red::primary(packet.payload).unwrap_or_default()],
+            false => split(packet, rewritten),
         };
-        let mut buffer = [0; vp8::MAX_LEN];
-        let payload = split(packet, rewritten, &mut buffer);
-        sender.send(&header, &Carried::default(), payload)
-    }
-
-    fn send_again(
-        &mut self,
-        packet: &Packet<'_>,
-        codec: CodecPt,
-        sender: &mut Sender<'_>,
-    ) -> usize {
-        let Some(rewritten) = self.rewrite.repeat(packet) else {
-            return 0;
-        };
-        let Some(rtx) = codec.rtx else {
-            return self.seal(packet, &rewritten, codec, sender);
-        };
-        let header = SendHeader {
-            marker: packet.meta.marker,
-            pt: rtx,
-            seq: self.rtx_seq,
-            timestamp: rewritten.timestamp,
-            ssrc: self.stream.rtx_ssrc,
-            padding: false,
-        };
-        self.rtx_seq = self.rtx_seq.wrapping_add(1);
-        let mut buffer = [0; vp8::MAX_LEN];
-        let [head, tail] = split(packet, &rewritten, &mut buffer);
-        let mut prefixed = [0; 2 + vp8::MAX_LEN];
-        let original = low16(u64::from(rewritten.seq)).to_be_bytes();
-        for (to, from) in prefixed.iter_mut().zip(original.iter().chain(head)) {
-            *to = *from;
-        }
-        let head = prefixed.get(..2 + head.len()).unwrap_or_default();
-        sender.send(&header, &Carried::default(), [head, tail])
-    }
-
-    fn was_repeated(&mut self, seq: u16, now: Instant) -> bool {
-        let recently = |at: Instant| now.saturating_duration_since(at) < REPEAT_GUARD;
-        if self
-            .repeated
-            .iter()
-            .any(|(s, at)| *s == seq && recently(*at))
-        {
-            return true;
-        }
-        if self.repeated.len() >= MAX_REPEATED {
-            self.repeated.pop_front();
-        }
-        self.repeated.push_back((seq, now));
-        false
+        send(&header, packet, rewritten.frame_shift, payload, sender)
     }
 }
 
-/// Limits what one viewer can make the server send again.
-#[derive(Debug, Default)]
-struct Allowance {
-    since: Option<Instant>,
-    used: u32,
+/// A subscription and what it sends with.
+struct Way<'a, 'b> {
+    subscription: &'a mut Subscription,
+    codec: CodecPt,
+    sender: &'a mut Sender<'b>,
+    sent: &'a mut Sent,
 }
 
-impl Allowance {
-    fn take(&mut self, now: Instant) -> bool {
-        let elapsed = |since| now.saturating_duration_since(since) >= ALLOWANCE_WINDOW;
-        if self.since.is_none_or(elapsed) {
-            self.since = Some(now);
-            self.used = 0;
+impl Way<'_, '_> {
+    /// Sends what is to be sent. Returns whether the reading goes on.
+    fn forward(&mut self, reading: &mut Reading, layer: &Layer, aim: &Rung) -> bool {
+        reading.aim(aim, layer, self.sender.now);
+        if !reading.is_direct() {
+            self.send_late(reading, layer);
+            return self.catch_up(reading, layer, aim);
         }
-        self.used += 1;
-        self.used <= ALLOWANCE
+        for index in layer.arrived() {
+            if *index >= reading.next {
+                if !self.may_go() {
+                    reading.behind = Some(self.sender.now);
+                    self.sent.waiting_for_room = true;
+                    return true;
+                }
+                reading.next = index + 1;
+            }
+            if let Some(packet) = layer.packet(*index) {
+                self.send(&packet);
+            }
+        }
+        true
+    }
+
+    /// Sends what arrived of packets that were passed.
+    fn send_late(&mut self, reading: &Reading, layer: &Layer) {
+        let arrived = layer.arrived().iter();
+        for index in arrived.filter(|index| **index < reading.next) {
+            if let Some(packet) = layer.packet(*index)
+                && packet.meta.frame.needed.meets(reading.rung.quality())
+            {
+                self.send(&packet);
+            }
+        }
+    }
+
+    fn catch_up(&mut self, reading: &mut Reading, layer: &Layer, aim: &Rung) -> bool {
+        let now = self.sender.now;
+        loop {
+            match reading.step(layer, aim, now) {
+                Step::Send(packet) => {
+                    let has_room = match reading.behind {
+                        Some(_) => self.has_room(),
+                        None => self.may_go(),
+                    };
+                    if !has_room {
+                        reading.behind.get_or_insert(now);
+                        self.sent.waiting_for_room = true;
+                        return true;
+                    }
+                    let top = reading.top_spatial(layer);
+                    let rewrite = &mut self.subscription.rewrite;
+                    rewrite.end_pictures_at(top, packet.index);
+                    self.send(&packet);
+                    reading.pass();
+                }
+                Step::LeaveOut { index, picture } => {
+                    self.subscription.rewrite.leave_out(index, picture);
+                }
+                Step::Edge | Step::Wait => break,
+                Step::Lost => {
+                    self.subscription.lagged = true;
+                    return false;
+                }
+            }
+        }
+        if reading.needs_keyframe(aim, now) {
+            layer.ask(Urgency::Now);
+        }
+        // Whoever reached the edge may be served directly from here on.
+        reading.aim(aim, layer, now);
+        true
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.subscription.kind == MediaKind::Audio || self.sender.has_room()
+    }
+
+    fn may_go(&mut self) -> bool {
+        self.subscription.kind == MediaKind::Audio || self.sender.may_go()
+    }
+
+    fn send(&mut self, packet: &Packet<'_>) {
+        let subscription = &mut *self.subscription;
+        let Some(rewritten) = subscription.rewrite.apply(packet) else {
+            return;
+        };
+        let len = subscription.seal(packet, &rewritten, self.codec, self.sender);
+        if len > 0 {
+            subscription.packets = subscription.packets.wrapping_add(1);
+            let octets = u32::try_from(packet.payload.len()).unwrap_or_default();
+            subscription.octets = subscription.octets.wrapping_add(octets);
+            self.sent.packets += 1;
+            self.sent.bytes += len as u64;
+        }
     }
 }
 
-/// Returns the payload in two parts, the first one being a rewritten VP8 descriptor or empty.
-pub(crate) fn split<'a>(
-    packet: &Packet<'a>,
-    rewritten: &Rewritten,
-    buffer: &'a mut [u8; vp8::MAX_LEN],
-) -> [&'a [u8]; 2] {
-    match (&packet.meta.vp8, &rewritten.vp8) {
-        (Some(from), Some(to)) => {
-            let rest = packet.payload.get(usize::from(from.len)..);
-            let head = from.rewrite(packet.payload, to, buffer);
-            [head, rest.unwrap_or_default()]
-        }
-        (_, _) => [&[], packet.payload],
+fn header(rewritten: &Rewritten, pt: Pt, ssrc: Ssrc) -> SendHeader {
+    SendHeader {
+        marker: rewritten.marker,
+        pt,
+        seq: rewritten.seq,
+        timestamp: rewritten.timestamp,
+        ssrc,
+        padding: false,
     }
 }
 
-/// The oldest keyframe a newcomer is started with. Publishers ignore requests for 300 ms after one; behind
-/// that a fresh keyframe is nearly as fast as a longer burst, after which players lag until they have caught
-/// up.
-pub(crate) const INSTANT_START: Duration = Duration::from_secs(1);
+/// Sends a packet with its header extensions.
+fn send(
+    header: &SendHeader,
+    packet: &Packet<'_>,
+    frame_shift: u16,
+    payload: [&[u8]; 2],
+    sender: &mut Sender<'_>,
+) -> usize {
+    let extensions = &packet.meta.extensions;
+    if frame_shift == 0 || packet.descriptor.is_empty() {
+        return sender.send(header, &extensions.carried(packet.descriptor), payload);
+    }
+    let mut buffer = [0; MAX_DESCRIPTOR];
+    let descriptor = dependency::renumber(packet.descriptor, frame_shift, &mut buffer);
+    sender.send(header, &extensions.carried(descriptor), payload)
+}
 
-/// The oldest keyframe at which another layer is switched to: one that is just arriving.
-pub(crate) const SWITCH: Duration = Duration::from_millis(50);
+/// Returns the payload in two parts, the first one with other numbers than the publisher's, or empty.
+pub(crate) fn split<'a>(packet: &Packet<'a>, rewritten: &'a Rewritten) -> [&'a [u8]; 2] {
+    match &rewritten.head {
+        Some(head) => {
+            let head = head.as_slice();
+            [head, packet.payload.get(head.len()..).unwrap_or_default()]
+        }
+        None => [&[], packet.payload],
+    }
+}
 
-/// Most packets sent again for one request.
-const MAX_REPEATED: usize = 128;
+/// The oldest keyframe a newcomer is started with. The replay of two seconds takes about as long to send and to
+/// decode as a new keyframe takes to come, and costs nobody else anything.
+pub(crate) const INSTANT_START: Duration = Duration::from_secs(2);
 
-/// Most packets sent again in [`ALLOWANCE_WINDOW`]: a fifth of a stream of 25 Mbit/s.
-const ALLOWANCE: u32 = 500;
-const ALLOWANCE_WINDOW: Duration = Duration::from_secs(1);
+/// The oldest keyframe at which another layer is switched to: for this long after one publishers ignore
+/// requests for the next.
+const SWITCH: Duration = Duration::from_millis(300);
 
-/// A second request this soon was sent before the answer to the first could arrive.
-const REPEAT_GUARD: Duration = Duration::from_millis(20);
+/// Whoever is further behind the live edge, for as long, moves on to a newer keyframe.
+const TOO_LATE: Duration = Duration::from_secs(1);
+
+/// A player that asks for older packets is better served by a keyframe, which it asks for too.
+const USEFUL: Duration = Duration::from_secs(4);
+
+/// The most padding that browsers send, and so take, in a packet; its last byte is its length.
+const PADDING_LEN: u8 = 224;
+const PADDING: [u8; PADDING_LEN as usize - 1] = [0; PADDING_LEN as usize - 1];

@@ -8,14 +8,14 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    Codec, MediaKind, Pt, PublicationId, Ssrc, TapId, TapPacket,
+    Codec, MediaKind, ParticipantId, Pt, PublicationId, Ssrc, TapId, TapPacket,
     history::Packet,
-    layer::Layer,
-    publication::Publication,
-    rewrite::{Rewrite, Rewritten},
+    layer::{Layer, Urgency},
+    publication::{Publication, Source},
+    rewrite::{Rewrite, Rewritten, Start},
     sequence::low16,
-    slot::Shown,
-    subscription::{SWITCH, Source},
+    slot::{Shown, View},
+    stage::Stage,
 };
 
 impl Codec {
@@ -41,6 +41,16 @@ impl MediaKind {
     }
 }
 
+/// What a tap reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TapSource {
+    /// The room's program: whoever is featured or speaks.
+    #[default]
+    Program,
+    /// One participant, whether they are shown or not: their voice, and their screen if they share one.
+    Participant(ParticipantId),
+}
+
 /// Packets on their way to the readers of taps, at most [`QUEUE_LIMIT`]. When full, packets are dropped,
 /// and video resumes at a keyframe.
 #[derive(Debug, Default)]
@@ -54,6 +64,7 @@ pub(crate) struct Queue {
 pub(crate) struct Tap {
     /// Its id.
     pub(crate) id: TapId,
+    source: TapSource,
     audio: Cursor,
     video: Cursor,
     unsupported: Option<PublicationId>,
@@ -62,8 +73,6 @@ pub(crate) struct Tap {
 /// What came of walking on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Walked {
-    /// Whether video waits for a keyframe.
-    pub(crate) waiting: bool,
     /// Packets dropped because the queue was full.
     pub(crate) dropped: u64,
     /// Whether what is shown turned out to be in a codec that taps do not yield.
@@ -100,27 +109,49 @@ impl Queue {
 
 impl Tap {
     /// Creates a tap that starts at the next keyframe.
-    pub(crate) fn new(id: TapId) -> Self {
+    pub(crate) fn new(id: TapId, source: TapSource) -> Self {
         Self {
             id,
+            source,
             audio: Cursor::new(MediaKind::Audio),
             video: Cursor::new(MediaKind::Video),
             unsupported: None,
         }
     }
 
-    /// Puts what can be read of the program into `queue`.
-    pub(crate) fn walk(&mut self, shown: &Shown<'_>, queue: &mut Queue, now: Instant) -> Walked {
+    /// Returns the publication that it reads.
+    pub(crate) fn shows(
+        &self,
+        kind: MediaKind,
+        stage: &Stage,
+        now: Instant,
+    ) -> Option<PublicationId> {
+        match self.source {
+            TapSource::Program => stage.get(View::Program(kind)),
+            TapSource::Participant(participant) => stage.best_of(participant, kind, now),
+        }
+    }
+
+    /// Puts what can be read of audio and video into `queue`. What was read before goes on until another
+    /// publication can be begun.
+    pub(crate) fn walk(
+        &mut self,
+        targets: [Option<&Publication>; 2],
+        shown: &Shown<'_>,
+        queue: &mut Queue,
+        now: Instant,
+    ) -> Walked {
         let mut walked = Walked::default();
-        for cursor in [&mut self.audio, &mut self.video] {
-            let Some(publication) = shown.get(cursor.kind) else {
+        for (cursor, target) in [&mut self.audio, &mut self.video].into_iter().zip(targets) {
+            let Some(publication) = target else {
                 continue;
             };
             if !publication.codec.is_tapped() {
                 let before = self.unsupported.replace(publication.id);
                 walked.unsupported |= before != Some(publication.id);
             } else {
-                cursor.walk(self.id, publication, queue, &mut walked, now);
+                cursor.begin_target(publication, now);
+                cursor.walk(self.id, shown, queue, &mut walked, now);
             }
         }
         walked
@@ -154,28 +185,39 @@ impl Cursor {
         Some(self.stalled? + hold)
     }
 
+    /// Begins what is to be read, if it is something else and can be begun.
+    fn begin_target(&mut self, publication: &Publication, now: Instant) {
+        let target = Source::top_of(publication);
+        let Some(target) = target.filter(|target| self.source != Some(*target)) else {
+            return;
+        };
+        let Some(layer) = target.layer_of(publication) else {
+            return;
+        };
+        let oldest = match self.source {
+            Some(source) if source.publication == target.publication => SWITCH,
+            Some(_) | None => START,
+        };
+        match layer.starting_point(oldest, now) {
+            Some(first) => self.begin(target, first, layer, publication.codec),
+            None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
+            None => layer.ask(Urgency::Now),
+        }
+    }
+
     fn walk(
         &mut self,
         tap: TapId,
-        publication: &Publication,
+        shown: &Shown<'_>,
         queue: &mut Queue,
         walked: &mut Walked,
         now: Instant,
     ) {
-        if let Some(target) = Source::best_of(publication)
-            && self.source != Some(target)
-            && let Some(layer) = target.layer_of(publication)
-        {
-            let oldest = match self.source {
-                Some(source) if source.publication == target.publication => SWITCH,
-                Some(_) | None => START,
-            };
-            match layer.starting_point(oldest, now) {
-                Some(first) => self.begin(target, first, layer, publication.codec),
-                None => walked.waiting |= self.kind == MediaKind::Video,
-            }
-        }
-        let Some(layer) = self.source.and_then(|source| source.layer_of(publication)) else {
+        let Some(source) = self.source else { return };
+        let Some(publication) = shown.find(source.publication) else {
+            return;
+        };
+        let Some(layer) = source.layer_of(publication) else {
             return;
         };
         while let Some(highest) = layer.highest().filter(|highest| *highest >= self.next) {
@@ -191,7 +233,7 @@ impl Cursor {
                 // Audio resumes with the next packet, video at a keyframe.
                 if self.kind == MediaKind::Video {
                     self.source = None;
-                    walked.waiting = true;
+                    layer.ask(Urgency::Now);
                 }
                 return;
             }
@@ -203,7 +245,13 @@ impl Cursor {
 
     fn begin(&mut self, source: Source, first: u64, layer: &Layer, codec: Codec) {
         if let Some(packet) = layer.packet(first) {
-            self.rewrite.begin(&packet, codec.clock_rate());
+            self.rewrite.begin(&Start {
+                source,
+                first: packet,
+                edge: packet.meta.timestamp,
+                rate: codec.clock_rate(),
+                is_elastic: self.kind == MediaKind::Video,
+            });
             self.source = Some(source);
             self.next = first;
             self.stalled = None;
@@ -230,7 +278,7 @@ impl Cursor {
 
     fn deliver(&mut self, tap: TapId, packet: &Packet<'_>, codec: Codec, queue: &mut Queue) {
         if packet.payload.is_empty() {
-            self.rewrite.leave_out();
+            self.rewrite.leave_out(packet.index, false);
             return;
         }
         let Some(rewritten) = self.rewrite.apply(packet) else {
@@ -266,12 +314,12 @@ impl Cursor {
 fn write(packet: &Packet<'_>, rewritten: &Rewritten, codec: Codec) -> Bytes {
     let mut rtp = BytesMut::with_capacity(12 + packet.payload.len());
     rtp.put_u8(0x80);
-    rtp.put_u8(u8::from(packet.meta.marker) << 7 | codec.tap_pt().0);
+    rtp.put_u8(u8::from(rewritten.marker) << 7 | codec.tap_pt().0);
     rtp.put_u16(low16(u64::from(rewritten.seq)));
     rtp.put_u32(rewritten.timestamp);
     rtp.put_u32(codec.kind().tap_ssrc().0);
-    let mut buffer = [0; crate::vp8::MAX_LEN];
-    for part in crate::subscription::split(packet, rewritten, &mut buffer) {
+    let [head, tail] = crate::subscription::split(packet, rewritten);
+    for part in [head, tail] {
         rtp.put_slice(part);
     }
     rtp.freeze()
@@ -285,6 +333,10 @@ const VIDEO_HOLD: Duration = Duration::from_millis(200);
 
 /// Audio is not asked for again; this only sorts.
 const AUDIO_HOLD: Duration = Duration::from_millis(60);
+
+/// The oldest keyframe at which another layer is switched to: one that is just arriving, since a tap cannot
+/// present pictures faster than they came.
+const SWITCH: Duration = Duration::from_millis(50);
 
 /// The oldest keyframe a tap starts with. Its audio starts at the live edge, so that an older picture would
 /// be alone for that long.
@@ -311,7 +363,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 video: Publication::new(PublicationId(1), PeerId(1), Codec::H264, 1, 64),
-                tap: Tap::new(TapId(9)),
+                tap: Tap::new(TapId(9), TapSource::Program),
                 queue: Queue::default(),
                 remote: RemoteClock::default(),
                 t0: Instant::now(),
@@ -332,15 +384,14 @@ mod tests {
             self.video.layers[0]
                 .receive(&packet, server, &mut self.remote, now)
                 .unwrap();
+            self.video.refresh(now);
         }
 
         fn walk(&mut self, ms: u64) -> Vec<(u16, u8, bool)> {
-            let shown = Shown {
-                audio: None,
-                video: Some(&self.video),
-            };
+            let shown = Shown::new(std::slice::from_ref(&self.video));
             let now = self.t0 + Duration::from_millis(ms);
-            self.tap.walk(&shown, &mut self.queue, now);
+            self.tap
+                .walk([None, Some(&self.video)], &shown, &mut self.queue, now);
             self.video.layers[0].forwarded();
             std::iter::from_fn(|| self.queue.pop())
                 .map(|(_, p)| {
@@ -399,12 +450,13 @@ mod tests {
         };
         f.queue.packets.resize(QUEUE_LIMIT, (TapId(1), filler));
         f.receive(1, 0, &[0x65, 1], 0);
-        let shown = Shown {
-            audio: None,
-            video: Some(&f.video),
-        };
-        let walked = f.tap.walk(&shown, &mut f.queue, f.t0);
-        assert_eq!((walked.dropped, walked.waiting), (1, true));
+        let shown = Shown::new(std::slice::from_ref(&f.video));
+        let walked = f
+            .tap
+            .walk([None, Some(&f.video)], &shown, &mut f.queue, f.t0);
+        assert_eq!(walked.dropped, 1);
+        f.video.layers[0].forwarded();
+        assert!(f.video.layers[0].keyframes.poll_send(f.t0 + START));
         f.queue.remove(TapId(1));
         f.receive(2, 100, &[0x41, 2], 400);
         assert_eq!(f.walk(400), []);

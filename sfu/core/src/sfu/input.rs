@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Role, Sfu, TICK};
 use crate::{
-    CloseReason, Event, Path, PeerId, RoomId,
+    CloseReason, Event, Path, PeerId,
     clock::ntp_micros,
     ingress::Routed,
     room::Heard,
@@ -34,7 +34,7 @@ impl Sfu {
         self.demux.keep(&mut peer.bound, &peer.transport.ufrags());
         let join = peer.join;
         if is_first && join.role == Role::Viewer {
-            self.prepare_start(join.room, now);
+            self.prepare_start(id, now);
         }
         self.reschedule(id, now);
         Ok(())
@@ -68,7 +68,8 @@ impl Sfu {
             .transport
             .open_rtp(datagram, |ssrc| ingress.knows(ssrc))
             .map_err(|error| error.reason())?;
-        peer.stats.packets_in += 1;
+        peer.counters.packets_in += 1;
+        peer.counters.bytes_in += len;
         self.totals.stats.packets_in += 1;
         self.totals.stats.bytes_in += len;
         if ingress.has_feedback
@@ -153,16 +154,33 @@ impl Sfu {
             Report::Reception {
                 ssrc,
                 fraction_lost,
+                last_sender_report,
+                delay,
             } => {
                 if peer.subscriptions.iter().any(|s| s.stream.ssrc == *ssrc) {
-                    peer.stats.fraction_lost = *fraction_lost;
+                    peer.counters.fraction_lost = *fraction_lost;
+                    peer.flow.handle_loss(*fraction_lost, now);
+                    let rtt = rtcp::round_trip(self.clock.ntp(now), *last_sender_report, *delay);
+                    rtt.into_iter().for_each(|rtt| peer.flow.handle_rtt(rtt));
                 }
+            }
+            Report::Arrivals(report) => {
+                let news = peer.flow.handle_arrivals(report, now);
+                peer.handle_news(news, now);
+                peer.allot(&room.shown(), now);
+                peer.probe(&mut self.out, now);
+                self.reschedule(id, now);
+            }
+            Report::Bitrate(bitrate) => {
+                peer.flow.handle_bitrate(*bitrate, now);
+                peer.allot(&room.shown(), now);
             }
             Report::Nack { ssrc, seqs } => {
                 let repeated = peer.retransmit(*ssrc, seqs, &room.publications, &mut self.out, now);
                 self.totals.repeated(&repeated);
             }
             Report::Keyframe { ssrc } => {
+                peer.counters.keyframe_requests += 1;
                 let mut subscriptions = peer.subscriptions.iter();
                 if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
                     room.request_keyframe_for(subscription);
@@ -215,10 +233,12 @@ impl Sfu {
         if join.role == Role::Publisher
             && let Some(room) = self.rooms.get(&join.room)
         {
-            // Ids grow with age: whoever was negotiated before this one has been replaced.
-            let older: Vec<_> = room.publishers().iter().filter(|p| **p < id).collect();
-            let older: Vec<_> = older.into_iter().copied().collect();
-            for peer in older {
+            // Ids grow with age: what the participant negotiated before this one has been replaced.
+            let older = room.publishers().iter().filter(|p| **p < id);
+            let older = older.filter_map(|p| self.peers.get(*p));
+            let theirs = older.filter(|p| p.join.participant == join.participant);
+            let replaced: Vec<_> = theirs.map(|p| p.id).collect();
+            for peer in replaced {
                 self.close(peer, CloseReason::Replaced, now);
             }
         }
@@ -252,17 +272,27 @@ impl Sfu {
                 }
             }
         }
+        let news = peer.flow.handle_timeout(now);
+        peer.handle_news(news, now);
+        peer.probe(&mut self.out, now);
         self.handle_transport_events(id, now);
         self.reschedule(id, now);
     }
 
-    /// Asks for a keyframe while a newcomer still shakes hands, unless the history can start it.
-    fn prepare_start(&mut self, id: RoomId, now: Instant) {
-        if let Some(room) = self.rooms.get_mut(&id)
-            && !room.can_start(now)
-        {
-            room.request_keyframe();
-            self.touch(id);
+    /// Asks for keyframes while a newcomer still shakes hands, unless the history can start it.
+    fn prepare_start(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        let id = peer.join.room;
+        if let Some(room) = self.rooms.get_mut(&id) {
+            let mut asked = false;
+            for subscription in &peer.subscriptions {
+                asked |= room.prepare_start(subscription.view, now);
+            }
+            if asked {
+                self.touch(id);
+            }
         }
     }
 }
