@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    audience::{Audience, Place},
+    audience::{Audience, Place, Tokens},
     crowd::Crowd,
     media::{Clip, Pacing},
     report::{cpu_per_packet, lost},
@@ -47,14 +47,17 @@ impl Scene {
     /// When the server does not start, or refuses the publisher.
     pub(crate) async fn start(setup: &Setup, sinks: usize) -> anyhow::Result<Self> {
         let server = Server::start(setup)?;
-        let token = server.token(ROOM, "bench")?;
+        let tokens = Tokens {
+            publisher: Some(server.token(ROOM, "bench")?),
+            viewer: None,
+        };
         let place = Place {
             whip: vec![server.url("whip", ROOM)?],
             whep: vec![server.url("whep", ROOM)?],
             transport_cc: true,
             channel: true,
         };
-        let mut audience = Audience::new(place, Some(token), Crowd::start(1, sinks)?)?;
+        let mut audience = Audience::new(place, tokens, Crowd::start(1, sinks)?)?;
         audience.publish().await?;
         Ok(Self { audience, server })
     }
