@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    MediaKind, allocate,
+    MediaKind, PublicationId, allocate,
     allocate::{Want, allocate, on_wire},
     flow::{Flow, News},
     ladder::Rung,
@@ -23,6 +23,19 @@ pub(crate) struct Allotment {
     no_climb_until: Option<Instant>,
     /// Climbs in a row that the path did not carry.
     falls: u32,
+    /// Whether the path carries less than the best, and nothing of some picture.
+    outcome: (bool, bool),
+    /// Since when a picture that is shown does not fit.
+    starving_since: Option<Instant>,
+}
+
+/// What a viewer's subscriptions show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slots<'a> {
+    /// By position of the subscription.
+    pub(crate) shown: &'a [Option<&'a Publication>],
+    /// The publication that matters most.
+    pub(crate) first: Option<PublicationId>,
 }
 
 impl Allotment {
@@ -30,6 +43,16 @@ impl Allotment {
     pub(crate) fn set_limit(&mut self, limit: Option<u8>) {
         self.limit = limit;
         self.due = None;
+    }
+
+    /// Returns whether the path carries less than the best of what is to be shown.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.outcome.0
+    }
+
+    /// Returns whether some picture is not shown at all.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.outcome.1
     }
 
     /// Returns what was chosen for a subscription.
@@ -62,18 +85,17 @@ impl Allotment {
         }
     }
 
-    /// Chooses anew. `shown` are the publications that the subscriptions show, those of the highest priority
-    /// first.
+    /// Chooses anew.
     pub(crate) fn run(
         &mut self,
         subscriptions: &mut [Subscription],
-        shown: &[Option<&Publication>],
+        slots: &Slots<'_>,
         flow: &mut Flow,
         now: Instant,
     ) {
         self.due = Some(now + INTERVAL);
-        let audio = audio_share(subscriptions, shown);
-        let ladders = self.ladders(subscriptions, shown);
+        let audio = audio_share(subscriptions, slots.shown);
+        let ladders = self.ladders(subscriptions, slots);
         let may_climb = self.no_climb_until.is_none_or(|until| now >= until);
         let wants: Vec<_> = ladders
             .iter()
@@ -86,7 +108,7 @@ impl Allotment {
                 }
             })
             .collect();
-        let chosen = match flow.budget() {
+        let mut chosen = match flow.budget() {
             None => wants
                 .iter()
                 .map(|want| want.ladder.len().checked_sub(1))
@@ -96,6 +118,7 @@ impl Allotment {
                 allocate(left.max(first_picture(&wants, flow)), &wants)
             }
         };
+        self.bear(&wants, &mut chosen, now);
         if chosen
             .iter()
             .zip(&wants)
@@ -103,7 +126,12 @@ impl Allotment {
         {
             self.climbed_at = Some(now);
         }
-        self.seek(audio, &wants, &chosen, flow, now);
+        let pairs = || chosen.iter().zip(&wants);
+        self.outcome = (
+            pairs().any(|(to, want)| *to != want.ladder.len().checked_sub(1)),
+            chosen.contains(&None),
+        );
+        self.seek(audio, &wants, flow, now);
         self.chosen.clear();
         self.chosen.resize(subscriptions.len(), None);
         for ((position, ladder), choice) in ladders.iter().zip(chosen) {
@@ -118,15 +146,37 @@ impl Allotment {
         }
     }
 
-    /// Returns the ladders of the video slots that show something, by the subscription's position.
+    /// Goes on showing the lowest quality for a while where not even that fits: a picture that was paused needs
+    /// a keyframe to come back.
+    fn bear(&mut self, wants: &[Want<'_>], chosen: &mut [Option<usize>], now: Instant) {
+        let starves =
+            |(to, want): (&Option<usize>, &Want<'_>)| to.is_none() && want.current.is_some();
+        if !chosen.iter().zip(wants).any(starves) {
+            self.starving_since = None;
+            return;
+        }
+        let since = *self.starving_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PATIENCE {
+            for (to, want) in chosen.iter_mut().zip(wants) {
+                *to = to.or(want.current.map(|_| 0));
+            }
+        }
+    }
+
+    /// Returns the ladders of the video slots that show something, by the subscription's position, in order of
+    /// priority.
     fn ladders(
         &self,
         subscriptions: &[Subscription],
-        shown: &[Option<&Publication>],
+        slots: &Slots<'_>,
     ) -> Vec<(usize, Vec<Rung>)> {
-        let slots = subscriptions.iter().zip(shown).enumerate();
-        let video = slots.filter(|(_, (subscription, _))| subscription.kind == MediaKind::Video);
-        video
+        let is_later = |position: &usize| {
+            let publication = slots.shown.get(*position).copied().flatten();
+            publication.is_none_or(|p| Some(p.id) != slots.first)
+        };
+        let shown = subscriptions.iter().zip(slots.shown).enumerate();
+        let video = shown.filter(|(_, (subscription, _))| subscription.kind == MediaKind::Video);
+        let mut ladders: Vec<_> = video
             .filter_map(|(position, (_, publication))| {
                 let ladder = (*publication)?.ladder();
                 let within = |rung: &&Rung| self.limit.is_none_or(|limit| rung.level() <= limit);
@@ -136,21 +186,14 @@ impl Allotment {
                 }
                 (!wanted.is_empty()).then_some((position, wanted))
             })
-            .collect()
+            .collect();
+        ladders.sort_by_key(|(position, _)| is_later(position));
+        ladders
     }
 
     /// Looks for what would carry the best of everything, if less was chosen.
-    fn seek(
-        &self,
-        audio: u64,
-        wants: &[Want<'_>],
-        chosen: &[Option<usize>],
-        flow: &mut Flow,
-        now: Instant,
-    ) {
-        let is_top =
-            |(to, want): (&Option<usize>, &Want<'_>)| *to == want.ladder.len().checked_sub(1);
-        if chosen.iter().zip(wants).all(is_top) {
+    fn seek(&self, audio: u64, wants: &[Want<'_>], flow: &mut Flow, now: Instant) {
+        if !self.is_limited() {
             return;
         }
         let tops = wants.iter().filter_map(|want| want.ladder.last());
@@ -197,3 +240,6 @@ const PROOF: Duration = Duration::from_secs(4);
 /// The pause before climbing again; doubles with every fall.
 const AFTER_CONGESTION: Duration = Duration::from_millis(800);
 const MOST_FALLS: u32 = 4;
+
+/// How long the lowest quality is shown though it does not fit.
+const PATIENCE: Duration = Duration::from_millis(1500);

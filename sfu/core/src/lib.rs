@@ -19,6 +19,7 @@ mod allotment;
 mod av1;
 mod clock;
 mod delay;
+mod demand;
 mod demux;
 mod departures;
 mod dependency;
@@ -58,6 +59,8 @@ mod sequence;
 mod sfu;
 mod shard;
 mod slot;
+mod speaker;
+mod stage;
 mod stats;
 mod subscription;
 mod tap;
@@ -73,6 +76,9 @@ pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, Subscr
 pub use media::{Codec, MediaKind, TapPacket};
 pub use outgoing::Outgoing;
 pub use path::{Local, Path};
-pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, Sfu};
+pub use sfu::{
+    Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
+};
 pub use shard::ShardId;
 pub use stats::{PeerStats, RoomStats, RungStats, Stats, TrackStats};
+pub use tap::TapSource;

@@ -16,6 +16,7 @@ use crate::{
     rewrite::{Found, Rewrite, Rewritten, Start},
     rng::Rng,
     sequence::low16,
+    slot::View,
     transport::{Carried, CodecPt, SendHeader, SendStream},
 };
 
@@ -24,6 +25,8 @@ use crate::{
 pub(crate) struct Subscription {
     /// Audio or video.
     pub(crate) kind: MediaKind,
+    /// What its m-line shows.
+    pub(crate) view: View,
     /// What the viewer was told it receives.
     pub(crate) stream: SendStream,
     codecs: Vec<CodecPt>,
@@ -52,6 +55,17 @@ pub(crate) struct Sent {
     pub(crate) waiting_for_room: bool,
     /// Whether the viewer turned out to lack the publication's codec.
     pub(crate) unsupported: bool,
+}
+
+impl Sent {
+    /// Adds what another call sent.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.began |= other.began;
+        self.waiting_for_room |= other.waiting_for_room;
+        self.unsupported |= other.unsupported;
+    }
 }
 
 /// The outcome of a request for retransmission.
@@ -91,16 +105,20 @@ enum Target {
     Paused,
 }
 
+impl Repeated {
+    /// Counts a packet of this length, none if it is 0.
+    fn add(&mut self, len: usize) {
+        self.sent += u64::from(len > 0);
+        self.bytes += len as u64;
+    }
+}
+
 impl Subscription {
     /// Creates a subscription for a viewer that can receive `codecs`. It aims at the best quality.
-    pub(crate) fn new(
-        kind: MediaKind,
-        stream: SendStream,
-        codecs: Vec<CodecPt>,
-        rng: &mut Rng,
-    ) -> Self {
+    pub(crate) fn new(view: View, stream: SendStream, codecs: Vec<CodecPt>, rng: &mut Rng) -> Self {
         Self {
-            kind,
+            kind: view.kind(),
+            view,
             stream,
             codecs,
             target: Target::Top,
@@ -124,6 +142,11 @@ impl Subscription {
     /// Returns the quality that is being forwarded, with the bitrate it had when it was chosen.
     pub(crate) fn current(&self) -> Option<Rung> {
         self.reading.as_ref().map(|reading| reading.rung)
+    }
+
+    /// Returns whether it has a stream for padding.
+    pub(crate) fn can_pad(&self) -> bool {
+        self.codecs.iter().any(|codec| codec.rtx.is_some())
     }
 
     /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there
@@ -160,6 +183,29 @@ impl Subscription {
             .is_some_and(|source| source.publication == publication)
     }
 
+    /// Returns whether it waits for the first keyframe of a publication while it sends another one.
+    pub(crate) fn is_waiting_for(&self, publication: &Publication) -> bool {
+        let source = self.source();
+        source.is_some_and(|s| s.publication != publication.id)
+            && self.find_codec(publication).is_some()
+    }
+
+    /// Returns the layer of a publication that it forwards or is about to.
+    pub(crate) fn aims_at(&self, publication: &Publication) -> Option<u8> {
+        let aim = match self.target {
+            _ if !self.shows(publication.id) => None,
+            Target::Top => publication.top(),
+            Target::Rung(rung) => publication.nearest(rung),
+            Target::Paused => None,
+        };
+        aim.map(|rung| rung.layer)
+    }
+
+    /// Its slot shows nothing.
+    pub(crate) fn stop(&mut self) {
+        self.reading = None;
+    }
+
     /// Sends what arrived of the publication that its slot shows.
     ///
     /// A new publication or layer is begun at a keyframe, from the history if that holds a recent one;
@@ -180,7 +226,8 @@ impl Subscription {
             }
         };
         self.approach(publication, aim, sender.now, &mut sent);
-        let Some(mut reading) = self.reading.take() else {
+        let is_of_it = |reading: &mut Reading| reading.source.publication == publication.id;
+        let Some(mut reading) = self.reading.take_if(is_of_it) else {
             return sent;
         };
         if let Some(layer) = reading.source.layer_of(publication) {
@@ -212,16 +259,24 @@ impl Subscription {
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
             let guard = sender.repeat_guard();
-            if !sender.has_room() || !self.repeats.allow(*seq, guard, sender.now) {
+            if !sender.may_repeat() || !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
             let found = self.rewrite.find(*seq);
-            let Some(len) = found.and_then(|found| self.repeat(found, publications, sender)) else {
+            let Some(len) = found.and_then(|f| self.repeat(f, publications, sender)) else {
                 repeated.missed += 1;
                 continue;
             };
-            repeated.sent += u64::from(len > 0);
-            repeated.bytes += len as u64;
+            repeated.add(len);
+            sender.repeated(len);
+            // Where much is lost, so are repeats, and the player waits for another round trip.
+            if len > 0
+                && sender.is_lossy()
+                && let Some(again) = found.and_then(|f| self.repeat(f, publications, sender))
+            {
+                repeated.add(again);
+                sender.repeated(again);
+            }
         }
         repeated
     }
@@ -340,6 +395,10 @@ impl Subscription {
         let publication = publications.find(|p| p.id == found.source.publication)?;
         let layer = found.source.layer_of(publication)?;
         let packet = layer.packet(found.index)?;
+        let age = sender.now.saturating_duration_since(packet.meta.received);
+        if age > USEFUL {
+            return Some(0);
+        }
         let rewritten = self.rewrite.repeat(found, &packet)?;
         let codec = self.find_codec(publication)?;
         let Some(rtx) = codec.rtx else {
@@ -545,6 +604,9 @@ const SWITCH: Duration = Duration::from_millis(300);
 
 /// Whoever is further behind the live edge, for as long, moves on to a newer keyframe.
 const TOO_LATE: Duration = Duration::from_secs(1);
+
+/// A player that asks for older packets is better served by a keyframe, which it asks for too.
+const USEFUL: Duration = Duration::from_secs(4);
 
 /// The most padding that browsers send, and so take, in a packet; its last byte is its length.
 const PADDING_LEN: u8 = 224;

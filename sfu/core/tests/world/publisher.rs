@@ -27,6 +27,7 @@ const TWCC_ID: u8 = 3;
 const MID_ID: u8 = 4;
 const RID_ID: u8 = 5;
 const REPAIRED_RID_ID: u8 = 6;
+const LEVEL_ID: u8 = 7;
 const HEADER: usize = 24;
 
 pub(crate) struct Publisher {
@@ -42,6 +43,12 @@ pub(crate) struct Publisher {
     pub(crate) reported: usize,
     /// Receiver reports that had blocks.
     pub(crate) receiver_reports: u32,
+    /// The audio level that it sends with its audio, in -dBov; `None` sends none.
+    pub(crate) level: Option<u8>,
+    /// Whether video is sent.
+    pub(crate) has_video: bool,
+    /// Whether audio is sent.
+    pub(crate) has_audio: bool,
     muted: bool,
     /// Within one VP9 stream: how spatial layers hang together.
     pub(crate) svc: Option<Svc>,
@@ -74,6 +81,8 @@ pub(crate) struct Stream {
     pub(crate) enabled: bool,
     rid: Option<char>,
     packets_per_frame: u32,
+    /// Of each packet.
+    body_len: usize,
     wants_keyframe: bool,
     last_keyframe: Option<Instant>,
     again: Vec<u16>,
@@ -94,13 +103,14 @@ impl Publisher {
             enabled: true,
             rid: None,
             packets_per_frame: FRAME_PACKETS,
+            body_len: 100,
             wants_keyframe: true,
             last_keyframe: None,
             again: Vec::new(),
             ssrc,
             pt,
             rate,
-            base: 0xffff_0000_u32.wrapping_add(ssrc * 1_000_000),
+            base: 0xffff_0000_u32.wrapping_add(ssrc.wrapping_mul(1_000_000)),
             seq: 0xffc0 + u16::from(id),
             rtx_seq: 5,
             content: 0,
@@ -113,6 +123,9 @@ impl Publisher {
             reported_arrived: 0,
             reported: 0,
             receiver_reports: 0,
+            level: None,
+            has_video: true,
+            has_audio: true,
             muted: false,
             svc: None,
             padding: false,
@@ -132,7 +145,7 @@ impl Publisher {
             next_frame: None,
             next_audio: None,
             next_report: None,
-            picture: u16::from(id) * 5000,
+            picture: u16::from(id).wrapping_mul(5000) & 0x7fff,
             frames: 0,
         }
     }
@@ -156,6 +169,22 @@ impl Publisher {
             svc: Some(svc),
             ..Self::new(id, Codec::Vp9)
         }
+    }
+
+    /// Sends three layers as a browser does: about 150, 500 and 2000 kbit/s.
+    pub(crate) fn ladder(id: u8, codec: Codec) -> Self {
+        let mut this = Self::new(id, codec);
+        let layer = |(n, (rid, packets, len)): (u32, (char, u32, usize))| {
+            let mut layer = Self::new(id, codec).layers.remove(0);
+            layer.ssrc += 20 * n;
+            layer.rid = Some(rid);
+            layer.packets_per_frame = packets;
+            layer.body_len = len;
+            layer
+        };
+        let layers = [('q', 1, 610), ('h', 2, 1030), ('f', 8, 1030)];
+        this.layers = (0..).zip(layers).map(layer).collect();
+        this
     }
 
     /// Sends nothing any more.
@@ -185,7 +214,11 @@ impl Publisher {
             }
         };
         let streams = if self.layers.len() > 1 {
-            "a=rid:q send\r\na=rid:h send\r\na=simulcast:send q;h\r\n".to_owned()
+            let rids: Vec<_> = self.layers.iter().filter_map(|layer| layer.rid).collect();
+            let lines = rids.iter().map(|rid| format!("a=rid:{rid} send\r\n"));
+            let list: Vec<_> = rids.iter().map(char::to_string).collect();
+            let lines: String = lines.collect();
+            format!("{lines}a=simulcast:send {}\r\n", list.join(";"))
         } else {
             let ssrc = self.layers[0].ssrc;
             let rtx = ssrc + 1;
@@ -200,7 +233,7 @@ impl Publisher {
         );
         format!(
             "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n\
-             a=ssrc:{audio} cname:x\r\n{extensions}\
+             a=ssrc:{audio} cname:x\r\na=extmap:{LEVEL_ID} {LEVEL}\r\n{extensions}\
              {codec}a=mid:1\r\na=sendonly\r\n{extensions}{streams}",
             audio = self.audio.ssrc,
         )
@@ -215,8 +248,10 @@ impl Publisher {
         }
         if *self.next_audio.get_or_insert(now) <= now {
             self.next_audio = Some(now + Duration::from_millis(20));
-            let packet = self.audio_packet(now, epoch);
-            rtp.push(packet);
+            if self.has_audio {
+                let packet = self.audio_packet(now, epoch);
+                rtp.push(packet);
+            }
         }
         if *self.next_frame.get_or_insert(now) <= now {
             let number = self.frames + 1;
@@ -266,13 +301,21 @@ impl Publisher {
         let body = self.audio.body(self.id, captured_ms(captured, epoch));
         self.transport_seq = self.transport_seq.wrapping_add(1);
         let timestamp = self.audio.timestamp(captured, epoch);
-        self.audio
-            .packet(true, timestamp, self.transport_seq, &body)
+        let mut packet = self
+            .audio
+            .packet(true, timestamp, self.transport_seq, &body);
+        if let Some(level) = self.level {
+            packet[19..21].copy_from_slice(&[LEVEL_ID << 4, level]);
+        }
+        packet
     }
 
     fn frame(&mut self, now: Instant, epoch: Instant, rtp: &mut Vec<Vec<u8>>) {
         let captured = now - VIDEO_DELAY;
         self.frames += 1;
+        if !self.has_video {
+            return;
+        }
         self.picture = (self.picture + 1) & 0x7fff;
         for (position, layer) in self.layers.iter_mut().enumerate() {
             if !layer.enabled {
@@ -354,6 +397,11 @@ impl Publisher {
 }
 
 impl Stream {
+    /// Returns its SSRC.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// Returns the sequence number of the next packet.
     pub(crate) fn seq(&self) -> u16 {
         self.seq
@@ -384,7 +432,7 @@ impl Stream {
         let mut body = vec![id];
         body.extend(self.content.to_be_bytes());
         body.extend(captured_ms.to_be_bytes());
-        body.resize(100, 0);
+        body.resize(self.body_len, 0);
         self.content += 1;
         body
     }
@@ -426,5 +474,6 @@ fn captured_ms(captured: Instant, epoch: Instant) -> u32 {
     (captured + Duration::from_secs(1) - epoch).as_millis() as u32
 }
 
+const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const SDES: &str = "urn:ietf:params:rtp-hdrext:sdes";
 const TWCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
