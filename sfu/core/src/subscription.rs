@@ -144,6 +144,11 @@ impl Subscription {
         self.reading.as_ref().map(|reading| reading.rung)
     }
 
+    /// Returns whether it has a stream for padding.
+    pub(crate) fn can_pad(&self) -> bool {
+        self.codecs.iter().any(|codec| codec.rtx.is_some())
+    }
+
     /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there
     /// is no such stream.
     pub(crate) fn pad(&mut self, sender: &mut Sender<'_>) -> usize {
@@ -183,6 +188,17 @@ impl Subscription {
         let source = self.source();
         source.is_some_and(|s| s.publication != publication.id)
             && self.find_codec(publication).is_some()
+    }
+
+    /// Returns the layer of a publication that it forwards or is about to.
+    pub(crate) fn aims_at(&self, publication: &Publication) -> Option<u8> {
+        let aim = match self.target {
+            _ if !self.shows(publication.id) => None,
+            Target::Top => publication.top(),
+            Target::Rung(rung) => publication.nearest(rung),
+            Target::Paused => None,
+        };
+        aim.map(|rung| rung.layer)
     }
 
     /// Its slot shows nothing.
