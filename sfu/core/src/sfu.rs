@@ -421,6 +421,8 @@ impl Sfu {
                 paced: &mut self.paced,
             };
             room.forward(&mut self.peers, &mut sinks, now);
+            let events = &mut self.events;
+            room.look_at_demand(&self.peers, now, |event| events.push_back(event));
             room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
             let at = room.poll_timeout(now).map(|at| at.max(now + TICK));
             self.timers
