@@ -271,3 +271,22 @@ fn a_viewer_may_want_less_than_the_link_carries() {
     world.run(1000);
     world.assert_layer(viewer, 2);
 }
+
+#[test]
+fn the_only_picture_is_not_paused_for_jitter() {
+    for (seed, jitter) in [(14, 60), (15, 120), (16, 250)] {
+        let mut world = World::new(seed);
+        let mut publisher = Publisher::ladder(1, Codec::H264);
+        publisher.layers.truncate(2);
+        publisher.layers.remove(0);
+        world.publish(publisher);
+        world.run(1000);
+        let mut conditions = Conditions::of_rate(20_000_000);
+        conditions.jitter = Duration::from_millis(jitter);
+        let viewer = world.watch_behind(conditions);
+        world.run(2000);
+        for _ in 0..20 {
+            world.assert_layer(viewer, 0);
+        }
+    }
+}
