@@ -225,6 +225,10 @@ impl Subscription {
                 return sent;
             }
         };
+        let aim = aim.map(|aim| match sender.transport.has_dependency_descriptor() {
+            true => aim,
+            false => publication.without_descriptor(aim),
+        });
         self.approach(publication, aim, sender.now, &mut sent);
         let is_of_it = |reading: &mut Reading| reading.source.publication == publication.id;
         let Some(mut reading) = self.reading.take_if(is_of_it) else {
