@@ -23,7 +23,8 @@ pub use config::{BindError, Config};
 pub use driver::{Driver, bind};
 pub use handle::{Handle, HandleError, RestartIceError};
 pub use sfu_core::{
-    Answer, CloseReason, Codec, Event, IceRestart, Join, MediaKind, NegotiateError, ParticipantId,
-    PeerId, PeerStats, PublicationId, RestartError, Role, RoomId, RoomStats, Stats, TapPacket,
+    Answer, CloseReason, Codec, ESTIMATE_STEPS, Event, IceRestart, Join, MediaKind, NegotiateError,
+    ParticipantId, PeerId, PeerStats, PublicationId, RestartError, Role, RoomId, RoomStats, Stats,
+    TapPacket,
 };
 pub use tap::Tap;

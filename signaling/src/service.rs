@@ -321,6 +321,11 @@ impl Service {
         self.close_peers(std::iter::once(peer).chain(guests)).await;
     }
 
+    /// Limits the layers that a viewer is sent.
+    pub(crate) async fn limit(&self, peer: PeerId, highest: Option<u8>) {
+        self.sfu().limit(peer, highest).await;
+    }
+
     /// Begins a new ICE session of a peer when a fragment has new credentials; `None` when it has not.
     pub(crate) async fn restart_ice(
         &self,

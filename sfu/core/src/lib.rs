@@ -75,4 +75,4 @@ pub use outgoing::Outgoing;
 pub use path::{Local, Path};
 pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, Sfu};
 pub use shard::ShardId;
-pub use stats::{PeerStats, RoomStats, RungStats, Stats, TrackStats};
+pub use stats::{ESTIMATE_STEPS, PeerStats, RoomStats, RungStats, Stats, TrackStats};

@@ -416,12 +416,16 @@ impl Sfu {
             .peers
             .iter()
             .filter(|peer| peer.transport.is_connected() && !peer.subscriptions.is_empty());
-        Stats {
+        let mut stats = Stats {
             rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
             publishers: connected(Role::Publisher),
             viewers: viewers.count(),
             ..self.totals.snapshot()
+        };
+        for peer in self.peers.iter().filter(|p| p.transport.is_connected()) {
+            stats.add(peer);
         }
+        stats
     }
 
     /// Returns the state of one room; all zero for a room without peers.
