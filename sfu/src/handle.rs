@@ -5,8 +5,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answer, CloseReason, IceRestart, Join, NegotiateError, PeerId, PeerStats, RestartError, RoomId,
-    RoomStats, Stats, Tap,
+    Answer, CloseReason, IceRestart, Join, NegotiateError, ParticipantId, PeerId, PeerStats,
+    RestartError, RoomId, RoomStats, Stats, Tap, TapSource,
 };
 
 /// Talks to the driver. Calls wait while the command queue (1024 commands) is full.
@@ -59,8 +59,13 @@ pub(crate) enum Command {
         label: &'static str,
         payload: Bytes,
     },
+    Feature {
+        room: RoomId,
+        participant: Option<ParticipantId>,
+    },
     Tap {
         room: RoomId,
+        source: TapSource,
         reply: oneshot::Sender<Tap>,
     },
     Stats {
@@ -153,12 +158,23 @@ impl Handle {
         .await;
     }
 
-    /// Opens a tap on the room's program. It ends when dropped.
+    /// Puts a participant into the room's program whoever speaks, or lets the speakers have it again; see
+    /// [`sfu_core::Sfu::feature`].
+    pub async fn feature(&self, room: RoomId, participant: Option<ParticipantId>) {
+        self.tell(Command::Feature { room, participant }).await;
+    }
+
+    /// Opens a tap. It ends when dropped.
     ///
     /// # Errors
     /// [`HandleError::Stopped`]
-    pub async fn tap(&self, room: RoomId) -> Result<Tap, HandleError> {
-        self.ask(|reply| Command::Tap { room, reply }).await
+    pub async fn tap(&self, room: RoomId, source: TapSource) -> Result<Tap, HandleError> {
+        self.ask(|reply| Command::Tap {
+            room,
+            source,
+            reply,
+        })
+        .await
     }
 
     /// Returns the totals.

@@ -24,7 +24,7 @@ pub use driver::{Driver, bind};
 pub use handle::{Handle, HandleError, RestartIceError};
 pub use sfu_core::{
     Answer, CloseReason, Codec, ESTIMATE_STEPS, Event, IceRestart, Join, MediaKind, NegotiateError,
-    ParticipantId, PeerId, PeerStats, PublicationId, RestartError, Role, RoomId, RoomStats, Stats,
-    TapPacket,
+    ParticipantId, PeerId, PeerStats, PublicationId, RestartError, Role, RoomConfig, RoomId,
+    RoomStats, Stats, TapPacket, TapSource,
 };
 pub use tap::Tap;

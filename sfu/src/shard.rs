@@ -242,8 +242,13 @@ impl Core {
                 label,
                 payload,
             } => self.sfu.broadcast(room, label, &payload, now),
-            Command::Tap { room, reply } => {
-                let id = self.sfu.add_tap(room, now);
+            Command::Feature { room, participant } => self.sfu.feature(room, participant, now),
+            Command::Tap {
+                room,
+                source,
+                reply,
+            } => {
+                let id = self.sfu.add_tap(room, source, now);
                 // A tap whose caller has gone is dropped here, which wakes the shard to end it.
                 let _ = reply.send(self.taps.open(id));
             }
@@ -255,7 +260,9 @@ impl Core {
             Command::Limit { peer, highest } => self.sfu.limit(peer, highest, now),
             // Callers that have gone do not need their answers.
             Command::Stats { reply } => drop(reply.send(self.sfu.stats())),
-            Command::RoomStats { room, reply } => drop(reply.send(self.sfu.room_stats(room))),
+            Command::RoomStats { room, reply } => {
+                drop(reply.send(self.sfu.room_stats(room, now)));
+            }
             Command::PeerStats { peer, reply } => drop(reply.send(self.sfu.peer_stats(peer, now))),
         }
     }

@@ -9,7 +9,8 @@ use std::{
 
 use axum::{Router, http::HeaderMap};
 use sfu::{
-    Event, HandleError, Join, NegotiateError, PeerId, RestartError, RestartIceError, Role, RoomId,
+    Event, HandleError, Join, NegotiateError, PeerId, RestartError, RestartIceError, Role,
+    RoomConfig, RoomId,
 };
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
@@ -22,7 +23,7 @@ use crate::{
     clock::{unix_ms, unix_seconds},
     directory::{Directory, Errand, Owner},
     protocol::ErrorCode,
-    room::Purpose,
+    room::{Purpose, Room},
     store::{RoomRecord, Store, StoreError},
     token, whep, whip, ws,
 };
@@ -280,6 +281,11 @@ impl Service {
         let work = async move {
             let participant = member.participant();
             let purpose = Purpose::of(role, &sdp);
+            let stage_size = service.directory().room(room).map(Room::stage_size);
+            let config = RoomConfig {
+                stage_size: stage_size.unwrap_or(RoomConfig::default().stage_size),
+                ..RoomConfig::default()
+            };
             service
                 .directory()
                 .reserve(room, role, &member, Instant::now())?;
@@ -290,6 +296,7 @@ impl Service {
                         room,
                         participant,
                         role,
+                        config,
                     },
                     sdp,
                 )
@@ -346,12 +353,18 @@ impl Service {
     }
 
     /// Features somebody on a room's stage, or nobody.
-    pub(crate) fn feature(&self, room: RoomId, identity: Option<&str>) -> Result<(), Problem> {
+    pub(crate) async fn feature(
+        &self,
+        room: RoomId,
+        identity: Option<&str>,
+    ) -> Result<(), Problem> {
         let unknown = || Problem::new(ErrorCode::RoomUnknown, "There is no such room.");
-        self.directory()
+        let featured = self
+            .directory()
             .room_mut(room)
             .ok_or_else(unknown)?
             .feature(identity)?;
+        self.sfu().feature(room, featured).await;
         self.changed().notify_one();
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    MediaKind, allocate,
+    MediaKind, PublicationId, allocate,
     allocate::{Want, allocate, on_wire},
     flow::{Flow, News},
     ladder::Rung,
@@ -23,6 +23,15 @@ pub(crate) struct Allotment {
     no_climb_until: Option<Instant>,
     /// Climbs in a row that the path did not carry.
     falls: u32,
+}
+
+/// What a viewer's subscriptions show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slots<'a> {
+    /// By position of the subscription.
+    pub(crate) shown: &'a [Option<&'a Publication>],
+    /// The publication that matters most.
+    pub(crate) first: Option<PublicationId>,
 }
 
 impl Allotment {
@@ -62,18 +71,17 @@ impl Allotment {
         }
     }
 
-    /// Chooses anew. `shown` are the publications that the subscriptions show, those of the highest priority
-    /// first.
+    /// Chooses anew.
     pub(crate) fn run(
         &mut self,
         subscriptions: &mut [Subscription],
-        shown: &[Option<&Publication>],
+        slots: &Slots<'_>,
         flow: &mut Flow,
         now: Instant,
     ) {
         self.due = Some(now + INTERVAL);
-        let audio = audio_share(subscriptions, shown);
-        let ladders = self.ladders(subscriptions, shown);
+        let audio = audio_share(subscriptions, slots.shown);
+        let ladders = self.ladders(subscriptions, slots);
         let may_climb = self.no_climb_until.is_none_or(|until| now >= until);
         let wants: Vec<_> = ladders
             .iter()
@@ -118,15 +126,20 @@ impl Allotment {
         }
     }
 
-    /// Returns the ladders of the video slots that show something, by the subscription's position.
+    /// Returns the ladders of the video slots that show something, by the subscription's position, in order of
+    /// priority.
     fn ladders(
         &self,
         subscriptions: &[Subscription],
-        shown: &[Option<&Publication>],
+        slots: &Slots<'_>,
     ) -> Vec<(usize, Vec<Rung>)> {
-        let slots = subscriptions.iter().zip(shown).enumerate();
-        let video = slots.filter(|(_, (subscription, _))| subscription.kind == MediaKind::Video);
-        video
+        let is_later = |position: &usize| {
+            let publication = slots.shown.get(*position).copied().flatten();
+            publication.is_none_or(|p| Some(p.id) != slots.first)
+        };
+        let shown = subscriptions.iter().zip(slots.shown).enumerate();
+        let video = shown.filter(|(_, (subscription, _))| subscription.kind == MediaKind::Video);
+        let mut ladders: Vec<_> = video
             .filter_map(|(position, (_, publication))| {
                 let ladder = (*publication)?.ladder();
                 let within = |rung: &&Rung| self.limit.is_none_or(|limit| rung.level() <= limit);
@@ -136,7 +149,9 @@ impl Allotment {
                 }
                 (!wanted.is_empty()).then_some((position, wanted))
             })
-            .collect()
+            .collect();
+        ladders.sort_by_key(|(position, _)| is_later(position));
+        ladders
     }
 
     /// Looks for what would carry the best of everything, if less was chosen.

@@ -31,6 +31,8 @@ pub(crate) struct Layer {
     codec: Codec,
     /// Its SSRC, once a packet came.
     pub(crate) ssrc: Option<Ssrc>,
+    /// Whether the sender said that it stopped (RTCP BYE) and sent nothing since.
+    pub(crate) stopped: bool,
     /// Counts how often the stream was started anew; indices of two epochs have nothing in common.
     pub(crate) epoch: u32,
     /// When to ask for a keyframe.
@@ -138,6 +140,7 @@ impl Layer {
         Self {
             codec,
             ssrc: None,
+            stopped: false,
             epoch: 0,
             keyframes: KeyframeGate::default(),
             reception: Reception::new(codec.clock_rate()),

@@ -58,6 +58,8 @@ mod sequence;
 mod sfu;
 mod shard;
 mod slot;
+mod speaker;
+mod stage;
 mod stats;
 mod subscription;
 mod tap;
@@ -73,6 +75,9 @@ pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, Subscr
 pub use media::{Codec, MediaKind, TapPacket};
 pub use outgoing::Outgoing;
 pub use path::{Local, Path};
-pub use sfu::{Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, Sfu};
+pub use sfu::{
+    Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
+};
 pub use shard::ShardId;
 pub use stats::{ESTIMATE_STEPS, PeerStats, RoomStats, RungStats, Stats, TrackStats};
+pub use tap::TapSource;

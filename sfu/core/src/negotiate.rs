@@ -2,6 +2,7 @@
 
 use crate::{
     Codec, MediaKind, Role,
+    slot::{AUDIO_SLOTS, MAX_VIDEO_SLOTS, View},
     transport::{CodecOffer, ExtensionIds, MediaLine, MediaLineKind, Offer},
 };
 
@@ -24,20 +25,22 @@ pub(crate) enum Line {
     /// The server receives.
     Receive(CodecOffer),
     /// The server sends what the room shows, in any of these codecs.
-    Send(MediaKind, Vec<CodecOffer>),
+    Send(View, Vec<CodecOffer>),
 }
 
 impl Plan {
     /// Decides. A publisher may send [`SENT_VIDEO`] and [`SENT_AUDIO`] tracks, each in the codec that needs
     /// the least work further on, unless it asks for another one by offering VP9 or AV1 before all others.
-    /// A viewer may receive on [`RECEIVED_VIDEO`] and [`RECEIVED_AUDIO`] m-lines.
-    pub(crate) fn of(offer: &Offer, role: Role) -> Self {
+    /// A viewer may receive on [`MAX_VIDEO_SLOTS`] and [`AUDIO_SLOTS`] m-lines.
+    ///
+    /// An m-line of a viewer that is the only one of its kind shows the program, several show slots.
+    pub(crate) fn of(offer: &Offer, role: Role, prefer: Option<Codec>) -> Self {
         let mut plan = Self {
             lines: Vec::new(),
             extensions: ExtensionIds::default(),
         };
         for media in &offer.media {
-            let line = plan.decide(media, role);
+            let line = plan.decide(media, role, prefer);
             match &line {
                 Line::Reject | Line::DataChannel => {}
                 Line::Receive(codec) => {
@@ -48,6 +51,13 @@ impl Plan {
             }
             plan.lines.push(line);
         }
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            let views = plan.lines.iter_mut().filter_map(Line::view_mut);
+            let mut views: Vec<_> = views.filter(|view| view.kind() == kind).collect();
+            if let [view] = &mut views[..] {
+                **view = View::Program(kind);
+            }
+        }
         plan
     }
 
@@ -56,7 +66,7 @@ impl Plan {
         self.lines.iter().all(|line| *line == Line::Reject)
     }
 
-    fn decide(&self, media: &MediaLine, role: Role) -> Line {
+    fn decide(&self, media: &MediaLine, role: Role, prefer: Option<Codec>) -> Line {
         if media.kind == MediaLineKind::DataChannel {
             return match self.lines.contains(&Line::DataChannel) {
                 true => Line::Reject,
@@ -67,25 +77,19 @@ impl Plan {
             return Line::Reject;
         };
         let same = self.lines.iter().filter(|line| line.kind() == Some(kind));
-        if same.count() >= most(role, kind) {
+        let position = same.count();
+        if position >= most(role, kind) {
             return Line::Reject;
         }
-        let first = media.codecs.first().map(|offer| offer.codec.codec);
-        let chosen = first.filter(|codec| matches!(codec, Codec::Vp9 | Codec::Av1));
-        let chosen = chosen.filter(|_| role == Role::Publisher);
-        let codecs: Vec<_> = chosen
-            .into_iter()
-            .chain(PREFERENCE)
-            .filter(|codec| codec.kind() == kind)
-            .filter_map(|codec| media.codecs.iter().find(|offer| offer.codec.codec == codec))
-            .cloned()
-            .collect();
+        let codecs = accepted(media, kind);
         match role {
-            Role::Publisher if media.sends => match codecs.into_iter().next() {
+            Role::Publisher if media.sends => match choose(media, codecs, prefer) {
                 Some(codec) => Line::Receive(codec),
                 None => Line::Reject,
             },
-            Role::Viewer if media.receives && !codecs.is_empty() => Line::Send(kind, codecs),
+            Role::Viewer if media.receives && !codecs.is_empty() => {
+                Line::Send(View::Slot(kind, position), codecs)
+            }
             Role::Publisher | Role::Viewer => Line::Reject,
         }
     }
@@ -96,7 +100,14 @@ impl Line {
         match self {
             Self::Reject | Self::DataChannel => None,
             Self::Receive(codec) => Some(codec.codec.codec.kind()),
-            Self::Send(kind, _) => Some(*kind),
+            Self::Send(view, _) => Some(view.kind()),
+        }
+    }
+
+    fn view_mut(&mut self) -> Option<&mut View> {
+        match self {
+            Self::Send(view, _) => Some(view),
+            Self::Reject | Self::DataChannel | Self::Receive(_) => None,
         }
     }
 }
@@ -120,13 +131,33 @@ impl ExtensionIds {
     }
 }
 
+/// Returns the codecs of an m-line that are forwarded, best first.
+fn accepted(media: &MediaLine, kind: MediaKind) -> Vec<CodecOffer> {
+    let codecs = PREFERENCE.into_iter().filter(|codec| codec.kind() == kind);
+    let offer = |codec| media.codecs.iter().find(|offer| offer.codec.codec == codec);
+    codecs.filter_map(offer).cloned().collect()
+}
+
+/// Returns the codec in which a publisher is to send: the one it insists on, else the one the room prefers,
+/// else the best.
+fn choose(media: &MediaLine, codecs: Vec<CodecOffer>, prefer: Option<Codec>) -> Option<CodecOffer> {
+    let first = media.codecs.first().map(|offer| offer.codec.codec);
+    let insisted = first.filter(|codec| matches!(codec, Codec::Vp9 | Codec::Av1));
+    let is_wanted = |offer: &&CodecOffer| {
+        let codec = Some(offer.codec.codec);
+        codec == insisted || insisted.is_none() && codec == prefer
+    };
+    let wanted = codecs.iter().find(is_wanted).cloned();
+    wanted.or_else(|| codecs.into_iter().next())
+}
+
 /// Returns how many m-lines of a kind are accepted.
 fn most(role: Role, kind: MediaKind) -> usize {
     match (role, kind) {
         (Role::Publisher, MediaKind::Video) => SENT_VIDEO,
         (Role::Publisher, MediaKind::Audio) => SENT_AUDIO,
-        (Role::Viewer, MediaKind::Video) => RECEIVED_VIDEO,
-        (Role::Viewer, MediaKind::Audio) => RECEIVED_AUDIO,
+        (Role::Viewer, MediaKind::Video) => MAX_VIDEO_SLOTS,
+        (Role::Viewer, MediaKind::Audio) => AUDIO_SLOTS,
     }
 }
 
@@ -138,12 +169,6 @@ const SENT_VIDEO: usize = 2;
 
 /// Microphone, and the sound of the screen.
 const SENT_AUDIO: usize = 2;
-
-/// As many as the largest stage has.
-const RECEIVED_VIDEO: usize = 16;
-
-/// As many speakers as are heard at a time.
-const RECEIVED_AUDIO: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -189,7 +214,7 @@ mod tests {
             media,
             mixed_extensions: false,
         };
-        Plan::of(&offer, role)
+        Plan::of(&offer, role, None)
     }
 
     #[test]
@@ -257,8 +282,8 @@ mod tests {
         );
         let [h264, vp8] = [video[1].clone(), video[0].clone()];
         let expected = [
-            Line::Send(MediaKind::Video, vec![h264, vp8.clone()]),
-            Line::Send(MediaKind::Video, vec![vp8]),
+            Line::Send(View::Slot(MediaKind::Video, 0), vec![h264, vp8.clone()]),
+            Line::Send(View::Slot(MediaKind::Video, 1), vec![vp8]),
             Line::Reject,
         ];
         assert_eq!(plan.lines, expected);

@@ -4,17 +4,19 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Join, MediaKind, Outgoing, PeerId, Role, Ssrc,
-    allotment::Allotment,
+    allotment::{Allotment, Slots},
     clock::ServerClock,
     demux::Bound,
     flow::{Flow, News, Sender},
     ingress::Ingress,
     publication::Publication,
-    slot::Shown,
+    rng::Rng,
+    slot::{Shown, View},
+    stage::Stage,
     stats::Counters,
     subscription::{Repeated, Sent, Subscription},
     timers::Scheduled,
-    transport::{Transport, rtcp::Compound},
+    transport::{CodecPt, SendStream, Transport, rtcp::Compound},
 };
 
 /// A peer of a room.
@@ -38,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) ingress: Ingress,
     /// What it receives.
     pub(crate) subscriptions: Vec<Subscription>,
+    /// M-lines on which it never received anything yet.
+    pub(crate) idle: Vec<Idle>,
     /// In which qualities.
     pub(crate) allotment: Allotment,
     /// What was counted about it.
@@ -48,8 +52,43 @@ pub(crate) struct Peer {
     pub(crate) sender_report_at: Option<Instant>,
 }
 
+/// A receive-only m-line before its slot shows anything.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    /// What it is to show.
+    pub(crate) view: View,
+    /// What the viewer was told it receives.
+    pub(crate) stream: SendStream,
+    /// What the viewer can receive.
+    pub(crate) codecs: Vec<CodecPt>,
+}
+
 impl Peer {
-    /// Sends what arrived of the program to this viewer.
+    /// Prepares the m-lines of the program, and those whose slots show something for the first time. The
+    /// qualities are chosen anew.
+    pub(crate) fn open_slots(&mut self, stage: &Stage, rng: &mut Rng, now: Instant) {
+        self.allotment.handle(News::More, now);
+        let subscriptions = &mut self.subscriptions;
+        self.idle.retain_mut(|idle| {
+            let is_shown = match idle.view {
+                View::Program(_) => true,
+                View::Slot(..) => stage.get(idle.view).is_some(),
+            };
+            if is_shown {
+                let codecs = std::mem::take(&mut idle.codecs);
+                subscriptions.push(Subscription::new(idle.view, idle.stream, codecs, rng));
+            }
+            !is_shown
+        });
+    }
+
+    /// Returns whether it receives media, or may.
+    pub(crate) fn has_views(&self) -> bool {
+        !self.subscriptions.is_empty() || !self.idle.is_empty()
+    }
+
+    /// Sends what arrived of what its m-lines show to this viewer, but nothing of its own participant's.
+    /// What a m-line showed before goes on until something else can be begun.
     pub(crate) fn forward(&mut self, shown: &Shown<'_>, out: &mut Outgoing, now: Instant) -> Sent {
         let mut sum = Sent::default();
         if !self.transport.is_connected() {
@@ -63,15 +102,18 @@ impl Peer {
             now,
         };
         for subscription in &mut self.subscriptions {
-            let Some(publication) = shown.get(subscription.kind) else {
+            let seen = shown.get(subscription.view);
+            let Some(seen) = seen.filter(|seen| seen.participant != self.join.participant) else {
+                subscription.stop();
                 continue;
             };
-            let sent = subscription.forward(publication, &mut sender);
-            sum.packets += sent.packets;
-            sum.bytes += sent.bytes;
-            sum.began |= sent.began;
-            sum.waiting_for_room |= sent.waiting_for_room;
-            sum.unsupported |= sent.unsupported;
+            sum.add(&subscription.forward(seen.publication, &mut sender));
+            if subscription.is_waiting_for(seen.publication)
+                && let Some(before) = subscription.source()
+                && let Some(before) = shown.find(before.publication)
+            {
+                sum.add(&subscription.forward(before, &mut sender));
+            }
         }
         self.counters.packets_out += sum.packets;
         self.counters.bytes_out += sum.bytes;
@@ -84,10 +126,19 @@ impl Peer {
         if !self.allotment.is_due(now) {
             return;
         }
+        let own = self.join.participant;
+        let seen = |view| shown.get(view).filter(|seen| seen.participant != own);
         let subscriptions = self.subscriptions.iter();
-        let publications: Vec<_> = subscriptions.map(|s| shown.get(s.kind)).collect();
+        let publications: Vec<_> = subscriptions
+            .map(|s| seen(s.view).map(|seen| seen.publication))
+            .collect();
+        let program = shown.get(View::Program(MediaKind::Video));
+        let slots = Slots {
+            shown: &publications,
+            first: program.map(|seen| seen.publication.id),
+        };
         self.allotment
-            .run(&mut self.subscriptions, &publications, &mut self.flow, now);
+            .run(&mut self.subscriptions, &slots, &mut self.flow, now);
     }
 
     /// Takes what the path told, and looks further if it was good.
@@ -100,7 +151,8 @@ impl Peer {
         let mut due = self.flow.probe_due(now);
         while due > 0 {
             let mut video = self.subscriptions.iter_mut();
-            let Some(subscription) = video.find(|s| s.kind == MediaKind::Video) else {
+            let flows = |s: &&mut Subscription| s.kind == MediaKind::Video && s.source().is_some();
+            let Some(subscription) = video.find(flows) else {
                 return;
             };
             let len = subscription.pad(&mut Sender {

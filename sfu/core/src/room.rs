@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Codec, MediaKind, Outgoing, PeerId, PublicationId, Role, Ssrc, TapId,
+    Codec, Event, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, Role, RoomId, Ssrc,
+    TapId, TapSource,
     clock::{RemoteClock, ServerClock},
     held::{Held, Waiting},
     ingress::Route,
@@ -11,7 +12,8 @@ use crate::{
     peers::Peers,
     publication::Publication,
     publication::Source,
-    slot::{Program, Shown},
+    slot::{Owner, Shown, View},
+    stage::Stage,
     stats::Totals,
     subscription::{INSTANT_START, Subscription},
     tap::{Queue, Tap},
@@ -33,7 +35,8 @@ pub(crate) struct Room {
     publishers: Vec<PeerId>,
     viewers: Vec<PeerId>,
     taps: Vec<Tap>,
-    program: Program,
+    /// Who is shown and heard.
+    pub(crate) stage: Stage,
     waits_for_room: bool,
 }
 
@@ -91,20 +94,45 @@ impl Room {
             .into_iter()
             .partition(|publication| publication.peer == peer);
         self.publications = stay;
+        for publication in &gone {
+            self.stage.exit(publication.id);
+        }
         gone.iter()
             .filter(|publication| publication.published)
             .map(|publication| (publication.id, publication.kind()))
             .collect()
     }
 
+    /// Takes in a publication of one of its publishers.
+    pub(crate) fn publish(&mut self, publication: Publication, by: ParticipantId) {
+        let same = |p: &&Publication| p.peer == publication.peer && p.kind() == publication.kind();
+        let owner = Owner {
+            participant: by,
+            position: self.publications.iter().filter(same).count(),
+        };
+        self.stage.enter(&publication, owner);
+        self.publications.push(publication);
+    }
+
     /// Adds a tap.
-    pub(crate) fn add_tap(&mut self, tap: TapId) {
-        self.taps.push(Tap::new(tap));
+    pub(crate) fn add_tap(&mut self, tap: TapId, source: TapSource) {
+        self.taps.push(Tap::new(tap, source));
     }
 
     /// Removes a tap.
     pub(crate) fn remove_tap(&mut self, tap: TapId) {
         self.taps.retain(|t| t.id != tap);
+    }
+
+    /// Returns the event that tells what is shown.
+    pub(crate) fn stage_event(&self, room: RoomId) -> Event {
+        let (video, audio, program) = self.stage.layout();
+        Event::Stage {
+            room,
+            video,
+            audio,
+            program,
+        }
     }
 
     /// Returns whether nobody is left.
@@ -134,9 +162,10 @@ impl Room {
         &self.viewers
     }
 
-    /// Returns whether media is arriving.
-    pub(crate) fn is_live(&self) -> bool {
-        self.publications.iter().any(|p| p.published && !p.stopped)
+    /// Returns whether media is arriving; a peer that is silent though it lives is not live.
+    pub(crate) fn is_live(&self, now: Instant) -> bool {
+        let mut published = self.publications.iter().filter(|p| p.published);
+        published.any(|p| !p.stopped && self.stage.is_flowing(p.id, now))
     }
 
     /// Takes a publisher's packet. Returns the publication if it is its first.
@@ -184,6 +213,7 @@ impl Room {
         if !forward {
             return Ok(None);
         }
+        layer.stopped = false;
         let waiting = Waiting {
             route,
             kind: publication.kind(),
@@ -194,6 +224,10 @@ impl Room {
         publication.stopped = false;
         let first = !publication.published;
         publication.published = true;
+        if !route.repair {
+            let level = packet.carried.audio_level;
+            self.stage.hear(publication, level, now);
+        }
         Ok(first.then_some(Published {
             publication: publication.id,
             codec: publication.codec,
@@ -205,8 +239,7 @@ impl Room {
         for publication in &mut self.publications {
             publication.refresh(now);
         }
-        self.program = Program::of(&self.publications);
-        let shown = Shown::new(self.program, &self.publications);
+        let shown = self.stage.show(&self.publications);
         self.waits_for_room = false;
         for id in &self.viewers {
             let Some(peer) = peers.get_mut(*id) else {
@@ -223,7 +256,11 @@ impl Room {
             }
         }
         for tap in &mut self.taps {
-            let walked = tap.walk(&shown, sinks.taps, now);
+            let targets = [MediaKind::Audio, MediaKind::Video].map(|kind| {
+                let shows = tap.shows(kind, &self.stage, now)?;
+                shown.find(shows)
+            });
+            let walked = tap.walk(targets, &shown, sinks.taps, now);
             sinks.totals.drop_many("tap_queue_full", walked.dropped);
             let unsupported = u64::from(walked.unsupported);
             sinks.totals.drop_many("tap_codec_unsupported", unsupported);
@@ -234,23 +271,38 @@ impl Room {
 
     /// Returns what viewers see and hear.
     pub(crate) fn shown(&self) -> Shown<'_> {
-        Shown::new(self.program, &self.publications)
+        self.stage.show(&self.publications)
     }
 
-    /// Returns whether a newcomer can be started from the history.
-    pub(crate) fn can_start(&self, now: Instant) -> bool {
-        let shown = Shown::new(self.program, &self.publications);
-        let top = shown
-            .video
-            .and_then(|video| Source::top_of(video)?.layer_of(video));
-        top.is_some_and(|layer| layer.starting_point(INSTANT_START, now).is_some())
+    /// Asks for a keyframe of what a view shows, unless a newcomer can be started from the history. Returns
+    /// whether one was asked for.
+    pub(crate) fn prepare_start(&mut self, view: View, now: Instant) -> bool {
+        let shown = self.stage.get(view);
+        let mut publications = self.publications.iter();
+        let Some(publication) = publications.find(|p| Some(p.id) == shown) else {
+            return false;
+        };
+        let top = Source::top_of(publication).and_then(|top| top.layer_of(publication));
+        let can_start = |layer: &Layer| layer.starting_point(INSTANT_START, now).is_some();
+        let is_needed = publication.kind() == MediaKind::Video && !top.is_some_and(can_start);
+        let id = publication.id;
+        if is_needed {
+            self.request_keyframe(id);
+        }
+        is_needed
     }
 
-    /// Asks for a keyframe of the program.
-    pub(crate) fn request_keyframe(&mut self) {
-        let shown = self.program.get(MediaKind::Video);
+    /// Asks for a keyframe on behalf of a tap.
+    pub(crate) fn request_keyframe_for_tap(&mut self, tap: TapId, now: Instant) {
+        let tap = self.taps.iter().find(|t| t.id == tap);
+        if let Some(shown) = tap.and_then(|t| t.shows(MediaKind::Video, &self.stage, now)) {
+            self.request_keyframe(shown);
+        }
+    }
+
+    fn request_keyframe(&mut self, publication: PublicationId) {
         let mut publications = self.publications.iter_mut();
-        if let Some(publication) = publications.find(|p| Some(p.id) == shown)
+        if let Some(publication) = publications.find(|p| p.id == publication)
             && let Some(layer) = publication.top_layer_mut()
         {
             layer.keyframes.request();
@@ -275,12 +327,15 @@ impl Room {
     pub(crate) fn stop(&mut self, route: Route, ssrc: Ssrc) {
         let mut publications = self.publications.iter_mut();
         if let Some(publication) = publications.find(|p| p.id == route.publication)
-            && publication
-                .layers
-                .iter()
-                .all(|l| l.ssrc.is_none_or(|s| s == ssrc))
+            && let Some(layer) = publication.layers.get_mut(route.layer)
+            && layer.ssrc == Some(ssrc)
         {
-            publication.stopped = true;
+            layer.stopped = true;
+            let mut sent = publication.layers.iter().filter(|l| l.ssrc.is_some());
+            publication.stopped = sent.all(|layer| layer.stopped);
+            if publication.stopped {
+                self.stage.stop(publication.id);
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Event, MediaKind, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
+    CloseReason, Codec, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
     RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
     allotment::Allotment,
     clock::ServerClock,
@@ -22,14 +22,15 @@ use crate::{
     flow::Flow,
     ingress::{Ingress, Track},
     negotiate::{Line, Plan},
-    peer::Peer,
+    peer::{Idle, Peer},
     peers::Peers,
     publication::Publication,
     rng::Rng,
     room::{Room, Sinks},
+    slot::View,
+    stage::STAGE_SIZE,
     stats::{Counters, Totals},
-    subscription::Subscription,
-    tap::Queue,
+    tap::{Queue, TapSource},
     timers::{Owner, Scheduled, Timers},
     transport::{
         AnswerLine, IceFragment, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
@@ -66,8 +67,27 @@ pub struct Config {
 pub enum Role {
     /// Sends media into the room.
     Publisher,
-    /// Receives the room's program.
+    /// Receives the room's stage or program.
     Viewer,
+}
+
+/// What one room is like, apart from who is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomConfig {
+    /// Video slots, 1 to 16. Of more publications those of who spoke lately are shown.
+    pub stage_size: usize,
+    /// The video codec in which publishers are asked to send if they offer it, and do not insist on another
+    /// one by offering VP9 or AV1 before all others; `None` for the one that needs the least work further on.
+    pub prefer: Option<Codec>,
+}
+
+impl Default for RoomConfig {
+    fn default() -> Self {
+        Self {
+            stage_size: STAGE_SIZE,
+            prefer: None,
+        }
+    }
 }
 
 /// Who joins where.
@@ -79,6 +99,8 @@ pub struct Join {
     pub participant: ParticipantId,
     /// What for.
     pub role: Role,
+    /// What the room is like from this moment on.
+    pub config: RoomConfig,
 }
 
 /// An accepted offer.
@@ -158,8 +180,11 @@ impl Sfu {
     }
 
     /// Accepts an offer and returns the answer. Candidates in the offer are not needed: the server is
-    /// ICE-lite (RFC 8445 §2.5) and learns addresses from checks. A publisher takes over from the
-    /// room's present one as soon as it is connected.
+    /// ICE-lite (RFC 8445 §2.5) and learns addresses from checks. A publisher takes over from its
+    /// participant's present one as soon as it is connected.
+    ///
+    /// A viewer that offers to receive on one m-line of a kind is sent the program, one that offers several
+    /// what the slots of the stage show, in order; see [`Event::Stage`].
     ///
     /// # Errors
     /// See [`NegotiateError`]; nothing has changed then.
@@ -174,7 +199,7 @@ impl Sfu {
         }
         let remote_ufrag = IceFragment::parse(offer).map_or("", |fragment| fragment.ufrag);
         let offer = Offer::parse(offer)?;
-        let plan = Plan::of(&offer, join.role);
+        let plan = Plan::of(&offer, join.role, join.config.prefer);
         if plan.is_empty() {
             return Err(NegotiateError::NoCommonMedia);
         }
@@ -196,6 +221,7 @@ impl Sfu {
             scheduled: Scheduled::default(),
             ingress: Ingress::new(plan.extensions.transport_cc != 0),
             subscriptions: Vec::new(),
+            idle: Vec::new(),
             allotment: Allotment::default(),
             counters: Counters::default(),
             joined_at: now,
@@ -205,10 +231,12 @@ impl Sfu {
         if let Some(peer) = self.peers.get_mut(id) {
             self.demux.add(ufrag.clone(), id, &mut peer.bound);
         }
-        self.rooms.entry(join.room).or_default().join(id, join.role);
+        let room = self.rooms.entry(join.room).or_default();
+        room.join(id, join.role);
+        room.stage.resize(join.config.stage_size);
         let lines = offer.media.iter().zip(plan.lines);
         let lines: Vec<_> = lines
-            .map(|(media, line)| self.answer_line(id, join.room, media, line))
+            .map(|(media, line)| self.answer_line(id, join, media, line, now))
             .collect();
         self.reschedule(id, now);
         Ok(Answer {
@@ -273,11 +301,20 @@ impl Sfu {
         }
     }
 
-    /// Starts a tap on the room's program. The first video packet it yields starts a keyframe.
-    pub fn add_tap(&mut self, room: RoomId, _now: Instant) -> TapId {
+    /// Puts a participant into the room's program whoever speaks, for as long as they have video; `None`
+    /// lets the speakers have it again. Rooms without anybody are ignored.
+    pub fn feature(&mut self, room: RoomId, participant: Option<ParticipantId>, _now: Instant) {
+        if let Some(state) = self.rooms.get_mut(&room) {
+            state.stage.feature(participant);
+            self.touch(room);
+        }
+    }
+
+    /// Starts a tap. The first video packet it yields starts a keyframe.
+    pub fn add_tap(&mut self, room: RoomId, source: TapSource, _now: Instant) -> TapId {
         let tap = TapId(self.new_id());
         self.taps.insert(tap, room);
-        self.rooms.entry(room).or_default().add_tap(tap);
+        self.rooms.entry(room).or_default().add_tap(tap, source);
         self.touch(room);
         tap
     }
@@ -294,12 +331,12 @@ impl Sfu {
         }
     }
 
-    /// Asks the room's publisher for a keyframe on behalf of a tap; coalesced and paced.
-    pub fn request_keyframe(&mut self, tap: TapId, _now: Instant) {
+    /// Asks for a keyframe of what a tap reads; coalesced and paced.
+    pub fn request_keyframe(&mut self, tap: TapId, now: Instant) {
         if let Some(room) = self.taps.get(&tap).copied()
             && let Some(state) = self.rooms.get_mut(&room)
         {
-            state.request_keyframe();
+            state.request_keyframe_for_tap(tap, now);
             self.touch(room);
         }
     }
@@ -368,6 +405,14 @@ impl Sfu {
             }
             room.held.clear();
             room.touched = false;
+            if room.stage.arrange(now) {
+                for viewer in room.viewers() {
+                    if let Some(viewer) = self.peers.get_mut(*viewer) {
+                        viewer.open_slots(&room.stage, &mut self.rng, now);
+                    }
+                }
+                self.events.push_back(room.stage_event(id));
+            }
             let mut sinks = Sinks {
                 out: &mut self.out,
                 taps: &mut self.tap_queue,
@@ -415,7 +460,7 @@ impl Sfu {
         let viewers = self
             .peers
             .iter()
-            .filter(|peer| peer.transport.is_connected() && !peer.subscriptions.is_empty());
+            .filter(|peer| peer.transport.is_connected() && peer.has_views());
         let mut stats = Stats {
             rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
             publishers: connected(Role::Publisher),
@@ -429,13 +474,13 @@ impl Sfu {
     }
 
     /// Returns the state of one room; all zero for a room without peers.
-    pub fn room_stats(&self, room: RoomId) -> RoomStats {
+    pub fn room_stats(&self, room: RoomId, now: Instant) -> RoomStats {
         let Some(room) = self.rooms.get(&room) else {
             return RoomStats::default();
         };
         let viewers = room.viewers().iter().filter_map(|id| self.peers.get(*id));
         RoomStats {
-            live: room.is_live(),
+            live: room.is_live(now),
             viewers: viewers.filter(|p| p.transport.is_connected()).count(),
         }
     }
@@ -461,9 +506,10 @@ impl Sfu {
     fn answer_line(
         &mut self,
         id: PeerId,
-        room: RoomId,
+        join: Join,
         media: &MediaLine,
         line: Line,
+        now: Instant,
     ) -> AnswerLine {
         match line {
             Line::Reject => AnswerLine::Reject,
@@ -478,31 +524,42 @@ impl Sfu {
                     track.layers(),
                     self.config.history_packets,
                 );
-                if let Some(room) = self.rooms.get_mut(&room) {
-                    room.publications.push(publication);
+                if let Some(room) = self.rooms.get_mut(&join.room) {
+                    room.publish(publication, join.participant);
                 }
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.ingress.add(track, media);
                 }
                 AnswerLine::Receive { codec }
             }
-            Line::Send(kind, codecs) => {
+            Line::Send(view, codecs) => {
                 let subscription = SubscriptionId(self.new_id());
                 let stream = SendStream {
                     ssrc: self.new_ssrc(),
                     rtx_ssrc: self.new_ssrc(),
-                    // One stream id for both kinds: receivers play them in step.
-                    msid: (format!("room-{room}"), format!("slot-{subscription}")),
                 };
-                let pts = codecs.iter().map(|offer| offer.codec).collect();
-                let subscription = Subscription::new(kind, stream.clone(), pts, &mut self.rng);
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.subscriptions.push(subscription);
-                    // Short audio packets end a run of video packets, but cannot begin one.
-                    peer.subscriptions
-                        .sort_by_key(|s| s.kind == MediaKind::Audio);
+                let idle = Idle {
+                    view,
+                    stream,
+                    codecs: codecs.iter().map(|offer| offer.codec).collect(),
+                };
+                if let Some(peer) = self.peers.get_mut(id)
+                    && let Some(room) = self.rooms.get(&join.room)
+                {
+                    peer.idle.push(idle);
+                    peer.open_slots(&room.stage, &mut self.rng, now);
                 }
-                AnswerLine::Send { codecs, stream }
+                // One stream id for both kinds of the program, and of the first slots: receivers play what
+                // has the same id in step, and only two of it.
+                let name = match view {
+                    View::Program(_) | View::Slot(_, 0) => format!("room-{}", join.room),
+                    View::Slot(_, slot) => format!("room-{}-{slot}", join.room),
+                };
+                AnswerLine::Send {
+                    codecs,
+                    stream,
+                    msid: (name, format!("slot-{subscription}")),
+                }
             }
         }
     }

@@ -83,7 +83,7 @@ impl Stats {
         if let Some(estimate) = peer
             .flow
             .estimate()
-            .filter(|_| !peer.subscriptions.is_empty())
+            .filter(|_| peer.has_views())
         {
             let step = ESTIMATE_STEPS.partition_point(|step| *step < estimate);
             if let Some(count) = self.estimates.get_mut(step) {

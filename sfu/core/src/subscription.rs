@@ -16,6 +16,7 @@ use crate::{
     rewrite::{Found, Rewrite, Rewritten, Start},
     rng::Rng,
     sequence::low16,
+    slot::View,
     transport::{Carried, CodecPt, SendHeader, SendStream},
 };
 
@@ -24,6 +25,8 @@ use crate::{
 pub(crate) struct Subscription {
     /// Audio or video.
     pub(crate) kind: MediaKind,
+    /// What its m-line shows.
+    pub(crate) view: View,
     /// What the viewer was told it receives.
     pub(crate) stream: SendStream,
     codecs: Vec<CodecPt>,
@@ -52,6 +55,17 @@ pub(crate) struct Sent {
     pub(crate) waiting_for_room: bool,
     /// Whether the viewer turned out to lack the publication's codec.
     pub(crate) unsupported: bool,
+}
+
+impl Sent {
+    /// Adds what another call sent.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.began |= other.began;
+        self.waiting_for_room |= other.waiting_for_room;
+        self.unsupported |= other.unsupported;
+    }
 }
 
 /// The outcome of a request for retransmission.
@@ -93,14 +107,10 @@ enum Target {
 
 impl Subscription {
     /// Creates a subscription for a viewer that can receive `codecs`. It aims at the best quality.
-    pub(crate) fn new(
-        kind: MediaKind,
-        stream: SendStream,
-        codecs: Vec<CodecPt>,
-        rng: &mut Rng,
-    ) -> Self {
+    pub(crate) fn new(view: View, stream: SendStream, codecs: Vec<CodecPt>, rng: &mut Rng) -> Self {
         Self {
-            kind,
+            kind: view.kind(),
+            view,
             stream,
             codecs,
             target: Target::Top,
@@ -160,6 +170,18 @@ impl Subscription {
             .is_some_and(|source| source.publication == publication)
     }
 
+    /// Returns whether it waits for the first keyframe of a publication while it sends another one.
+    pub(crate) fn is_waiting_for(&self, publication: &Publication) -> bool {
+        let source = self.source();
+        source.is_some_and(|s| s.publication != publication.id)
+            && self.find_codec(publication).is_some()
+    }
+
+    /// Its slot shows nothing.
+    pub(crate) fn stop(&mut self) {
+        self.reading = None;
+    }
+
     /// Sends what arrived of the publication that its slot shows.
     ///
     /// A new publication or layer is begun at a keyframe, from the history if that holds a recent one;
@@ -180,7 +202,8 @@ impl Subscription {
             }
         };
         self.approach(publication, aim, sender.now, &mut sent);
-        let Some(mut reading) = self.reading.take() else {
+        let is_of_it = |reading: &mut Reading| reading.source.publication == publication.id;
+        let Some(mut reading) = self.reading.take_if(is_of_it) else {
             return sent;
         };
         if let Some(layer) = reading.source.layer_of(publication) {

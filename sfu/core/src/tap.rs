@@ -8,13 +8,14 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    Codec, MediaKind, Pt, PublicationId, Ssrc, TapId, TapPacket,
+    Codec, MediaKind, ParticipantId, Pt, PublicationId, Ssrc, TapId, TapPacket,
     history::Packet,
     layer::{Layer, Urgency},
     publication::{Publication, Source},
     rewrite::{Rewrite, Rewritten, Start},
     sequence::low16,
-    slot::Shown,
+    slot::{Shown, View},
+    stage::Stage,
 };
 
 impl Codec {
@@ -40,6 +41,16 @@ impl MediaKind {
     }
 }
 
+/// What a tap reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TapSource {
+    /// The room's program: whoever is featured or speaks.
+    #[default]
+    Program,
+    /// One participant, whether they are shown or not: their voice, and their screen if they share one.
+    Participant(ParticipantId),
+}
+
 /// Packets on their way to the readers of taps, at most [`QUEUE_LIMIT`]. When full, packets are dropped,
 /// and video resumes at a keyframe.
 #[derive(Debug, Default)]
@@ -53,6 +64,7 @@ pub(crate) struct Queue {
 pub(crate) struct Tap {
     /// Its id.
     pub(crate) id: TapId,
+    source: TapSource,
     audio: Cursor,
     video: Cursor,
     unsupported: Option<PublicationId>,
@@ -97,27 +109,49 @@ impl Queue {
 
 impl Tap {
     /// Creates a tap that starts at the next keyframe.
-    pub(crate) fn new(id: TapId) -> Self {
+    pub(crate) fn new(id: TapId, source: TapSource) -> Self {
         Self {
             id,
+            source,
             audio: Cursor::new(MediaKind::Audio),
             video: Cursor::new(MediaKind::Video),
             unsupported: None,
         }
     }
 
-    /// Puts what can be read of the program into `queue`.
-    pub(crate) fn walk(&mut self, shown: &Shown<'_>, queue: &mut Queue, now: Instant) -> Walked {
+    /// Returns the publication that it reads.
+    pub(crate) fn shows(
+        &self,
+        kind: MediaKind,
+        stage: &Stage,
+        now: Instant,
+    ) -> Option<PublicationId> {
+        match self.source {
+            TapSource::Program => stage.get(View::Program(kind)),
+            TapSource::Participant(participant) => stage.best_of(participant, kind, now),
+        }
+    }
+
+    /// Puts what can be read of audio and video into `queue`. What was read before goes on until another
+    /// publication can be begun.
+    pub(crate) fn walk(
+        &mut self,
+        targets: [Option<&Publication>; 2],
+        shown: &Shown<'_>,
+        queue: &mut Queue,
+        now: Instant,
+    ) -> Walked {
         let mut walked = Walked::default();
-        for cursor in [&mut self.audio, &mut self.video] {
-            let Some(publication) = shown.get(cursor.kind) else {
+        for (cursor, target) in [&mut self.audio, &mut self.video].into_iter().zip(targets) {
+            let Some(publication) = target else {
                 continue;
             };
             if !publication.codec.is_tapped() {
                 let before = self.unsupported.replace(publication.id);
                 walked.unsupported |= before != Some(publication.id);
             } else {
-                cursor.walk(self.id, publication, queue, &mut walked, now);
+                cursor.begin_target(publication, now);
+                cursor.walk(self.id, shown, queue, &mut walked, now);
             }
         }
         walked
@@ -151,29 +185,39 @@ impl Cursor {
         Some(self.stalled? + hold)
     }
 
+    /// Begins what is to be read, if it is something else and can be begun.
+    fn begin_target(&mut self, publication: &Publication, now: Instant) {
+        let target = Source::top_of(publication);
+        let Some(target) = target.filter(|target| self.source != Some(*target)) else {
+            return;
+        };
+        let Some(layer) = target.layer_of(publication) else {
+            return;
+        };
+        let oldest = match self.source {
+            Some(source) if source.publication == target.publication => SWITCH,
+            Some(_) | None => START,
+        };
+        match layer.starting_point(oldest, now) {
+            Some(first) => self.begin(target, first, layer, publication.codec),
+            None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
+            None => layer.ask(Urgency::Now),
+        }
+    }
+
     fn walk(
         &mut self,
         tap: TapId,
-        publication: &Publication,
+        shown: &Shown<'_>,
         queue: &mut Queue,
         walked: &mut Walked,
         now: Instant,
     ) {
-        if let Some(target) = Source::top_of(publication)
-            && self.source != Some(target)
-            && let Some(layer) = target.layer_of(publication)
-        {
-            let oldest = match self.source {
-                Some(source) if source.publication == target.publication => SWITCH,
-                Some(_) | None => START,
-            };
-            match layer.starting_point(oldest, now) {
-                Some(first) => self.begin(target, first, layer, publication.codec),
-                None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
-                None => layer.ask(Urgency::Now),
-            }
-        }
-        let Some(layer) = self.source.and_then(|source| source.layer_of(publication)) else {
+        let Some(source) = self.source else { return };
+        let Some(publication) = shown.find(source.publication) else {
+            return;
+        };
+        let Some(layer) = source.layer_of(publication) else {
             return;
         };
         while let Some(highest) = layer.highest().filter(|highest| *highest >= self.next) {
@@ -319,7 +363,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 video: Publication::new(PublicationId(1), PeerId(1), Codec::H264, 1, 64),
-                tap: Tap::new(TapId(9)),
+                tap: Tap::new(TapId(9), TapSource::Program),
                 queue: Queue::default(),
                 remote: RemoteClock::default(),
                 t0: Instant::now(),
@@ -344,12 +388,10 @@ mod tests {
         }
 
         fn walk(&mut self, ms: u64) -> Vec<(u16, u8, bool)> {
-            let shown = Shown {
-                audio: None,
-                video: Some(&self.video),
-            };
+            let shown = Shown::new(std::slice::from_ref(&self.video));
             let now = self.t0 + Duration::from_millis(ms);
-            self.tap.walk(&shown, &mut self.queue, now);
+            self.tap
+                .walk([None, Some(&self.video)], &shown, &mut self.queue, now);
             self.video.layers[0].forwarded();
             std::iter::from_fn(|| self.queue.pop())
                 .map(|(_, p)| {
@@ -408,11 +450,10 @@ mod tests {
         };
         f.queue.packets.resize(QUEUE_LIMIT, (TapId(1), filler));
         f.receive(1, 0, &[0x65, 1], 0);
-        let shown = Shown {
-            audio: None,
-            video: Some(&f.video),
-        };
-        let walked = f.tap.walk(&shown, &mut f.queue, f.t0);
+        let shown = Shown::new(std::slice::from_ref(&f.video));
+        let walked = f
+            .tap
+            .walk([None, Some(&f.video)], &shown, &mut f.queue, f.t0);
         assert_eq!(walked.dropped, 1);
         f.video.layers[0].forwarded();
         assert!(f.video.layers[0].keyframes.poll_send(f.t0 + START));

@@ -16,7 +16,7 @@ mod world;
 
 use std::{net::SocketAddr, time::Duration};
 
-use sfu_core::{Codec, Config, Join, NegotiateError, ParticipantId, Role, Sfu};
+use sfu_core::{Codec, Config, Join, NegotiateError, ParticipantId, Role, RoomConfig, Sfu};
 use world::{ROOM, World, publisher::Publisher, viewer::BOTH};
 
 #[test]
@@ -108,7 +108,7 @@ fn impossible_packets_are_refused() {
     world.send_rtcp(viewer, &[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 99]);
     world.send_rtcp(publisher, &[0x81, 203, 0, 1, 0, 0, 0, 99]);
     world.run(500);
-    assert!(world.sfu.room_stats(ROOM).live);
+    assert!(world.is_live());
     world.viewer(viewer).video.complete();
 }
 
@@ -160,6 +160,7 @@ fn unusable_offers_change_nothing() {
         room: ROOM,
         participant: ParticipantId(1),
         role,
+        config: RoomConfig::default(),
     };
     let h265 = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\na=rtpmap:96 H265/90000\r\n";
     let offer = client.offer(h265);

@@ -14,7 +14,7 @@ mod support;
 #[allow(dead_code, reason = "each test uses its part of the world")]
 mod world;
 
-use sfu_core::{CloseReason, Codec, Event, MediaKind, TapId};
+use sfu_core::{CloseReason, Codec, Event, MediaKind, TapId, TapSource};
 use world::{
     Network, ROOM, World,
     publisher::Publisher,
@@ -127,12 +127,12 @@ fn a_viewer_may_come_first_and_stay_longest() {
     world.run(5000);
     let publisher = world.publish(Publisher::new(1, Codec::Vp8));
     world.run(2000);
-    assert!(world.sfu.room_stats(ROOM).live);
+    assert!(world.is_live());
     assert_continuous(&world.viewer(viewer).video.complete());
     world.leave(publisher);
     world.run(3000);
-    assert!(!world.sfu.room_stats(ROOM).live);
-    assert_eq!(world.sfu.room_stats(ROOM).viewers, 1);
+    assert!(!world.is_live());
+    assert_eq!(world.sfu.room_stats(ROOM, world.now).viewers, 1);
     let before = world.viewer(viewer).video.packets().len();
     world.publish(Publisher::new(2, Codec::Vp8));
     world.run(2000);
@@ -151,7 +151,7 @@ fn audio_and_video_are_in_step_for_viewers_and_taps() {
     for (seed, jitter) in [(1, 0), (2, 10)] {
         let mut world = World::new(seed);
         world.network.jitter = jitter;
-        let tap = world.sfu.add_tap(ROOM, world.now);
+        let tap = world.sfu.add_tap(ROOM, TapSource::Program, world.now);
         let viewer = world.watch(BOTH);
         world.publish(Publisher::new(1, Codec::H264));
         for publisher in 1..=2 {
@@ -175,7 +175,7 @@ fn audio_and_video_are_in_step_for_viewers_and_taps() {
 #[test]
 fn taps_are_in_order_and_complete() {
     let mut world = World::new(1);
-    let tap = world.sfu.add_tap(ROOM, world.now);
+    let tap = world.sfu.add_tap(ROOM, TapSource::Program, world.now);
     world.publish(Publisher::new(1, Codec::H264));
     world.run(1000);
     world.network = Network {

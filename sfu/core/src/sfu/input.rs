@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Role, Sfu, TICK};
 use crate::{
-    CloseReason, Event, Path, PeerId, RoomId,
+    CloseReason, Event, Path, PeerId,
     clock::ntp_micros,
     ingress::Routed,
     room::Heard,
@@ -34,7 +34,7 @@ impl Sfu {
         self.demux.keep(&mut peer.bound, &peer.transport.ufrags());
         let join = peer.join;
         if is_first && join.role == Role::Viewer {
-            self.prepare_start(join.room, now);
+            self.prepare_start(id, now);
         }
         self.reschedule(id, now);
         Ok(())
@@ -233,10 +233,12 @@ impl Sfu {
         if join.role == Role::Publisher
             && let Some(room) = self.rooms.get(&join.room)
         {
-            // Ids grow with age: whoever was negotiated before this one has been replaced.
-            let older: Vec<_> = room.publishers().iter().filter(|p| **p < id).collect();
-            let older: Vec<_> = older.into_iter().copied().collect();
-            for peer in older {
+            // Ids grow with age: what the participant negotiated before this one has been replaced.
+            let older = room.publishers().iter().filter(|p| **p < id);
+            let older = older.filter_map(|p| self.peers.get(*p));
+            let theirs = older.filter(|p| p.join.participant == join.participant);
+            let replaced: Vec<_> = theirs.map(|p| p.id).collect();
+            for peer in replaced {
                 self.close(peer, CloseReason::Replaced, now);
             }
         }
@@ -277,13 +279,20 @@ impl Sfu {
         self.reschedule(id, now);
     }
 
-    /// Asks for a keyframe while a newcomer still shakes hands, unless the history can start it.
-    fn prepare_start(&mut self, id: RoomId, now: Instant) {
-        if let Some(room) = self.rooms.get_mut(&id)
-            && !room.can_start(now)
-        {
-            room.request_keyframe();
-            self.touch(id);
+    /// Asks for keyframes while a newcomer still shakes hands, unless the history can start it.
+    fn prepare_start(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        let id = peer.join.room;
+        if let Some(room) = self.rooms.get_mut(&id) {
+            let mut asked = false;
+            for subscription in &peer.subscriptions {
+                asked |= room.prepare_start(subscription.view, now);
+            }
+            if asked {
+                self.touch(id);
+            }
         }
     }
 }

@@ -8,14 +8,12 @@ use super::{CodecOffer, ExtensionIds, IceCredentials, MediaLine, Offer, Shared};
 use crate::{Codec, Ssrc};
 
 /// A stream the server sends.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendStream {
     /// Its SSRC.
     pub ssrc: Ssrc,
     /// The SSRC of its retransmissions.
     pub rtx_ssrc: Ssrc,
-    /// `a=msid` stream id and track id.
-    pub msid: (String, String),
 }
 
 /// The server's answer to one m-line.
@@ -36,6 +34,8 @@ pub enum AnswerLine {
         codecs: Vec<CodecOffer>,
         /// The stream.
         stream: SendStream,
+        /// `a=msid` stream id and track id.
+        msid: (String, String),
     },
 }
 
@@ -115,7 +115,11 @@ impl Sdp {
                 self.line(format_args!("a=max-message-size:{MAX_MESSAGE_LEN}"));
             }
             AnswerLine::Receive { codec } => self.receive(media, codec),
-            AnswerLine::Send { codecs, stream } => self.send(media, codecs, stream),
+            AnswerLine::Send {
+                codecs,
+                stream,
+                msid,
+            } => self.send(media, codecs, stream, msid),
         }
     }
 
@@ -137,7 +141,13 @@ impl Sdp {
         }
     }
 
-    fn send(&mut self, media: &MediaLine, codecs: &[CodecOffer], stream: &SendStream) {
+    fn send(
+        &mut self,
+        media: &MediaLine,
+        codecs: &[CodecOffer],
+        stream: &SendStream,
+        (id, track): &(String, String),
+    ) {
         self.rtp(if media.receives {
             "sendonly"
         } else {
@@ -158,7 +168,6 @@ impl Sdp {
             self.codec(codec, &codec.fmtp, &wanted);
         }
         self.extensions(extensions);
-        let (id, track) = &stream.msid;
         self.line(format_args!("a=msid:{id} {track}"));
         let has_rtx = codecs.iter().any(|codec| codec.codec.rtx.is_some());
         let (primary, rtx) = (stream.ssrc, stream.rtx_ssrc);

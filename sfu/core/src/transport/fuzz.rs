@@ -59,8 +59,8 @@ fn answer(line: &MediaLine) -> AnswerLine {
             stream: SendStream {
                 ssrc: Ssrc(1),
                 rtx_ssrc: Ssrc(2),
-                msid: ("stream".to_owned(), "track".to_owned()),
             },
+            msid: ("stream".to_owned(), "track".to_owned()),
         },
         (_, None) => AnswerLine::Reject,
     }

@@ -354,7 +354,8 @@ fn directions_fit_the_offer() {
         };
         let send = AnswerLine::Send {
             codecs: vec![codec],
-            stream: stream(),
+            stream: STREAM,
+            msid: msid(),
         };
         for (line, expected) in [(receive, sends), (send, receives)] {
             let lines = [line, AnswerLine::Reject, AnswerLine::Reject];
@@ -485,18 +486,20 @@ fn answer_line(line: &MediaLine, prefer: Codec) -> AnswerLine {
         (_, Some(codec)) if line.sends => AnswerLine::Receive { codec },
         (_, Some(_)) => AnswerLine::Send {
             codecs: line.codecs.clone(),
-            stream: stream(),
+            stream: STREAM,
+            msid: msid(),
         },
         _ => AnswerLine::Reject,
     }
 }
 
-fn stream() -> SendStream {
-    SendStream {
-        ssrc: Ssrc(10),
-        rtx_ssrc: Ssrc(11),
-        msid: ("stage".to_owned(), "video".to_owned()),
-    }
+const STREAM: SendStream = SendStream {
+    ssrc: Ssrc(10),
+    rtx_ssrc: Ssrc(11),
+};
+
+fn msid() -> (String, String) {
+    ("stage".to_owned(), "video".to_owned())
 }
 
 fn describe(offer: &Offer) -> String {

@@ -10,7 +10,8 @@ use std::{
 };
 
 use sfu_core::{
-    Config, Event, Join, ParticipantId, Path, PeerId, Role, RoomId, Sfu, TapId, TapPacket,
+    Config, Event, Join, ParticipantId, Path, PeerId, Role, RoomConfig, RoomId, Sfu, TapId,
+    TapPacket,
 };
 
 use crate::support::client::{CHROMIUM_ORDER, Client};
@@ -39,6 +40,8 @@ pub(crate) struct World {
     pub(crate) start: Instant,
     pub(crate) now: Instant,
     pub(crate) network: Network,
+    /// What whoever joins says about the room.
+    pub(crate) config: RoomConfig,
     pub(crate) members: Vec<Member>,
     pub(crate) events: Vec<Event>,
     pub(crate) tapped: Vec<(TapId, TapPacket)>,
@@ -95,6 +98,7 @@ impl World {
             start,
             now: start,
             network: Network::default(),
+            config: RoomConfig::default(),
             members: Vec::new(),
             events: Vec::new(),
             tapped: Vec::new(),
@@ -104,35 +108,49 @@ impl World {
         }
     }
 
+    /// Publishes as participant 1.
     pub(crate) fn publish(&mut self, publisher: Publisher) -> usize {
+        self.publish_as(1, publisher)
+    }
+
+    pub(crate) fn publish_as(&mut self, participant: u64, publisher: Publisher) -> usize {
         let client = Client::new(CHROMIUM_ORDER);
         let offer = client.offer(&publisher.media());
-        self.join(client, &offer, Role::Publisher, |_| {
-            App::Publisher(publisher)
+        let join = self.of(participant, Role::Publisher);
+        self.join(client, &offer, join, |_| App::Publisher(publisher))
+    }
+
+    /// Watches as somebody who does not publish.
+    pub(crate) fn watch(&mut self, media: &str) -> usize {
+        self.watch_as(1000 + self.members.len() as u64, media)
+    }
+
+    pub(crate) fn watch_as(&mut self, participant: u64, media: &str) -> usize {
+        let client = Client::new(CHROMIUM_ORDER);
+        let offer = client.offer(media);
+        let join = self.of(participant, Role::Viewer);
+        self.join(client, &offer, join, |answer| {
+            App::Viewer(Viewer::new(answer))
         })
     }
 
-    pub(crate) fn watch(&mut self, media: &str) -> usize {
-        let client = Client::new(CHROMIUM_ORDER);
-        let offer = client.offer(media);
-        self.join(client, &offer, Role::Viewer, |answer| {
-            App::Viewer(Viewer::new(answer))
-        })
+    fn of(&self, participant: u64, role: Role) -> Join {
+        Join {
+            room: ROOM,
+            participant: ParticipantId(participant),
+            role,
+            config: self.config,
+        }
     }
 
     pub(crate) fn join(
         &mut self,
         client: Client,
         offer: &str,
-        role: Role,
+        join: Join,
         app: impl FnOnce(&str) -> App,
     ) -> usize {
         let index = self.members.len();
-        let join = Join {
-            room: ROOM,
-            participant: ParticipantId(index as u64),
-            role,
-        };
         let answer = self.sfu.negotiate(join, offer, self.now).unwrap();
         let value = |name: &str| {
             let line = answer.sdp.lines().find_map(|line| line.strip_prefix(name));
@@ -222,6 +240,11 @@ impl World {
         let mut datagram = datagram.to_vec();
         self.sfu.handle_datagram(source, &mut datagram, self.now);
         self.flush();
+    }
+
+    /// Returns whether media arrives in the room.
+    pub(crate) fn is_live(&self) -> bool {
+        self.sfu.room_stats(ROOM, self.now).live
     }
 
     /// Returns how much was dropped for a reason.

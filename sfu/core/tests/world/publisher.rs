@@ -27,6 +27,7 @@ const TWCC_ID: u8 = 3;
 const MID_ID: u8 = 4;
 const RID_ID: u8 = 5;
 const REPAIRED_RID_ID: u8 = 6;
+const LEVEL_ID: u8 = 7;
 const HEADER: usize = 24;
 
 pub(crate) struct Publisher {
@@ -42,6 +43,12 @@ pub(crate) struct Publisher {
     pub(crate) reported: usize,
     /// Receiver reports that had blocks.
     pub(crate) receiver_reports: u32,
+    /// The audio level that it sends with its audio, in -dBov; `None` sends none.
+    pub(crate) level: Option<u8>,
+    /// Whether video is sent.
+    pub(crate) has_video: bool,
+    /// Whether audio is sent.
+    pub(crate) has_audio: bool,
     muted: bool,
     /// Whether padding is mixed into the video.
     pub(crate) padding: bool,
@@ -102,6 +109,9 @@ impl Publisher {
             reported_arrived: 0,
             reported: 0,
             receiver_reports: 0,
+            level: None,
+            has_video: true,
+            has_audio: true,
             muted: false,
             padding: false,
             codec,
@@ -167,7 +177,7 @@ impl Publisher {
         );
         format!(
             "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n\
-             a=ssrc:{audio} cname:x\r\n{extensions}\
+             a=ssrc:{audio} cname:x\r\na=extmap:{LEVEL_ID} {LEVEL}\r\n{extensions}\
              {codec}a=mid:1\r\na=sendonly\r\n{extensions}{streams}",
             audio = self.audio.ssrc,
         )
@@ -182,8 +192,10 @@ impl Publisher {
         }
         if *self.next_audio.get_or_insert(now) <= now {
             self.next_audio = Some(now + Duration::from_millis(20));
-            let packet = self.audio_packet(now, epoch);
-            rtp.push(packet);
+            if self.has_audio {
+                let packet = self.audio_packet(now, epoch);
+                rtp.push(packet);
+            }
         }
         if *self.next_frame.get_or_insert(now) <= now {
             let number = self.frames + 1;
@@ -233,13 +245,21 @@ impl Publisher {
         let body = self.audio.body(self.id, captured_ms(captured, epoch));
         self.transport_seq = self.transport_seq.wrapping_add(1);
         let timestamp = self.audio.timestamp(captured, epoch);
-        self.audio
-            .packet(true, timestamp, self.transport_seq, &body)
+        let mut packet = self
+            .audio
+            .packet(true, timestamp, self.transport_seq, &body);
+        if let Some(level) = self.level {
+            packet[19..21].copy_from_slice(&[LEVEL_ID << 4, level]);
+        }
+        packet
     }
 
     fn frame(&mut self, now: Instant, epoch: Instant, rtp: &mut Vec<Vec<u8>>) {
         let captured = now - VIDEO_DELAY;
         self.frames += 1;
+        if !self.has_video {
+            return;
+        }
         self.picture = (self.picture + 1) & 0x7fff;
         for (position, layer) in self.layers.iter_mut().enumerate() {
             if !layer.enabled {
@@ -377,5 +397,6 @@ fn captured_ms(captured: Instant, epoch: Instant) -> u32 {
     (captured + Duration::from_secs(1) - epoch).as_millis() as u32
 }
 
+const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const SDES: &str = "urn:ietf:params:rtp-hdrext:sdes";
 const TWCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";

@@ -23,6 +23,17 @@ pub(crate) const BOTH: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 109\r\na=mid:0\r\na=r
     a=fmtp:126 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
     a=rtpmap:127 rtx/90000\r\na=fmtp:127 apt=126\r\n";
 
+/// Returns the m-lines of a viewer of the whole stage.
+pub(crate) fn stage(videos: usize, audios: usize) -> String {
+    let (audio, video) = BOTH.split_at(BOTH.find("m=video").unwrap());
+    let lines = |line: &str, kind: char, count| {
+        let line = |n| line.replace("a=mid:0", &format!("a=mid:{kind}{n}"));
+        (0..count).map(line).collect::<String>()
+    };
+    let video = video.replace("a=mid:1", "a=mid:0");
+    lines(&video, 'v', videos) + &lines(audio, 'a', audios)
+}
+
 /// Without retransmission streams: packets come again as they were.
 pub(crate) const WITHOUT_RTX: &str = "m=video 9 UDP/TLS/RTP/SAVPF 120 126\r\na=mid:1\r\n\
     a=recvonly\r\na=rtpmap:120 VP8/90000\r\na=rtpmap:126 H264/90000\r\n\
@@ -31,6 +42,8 @@ pub(crate) const WITHOUT_RTX: &str = "m=video 9 UDP/TLS/RTP/SAVPF 120 126\r\na=m
 pub(crate) struct Viewer {
     pub(crate) video: Received,
     pub(crate) audio: Received,
+    /// What comes on the m-lines behind the first of each kind.
+    others: Vec<(bool, Received)>,
     pub(crate) retransmissions: u32,
 }
 
@@ -89,11 +102,9 @@ impl Packet {
 
 impl Viewer {
     pub(crate) fn new(answer: &str) -> Self {
-        let received = |kind: &str| {
-            let section = answer.split("m=").find(|s| s.starts_with(kind));
-            let ssrcs: Vec<u32> = section
-                .unwrap_or_default()
-                .lines()
+        let received = |section: &str| {
+            let lines = section.lines();
+            let ssrcs: Vec<u32> = lines
                 .filter_map(|line| line.strip_prefix("a=ssrc:")?.split(' ').next())
                 .map(|ssrc| ssrc.parse().unwrap())
                 .collect();
@@ -103,11 +114,37 @@ impl Viewer {
                 ..Received::default()
             }
         };
+        let sections = |kind| {
+            let sections = answer.split("m=").filter(move |s| s.starts_with(kind));
+            sections.map(received)
+        };
+        let (mut videos, mut audios) = (sections("video"), sections("audio"));
+        let (video, audio) = (videos.next(), audios.next());
+        let audios = audios.map(|audio| (false, audio));
         Self {
-            video: received("video"),
-            audio: received("audio"),
+            video: video.unwrap_or_default(),
+            audio: audio.unwrap_or_default(),
+            others: videos.map(|video| (true, video)).chain(audios).collect(),
             retransmissions: 0,
         }
+    }
+
+    /// Returns what came on the n-th m-line of video or audio.
+    pub(crate) fn slot(&self, is_video: bool, slot: usize) -> &Received {
+        let mut others = self.others.iter().filter(|(video, _)| *video == is_video);
+        match (slot, is_video) {
+            (0, true) => &self.video,
+            (0, false) => &self.audio,
+            (_, _) => others.nth(slot - 1).map(|(_, received)| received).unwrap(),
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = (bool, &mut Received)> {
+        let firsts = [(true, &mut self.video), (false, &mut self.audio)];
+        let others = self.others.iter_mut();
+        firsts
+            .into_iter()
+            .chain(others.map(|(video, received)| (*video, received)))
     }
 
     pub(crate) fn handle_rtp(&mut self, packet: &[u8], now: Instant) {
@@ -143,10 +180,8 @@ impl Viewer {
     pub(crate) fn handle_rtcp(&mut self, packet: &[u8], _now: Instant) {
         for report in packet::unmarshal(&mut Bytes::copy_from_slice(packet)).unwrap() {
             if let Some(report) = report.as_any().downcast_ref::<SenderReport>() {
-                let stream = match report.ssrc == self.audio.ssrc {
-                    true => &mut self.audio,
-                    false => &mut self.video,
-                };
+                let mut streams = self.all();
+                let (_, stream) = streams.find(|(_, s)| s.ssrc == report.ssrc).unwrap();
                 stream.reports.push((report.ntp_time, report.rtp_time));
             }
         }
@@ -154,22 +189,25 @@ impl Viewer {
 
     /// Returns RTCP packets to send.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Vec<u8>> {
-        let mut seqs = Vec::new();
-        for (seq, due) in &mut self.video.missing {
-            if *due <= now {
-                *due = now + Duration::from_millis(50);
-                seqs.push((seq & 0xffff) as u16);
+        let mut nacks: Vec<Box<dyn packet::Packet>> = Vec::new();
+        for (_, stream) in self.all() {
+            let mut seqs = Vec::new();
+            for (seq, due) in &mut stream.missing {
+                if *due <= now {
+                    *due = now + Duration::from_millis(50);
+                    seqs.push((seq & 0xffff) as u16);
+                }
+            }
+            if !seqs.is_empty() {
+                nacks.push(Box::new(TransportLayerNack {
+                    sender_ssrc: 1,
+                    media_ssrc: stream.ssrc,
+                    nacks: nack_pairs_from_sequence_numbers(&seqs),
+                }));
             }
         }
-        if seqs.is_empty() {
-            return Vec::new();
-        }
-        let nack = TransportLayerNack {
-            sender_ssrc: 1,
-            media_ssrc: self.video.ssrc,
-            nacks: nack_pairs_from_sequence_numbers(&seqs),
-        };
-        vec![packet::marshal(&[Box::new(nack)]).unwrap().to_vec()]
+        let compounds = nacks.into_iter().map(|nack| packet::marshal(&[nack]));
+        compounds.map(|packet| packet.unwrap().to_vec()).collect()
     }
 }
 
