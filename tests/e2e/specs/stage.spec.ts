@@ -12,13 +12,13 @@ test('a guest joins in front of viewers who negotiate nothing, is featured and r
   const studio = await Studio.open(await newPage(), server, room, '?simulcast=0');
   await studio.chooseQuality('480p');
   const link = await studio.inviteGuests();
-  const guest = await Guest.open(await newPage(), link);
+  const guest = await Guest.open(await newPage(), link.replace('#', '?simulcast=0#'));
   await expect(guest.page.getByTestId('join-stage'), 'nobody is on air').toBeDisabled();
   await guest.introduce('Grace');
   await studio.goLive();
 
   const viewers: Page[] = [];
-  for (let n = 0; n < 4; n++) {
+  for (let n = 0; n < 3; n++) {
     const viewer = await newPage();
     await countNegotiations(viewer);
     await Watch.open(viewer, server, room);
@@ -37,7 +37,7 @@ test('a guest joins in front of viewers who negotiate nothing, is featured and r
     await expect.poll(() => movingTiles(viewer), { intervals: POLL }).toBe(2);
   }
   expect(await Promise.all(viewers.map(negotiations)), 'nothing was negotiated').toEqual(before);
-  await studio.expectViewers(4);
+  await studio.expectViewers(3);
 
   // Host and guest see each other, and not themselves.
   for (const page of [studio.page, guest.page]) {
@@ -115,7 +115,7 @@ test('a camera is sent in three layers and viewers choose among them', async ({
   const identity = await participant(server, room);
   const path = `/api/rooms/${room}/participants/${identity}/stats`;
   const stats = await (await server.api('GET', path)).json();
-  expect(stats.connections[0]).toMatchObject({ role: 'Publisher', is_connected: true });
+  expect(stats.connections[0]).toMatchObject({ role: 'publisher', is_connected: true });
   expect(stats.connections[0].packets_in).toBeGreaterThan(0);
 });
 
