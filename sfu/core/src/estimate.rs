@@ -78,6 +78,11 @@ impl Estimator {
         self.is_measured
     }
 
+    /// Returns whether the path has no queue to speak of.
+    pub(crate) fn is_clear(&self) -> bool {
+        matches!(self.phase, Phase::Clear)
+    }
+
     /// Returns what to send, bit/s: less than the path carries while its queue is to become empty.
     pub(crate) fn budget(&self) -> u64 {
         match self.phase {
@@ -96,6 +101,11 @@ impl Estimator {
         self.standing
     }
 
+    /// Returns what was lost lately, per mille.
+    pub(crate) fn lost_lately(&self) -> u32 {
+        self.loss.recent
+    }
+
     /// Takes the report of an arrival.
     pub(crate) fn arrived(&mut self, sent: i64, arrived: i64, size: u32, was_lost: bool) {
         self.queueing.record(sent, arrived);
@@ -104,7 +114,7 @@ impl Estimator {
     }
 
     /// Takes the report of a missing packet.
-    pub(crate) fn lost(&mut self) {
+    pub(crate) fn missed(&mut self) {
         self.loss.lost();
     }
 
@@ -184,7 +194,7 @@ impl Estimator {
         if carried > self.bitrate {
             self.bitrate = carried;
             self.is_measured = true;
-        } else if creep && rate * 2 > self.bitrate {
+        } else if creep && rate * 5 > self.bitrate {
             self.bitrate += self.bitrate / 200;
         }
         Verdict::Fine

@@ -20,6 +20,8 @@ pub(crate) struct Flow {
     /// The last time asked for.
     clock: (Option<Instant>, i64),
     pacer: Pacer,
+    /// What of it repeats may take.
+    repeats: Pacer,
     /// Of a peer that reports on every packet; taken at the first one.
     tracked: Option<Box<Tracked>>,
     /// Of a peer that does not.
@@ -37,6 +39,8 @@ struct Tracked {
     newest: Option<i64>,
     /// When the estimate was last lowered for silence.
     silent_at: i64,
+    /// Whether it cannot be probed.
+    creeps: bool,
 }
 
 /// What a report or the passing of time means to the allocation.
@@ -55,7 +59,8 @@ impl Default for Flow {
         Self {
             epoch: None,
             clock: (None, 0),
-            pacer: Pacer::new(FIRST_PACE),
+            pacer: Pacer::new(FIRST_PACE, BURST),
+            repeats: Pacer::new(FIRST_PACE / 2, REPEAT_BURST),
             tracked: None,
             fallback: Fallback::default(),
             rate: Rate::default(),
@@ -144,6 +149,8 @@ impl Flow {
         let now = self.micros(now);
         if let Some(tracked) = &mut self.tracked
             && tracked.newest.is_some()
+            && !tracked.creeps
+            && tracked.estimator.is_clear()
             && tracked.estimator.bitrate() < wanted
         {
             // A little is lost to caution.
@@ -158,6 +165,14 @@ impl Flow {
         let now = self.micros(now);
         let tracked = self.tracked.as_mut();
         tracked.map_or(0, |tracked| tracked.prober.due(now))
+    }
+
+    /// Nothing can be sent but media: the estimate has to rise by what is carried.
+    pub(crate) fn cannot_probe(&mut self) {
+        if let Some(tracked) = &mut self.tracked {
+            tracked.prober = Prober::default();
+            tracked.creeps = true;
+        }
     }
 
     /// Lets time pass: what is not reported on for long lowers the estimate.
@@ -176,6 +191,11 @@ impl Flow {
         let at = self.tracked.as_ref()?.prober.poll_timeout()?;
         let since = Duration::from_micros(u64::try_from(at).unwrap_or_default());
         self.epoch.map(|epoch| epoch + since)
+    }
+
+    fn is_clear(&self) -> bool {
+        let tracked = self.tracked.as_ref();
+        tracked.is_none_or(|tracked| tracked.estimator.is_clear())
     }
 
     fn next_seq(&self) -> u16 {
@@ -203,6 +223,12 @@ impl Flow {
         if let Some(bitrate) = self.budget().filter(|_| is_known) {
             let pace = bitrate * PACE_TENTHS / 10;
             self.pacer.set_pace(pace.max(LEAST_PACE), now);
+            // What a full path lost comes again at the expense of what is new: only what is left, and a share.
+            let left = match self.is_clear() {
+                true => bitrate.saturating_sub(self.rate.first_bps),
+                false => 0,
+            };
+            self.repeats.set_pace(left.max(bitrate / REPEAT_SHARE), now);
         }
     }
 
@@ -226,6 +252,7 @@ impl Default for Tracked {
             prober: Prober::default(),
             newest: None,
             silent_at: 0,
+            creeps: false,
         }
     }
 }
@@ -236,7 +263,7 @@ impl Tracked {
             let Some(at) = at else {
                 if let Some(probe) = self.departures.lost(seq) {
                     self.prober.lost(probe);
-                    self.estimator.lost();
+                    self.estimator.missed();
                 }
                 continue;
             };
@@ -248,8 +275,7 @@ impl Tracked {
                     .arrived(departure.sent, at, departure.size, departure.was_lost);
             }
         }
-        let creep = self.prober.begun == 0;
-        let verdict = self.estimator.reported(creep, now);
+        let verdict = self.estimator.reported(self.creeps, now);
         if verdict == Verdict::Congested {
             self.prober.interrupt(now);
             return News::Congested;
@@ -300,8 +326,12 @@ impl Tracked {
 #[derive(Debug, Default)]
 struct Rate {
     bytes: u64,
+    /// Bytes that were sent again.
+    repeated: u64,
     since: i64,
     bps: u64,
+    /// Without what was sent again.
+    first_bps: u64,
 }
 
 impl Rate {
@@ -309,8 +339,10 @@ impl Rate {
         self.bytes += bytes as u64;
         let elapsed = now - self.since;
         if elapsed >= RATE_WINDOW {
-            self.bps = self.bytes * 8_000_000 / elapsed.unsigned_abs();
-            self.bytes = 0;
+            let rate = |bytes: u64| bytes * 8_000_000 / elapsed.unsigned_abs();
+            self.bps = rate(self.bytes);
+            self.first_bps = rate(self.bytes.saturating_sub(self.repeated));
+            (self.bytes, self.repeated) = (0, 0);
             self.since = now;
         }
     }
@@ -353,6 +385,27 @@ impl Sender<'_> {
         self.flow.pacer.has_room(now)
     }
 
+    /// Returns whether a packet may be sent again now: what is repeated must not displace what is new.
+    pub(crate) fn may_repeat(&mut self) -> bool {
+        let now = self.flow.micros(self.now);
+        self.flow.pacer.has_room(now) && self.flow.repeats.has_room(now)
+    }
+
+    /// Notes that a packet of this length was sent again.
+    pub(crate) fn repeated(&mut self, len: usize) {
+        let now = self.flow.micros(self.now);
+        self.flow.repeats.sent(len + OVERHEAD, now);
+        self.flow.rate.repeated += (len + OVERHEAD) as u64;
+    }
+
+    /// Returns whether so much is lost, though the path is not full, that repeats are lost as well.
+    pub(crate) fn is_lossy(&self) -> bool {
+        let tracked = self.flow.tracked.as_ref();
+        tracked.is_some_and(|tracked| {
+            tracked.estimator.is_clear() && tracked.estimator.lost_lately() >= LOSSY
+        })
+    }
+
     /// Returns whether a live packet of video goes at once; not while so much is on the path already that it
     /// would only wait there.
     pub(crate) fn may_go(&mut self) -> bool {
@@ -379,6 +432,17 @@ const FIRST_PACE: u64 = 5_000_000;
 /// How much faster than the estimate what may be paced is sent, in tenths.
 const PACE_TENTHS: u64 = 25;
 const LEAST_PACE: u64 = 300_000;
+
+/// What is sent at once, in microseconds: every 5 ms there is a chance to send more. What a short outage took
+/// is repeated at once.
+const BURST: u64 = 8000;
+const REPEAT_BURST: u64 = 100_000;
+
+/// The part of the estimate that repeats may take however full the path is.
+const REPEAT_SHARE: u64 = 10;
+
+/// Per mille lost from which packets are repeated twice.
+const LOSSY: u32 = 20;
 
 /// Live video waits while the bucket takes longer than this to leak, in microseconds.
 const MOST_BACKLOG: u64 = 120_000;

@@ -6,16 +6,20 @@
 pub(crate) struct Pacer {
     /// Bit/s.
     pace: u64,
+    /// How long what is sent at once may take.
+    burst: u64,
     /// Bits times 10^6 that have not leaked yet.
     level: u64,
     updated: i64,
 }
 
 impl Pacer {
-    /// Creates an empty bucket.
-    pub(crate) fn new(pace: u64) -> Self {
+    /// Creates an empty bucket. At once it takes what `pace` bit/s carry in `burst` microseconds, and at least
+    /// two packets.
+    pub(crate) fn new(pace: u64, burst: u64) -> Self {
         Self {
             pace,
+            burst,
             level: 0,
             updated: 0,
         }
@@ -47,7 +51,7 @@ impl Pacer {
     }
 
     fn burst(&self) -> u64 {
-        self.pace.saturating_mul(BURST).max(LEAST_BURST)
+        self.pace.saturating_mul(self.burst).max(LEAST_BURST)
     }
 
     fn leak(&mut self, now: i64) {
@@ -57,8 +61,6 @@ impl Pacer {
     }
 }
 
-/// How much is sent at once: what the pace allows for in this time, and at least two packets.
-const BURST: u64 = 8000;
 const LEAST_BURST: u64 = 2 * 1250 * 8_000_000;
 
 /// Live packets do not hold up the rest for longer than this.
@@ -81,7 +83,7 @@ mod tests {
     #[test]
     fn the_pace_is_kept_and_bursts_are_small() {
         for pace in [400_000, 5_000_000, 50_000_000] {
-            let mut pacer = Pacer::new(pace);
+            let mut pacer = Pacer::new(pace, 8000);
             let (mut now, mut bytes) = (1000, 0);
             while now < 1_001_000 {
                 let burst = fill(&mut pacer, now);
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn live_packets_do_not_block_the_rest_for_long() {
-        let mut pacer = Pacer::new(1_000_000);
+        let mut pacer = Pacer::new(1_000_000, 8000);
         pacer.sent(10_000_000, 0);
         assert!(!pacer.has_room(400_000));
         assert_eq!(pacer.backlog(450_000), 50_000);

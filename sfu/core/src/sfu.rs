@@ -421,6 +421,8 @@ impl Sfu {
                 paced: &mut self.paced,
             };
             room.forward(&mut self.peers, &mut sinks, now);
+            let events = &mut self.events;
+            room.look_at_demand(&self.peers, now, |event| events.push_back(event));
             room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
             let at = room.poll_timeout(now).map(|at| at.max(now + TICK));
             self.timers
@@ -457,14 +459,16 @@ impl Sfu {
             peers.filter(|peer| peer.transport.is_connected()).count()
         };
         // A connection for data channels only watches nothing.
-        let viewers = self
-            .peers
-            .iter()
-            .filter(|peer| peer.transport.is_connected() && peer.has_views());
+        let viewers = || {
+            let peers = self.peers.iter();
+            peers.filter(|peer| peer.transport.is_connected() && peer.has_views())
+        };
         let mut stats = Stats {
             rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
             publishers: connected(Role::Publisher),
-            viewers: viewers.count(),
+            viewers: viewers().count(),
+            viewers_limited: viewers().filter(|p| p.allotment.is_limited()).count(),
+            viewers_paused: viewers().filter(|p| p.allotment.is_paused()).count(),
             ..self.totals.snapshot()
         };
         for peer in self.peers.iter().filter(|p| p.transport.is_connected()) {

@@ -105,6 +105,14 @@ enum Target {
     Paused,
 }
 
+impl Repeated {
+    /// Counts a packet of this length, none if it is 0.
+    fn add(&mut self, len: usize) {
+        self.sent += u64::from(len > 0);
+        self.bytes += len as u64;
+    }
+}
+
 impl Subscription {
     /// Creates a subscription for a viewer that can receive `codecs`. It aims at the best quality.
     pub(crate) fn new(view: View, stream: SendStream, codecs: Vec<CodecPt>, rng: &mut Rng) -> Self {
@@ -134,6 +142,11 @@ impl Subscription {
     /// Returns the quality that is being forwarded, with the bitrate it had when it was chosen.
     pub(crate) fn current(&self) -> Option<Rung> {
         self.reading.as_ref().map(|reading| reading.rung)
+    }
+
+    /// Returns whether it has a stream for padding.
+    pub(crate) fn can_pad(&self) -> bool {
+        self.codecs.iter().any(|codec| codec.rtx.is_some())
     }
 
     /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there
@@ -175,6 +188,17 @@ impl Subscription {
         let source = self.source();
         source.is_some_and(|s| s.publication != publication.id)
             && self.find_codec(publication).is_some()
+    }
+
+    /// Returns the layer of a publication that it forwards or is about to.
+    pub(crate) fn aims_at(&self, publication: &Publication) -> Option<u8> {
+        let aim = match self.target {
+            _ if !self.shows(publication.id) => None,
+            Target::Top => publication.top(),
+            Target::Rung(rung) => publication.nearest(rung),
+            Target::Paused => None,
+        };
+        aim.map(|rung| rung.layer)
     }
 
     /// Its slot shows nothing.
@@ -235,16 +259,24 @@ impl Subscription {
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
             let guard = sender.repeat_guard();
-            if !sender.has_room() || !self.repeats.allow(*seq, guard, sender.now) {
+            if !sender.may_repeat() || !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
             let found = self.rewrite.find(*seq);
-            let Some(len) = found.and_then(|found| self.repeat(found, publications, sender)) else {
+            let Some(len) = found.and_then(|f| self.repeat(f, publications, sender)) else {
                 repeated.missed += 1;
                 continue;
             };
-            repeated.sent += u64::from(len > 0);
-            repeated.bytes += len as u64;
+            repeated.add(len);
+            sender.repeated(len);
+            // Where much is lost, so are repeats, and the player waits for another round trip.
+            if len > 0
+                && sender.is_lossy()
+                && let Some(again) = found.and_then(|f| self.repeat(f, publications, sender))
+            {
+                repeated.add(again);
+                sender.repeated(again);
+            }
         }
         repeated
     }
@@ -363,6 +395,10 @@ impl Subscription {
         let publication = publications.find(|p| p.id == found.source.publication)?;
         let layer = found.source.layer_of(publication)?;
         let packet = layer.packet(found.index)?;
+        let age = sender.now.saturating_duration_since(packet.meta.received);
+        if age > USEFUL {
+            return Some(0);
+        }
         let rewritten = self.rewrite.repeat(found, &packet)?;
         let codec = self.find_codec(publication)?;
         let Some(rtx) = codec.rtx else {
@@ -568,6 +604,9 @@ const SWITCH: Duration = Duration::from_millis(300);
 
 /// Whoever is further behind the live edge, for as long, moves on to a newer keyframe.
 const TOO_LATE: Duration = Duration::from_secs(1);
+
+/// A player that asks for older packets is better served by a keyframe, which it asks for too.
+const USEFUL: Duration = Duration::from_secs(4);
 
 /// The most padding that browsers send, and so take, in a packet; its last byte is its length.
 const PADDING_LEN: u8 = 224;

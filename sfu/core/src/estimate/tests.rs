@@ -180,7 +180,7 @@ impl Path {
                 None => {
                     if let Some(probe) = self.departures.lost(*seq) {
                         self.prober.lost(probe);
-                        self.estimator.lost();
+                        self.estimator.missed();
                     }
                 }
             }
