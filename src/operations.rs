@@ -164,6 +164,23 @@ fn record(
     for (reason, count) in &stats.dropped {
         metrics::counter!("fanlight_datagrams_dropped_total", "reason" => *reason).absolute(*count);
     }
+    record_paths(stats);
+    metrics::describe_gauge!(
+        "fanlight_egress_destinations",
+        "Destinations by type and state"
+    );
+    for (kind, state, count) in outputs {
+        metrics::gauge!("fanlight_egress_destinations", "type" => word(kind), "state" => word(state))
+            .set(*count as f64);
+    }
+}
+
+/// Puts how viewers are reached, and what their paths carry.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus gauges are floating point"
+)]
+fn record_paths(stats: &sfu::Stats) {
     metrics::describe_gauge!("fanlight_peers", "Connected peers, by transport");
     for (transport, count) in [("udp", stats.peers_udp), ("tcp", stats.peers_tcp)] {
         metrics::gauge!("fanlight_peers", "transport" => transport).set(count as f64);
@@ -185,14 +202,6 @@ fn record(
     for (bound, count) in bounds.zip(stats.estimates) {
         below += count;
         metrics::gauge!("fanlight_viewers_by_estimate", "le" => bound).set(below as f64);
-    }
-    metrics::describe_gauge!(
-        "fanlight_egress_destinations",
-        "Destinations by type and state"
-    );
-    for (kind, state, count) in outputs {
-        metrics::gauge!("fanlight_egress_destinations", "type" => word(kind), "state" => word(state))
-            .set(*count as f64);
     }
 }
 

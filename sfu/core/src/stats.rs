@@ -84,11 +84,7 @@ impl Stats {
                 *count += 1;
             }
         }
-        if let Some(estimate) = peer
-            .flow
-            .estimate()
-            .filter(|_| peer.has_views())
-        {
+        if let Some(estimate) = peer.flow.estimate().filter(|_| peer.has_views()) {
             let step = ESTIMATE_STEPS.partition_point(|step| *step < estimate);
             if let Some(count) = self.estimates.get_mut(step) {
                 *count += 1;
