@@ -52,6 +52,7 @@ mod reading;
 mod reception;
 mod red;
 mod repeat;
+mod replay;
 mod rewrite;
 mod rng;
 mod room;
