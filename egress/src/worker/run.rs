@@ -18,18 +18,14 @@ use std::{
 
 use anyhow::Context as _;
 use gstreamer as gst;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::Reporter;
+use super::{Reporter, pulse::Pulse};
 use crate::{
     link::{self, Command, Report, Setup, Target},
-    output::{Hls, Limits, Meter, Policy, Rtmp, Stop},
+    output::{Hls, Limits, Policy, Rtmp, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
     status::DestinationState,
 };
-
-/// How often a worker says that it is alive.
-const HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// Runs a worker to its end: the body of `fanlight egress-worker`.
 ///
@@ -86,14 +82,8 @@ struct Worker {
     hub: Arc<Hub>,
     intake: Arc<Mutex<Intake>>,
     reporter: Reporter,
-    destinations: BTreeMap<usize, Destination>,
-}
-
-/// A destination that was started at least once.
-#[derive(Default)]
-struct Destination {
-    meter: Arc<Meter>,
-    running: Option<Running>,
+    pulse: Arc<Pulse>,
+    running: BTreeMap<usize, Running>,
 }
 
 /// A destination's attempt.
@@ -113,6 +103,7 @@ impl Worker {
             setup.transcode_bitrate,
             Duration::from_millis(setup.keyframe_interval_ms),
         )));
+        let pulse = Pulse::start(hub.clone(), reporter.clone());
         let (into, broken) = (intake.clone(), reporter.clone());
         thread::spawn(move || read_packets(&packets, &into, &broken));
         Self {
@@ -121,14 +112,14 @@ impl Worker {
             hub,
             intake,
             reporter,
-            destinations: BTreeMap::new(),
+            pulse,
+            running: BTreeMap::new(),
         }
     }
 
     /// Runs until told to drain, or until the supervisor is gone.
     fn run(mut self, commands: &Receiver<Command>) -> anyhow::Result<()> {
         self.reporter.send(&Report::Ready, &[]);
-        let mut beat_at = Instant::now();
         loop {
             match commands.recv_timeout(TICK) {
                 Ok(Command::Connect {
@@ -149,30 +140,15 @@ impl Worker {
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
             }
-            if Instant::now() >= beat_at {
-                beat_at = Instant::now() + HEARTBEAT;
-                self.report_alive();
-            }
+            self.pulse.tick();
         }
         self.drain();
         Ok(())
     }
 
-    fn report_alive(&self) {
-        let counters = self.destinations.iter();
-        let counters =
-            counters.map(|(number, destination)| (*number, destination.meter.counters()));
-        let report = Report::Alive {
-            receiving: self.hub.is_receiving(),
-            cpu_ms: cpu_ms(),
-            counters: counters.collect(),
-        };
-        self.reporter.send(&report, &[]);
-    }
-
     fn connect(&mut self, number: usize, target: Target) {
-        let destination = self.destinations.entry(number).or_default();
-        destination.running = Some(match target {
+        let meter = self.pulse.meter(number);
+        let running = match target {
             Target::Rtmp(target) => {
                 let stop = Stop::default();
                 let rtmp = Rtmp {
@@ -189,7 +165,7 @@ impl Worker {
                     clock: self.clock,
                     hub: self.hub.clone(),
                     reporter: self.reporter.clone(),
-                    meter: destination.meter.clone(),
+                    meter,
                     stop: stop.clone(),
                 };
                 Running::Thread(thread::spawn(move || rtmp.run()), stop)
@@ -199,15 +175,15 @@ impl Worker {
                 self.setup.segment_ms,
                 self.clock,
                 self.reporter.clone(),
-                destination.meter.clone(),
+                meter,
             )))),
-        });
+        };
+        self.running.insert(number, running);
     }
 
     /// Ends one destination cleanly; it reports its end itself.
     fn disconnect(&mut self, number: usize) {
-        let destination = self.destinations.get_mut(&number);
-        match destination.and_then(|destination| destination.running.take()) {
+        match self.running.remove(&number) {
             Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),
             Some(Running::Hls(attached)) => {
                 // Sends the last segment.
@@ -227,39 +203,31 @@ impl Worker {
     }
 
     /// Ends every destination. Bounded by the time an RTMP server is given for a goodbye.
-    fn drain(mut self) {
+    fn drain(self) {
         let deadline = Instant::now() + DRAIN_LIMIT;
         let mut threads = Vec::new();
-        for (number, destination) in &mut self.destinations {
-            match destination.running.take() {
-                Some(Running::Thread(thread, stop)) => {
+        for (number, running) in self.running {
+            match running {
+                Running::Thread(thread, stop) => {
                     stop.stop();
                     threads.push(thread);
                 }
-                Some(Running::Hls(attached)) => {
+                Running::Hls(attached) => {
                     // Sends the last segment.
                     drop(attached);
                     let report = Report::State {
-                        destination: *number,
+                        destination: number,
                         state: DestinationState::Ended,
                     };
                     self.reporter.send(&report, &[]);
                 }
-                None => {}
             }
         }
         while Instant::now() < deadline && threads.iter().any(|thread| !thread.is_finished()) {
             thread::sleep(Duration::from_millis(10));
         }
-        self.report_alive();
+        self.pulse.end();
     }
-}
-
-/// Returns the processor time that this process has used.
-fn cpu_ms() -> u64 {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
-    seconds * 1000 + u64::try_from(used.tv_nsec / 1_000_000).unwrap_or(0)
 }
 
 fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Reporter) {
