@@ -10,6 +10,8 @@ mod driver;
 mod events;
 mod handle;
 mod hold;
+mod link;
+mod load;
 mod meters;
 mod port;
 mod receive;
@@ -24,6 +26,7 @@ pub use driver::{Driver, bind};
 pub use handle::{Handle, HandleError, RestartIceError};
 pub use sfu_core::{
     Answer, CloseReason, Codec, Event, IceRestart, Join, MediaKind, NegotiateError, ParticipantId,
-    PeerId, PeerStats, PublicationId, RestartError, Role, RoomId, RoomStats, Stats, TapPacket,
+    PeerId, PeerStats, PublicationId, RestartError, Role, RoomConfig, RoomId, RoomStats, Stats,
+    TapPacket, TapSource,
 };
 pub use tap::Tap;

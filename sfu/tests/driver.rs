@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use sfu::{
     CloseReason, Codec, Config, Event, Handle, HandleError, Join, MediaKind, ParticipantId, PeerId,
-    Role, RoomId,
+    Role, RoomConfig, RoomId, TapSource,
 };
 use support::{Client, delta, keyframe, until};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -112,7 +112,7 @@ async fn messages_cross_the_data_channel() {
 #[tokio::test]
 async fn a_tap_yields_the_program_and_asks_for_keyframes() {
     let mut server = Server::start(V4);
-    let mut tap = server.handle.tap(ROOM).await.unwrap();
+    let mut tap = server.handle.tap(ROOM, TapSource::Program).await.unwrap();
     let (mut publisher, _) = server.publisher(V4).await;
     until("connected", &mut [&mut publisher], |c| c[0].connected).await;
     for payload in keyframe() {
@@ -143,7 +143,7 @@ async fn a_tap_yields_the_program_and_asks_for_keyframes() {
 #[tokio::test]
 async fn stopping_says_goodbye_and_ends_everything() {
     let mut server = Server::start(V4);
-    let mut tap = server.handle.tap(ROOM).await.unwrap();
+    let mut tap = server.handle.tap(ROOM, TapSource::Program).await.unwrap();
     let (mut viewer, peer) = server.viewer(V4, 1).await;
     until("connected", &mut [&mut viewer], |c| c[0].has_channel()).await;
     server.cancel.cancel();
@@ -270,6 +270,7 @@ impl Server {
             room: ROOM,
             participant: ParticipantId(participant),
             role,
+            config: RoomConfig::default(),
         };
         let answer = self.handle.negotiate(join, offer).await.unwrap();
         client.accept(answer.sdp);

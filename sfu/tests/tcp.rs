@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sfu::{Config, Handle, Join, ParticipantId, Role, RoomId};
+use sfu::{Config, Handle, Join, ParticipantId, Role, RoomConfig, RoomId};
 use support::{Client, delta, keyframe, until};
 use tokio_util::sync::CancellationToken;
 
@@ -119,6 +119,7 @@ impl Server {
             room: RoomId(1),
             participant: ParticipantId(participant),
             role,
+            config: RoomConfig::default(),
         };
         let answer = self.handle.negotiate(join, offer).await.unwrap().sdp;
         let is_candidate = |line: &str| line.starts_with("a=candidate:");

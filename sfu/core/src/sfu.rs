@@ -2,6 +2,7 @@
 
 mod input;
 mod paths;
+mod relays;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,7 +15,7 @@ use thiserror::Error;
 
 use crate::{
     CloseReason, Codec, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
-    RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    RelayMessage, RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
     clock::ServerClock,
     demux::{Bound, Demux},
     flow::Flow,
@@ -23,6 +24,7 @@ use crate::{
     peer::{Idle, Peer},
     peers::Peers,
     publication::Publication,
+    relay::Outbound,
     rng::Rng,
     room::{Room, Sinks},
     slot::View,
@@ -141,6 +143,8 @@ pub struct Sfu {
     taps: BTreeMap<TapId, RoomId>,
     touched: Vec<RoomId>,
     held_until: Option<Instant>,
+    waiting: usize,
+    outbound: Outbound,
     timers: Timers,
     next_id: u64,
     events: VecDeque<Event>,
@@ -164,6 +168,8 @@ impl Sfu {
             taps: BTreeMap::new(),
             touched: Vec::new(),
             held_until: None,
+            waiting: 0,
+            outbound: Outbound::new(),
             timers: Timers::default(),
             next_id: 0,
             events: VecDeque::new(),
@@ -405,29 +411,36 @@ impl Sfu {
                         viewer.open_slots(&room.stage, &mut self.rng);
                     }
                 }
-                self.events.push_back(room.stage_event(id));
+                // Its home tells.
+                if room.inlet.is_none() {
+                    self.events.push_back(room.stage_event(id));
+                }
             }
             let mut sinks = Sinks {
                 out: &mut self.out,
                 taps: &mut self.tap_queue,
                 totals: &mut self.totals,
                 began: &mut self.began,
+                relayed: &mut self.outbound,
             };
-            room.forward(&mut self.peers, &mut sinks, now);
-            room.ask(&mut self.peers, &mut self.out, &mut self.totals, now);
+            room.forward(id, &mut self.peers, &mut sinks, now);
+            room.ask(id, &mut self.peers, &mut sinks, now);
             let at = room.poll_timeout(now).map(|at| at.max(now + TICK));
             self.timers
                 .schedule(Owner::Room(id), &mut room.scheduled, at);
             false
         });
         self.touched = touched;
+        if self.touched.is_empty() {
+            self.waiting = 0;
+        }
         self.greet_with_reports(now);
         &mut self.out
     }
 
-    /// Returns whether the last flush left packets waiting.
-    pub fn is_holding(&self) -> bool {
-        self.held_until.is_some()
+    /// Returns how many packets wait to be forwarded, at most.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Returns the next event.
@@ -452,7 +465,7 @@ impl Sfu {
             .iter()
             .filter(|peer| peer.transport.is_connected() && peer.has_views());
         Stats {
-            rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
+            rooms: self.rooms.values().filter(|room| room.counts()).count(),
             publishers: connected(Role::Publisher),
             viewers: viewers.count(),
             ..self.totals.snapshot()
@@ -568,6 +581,10 @@ impl Sfu {
             && room.is_empty()
         {
             self.timers.cancel(Owner::Room(id), &mut room.scheduled);
+            if let Some(inlet) = &room.inlet {
+                let leave = RelayMessage::Leave(id);
+                self.outbound.push_back((inlet.home, leave));
+            }
             self.rooms.remove(&id);
         }
     }

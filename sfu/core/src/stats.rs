@@ -33,6 +33,29 @@ pub struct Stats {
     pub dropped: Vec<(&'static str, u64)>,
 }
 
+impl Stats {
+    /// Adds those of another shard.
+    pub fn add(&mut self, other: &Self) {
+        self.rooms += other.rooms;
+        self.publishers += other.publishers;
+        self.viewers += other.viewers;
+        self.packets_in += other.packets_in;
+        self.bytes_in += other.bytes_in;
+        self.packets_out += other.packets_out;
+        self.bytes_out += other.bytes_out;
+        self.packets_lost += other.packets_lost;
+        self.retransmitted += other.retransmitted;
+        self.retransmit_missed += other.retransmit_missed;
+        self.keyframe_requests += other.keyframe_requests;
+        for (reason, count) in &other.dropped {
+            match self.dropped.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, total)) => *total += count,
+                None => self.dropped.push((reason, *count)),
+            }
+        }
+    }
+}
+
 /// One room, for the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomStats {
@@ -40,6 +63,14 @@ pub struct RoomStats {
     pub live: bool,
     /// Connected viewing peers.
     pub viewers: usize,
+}
+
+impl RoomStats {
+    /// Adds those of another shard.
+    pub fn add(&mut self, other: &Self) {
+        self.live |= other.live;
+        self.viewers += other.viewers;
+    }
 }
 
 /// One peer, for the API.

@@ -106,6 +106,7 @@ impl Sfu {
             });
         }
         self.note(id);
+        self.waiting += 1;
         Ok(())
     }
 
