@@ -25,6 +25,7 @@ use crate::{
 pub struct Driver {
     advertised: Vec<SocketAddr>,
     advertised_tcp: Vec<SocketAddr>,
+    ports: Vec<u16>,
     plans: Vec<Plan>,
     listener: Option<Listener>,
 }
@@ -39,10 +40,6 @@ pub struct Driver {
 /// See [`BindError`].
 pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), BindError> {
     config.validate()?;
-    let failed = |source| BindError::Socket {
-        port: config.udp_port,
-        source,
-    };
     // Public addresses first: those of this machine may be missing from its interfaces (127.0.0.2).
     let listen: Vec<IpAddr> = config
         .public_ips
@@ -51,16 +48,18 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
         .chain(address::local())
         .collect();
     let listen = unique(listen);
-    let shards = open_shards(config, &listen).map_err(failed)?;
-    let udp_port = shards.first().and_then(|(_, addresses)| addresses.first());
-    let mut listener = listen_tcp(config, &listen, udp_port.map_or(0, SocketAddr::port))?;
+    let Ports {
+        shards,
+        mut listener,
+    } = Ports::open(config, &listen)?;
     let tcp_port = listener.as_ref().map_or(Ok(0), Listener::port);
-    let tcp_port = tcp_port.map_err(failed)?;
+    let tcp_port = tcp_port.map_err(|source| listener_failed(0, source))?;
     let (handle, commands) = Handle::new(config.shards(), config.max_peers);
     let (event_queue, events) = EventQueue::new();
     let links = Links::mesh(config.shards());
     let mut advertised = Vec::new();
     let mut advertised_tcp = Vec::new();
+    let mut ports = Vec::new();
     let mut plans = Vec::new();
     for (((sockets, addresses), commands), links) in shards.into_iter().zip(commands).zip(links) {
         let connections = Connections::new(config.max_peers);
@@ -95,11 +94,16 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
                 config.hold_from_percent,
             ),
         });
-        advertised.extend(addresses);
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        ports.push(port);
+        if advertised.is_empty() {
+            advertised = addresses;
+        }
     }
     let driver = Driver {
         advertised,
         advertised_tcp,
+        ports,
         plans,
         listener,
     };
@@ -107,9 +111,14 @@ pub fn bind(config: &Config) -> Result<(Driver, Handle, mpsc::Receiver<Event>), 
 }
 
 impl Driver {
-    /// Returns the addresses peers are told, of all shards, each with its port.
+    /// Returns the addresses peers are told, with the port of the first shard.
     pub fn advertised(&self) -> &[SocketAddr] {
         &self.advertised
+    }
+
+    /// Returns the UDP port of each shard.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
     }
 
     /// Returns the addresses at which peers without UDP connect; none when that is turned off.
@@ -181,21 +190,55 @@ fn run_shard(mut plan: Plan, cancel: CancellationToken) -> io::Result<()> {
     runtime.block_on(async { Shard::new(plan)?.run(cancel).await })
 }
 
-/// Opens the sockets of each shard. Returns them with the addresses that its peers are told.
-fn open_shards(
-    config: &Config,
-    listen: &[IpAddr],
-) -> io::Result<Vec<(Vec<Socket>, Vec<SocketAddr>)>> {
-    let open = |index| {
-        let port = match config.udp_port {
-            0 => 0,
-            first => first + u16::from(index),
+/// The sockets of all shards.
+struct Ports {
+    /// The sockets of each shard, and the addresses that its peers are told.
+    shards: Vec<(Vec<Socket>, Vec<SocketAddr>)>,
+    listener: Option<Listener>,
+}
+
+impl Ports {
+    /// Opens neighbouring ports. When any will do, a server that is started again may be told the first one
+    /// and finds the others free, too.
+    fn open(config: &Config, listen: &[IpAddr]) -> Result<Self, BindError> {
+        let mut result = Self::open_at(config, listen);
+        for _ in 1..FREE_PORT_ATTEMPTS {
+            match &result {
+                Err(BindError::Socket { source, .. } | BindError::Listener { source, .. })
+                    if config.udp_port == 0 && source.kind() == io::ErrorKind::AddrInUse => {}
+                Ok(_) | Err(_) => break,
+            }
+            result = Self::open_at(config, listen);
+        }
+        result
+    }
+
+    fn open_at(config: &Config, listen: &[IpAddr]) -> Result<Self, BindError> {
+        let mut next = config.udp_port;
+        let mut shards = Vec::new();
+        for _ in 0..config.shards() {
+            let failed = |source| BindError::Socket { port: next, source };
+            let sockets = Socket::open_all(listen, next).map_err(failed)?;
+            let advertised = advertised(config, &sockets).map_err(failed)?;
+            let port = advertised.first().map_or(next, SocketAddr::port);
+            // Behind the last port there is none, which is the port that any will do for.
+            next = port.wrapping_add(1);
+            shards.push((sockets, advertised));
+        }
+        let first = shards.first().and_then(|(_, addresses)| addresses.first());
+        let port = match config.tcp_port {
+            0 => first.map_or(0, SocketAddr::port),
+            port => port,
         };
-        let sockets = Socket::open_all(listen, port)?;
-        let advertised = advertised(config, &sockets)?;
-        Ok((sockets, advertised))
-    };
-    (0..config.shards()).map(open).collect()
+        let listener = config.tcp.then(|| Listener::open_all(listen, port));
+        let listener = listener.transpose();
+        let listener = listener.map_err(|source| listener_failed(port, source))?;
+        Ok(Self { shards, listener })
+    }
+}
+
+fn listener_failed(port: u16, source: io::Error) -> BindError {
+    BindError::Listener { port, source }
 }
 
 fn advertised(config: &Config, sockets: &[Socket]) -> io::Result<Vec<SocketAddr>> {
@@ -213,26 +256,6 @@ fn advertised(config: &Config, sockets: &[Socket]) -> io::Result<Vec<SocketAddr>
         .collect())
 }
 
-/// Opens the TCP port, if there is to be one. When any UDP port would do, so does any TCP port.
-fn listen_tcp(
-    config: &Config,
-    addresses: &[IpAddr],
-    udp_port: u16,
-) -> Result<Option<Listener>, BindError> {
-    if !config.tcp {
-        return Ok(None);
-    }
-    let port = match (config.tcp_port, config.udp_port) {
-        (0, 0) => 0,
-        (0, _) => udp_port,
-        (port, _) => port,
-    };
-    let failed = |source| BindError::Listener { port, source };
-    Listener::open_all(addresses, port)
-        .map(Some)
-        .map_err(failed)
-}
-
 fn unique(ips: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut unique: Vec<IpAddr> = Vec::new();
     for ip in ips.into_iter().map(|ip| ip.to_canonical()) {
@@ -242,6 +265,9 @@ fn unique(ips: Vec<IpAddr>) -> Vec<IpAddr> {
     }
     unique
 }
+
+/// How many free ports are tried before their neighbours count as taken.
+const FREE_PORT_ATTEMPTS: usize = 16;
 
 /// How long a peer may take from its answer to the end of its handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
