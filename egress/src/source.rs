@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, future::Future, pin::Pin};
 
-use sfu::{RoomId, TapPacket};
+use sfu::{RoomId, TapPacket, TapSource};
 
 /// A future that borrows from its maker.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -25,7 +25,7 @@ pub trait Source: Debug + Send {
 impl Sources for sfu::Handle {
     fn open(&self, room: RoomId) -> BoxFuture<'_, Option<Box<dyn Source>>> {
         Box::pin(async move {
-            let tap = self.tap(room).await.ok()?;
+            let tap = self.tap(room, TapSource::Program).await.ok()?;
             Some(Box::new(tap) as Box<dyn Source>)
         })
     }

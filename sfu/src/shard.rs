@@ -276,7 +276,7 @@ impl Core {
             Command::RoomStats { room, reply } => {
                 drop(reply.send(self.sfu.room_stats(room, now)));
             }
-            Command::PeerStats { peer, reply } => drop(reply.send(self.sfu.peer_stats(peer))),
+            Command::PeerStats { peer, reply } => drop(reply.send(self.sfu.peer_stats(peer, now))),
         }
     }
 

@@ -329,6 +329,13 @@ impl Directory {
         self.resources.get(id)
     }
 
+    /// Notes that a resource has a new ICE session.
+    pub(crate) fn change_etag(&mut self, id: &str, etag: &str) {
+        if let Some(resource) = self.resources.get_mut(id) {
+            etag.clone_into(&mut resource.etag);
+        }
+    }
+
     pub(crate) fn remove_resource(&mut self, id: &str) {
         self.resources.remove(id);
         self.gauge();

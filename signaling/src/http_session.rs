@@ -36,7 +36,7 @@ pub(crate) fn routes(path: &'static str, role: Role) -> Router<Service> {
     let change =
         move |State(service): State<Service>,
               Path(place): Path<(String, String)>,
-              request: Request| async move { trickle(&service, role, &place, request).await };
+              request: Request| async move { change(&service, role, &place, request).await };
     let end =
         move |State(service): State<Service>,
               Path(place): Path<(String, String)>,
@@ -118,35 +118,18 @@ async fn create(
     Ok(response)
 }
 
-/// Trickled candidates are accepted and not needed: the server learns addresses from checks (ICE-lite).
-async fn trickle(
+/// Trickled candidates are accepted and not needed: the server learns addresses from checks (ICE-lite). With
+/// `If-Match: *`, new credentials begin a new ICE session (RFC 9725 §4.3.3).
+async fn change(
     service: &Service,
     role: Role,
     place: &(String, String),
     request: Request,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let resource = find(service, role, place, &parts.headers)?;
     body::expect_type(&parts.headers, SDP_FRAGMENT)?;
-    let Some(tags) = parts.headers.get(header::IF_MATCH) else {
-        return Err(Problem::new(
-            ErrorCode::PreconditionRequired,
-            "Send the session's entity tag in If-Match (RFC 9725, section 4.3.1).",
-        ));
-    };
-    let tags = tags.to_str().unwrap_or_default();
-    if tags.trim().trim_matches('"') == "*" {
-        return Err(Problem::new(
-            ErrorCode::IceRestartUnsupported,
-            "ICE cannot be restarted within a session: make a new one with POST.",
-        ));
-    }
-    if !tags.split(',').any(|tag| tag.trim() == resource.etag) {
-        return Err(Problem::new(
-            ErrorCode::IceSessionMismatch,
-            "The entity tag is not that of this session's ICE session.",
-        ));
-    }
+    let restarts = check_tag(&parts.headers, &resource.etag)?;
     let fragment = read(service, body).await?;
     let is_line = |line: &str| line.as_bytes().get(1) == Some(&b'=') || line.is_empty();
     if !fragment.lines().all(is_line) {
@@ -155,7 +138,42 @@ async fn trickle(
             "The body is not an SDP fragment.",
         ));
     }
-    Ok(StatusCode::NO_CONTENT)
+    if !restarts {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let Some(restart) = service.restart_ice(resource.peer, fragment).await? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let etag = format!("\"{}\"", restart.ufrag);
+    service.directory().change_etag(&place.1, &etag);
+    let mut response = restart.fragment.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(SDP_FRAGMENT));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    insert_text(headers, header::ETAG, &etag);
+    Ok(response)
+}
+
+/// Returns whether a request asks for a new ICE session, whatever the present one is.
+fn check_tag(headers: &HeaderMap, etag: &str) -> Result<bool, Problem> {
+    let Some(tags) = headers.get(header::IF_MATCH) else {
+        return Err(Problem::new(
+            ErrorCode::PreconditionRequired,
+            "Send the session's entity tag in If-Match (RFC 9725, section 4.3.1).",
+        ));
+    };
+    let tags = tags.to_str().unwrap_or_default();
+    // With quotes too, as in the RFC's example.
+    if tags.trim().trim_matches('"') == "*" {
+        return Ok(true);
+    }
+    if tags.split(',').any(|tag| tag.trim() == etag) {
+        return Ok(false);
+    }
+    Err(Problem::new(
+        ErrorCode::IceSessionMismatch,
+        "The entity tag is not that of this session's ICE session.",
+    ))
 }
 
 async fn delete(

@@ -60,7 +60,6 @@ impl Problem {
             ErrorCode::NoCommonMedia => StatusCode::NOT_ACCEPTABLE,
             ErrorCode::IceSessionMismatch => StatusCode::PRECONDITION_FAILED,
             ErrorCode::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
-            ErrorCode::IceRestartUnsupported => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -92,6 +92,14 @@ pub enum ClientMessage {
         /// Their heights in pixels, the lowest first; at most 4.
         heights: Vec<u32>,
     },
+    /// Begins a new ICE session of a media connection, which goes on meanwhile: the browser's way has changed.
+    /// Answered by `ice_restarted`.
+    RestartIce {
+        /// Which.
+        media: MediaRole,
+        /// The lines of the new offer with its ICE credentials (RFC 8840), or the whole of it.
+        fragment: String,
+    },
     /// Ends this participant's media and leaves it in the room.
     Stop {
         /// Which; both when absent.
@@ -139,6 +147,14 @@ pub enum ServerMessage {
         /// As `GET /api/rooms/{room}/egress` answers (`EgressJob[]`).
         #[ts(type = "unknown[]")]
         jobs: serde_json::Value,
+    },
+    /// The answer to `restart_ice`.
+    IceRestarted {
+        /// Which connection.
+        media: MediaRole,
+        /// The server's credentials, which replace those of the last answer; `null` when there is no such
+        /// connection any more, or the fragment was not usable: offer again.
+        ice: Option<IceCredentials>,
     },
     /// Which layers of this participant's picture anybody wants has changed: the others need not be encoded.
     WantedLayers {
@@ -210,6 +226,15 @@ pub enum MediaRole {
     Publish,
     /// It receives, or carries the data channels alone.
     Watch,
+}
+
+/// The credentials of an ICE session (RFC 8839 §5.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct IceCredentials {
+    /// Username fragment.
+    pub ufrag: String,
+    /// Password.
+    pub pwd: String,
 }
 
 /// What a participant may do.
@@ -418,8 +443,6 @@ pub enum ErrorCode {
     ChatNotAllowed,
     /// A `PATCH` without `If-Match` (RFC 9725 §4.3.1).
     PreconditionRequired,
-    /// The server does not restart ICE within a session: make a new one.
-    IceRestartUnsupported,
     /// The method is not one of this resource's.
     MethodNotAllowed,
     /// There is nothing at this path.

@@ -362,6 +362,11 @@ impl Room {
         self.hls = hls;
     }
 
+    /// Returns how many may be on stage.
+    pub(crate) fn stage_size(&self) -> usize {
+        self.stage.size()
+    }
+
     /// Returns what members see.
     pub(crate) fn info(&self) -> RoomInfo {
         let on_air = self
@@ -378,7 +383,7 @@ impl Room {
             live_since_ms: on_air.map(|broadcast| broadcast.since_ms),
             viewers: self.viewers,
             hls: self.hls,
-            stage_size: u32::try_from(self.stage.size()).unwrap_or(u32::MAX),
+            stage_size: u32::try_from(self.stage_size()).unwrap_or(u32::MAX),
             featured: self.stage.featured().map(str::to_owned),
             stage,
         }

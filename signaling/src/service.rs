@@ -8,7 +8,10 @@ use std::{
 };
 
 use axum::{Router, http::HeaderMap};
-use sfu::{Event, HandleError, Join, NegotiateError, PeerId, Role, RoomId};
+use sfu::{
+    Event, HandleError, Join, NegotiateError, PeerId, RestartError, RestartIceError, Role,
+    RoomConfig, RoomId,
+};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,7 +23,7 @@ use crate::{
     clock::{unix_ms, unix_seconds},
     directory::{Directory, Errand, Owner},
     protocol::ErrorCode,
-    room::Purpose,
+    room::{Purpose, Room},
     store::{RoomRecord, Store, StoreError},
     token, whep, whip, ws,
 };
@@ -278,6 +281,11 @@ impl Service {
         let work = async move {
             let participant = member.participant();
             let purpose = Purpose::of(role, &sdp);
+            let stage_size = service.directory().room(room).map(Room::stage_size);
+            let config = RoomConfig {
+                stage_size: stage_size.unwrap_or(RoomConfig::default().stage_size),
+                ..RoomConfig::default()
+            };
             service
                 .directory()
                 .reserve(room, role, &member, Instant::now())?;
@@ -288,6 +296,7 @@ impl Service {
                         room,
                         participant,
                         role,
+                        config,
                     },
                     sdp,
                 )
@@ -317,6 +326,25 @@ impl Service {
     pub(crate) async fn stop_peer(&self, peer: PeerId) {
         let guests = self.directory().stop(peer, Instant::now());
         self.close_peers(std::iter::once(peer).chain(guests)).await;
+    }
+
+    /// Begins a new ICE session of a peer when a fragment has new credentials; `None` when it has not.
+    pub(crate) async fn restart_ice(
+        &self,
+        peer: PeerId,
+        fragment: String,
+    ) -> Result<Option<sfu::IceRestart>, Problem> {
+        match self.sfu().restart_ice(peer, fragment).await {
+            Ok(restart) => Ok(restart),
+            Err(RestartIceError::Stopped) => Err(full()),
+            Err(RestartIceError::Refused(RestartError::UnknownPeer)) => Err(Problem::new(
+                ErrorCode::SessionUnknown,
+                "There is no such session, or it has ended.",
+            )),
+            Err(RestartIceError::Refused(error @ RestartError::NoCredentials)) => {
+                Err(Problem::new(ErrorCode::SdpInvalid, error.to_string()))
+            }
+        }
     }
 
     /// Features somebody on a room's stage, or nobody.

@@ -76,6 +76,12 @@ pub(crate) enum Action {
     Stop(PeerId),
     /// Pause or go on.
     SetPaused(bool),
+    /// Begin a new ICE session of this peer, and send what comes of it.
+    RestartIce {
+        media: MediaRole,
+        peer: Option<PeerId>,
+        fragment: String,
+    },
     /// Note the heights of the picture's layers.
     SetHeights(Vec<u32>),
     /// Send a ping frame.
@@ -271,6 +277,14 @@ impl Session {
             (ClientMessage::Candidate { .. }, State::Joined { .. }) => Vec::new(),
             (ClientMessage::SetPaused { paused }, State::Joined { .. }) => {
                 vec![Action::SetPaused(paused)]
+            }
+            (ClientMessage::RestartIce { media, fragment }, State::Joined { media: has, .. }) => {
+                let peer = *has.of(media);
+                vec![Action::RestartIce {
+                    media,
+                    peer,
+                    fragment,
+                }]
             }
             (ClientMessage::Layers { heights }, State::Joined { .. }) => {
                 vec![Action::SetHeights(heights)]
@@ -582,7 +596,7 @@ mod tests {
                             drop(session.handle_negotiated(role, Ok((PeerId(1), String::new()))));
                         }
                         Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) | Action::Stop(_) => {}
-                        Action::SetPaused(_) | Action::SetHeights(_) => {}
+                        Action::SetPaused(_) | Action::SetHeights(_) | Action::RestartIce { .. } => {}
                         Action::Ping | Action::Close { .. } => {}
                     }
                 }

@@ -33,7 +33,7 @@ use crate::{
     clock::unix_seconds,
     directory::{Owner, Seat, SessionId},
     outbox::{Outbox, Waiting},
-    protocol::{ErrorCode, ServerMessage, close_code},
+    protocol::{ErrorCode, IceCredentials, ServerMessage, close_code},
     session::{Action, BrokenFrame, Session},
     token::returning_claims,
     turn::ice_servers,
@@ -159,6 +159,26 @@ impl Driver<'_> {
                 Action::ClosePeer(peer) => self.service.close_peers([peer]).await,
                 Action::Stop(peer) => self.service.stop_peer(peer).await,
                 Action::SetPaused(paused) => self.set_paused(paused),
+                Action::RestartIce {
+                    media,
+                    peer,
+                    fragment,
+                } => {
+                    let ice = match peer {
+                        Some(peer) => self
+                            .service
+                            .restart_ice(peer, fragment)
+                            .await
+                            .ok()
+                            .flatten(),
+                        None => None,
+                    };
+                    let ice = ice.map(|ice| IceCredentials {
+                        ufrag: ice.ufrag,
+                        pwd: ice.pwd,
+                    });
+                    self.send(&ServerMessage::IceRestarted { media, ice });
+                }
                 Action::SetHeights(heights) => self.set_heights(&heights),
                 Action::Ping => self.outbox.ping(),
                 Action::Close { code, reason } => self.outbox.close(code, reason),

@@ -27,6 +27,7 @@ fn committed_types_match_the_rust_types() {
         RoomInfo,
         StageMember,
         MediaRole,
+        IceCredentials,
         Grants,
         IceServer,
         ChatRequest,

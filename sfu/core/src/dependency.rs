@@ -252,3 +252,162 @@ const NEXT_SPATIAL: u8 = 2;
 /// Decode target indications.
 const ABSENT: u64 = 0;
 const SWITCH: u64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Writes descriptors as an encoder does.
+    #[derive(Default)]
+    struct Writer {
+        bits: Vec<bool>,
+    }
+
+    impl Writer {
+        fn number(&mut self, number: u32, bits: u32) -> &mut Self {
+            let bits = (0..bits).rev().map(|bit| number >> bit & 1 != 0);
+            self.bits.extend(bits);
+            self
+        }
+
+        fn mandatory(&mut self, starts: bool, ends: bool, template: u32, frame: u32) -> &mut Self {
+            self.number(u32::from(starts), 1).number(u32::from(ends), 1);
+            self.number(template, 6).number(frame, 16)
+        }
+
+        fn indications(&mut self, indications: &str) -> &mut Self {
+            for indication in indications.chars() {
+                let value = "-DSR".find(indication).unwrap();
+                self.number(u32::try_from(value).unwrap(), 2);
+            }
+            self
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            let byte = |bits: &[bool]| {
+                let ones = bits.iter().enumerate().filter(|(_, bit)| **bit);
+                ones.fold(0, |byte, (at, _)| byte | 0x80 >> at)
+            };
+            self.bits.chunks(8).map(byte).collect()
+        }
+    }
+
+    /// One spatial and three temporal layers, with a chain, template ids from 60 on.
+    fn l1t3(frame: u32) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.mandatory(true, false, 60, frame);
+        writer.number(0b10000, 5).number(60, 6).number(3 - 1, 5);
+        for next in [0, 1, 1, 0, 3] {
+            writer.number(next, 2);
+        }
+        for indications in ["SSS", "SSS", "-DS", "--D", "--D"] {
+            writer.indications(indications);
+        }
+        for difference in [None, Some(4), Some(2), Some(1), Some(1)] {
+            if let Some(difference) = difference {
+                writer.number(1, 1).number(difference - 1, 4);
+            }
+            writer.number(0, 1);
+        }
+        writer.number(1, 2);
+        for difference in [0, 4, 2, 1, 3] {
+            writer.number(difference, 4);
+        }
+        writer.number(1, 1).number(1279, 16).number(719, 16);
+        writer.bytes()
+    }
+
+    fn delta(starts: bool, ends: bool, template: u32, frame: u32) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.mandatory(starts, ends, template, frame).bytes()
+    }
+
+    fn quality(temporal: u8) -> Qualities {
+        Qualities::one(0, temporal)
+    }
+
+    #[test]
+    fn a_structure_describes_the_frames_behind_it() {
+        let key = Descriptor::parse(&l1t3(0xfffe), None).unwrap();
+        assert_eq!(key.frame_number, 0xfffe);
+        assert!(key.frame.starts && !key.frame.ends);
+        let known = key.structure.as_deref();
+        assert_eq!(known.unwrap().layers, [(0, 0), (0, 1), (0, 2)]);
+        let frame = |template| {
+            let bytes = delta(true, true, template, 7);
+            Descriptor::parse(&bytes, known).unwrap().frame
+        };
+        let lowest = frame(61);
+        let switch = quality(0).or(quality(1)).or(quality(2));
+        assert_eq!((lowest.temporal, lowest.switch), (0, switch));
+        let middle = frame(62);
+        assert_eq!((middle.temporal, middle.switch), (1, quality(2)));
+        assert_eq!(middle.needed, quality(1).or(quality(2)));
+        for template in [63, 0] {
+            let highest = frame(template);
+            assert_eq!((highest.temporal, highest.needed), (2, quality(2)));
+            assert_eq!(highest.switch, Qualities::NONE);
+        }
+        assert_eq!(Descriptor::parse(&delta(true, true, 1, 7), known), None);
+        assert_eq!(Descriptor::parse(&delta(true, true, 61, 7), None), None);
+    }
+
+    #[test]
+    fn indications_of_a_frame_go_before_those_of_its_template() {
+        let key = Descriptor::parse(&l1t3(1), None).unwrap();
+        let known = key.structure.as_deref();
+        let mut writer = Writer::default();
+        writer.mandatory(true, true, 62, 9).number(0b01100, 5);
+        writer.number(0b111, 3).indications("--R");
+        let parsed = Descriptor::parse(&writer.bytes(), known).unwrap();
+        assert_eq!(parsed.frame.needed, quality(2));
+        assert_eq!(parsed.frame.switch, Qualities::NONE);
+    }
+
+    #[test]
+    fn cut_off_descriptors_are_refused() {
+        let whole = l1t3(1);
+        for len in 0..whole.len() - 5 {
+            assert_eq!(Descriptor::parse(&whole[..len], None), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn numbers_below_a_limit_take_as_few_bits_as_they_need() {
+        let mut writer = Writer::default();
+        writer.number(0b0001_1011_0111, 12);
+        let bytes = writer.bytes();
+        let mut bits = Bits::new(&bytes);
+        let numbers: Vec<_> = (0..5).map(|_| bits.non_symmetric(5)).collect();
+        assert_eq!(numbers, [Some(0), Some(1), Some(2), Some(3), Some(4)]);
+        assert_eq!(Bits::new(&[]).non_symmetric(1), Some(0));
+    }
+
+    #[test]
+    fn a_frame_number_changes_alone() {
+        let mut buffer = [0; 64];
+        let mut expected = l1t3(3);
+        assert_eq!(renumber(&l1t3(0xfffe), 5, &mut buffer), expected);
+        expected.truncate(3);
+        assert_eq!(renumber(&l1t3(3)[..3], 0, &mut buffer), expected);
+        assert_eq!(renumber(&[1, 2], 5, &mut buffer), [1, 2]);
+        assert_eq!(renumber(&[0; 65], 5, &mut buffer), [0; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+            flips in prop::collection::vec((0..20_usize, any::<u8>()), 0..4),
+        ) {
+            let mut structure = l1t3(1);
+            for (at, flip) in flips {
+                structure[at] ^= flip;
+            }
+            let known = Descriptor::parse(&structure, None).and_then(|d| d.structure);
+            let _ = Descriptor::parse(&bytes, known.as_deref());
+        }
+    }
+}

@@ -1,17 +1,340 @@
 //! [`Flow`]: what the path to one peer carries, and [`Sender`]: the way media takes to it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     Outgoing,
-    transport::{Carried, SendHeader, Transport},
+    departures::Departures,
+    estimate::{Estimator, Verdict},
+    fallback::Fallback,
+    pacer::Pacer,
+    probe::Prober,
+    transport::{ArrivalReport, Carried, SendHeader, Transport},
 };
 
 /// The sending side of one peer's path.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Flow {
-    /// The transport-wide sequence number of the next packet.
-    next_seq: u16,
+    /// The first use; all times inside are microseconds since then.
+    epoch: Option<Instant>,
+    /// The last time asked for.
+    clock: (Option<Instant>, i64),
+    pacer: Pacer,
+    /// What of it repeats may take.
+    repeats: Pacer,
+    /// Of a peer that reports on every packet; taken at the first one.
+    tracked: Option<Box<Tracked>>,
+    /// Of a peer that does not.
+    fallback: Fallback,
+    rate: Rate,
+    rtt: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    departures: Departures,
+    estimator: Estimator,
+    prober: Prober,
+    /// The newest arrival, on the peer's clock without its wrapping.
+    newest: Option<i64>,
+    /// When the estimate was last lowered for silence.
+    silent_at: i64,
+}
+
+/// What a report or the passing of time means to the allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Nothing urgent.
+    None,
+    /// A probe showed more.
+    More,
+    /// The path is too full.
+    Congested,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            epoch: None,
+            clock: (None, 0),
+            pacer: Pacer::new(FIRST_PACE, BURST),
+            repeats: Pacer::new(FIRST_PACE / 2, REPEAT_BURST),
+            tracked: None,
+            fallback: Fallback::default(),
+            rate: Rate::default(),
+            rtt: None,
+        }
+    }
+}
+
+impl Flow {
+    /// Takes a report on packets.
+    pub(crate) fn handle_arrivals(&mut self, report: &ArrivalReport, now: Instant) -> News {
+        let now = self.micros(now);
+        let Some(tracked) = &mut self.tracked else {
+            return News::None;
+        };
+        let news = tracked.handle(report, now);
+        self.pace(now);
+        news
+    }
+
+    /// Takes a receiver report's word on loss, for a peer that says nothing better.
+    pub(crate) fn handle_loss(&mut self, fraction_lost: u8, now: Instant) {
+        let now = self.micros(now);
+        self.fallback.handle_loss(fraction_lost, self.rate.bps, now);
+        self.pace(now);
+    }
+
+    /// Takes what the peer believes it can receive (REMB).
+    pub(crate) fn handle_bitrate(&mut self, bitrate: u64, now: Instant) {
+        let now = self.micros(now);
+        self.fallback.handle_bitrate(bitrate);
+        self.pace(now);
+    }
+
+    /// Takes a measured round-trip time.
+    pub(crate) fn handle_rtt(&mut self, rtt: Duration) {
+        self.rtt = Some(self.rtt.map_or(rtt, |before| (before * 7 + rtt) / 8));
+    }
+
+    /// Returns the round-trip time.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// Returns what the path carries, bit/s, headers of all layers included; `None` while nothing limits it.
+    pub(crate) fn estimate(&self) -> Option<u64> {
+        match &self.tracked {
+            Some(tracked) => Some(tracked.estimator.bitrate()),
+            None => self.fallback.bitrate(),
+        }
+    }
+
+    /// Returns what to send: less than the path carries while its queue is to become empty.
+    pub(crate) fn budget(&self) -> Option<u64> {
+        match &self.tracked {
+            Some(tracked) => Some(tracked.estimator.budget()),
+            None => self.fallback.bitrate(),
+        }
+    }
+
+    /// Returns whether anything is known of the path.
+    pub(crate) fn is_measured(&self) -> bool {
+        let tracked = self.tracked.as_ref();
+        tracked.is_none_or(|tracked| tracked.estimator.is_measured())
+    }
+
+    /// Returns what was sent lately, bit/s, headers of all layers included.
+    pub(crate) fn sending(&self) -> u64 {
+        self.rate.bps
+    }
+
+    /// Returns how long packets wait in the path's queue, how long the pacer's debt lasts, and the probes begun.
+    pub(crate) fn facts(&self) -> (Duration, Duration, u32) {
+        let (_, now) = self.clock;
+        let tracked = self.tracked.as_ref();
+        let queue = tracked.map_or(0, |tracked| tracked.estimator.queue());
+        (
+            Duration::from_micros(u64::try_from(queue).unwrap_or_default()),
+            Duration::from_micros(self.pacer.backlog(now)),
+            tracked.map_or(0, |tracked| tracked.prober.begun),
+        )
+    }
+
+    /// Begins a probe for `wanted` bit/s if one is due.
+    pub(crate) fn seek(&mut self, wanted: u64, now: Instant) {
+        let now = self.micros(now);
+        if let Some(tracked) = &mut self.tracked
+            && tracked.newest.is_some()
+            && tracked.estimator.is_clear()
+            && tracked.estimator.bitrate() < wanted
+        {
+            // A little is lost to caution.
+            let wanted = wanted + wanted / 8;
+            let trusted = tracked.estimator.delivered();
+            tracked.prober.begin(trusted, wanted, now);
+        }
+    }
+
+    /// Returns how many bytes of a probe are due.
+    pub(crate) fn probe_due(&mut self, now: Instant) -> u64 {
+        let now = self.micros(now);
+        let tracked = self.tracked.as_mut();
+        tracked.map_or(0, |tracked| tracked.prober.due(now))
+    }
+
+    /// Lets time pass: what is not reported on for long lowers the estimate.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> News {
+        let now = self.micros(now);
+        let Some(tracked) = &mut self.tracked else {
+            return News::None;
+        };
+        let news = tracked.handle_timeout(now);
+        self.pace(now);
+        news
+    }
+
+    /// Returns when [`Flow::handle_timeout`] or [`Flow::probe_due`] wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let at = self.tracked.as_ref()?.prober.poll_timeout()?;
+        let since = Duration::from_micros(u64::try_from(at).unwrap_or_default());
+        self.epoch.map(|epoch| epoch + since)
+    }
+
+    fn is_clear(&self) -> bool {
+        let tracked = self.tracked.as_ref();
+        tracked.is_none_or(|tracked| tracked.estimator.is_clear())
+    }
+
+    fn next_seq(&self) -> u16 {
+        let tracked = self.tracked.as_ref();
+        tracked.map_or(0, |tracked| tracked.departures.next_seq())
+    }
+
+    fn sent(&mut self, len: usize, is_tracked: bool, now: Instant) {
+        let now = self.micros(now);
+        let len = len + OVERHEAD;
+        self.pacer.sent(len, now);
+        self.rate.add(len, now);
+        if is_tracked {
+            let tracked = self.tracked.get_or_insert_with(Default::default);
+            tracked.departures.push(len, tracked.prober.id(), now);
+            tracked.prober.sent(len as u64);
+        }
+    }
+
+    fn pace(&mut self, now: i64) {
+        let is_known = match &self.tracked {
+            Some(tracked) => tracked.newest.is_some(),
+            None => true,
+        };
+        if let Some(bitrate) = self.budget().filter(|_| is_known) {
+            let pace = bitrate * PACE_TENTHS / 10;
+            self.pacer.set_pace(pace.max(LEAST_PACE), now);
+            // What a full path lost comes again at the expense of what is new: only what is left, and a share.
+            let left = match self.is_clear() {
+                true => bitrate.saturating_sub(self.rate.first_bps),
+                false => 0,
+            };
+            self.repeats.set_pace(left.max(bitrate / REPEAT_SHARE), now);
+        }
+    }
+
+    fn micros(&mut self, now: Instant) -> i64 {
+        let (at, micros) = self.clock;
+        if at == Some(now) {
+            return micros;
+        }
+        let since = now.saturating_duration_since(*self.epoch.get_or_insert(now));
+        let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        self.clock = (Some(now), micros);
+        micros
+    }
+}
+
+impl Default for Tracked {
+    fn default() -> Self {
+        Self {
+            departures: Departures::default(),
+            estimator: Estimator::new(FIRST_ESTIMATE),
+            prober: Prober::default(),
+            newest: None,
+            silent_at: 0,
+        }
+    }
+}
+
+impl Tracked {
+    fn handle(&mut self, report: &ArrivalReport, now: i64) -> News {
+        for (seq, at) in report.arrivals() {
+            let Some(at) = at else {
+                if let Some(probe) = self.departures.lost(seq) {
+                    self.prober.lost(probe);
+                    self.estimator.missed();
+                }
+                continue;
+            };
+            if let Some(departure) = self.departures.arrived(seq, now) {
+                let at = self.unwrap(at);
+                self.prober
+                    .arrived(departure.probe, departure.sent, at, departure.size);
+                self.estimator
+                    .arrived(departure.sent, at, departure.size, departure.was_lost);
+            }
+        }
+        let creep = self.prober.begun == 0;
+        let verdict = self.estimator.reported(creep, now);
+        if verdict == Verdict::Congested {
+            self.prober.interrupt(now);
+            return News::Congested;
+        }
+        self.conclude(now)
+    }
+
+    fn handle_timeout(&mut self, now: i64) -> News {
+        let patience = if self.silent_at == 0 {
+            SILENCE
+        } else {
+            SILENCE / 2
+        };
+        let waiting = self.departures.waiting(now).unwrap_or_default();
+        if waiting < SILENCE || self.newest.is_none() {
+            self.silent_at = 0;
+        } else if now - self.silent_at >= patience {
+            self.silent_at = now;
+            self.estimator.silent();
+            self.prober.interrupt(now);
+            return News::Congested;
+        }
+        self.conclude(now)
+    }
+
+    fn conclude(&mut self, now: i64) -> News {
+        let Some(outcome) = self.prober.poll(now) else {
+            return News::None;
+        };
+        self.estimator.probed(outcome);
+        News::More
+    }
+
+    /// Takes a wrapping time for the one nearest to the newest.
+    fn unwrap(&mut self, at: i64) -> i64 {
+        let newest = self.newest.unwrap_or(at);
+        let ahead = (at - newest).rem_euclid(ArrivalReport::WRAP);
+        let at = match ahead > ArrivalReport::WRAP / 2 {
+            true => newest + ahead - ArrivalReport::WRAP,
+            false => newest + ahead,
+        };
+        self.newest = Some(newest.max(at));
+        at
+    }
+}
+
+/// What is sent, over half a second.
+#[derive(Debug, Default)]
+struct Rate {
+    bytes: u64,
+    /// Bytes that were sent again.
+    repeated: u64,
+    since: i64,
+    bps: u64,
+    /// Without what was sent again.
+    first_bps: u64,
+}
+
+impl Rate {
+    fn add(&mut self, bytes: usize, now: i64) {
+        self.bytes += bytes as u64;
+        let elapsed = now - self.since;
+        if elapsed >= RATE_WINDOW {
+            let rate = |bytes: u64| bytes * 8_000_000 / elapsed.unsigned_abs();
+            self.bps = rate(self.bytes);
+            self.first_bps = rate(self.bytes.saturating_sub(self.repeated));
+            (self.bytes, self.repeated) = (0, 0);
+            self.since = now;
+        }
+    }
 }
 
 /// What one peer's media is sent with.
@@ -35,24 +358,88 @@ impl Sender<'_> {
         carried: &Carried<'_>,
         payload: [&[u8]; 2],
     ) -> usize {
-        let seq = self.transport.has_feedback().then_some(self.flow.next_seq);
+        let seq = self.transport.has_feedback().then(|| self.flow.next_seq());
         let len = self
             .transport
             .seal_rtp(header, seq, carried, payload, self.out);
         if len > 0 {
-            self.flow.next_seq = self.flow.next_seq.wrapping_add(1);
+            self.flow.sent(len, seq.is_some(), self.now);
         }
         len
     }
 
     /// Returns whether the path has room for more than what is live: for replays and repeats.
     pub(crate) fn has_room(&mut self) -> bool {
-        true
+        let now = self.flow.micros(self.now);
+        self.flow.pacer.has_room(now)
+    }
+
+    /// Returns whether a packet may be sent again now: what is repeated must not displace what is new.
+    pub(crate) fn may_repeat(&mut self) -> bool {
+        let now = self.flow.micros(self.now);
+        self.flow.pacer.has_room(now) && self.flow.repeats.has_room(now)
+    }
+
+    /// Notes that a packet of this length was sent again.
+    pub(crate) fn repeated(&mut self, len: usize) {
+        let now = self.flow.micros(self.now);
+        self.flow.repeats.sent(len + OVERHEAD, now);
+        self.flow.rate.repeated += (len + OVERHEAD) as u64;
+    }
+
+    /// Returns whether so much is lost, though the path is not full, that repeats are lost as well.
+    pub(crate) fn is_lossy(&self) -> bool {
+        let tracked = self.flow.tracked.as_ref();
+        tracked.is_some_and(|tracked| {
+            tracked.estimator.is_clear() && tracked.estimator.lost_lately() >= LOSSY
+        })
     }
 
     /// Returns whether a live packet of video goes at once; not while so much is on the path already that it
     /// would only wait there.
     pub(crate) fn may_go(&mut self) -> bool {
-        true
+        let now = self.flow.micros(self.now);
+        self.flow.pacer.backlog(now) < MOST_BACKLOG
+    }
+
+    /// Returns within which time a packet is not sent again twice: the answer to a second request is on its way.
+    pub(crate) fn repeat_guard(&self) -> Duration {
+        let rtt = self.flow.rtt.unwrap_or(LEAST_GUARD);
+        rtt.clamp(LEAST_GUARD, LONGEST_GUARD)
     }
 }
+
+/// IP and UDP headers.
+const OVERHEAD: usize = 28;
+
+/// What a path is believed to carry before anything is known of it: a picture of 720p with sound.
+const FIRST_ESTIMATE: u64 = 3_000_000;
+
+/// How fast a newcomer is sent what it missed, bit/s.
+const FIRST_PACE: u64 = 5_000_000;
+
+/// How much faster than the estimate what may be paced is sent, in tenths.
+const PACE_TENTHS: u64 = 25;
+const LEAST_PACE: u64 = 300_000;
+
+/// What is sent at once, in microseconds: every 5 ms there is a chance to send more. What a short outage took
+/// is repeated at once.
+const BURST: u64 = 8000;
+const REPEAT_BURST: u64 = 100_000;
+
+/// The part of the estimate that repeats may take however full the path is.
+const REPEAT_SHARE: u64 = 10;
+
+/// Per mille lost from which packets are repeated twice.
+const LOSSY: u32 = 20;
+
+/// Live video waits while the bucket takes longer than this to leak, in microseconds.
+const MOST_BACKLOG: u64 = 120_000;
+
+/// After this long without a report something is wrong, in microseconds.
+const SILENCE: i64 = 1_000_000;
+
+const RATE_WINDOW: i64 = 500_000;
+
+const LEAST_GUARD: Duration = Duration::from_millis(20);
+const LONGEST_GUARD: Duration = Duration::from_millis(500);

@@ -50,6 +50,14 @@ impl Rung {
         (self.layer, self.spatial, self.temporal) == (other.layer, other.spatial, other.temporal)
     }
 
+    /// Returns the picture's size among those of the publication, the smallest being 0.
+    pub(crate) fn level(&self) -> u8 {
+        match self.is_whole() {
+            true => self.layer,
+            false => self.layer.max(self.spatial),
+        }
+    }
+
     /// Returns it as a quality of its stream.
     pub(crate) fn quality(&self) -> Qualities {
         match self.is_whole() {

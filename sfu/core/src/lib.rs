@@ -14,11 +14,17 @@
     )
 )]
 
+mod allocate;
+mod allotment;
 mod av1;
 mod clock;
+mod delay;
 mod demux;
+mod departures;
 mod dependency;
+mod estimate;
 mod event;
+mod fallback;
 mod flow;
 mod frame;
 mod h264;
@@ -34,10 +40,12 @@ mod nack;
 mod negotiate;
 mod numbering;
 mod outgoing;
+mod pacer;
 mod path;
 mod peer;
 mod peers;
 mod picture;
+mod probe;
 mod publication;
 mod reading;
 mod reception;
@@ -73,5 +81,5 @@ pub use sfu::{
     Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
 };
 pub use shard::ShardId;
-pub use stats::{PeerStats, RoomStats, Stats};
+pub use stats::{PeerStats, RoomStats, RungStats, Stats, TrackStats};
 pub use tap::TapSource;

@@ -3,15 +3,17 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Join, Outgoing, PeerId, PeerStats, Role, Ssrc,
+    Join, MediaKind, Outgoing, PeerId, Role, Ssrc,
+    allotment::{Allotment, Slots},
     clock::ServerClock,
     demux::Bound,
-    flow::{Flow, Sender},
+    flow::{Flow, News, Sender},
     ingress::Ingress,
     publication::Publication,
     rng::Rng,
     slot::{Shown, View},
     stage::Stage,
+    stats::Counters,
     subscription::{Repeated, Sent, Subscription},
     timers::Scheduled,
     transport::{CodecPt, SendStream, Transport, rtcp::Compound},
@@ -40,8 +42,10 @@ pub(crate) struct Peer {
     pub(crate) subscriptions: Vec<Subscription>,
     /// M-lines on which it never received anything yet.
     pub(crate) idle: Vec<Idle>,
+    /// In which qualities.
+    pub(crate) allotment: Allotment,
     /// What was counted about it.
-    pub(crate) stats: PeerStats,
+    pub(crate) counters: Counters,
     /// When it joined.
     pub(crate) joined_at: Instant,
     /// When the next sender report is due.
@@ -60,8 +64,10 @@ pub(crate) struct Idle {
 }
 
 impl Peer {
-    /// Prepares the m-lines of the program, and those whose slots show something for the first time.
-    pub(crate) fn open_slots(&mut self, stage: &Stage, rng: &mut Rng) {
+    /// Prepares the m-lines of the program, and those whose slots show something for the first time. The
+    /// qualities are chosen anew.
+    pub(crate) fn open_slots(&mut self, stage: &Stage, rng: &mut Rng, now: Instant) {
+        self.allotment.handle(News::More, now);
         let subscriptions = &mut self.subscriptions;
         self.idle.retain_mut(|idle| {
             let is_shown = match idle.view {
@@ -88,6 +94,7 @@ impl Peer {
         if !self.transport.is_connected() {
             return sum;
         }
+        self.allot(shown, now);
         let mut sender = Sender {
             transport: &mut self.transport,
             flow: &mut self.flow,
@@ -108,8 +115,58 @@ impl Peer {
                 sum.add(&subscription.forward(before, &mut sender));
             }
         }
-        self.stats.packets_out += sum.packets;
+        self.counters.packets_out += sum.packets;
+        self.counters.bytes_out += sum.bytes;
+        self.probe(out, now);
         sum
+    }
+
+    /// Chooses what its slots show, if that is due.
+    pub(crate) fn allot(&mut self, shown: &Shown<'_>, now: Instant) {
+        if !self.allotment.is_due(now) {
+            return;
+        }
+        let own = self.join.participant;
+        let seen = |view| shown.get(view).filter(|seen| seen.participant != own);
+        let subscriptions = self.subscriptions.iter();
+        let publications: Vec<_> = subscriptions
+            .map(|s| seen(s.view).map(|seen| seen.publication))
+            .collect();
+        let program = shown.get(View::Program(MediaKind::Video));
+        let slots = Slots {
+            shown: &publications,
+            first: program.map(|seen| seen.publication.id),
+        };
+        self.allotment
+            .run(&mut self.subscriptions, &slots, &mut self.flow, now);
+    }
+
+    /// Takes what the path told, and looks further if it was good.
+    pub(crate) fn handle_news(&mut self, news: News, now: Instant) {
+        self.allotment.handle(news, now);
+    }
+
+    /// Sends what is due of a probe.
+    pub(crate) fn probe(&mut self, out: &mut Outgoing, now: Instant) {
+        let mut due = self.flow.probe_due(now);
+        while due > 0 {
+            let mut video = self.subscriptions.iter_mut();
+            let flows = |s: &&mut Subscription| s.kind == MediaKind::Video && s.source().is_some();
+            let Some(subscription) = video.find(flows) else {
+                return;
+            };
+            let len = subscription.pad(&mut Sender {
+                transport: &mut self.transport,
+                flow: &mut self.flow,
+                out,
+                now,
+            });
+            if len == 0 {
+                return;
+            }
+            self.counters.padding_out += 1;
+            due = due.saturating_sub(len as u64);
+        }
     }
 
     /// Sends packets of one of its streams again.
@@ -132,8 +189,10 @@ impl Peer {
             now,
         };
         let repeated = subscription.retransmit(seqs, publications, &mut sender);
-        self.stats.nacked += repeated.asked;
-        self.stats.packets_out += repeated.sent;
+        self.counters.nacked += repeated.asked;
+        self.counters.packets_out += repeated.sent;
+        self.counters.bytes_out += repeated.bytes;
+        self.counters.retransmitted += repeated.sent;
         repeated
     }
 
@@ -213,6 +272,7 @@ impl Peer {
             Some(self.expires_at(connect_timeout)),
             self.transport.poll_timeout(),
             self.media_timeout(),
+            self.flow.poll_timeout(),
         ]
         .into_iter()
         .flatten()

@@ -177,3 +177,185 @@ const SWITCHING_POINT: Duration = Duration::from_millis(100);
 /// How long a missing packet is waited for by those who are served in order: the wait before the first request
 /// and two round trips. Behind a packet that is missing nothing can be decoded.
 const HOLD: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Codec, PublicationId,
+        clock::{RemoteClock, ServerClock},
+        layer::Arrival,
+    };
+
+    struct Fixture {
+        layer: Layer,
+        reading: Reading,
+        server: ServerClock,
+        remote: RemoteClock,
+        t0: Instant,
+        first: Option<u64>,
+    }
+
+    impl Fixture {
+        /// Begins with a key frame, packet 0, at the live edge.
+        fn new(codec: Codec, payload: &[u8]) -> Self {
+            let t0 = Instant::now();
+            let source = Source {
+                publication: PublicationId(1),
+                layer: 0,
+                epoch: 0,
+            };
+            let mut this = Self {
+                layer: Layer::new(codec, 32),
+                reading: Reading::new(source, Rung::whole(0, 0), 0, t0),
+                server: ServerClock::new(Duration::ZERO, t0),
+                remote: RemoteClock::default(),
+                t0,
+                first: None,
+            };
+            this.receive(0, payload);
+            let first = this.layer.starting_point(HOLD, t0).unwrap();
+            this.first = Some(first);
+            this.reading.next = first;
+            this
+        }
+
+        fn receive(&mut self, seq: u16, payload: &[u8]) {
+            let packet = Arrival {
+                seq,
+                timestamp: u32::from(seq) * 3000,
+                marker: true,
+                payload,
+                ..Arrival::default()
+            };
+            self.layer
+                .receive(&packet, self.server, &mut self.remote, self.t0)
+                .unwrap();
+        }
+
+        /// Reads on and returns the numbers of the packets that are to be sent.
+        fn read(&mut self, aim: &Rung, ms: u64) -> Vec<u64> {
+            let now = self.t0 + Duration::from_millis(ms);
+            self.reading.aim(aim, &self.layer, now);
+            let mut numbers = Vec::new();
+            while let Step::Send(_) | Step::LeaveOut { .. } = {
+                let step = self.reading.step(&self.layer, aim, now);
+                if let Step::Send(packet) = &step {
+                    numbers.push(packet.index - self.first.unwrap());
+                    self.reading.pass();
+                }
+                step
+            } {}
+            self.reading.aim(aim, &self.layer, now);
+            numbers
+        }
+
+        /// Receives a VP8 frame of each of these temporal layers; an `S` means that it is synced.
+        fn temporal(&mut self, from: u16, layers: &str) {
+            for (seq, layer) in (from..).zip(layers.split(' ')) {
+                let (layer, synced) = match layer.strip_suffix('S') {
+                    Some(layer) => (layer, 0x20),
+                    None => (layer, 0),
+                };
+                let temporal = layer.parse::<u8>().unwrap() << 6;
+                self.receive(seq, &[0x90, 0x20, temporal | synced, 1]);
+            }
+        }
+    }
+
+    const VP8_KEY: &[u8] = &[0x90, 0x20, 0, 0];
+
+    fn rung(temporal: u8) -> Rung {
+        Rung {
+            temporal,
+            spatial: 0,
+            ..Rung::whole(0, 0)
+        }
+    }
+
+    #[test]
+    fn temporal_layers_are_left_at_once_and_entered_where_they_are_synced() {
+        let mut f = Fixture::new(Codec::Vp8, VP8_KEY);
+        f.temporal(1, "2 1 2");
+        assert_eq!(f.read(&rung(2), 0), [0, 1, 2, 3]);
+        assert!(f.reading.is_direct(), "the highest takes all");
+        f.temporal(4, "0 2 1 2");
+        assert_eq!(f.read(&rung(0), 0), [4]);
+        assert!(!f.reading.is_direct());
+        f.temporal(8, "0 2 1 2");
+        assert_eq!(f.read(&rung(2), 0), [8], "nothing is synced");
+        f.temporal(12, "0 2S 1S 2 0 2S 1 2");
+        assert_eq!(f.read(&rung(2), 0), [12, 14, 16, 17, 18, 19]);
+        assert!(f.reading.is_direct());
+    }
+
+    #[test]
+    fn whoever_takes_all_does_not_wait_for_missing_packets() {
+        let mut f = Fixture::new(Codec::H264, &[0x65]);
+        f.receive(3, &[0x41]);
+        assert_eq!(f.read(&Rung::whole(0, 0), 0), [0, 3]);
+        assert!(f.reading.is_direct());
+    }
+
+    #[test]
+    fn whoever_leaves_out_waits_for_missing_packets_a_while() {
+        let mut f = Fixture::new(Codec::Vp8, VP8_KEY);
+        f.temporal(1, "1 0");
+        assert_eq!(f.read(&rung(0), 0), [0, 2]);
+        f.temporal(4, "0 1 0");
+        assert_eq!(f.read(&rung(0), 10), [0; 0]);
+        f.temporal(3, "1");
+        assert_eq!(f.read(&rung(0), 20), [4, 6]);
+        f.temporal(9, "0");
+        assert_eq!(f.read(&rung(0), 30), [0; 0]);
+        assert_eq!(f.read(&rung(0), 229), [0; 0]);
+        assert_eq!(f.read(&rung(0), 230), [9]);
+    }
+
+    #[test]
+    fn what_was_overwritten_is_lost() {
+        let mut f = Fixture::new(Codec::H264, &[0x65]);
+        for seq in 1..40 {
+            f.receive(seq, &[0x41]);
+        }
+        let step = f.reading.step(&f.layer, &Rung::whole(0, 0), f.t0);
+        assert!(matches!(step, Step::Lost));
+    }
+
+    #[test]
+    fn spatial_layers_are_entered_at_keyframes_and_left_at_any_picture() {
+        /// Two spatial layers, each frame one packet.
+        fn picture(f: &mut Fixture, number: u16, is_key: bool, is_lower_for_upper: bool) {
+            let first = 0x2c | if is_key { 0 } else { 0x40 } | 0x10;
+            let lower = u8::from(!is_lower_for_upper);
+            f.receive(number, &[first | lower, 0x00]);
+            f.receive(number + 1, &[first, 0x02]);
+        }
+        let rung = |spatial| Rung {
+            spatial,
+            temporal: 0,
+            ..Rung::whole(0, 0)
+        };
+        let mut f = Fixture::new(Codec::Vp9, &[0x3c, 0x00]);
+        f.receive(1, &[0x3c, 0x02]);
+        picture(&mut f, 2, false, true);
+        assert_eq!(f.read(&rung(1), 0), [0, 1, 2, 3]);
+        picture(&mut f, 4, false, true);
+        assert_eq!(f.read(&rung(0), 0), [4]);
+        assert_eq!(f.reading.top_spatial(&f.layer), 0);
+        picture(&mut f, 6, false, true);
+        assert_eq!(f.read(&rung(1), 0), [6]);
+        let now = f.t0;
+        assert!(f.reading.needs_keyframe(&rung(1), now), "to go up");
+        picture(&mut f, 8, true, true);
+        assert_eq!(f.read(&rung(1), 0), [8, 9]);
+        assert!(!f.reading.needs_keyframe(&rung(1), now));
+        picture(&mut f, 10, false, false);
+        assert_eq!(f.read(&rung(1), 0), [11], "the lower one is of no use");
+        picture(&mut f, 12, false, false);
+        assert_eq!(f.read(&rung(0), 0), [13], "and cannot be gone on with");
+        assert!(!f.reading.needs_keyframe(&rung(0), now));
+        let later = now + SWITCHING_POINT;
+        assert!(f.reading.needs_keyframe(&rung(0), later));
+    }
+}

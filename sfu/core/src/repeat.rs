@@ -15,13 +15,13 @@ pub(crate) struct Repeats {
 
 impl Repeats {
     /// Returns whether a packet may be sent again: not while an answer to an earlier request is on its way,
-    /// and not more than [`ALLOWANCE`].
-    pub(crate) fn allow(&mut self, seq: u16, now: Instant) -> bool {
-        !self.is_recent(seq, now) && self.take(now)
+    /// which takes `guard`, and not more than [`ALLOWANCE`].
+    pub(crate) fn allow(&mut self, seq: u16, guard: Duration, now: Instant) -> bool {
+        !self.is_recent(seq, guard, now) && self.take(now)
     }
 
-    fn is_recent(&mut self, seq: u16, now: Instant) -> bool {
-        let recently = |at: Instant| now.saturating_duration_since(at) < REPEAT_GUARD;
+    fn is_recent(&mut self, seq: u16, guard: Duration, now: Instant) -> bool {
+        let recently = |at: Instant| now.saturating_duration_since(at) < guard;
         let mut recent = self.recent.iter();
         if recent.any(|(s, at)| *s == seq && recently(*at)) {
             return true;
@@ -51,29 +51,30 @@ pub(crate) const MAX_REPEATED: usize = 128;
 const ALLOWANCE: u32 = 500;
 const ALLOWANCE_WINDOW: Duration = Duration::from_secs(1);
 
-/// A second request this soon was sent before the answer to the first could arrive.
-const REPEAT_GUARD: Duration = Duration::from_millis(20);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GUARD: Duration = Duration::from_millis(20);
 
     #[test]
     fn a_packet_is_sent_again_once_in_a_while() {
         let t0 = Instant::now();
         let mut repeats = Repeats::default();
-        assert!(repeats.allow(5, t0));
-        assert!(!repeats.allow(5, t0 + Duration::from_millis(19)));
-        assert!(repeats.allow(6, t0));
-        assert!(repeats.allow(5, t0 + Duration::from_millis(20)));
+        assert!(repeats.allow(5, GUARD, t0));
+        assert!(!repeats.allow(5, GUARD, t0 + Duration::from_millis(19)));
+        assert!(repeats.allow(6, GUARD, t0));
+        assert!(repeats.allow(5, GUARD, t0 + Duration::from_millis(20)));
     }
 
     #[test]
     fn a_second_has_its_limit() {
         let t0 = Instant::now();
         let mut repeats = Repeats::default();
-        let allowed = (0..2000).filter(|seq| repeats.allow(*seq, t0)).count();
+        let allowed = (0..2000)
+            .filter(|seq| repeats.allow(*seq, GUARD, t0))
+            .count();
         assert_eq!(allowed, ALLOWANCE as usize);
-        assert!(repeats.allow(1, t0 + ALLOWANCE_WINDOW));
+        assert!(repeats.allow(1, GUARD, t0 + ALLOWANCE_WINDOW));
     }
 }

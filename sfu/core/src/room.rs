@@ -13,7 +13,7 @@ use crate::{
     publication::Publication,
     publication::Source,
     relay::{Inlet, Outbound, Outlet},
-    slot::{Owner, View},
+    slot::{Owner, Shown, View},
     stage::Stage,
     stats::Totals,
     subscription::{INSTANT_START, Subscription},
@@ -58,6 +58,8 @@ pub(crate) struct Sinks<'a> {
     pub(crate) began: &'a mut Vec<PeerId>,
     /// Messages for others who have viewers of the room.
     pub(crate) relayed: &'a mut Outbound,
+    /// Viewers with a probe on its way or packets that wait for room: their timers change.
+    pub(crate) paced: &'a mut Vec<PeerId>,
 }
 
 /// A publisher's packet, and where it belongs.
@@ -276,6 +278,9 @@ impl Room {
             if sent.began {
                 sinks.began.push(*id);
             }
+            if peer.flow.poll_timeout().is_some() {
+                sinks.paced.push(*id);
+            }
         }
         for tap in &mut self.taps {
             let targets = [MediaKind::Audio, MediaKind::Video].map(|kind| {
@@ -291,6 +296,11 @@ impl Room {
             .tell(id, &self.publications, &self.stage, sinks.relayed, now);
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
+    }
+
+    /// Returns what viewers see and hear.
+    pub(crate) fn shown(&self) -> Shown<'_> {
+        self.stage.show(&self.publications)
     }
 
     /// Asks for a keyframe of what a view shows, unless a newcomer can be started from the history. Returns

@@ -11,11 +11,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
     CloseReason, Codec, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
     RelayMessage, RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    allotment::Allotment,
     clock::ServerClock,
     demux::{Bound, Demux},
     flow::Flow,
@@ -29,7 +31,7 @@ use crate::{
     room::{Room, Sinks},
     slot::View,
     stage::STAGE_SIZE,
-    stats::Totals,
+    stats::{Counters, Totals},
     tap::{Queue, TapSource},
     timers::{Owner, Scheduled, Timers},
     transport::{
@@ -62,7 +64,8 @@ pub struct Config {
 }
 
 /// What a peer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Sends media into the room.
     Publisher,
@@ -151,6 +154,7 @@ pub struct Sfu {
     tap_queue: Queue,
     totals: Totals,
     began: Vec<PeerId>,
+    paced: Vec<PeerId>,
     out: Outgoing,
 }
 
@@ -176,6 +180,7 @@ impl Sfu {
             tap_queue: Queue::default(),
             totals: Totals::default(),
             began: Vec::new(),
+            paced: Vec::new(),
             out: Outgoing::default(),
         }
     }
@@ -223,7 +228,8 @@ impl Sfu {
             ingress: Ingress::new(plan.extensions.transport_cc != 0),
             subscriptions: Vec::new(),
             idle: Vec::new(),
-            stats: PeerStats::default(),
+            allotment: Allotment::default(),
+            counters: Counters::default(),
             joined_at: now,
             sender_report_at: None,
         });
@@ -236,7 +242,7 @@ impl Sfu {
         room.stage.resize(join.config.stage_size);
         let lines = offer.media.iter().zip(plan.lines);
         let lines: Vec<_> = lines
-            .map(|(media, line)| self.answer_line(id, join, media, line))
+            .map(|(media, line)| self.answer_line(id, join, media, line, now))
             .collect();
         self.reschedule(id, now);
         Ok(Answer {
@@ -408,7 +414,7 @@ impl Sfu {
             if room.stage.arrange(now) {
                 for viewer in room.viewers() {
                     if let Some(viewer) = self.peers.get_mut(*viewer) {
-                        viewer.open_slots(&room.stage, &mut self.rng);
+                        viewer.open_slots(&room.stage, &mut self.rng, now);
                     }
                 }
                 // Its home tells.
@@ -422,6 +428,7 @@ impl Sfu {
                 totals: &mut self.totals,
                 began: &mut self.began,
                 relayed: &mut self.outbound,
+                paced: &mut self.paced,
             };
             room.forward(id, &mut self.peers, &mut sinks, now);
             room.ask(id, &mut self.peers, &mut sinks, now);
@@ -435,6 +442,9 @@ impl Sfu {
             self.waiting = 0;
         }
         self.greet_with_reports(now);
+        let mut paced = std::mem::take(&mut self.paced);
+        paced.drain(..).for_each(|id| self.reschedule(id, now));
+        self.paced = paced;
         &mut self.out
     }
 
@@ -485,11 +495,31 @@ impl Sfu {
     }
 
     /// Returns the state of one peer.
-    pub fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
-        self.peers.get(peer).map(|peer| peer.stats.clone())
+    pub fn peer_stats(&self, peer: PeerId, now: Instant) -> Option<PeerStats> {
+        let peer = self.peers.get(peer)?;
+        let room = self.rooms.get(&peer.join.room);
+        let publications = room.map_or(&[][..], |room| &room.publications);
+        Some(PeerStats::of(peer, publications, now))
     }
 
-    fn answer_line(&mut self, id: PeerId, join: Join, media: &MediaLine, line: Line) -> AnswerLine {
+    /// Limits what a viewer is sent of every video: nothing above the layer (simulcast) or spatial layer (SVC)
+    /// of this number, 0 being the smallest; `None` for no limit. Unknown peers are ignored.
+    pub fn limit(&mut self, peer: PeerId, highest: Option<u8>, _now: Instant) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.allotment.set_limit(highest);
+            let room = peer.join.room;
+            self.touch(room);
+        }
+    }
+
+    fn answer_line(
+        &mut self,
+        id: PeerId,
+        join: Join,
+        media: &MediaLine,
+        line: Line,
+        now: Instant,
+    ) -> AnswerLine {
         match line {
             Line::Reject => AnswerLine::Reject,
             Line::DataChannel => AnswerLine::DataChannel,
@@ -526,7 +556,7 @@ impl Sfu {
                     && let Some(room) = self.rooms.get(&join.room)
                 {
                     peer.idle.push(idle);
-                    peer.open_slots(&room.stage, &mut self.rng);
+                    peer.open_slots(&room.stage, &mut self.rng, now);
                 }
                 // One stream id for both kinds of the program, and of the first slots: receivers play what
                 // has the same id in step, and only two of it.

@@ -11,6 +11,8 @@ pub(crate) struct Voice {
     loudness: u32,
     heard: Option<Instant>,
     spoke: Option<Instant>,
+    /// When it began to speak, breaks included.
+    began: Option<Instant>,
 }
 
 impl Voice {
@@ -32,6 +34,9 @@ impl Voice {
         self.loudness = u32::try_from(loudness).unwrap_or_default();
         self.heard = Some(now);
         if self.loudness >= SPEECH {
+            if !self.is_speaking(now) {
+                self.began = Some(now);
+            }
             self.spoke = Some(now);
         }
     }
@@ -55,6 +60,12 @@ impl Voice {
     pub(crate) fn is_speaking(&self, now: Instant) -> bool {
         self.spoke
             .is_some_and(|at| now.saturating_duration_since(at) < BREAK)
+    }
+
+    /// Returns whether what it last said was more than a word.
+    pub(crate) fn holds_forth(&self) -> bool {
+        let length = self.spoke.zip(self.began);
+        length.is_some_and(|(spoke, began)| spoke.saturating_duration_since(began) >= WORD)
     }
 
     /// Returns whether it is to be preferred to another one, which is heard already.
@@ -127,6 +138,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Speech goes on over breaks of this length.
 const BREAK: Duration = Duration::from_millis(700);
 
+/// A cough or a yes is shorter.
+const WORD: Duration = Duration::from_millis(400);
+
 /// How long somebody must be the loudest to get the floor, and how long everybody keeps it.
 const CHALLENGE: Duration = Duration::from_millis(500);
 const HOLD: Duration = Duration::from_secs(2);
@@ -161,6 +175,7 @@ mod tests {
             speak(&mut voice, level, t0 + ms(200), length);
             let now = t0 + ms(200 + length);
             assert_eq!(voice.is_speaking(now), expected, "{label}: {voice:?}");
+            assert!(!voice.holds_forth(), "{label}");
         }
     }
 

@@ -262,7 +262,7 @@ impl Stage {
         let loudest = self
             .voices()
             .filter(|a| a.owner.participant != holder && a.voice.displaces(&held, now))
-            .filter(|a| self.has_video(a.owner.participant))
+            .filter(|a| a.voice.holds_forth() && self.has_video(a.owner.participant))
             .max_by_key(|a| a.voice.loudness(now));
         loudest.map(|act| act.owner.participant)
     }

@@ -1,11 +1,23 @@
 //! What is counted: over the life of an SFU, per room and per peer.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use crate::subscription::{Repeated, Sent};
+use serde::Serialize;
+
+use crate::{
+    Codec, MediaKind, Role,
+    ladder::Rung,
+    path::Local,
+    peer::Peer,
+    publication::Publication,
+    subscription::{Repeated, Sent, Subscription},
+};
 
 /// Totals since the start, for metrics. Counters never decrease.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Rooms with at least one peer.
     pub rooms: usize,
@@ -57,7 +69,7 @@ impl Stats {
 }
 
 /// One room, for the API.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RoomStats {
     /// Whether media of a publisher is arriving.
     pub live: bool,
@@ -73,17 +85,205 @@ impl RoomStats {
     }
 }
 
-/// One peer, for the API.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One peer, for the API: what `getStats` is to a browser, seen from here.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PeerStats {
+    /// What it is for.
+    pub role: Role,
+    /// How long ago it joined.
+    pub connected_for_ms: u64,
+    /// Whether it has shaken hands.
+    pub is_connected: bool,
+    /// `udp` or `tcp`; `None` before it was heard of.
+    pub path: Option<&'static str>,
     /// RTP packets received from it.
     pub packets_in: u64,
-    /// RTP packets sent to it.
+    /// Their bytes, headers included.
+    pub bytes_in: u64,
+    /// RTP packets sent to it, repeated ones included and padding not.
     pub packets_out: u64,
+    /// Their bytes, headers included.
+    pub bytes_out: u64,
     /// Packets it asked for again.
     pub nacked: u64,
-    /// Fraction lost of its last receiver report, 0 to 1 in steps of 1/256, as a number of 256ths.
-    pub fraction_lost: u8,
+    /// Packets sent to it again.
+    pub retransmitted: u64,
+    /// Keyframes it asked for.
+    pub keyframe_requests: u64,
+    /// Padding packets sent to it to see what its path carries.
+    pub padding_out: u64,
+    /// Probes of its path.
+    pub probes: u32,
+    /// Round-trip time by its receiver reports.
+    pub rtt_ms: Option<f64>,
+    /// Fraction lost by its last receiver report, 0 to 1.
+    pub fraction_lost: f64,
+    /// What its path carries, headers of all layers included; `None` while nothing limits it.
+    pub estimate_bps: Option<u64>,
+    /// What is sent to it, likewise.
+    pub sending_bps: u64,
+    /// How long packets wait on its path.
+    pub queue_ms: f64,
+    /// How long the pacer's debt lasts.
+    pub pacing_backlog_ms: f64,
+    /// What it sends and receives, in the order of its m-lines.
+    pub tracks: Vec<TrackStats>,
+}
+
+/// One track of a peer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrackStats {
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Whether the peer sends it.
+    pub is_sent_by_peer: bool,
+    /// What it is, or shows; `None` for a slot that shows nothing.
+    pub publication: Option<u64>,
+    /// The codec.
+    pub codec: Option<Codec>,
+    /// The SSRC of the stream that the server sends.
+    pub ssrc: Option<u32>,
+    /// The quality that is chosen for a slot; `None` for audio, and for a paused or empty slot.
+    pub target: Option<RungStats>,
+    /// What is forwarded, or the qualities that a publication has.
+    pub rungs: Vec<RungStats>,
+    /// Packets sent to the peer.
+    pub packets: u32,
+    /// Their payload bytes.
+    pub payload_bytes: u32,
+    /// Whether media is arriving from the publisher.
+    pub is_flowing: bool,
+}
+
+/// A quality of a video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RungStats {
+    /// The simulcast layer, 0 being the first of the offer.
+    pub layer: u8,
+    /// The highest spatial layer; `None` without SVC.
+    pub spatial: Option<u8>,
+    /// The highest temporal layer; `None` without layers within the stream.
+    pub temporal: Option<u8>,
+    /// What it takes, payload only.
+    pub bitrate_bps: u64,
+}
+
+impl PeerStats {
+    /// Puts together what is known of a peer.
+    pub(crate) fn of(peer: &Peer, publications: &[Publication], now: Instant) -> Self {
+        let (counters, flow) = (&peer.counters, &peer.flow);
+        let (queue, backlog, probes) = flow.facts();
+        let mine = publications.iter().filter(|p| p.peer == peer.id);
+        let published = mine.map(TrackStats::of_publication);
+        let received = peer.subscriptions.iter().enumerate();
+        let received = received.map(|(position, subscription)| {
+            let target = peer.allotment.chosen(position);
+            TrackStats::of_subscription(subscription, target, publications)
+        });
+        let connected_for = now.saturating_duration_since(peer.joined_at);
+        Self {
+            role: peer.join.role,
+            connected_for_ms: u64::try_from(connected_for.as_millis()).unwrap_or(u64::MAX),
+            is_connected: peer.transport.is_connected(),
+            path: peer.transport.selected().map(|path| match path.local {
+                Local::Udp(_) => "udp",
+                Local::Tcp(_) => "tcp",
+            }),
+            packets_in: counters.packets_in,
+            bytes_in: counters.bytes_in,
+            packets_out: counters.packets_out,
+            bytes_out: counters.bytes_out,
+            nacked: counters.nacked,
+            retransmitted: counters.retransmitted,
+            keyframe_requests: counters.keyframe_requests,
+            padding_out: counters.padding_out,
+            probes,
+            rtt_ms: flow.rtt().map(millis),
+            fraction_lost: f64::from(counters.fraction_lost) / 256.0,
+            estimate_bps: flow.estimate(),
+            sending_bps: flow.sending(),
+            queue_ms: millis(queue),
+            pacing_backlog_ms: millis(backlog),
+            tracks: published.chain(received).collect(),
+        }
+    }
+}
+
+impl TrackStats {
+    fn of_publication(publication: &Publication) -> Self {
+        Self {
+            kind: publication.kind(),
+            is_sent_by_peer: true,
+            publication: Some(publication.id.0),
+            codec: Some(publication.codec),
+            ssrc: None,
+            target: None,
+            rungs: publication.ladder().iter().map(RungStats::of).collect(),
+            packets: 0,
+            payload_bytes: 0,
+            is_flowing: publication.published && !publication.stopped,
+        }
+    }
+
+    fn of_subscription(
+        subscription: &Subscription,
+        target: Option<Rung>,
+        publications: &[Publication],
+    ) -> Self {
+        let shown = publications.iter().find(|p| subscription.shows(p.id));
+        let (packets, payload_bytes) = subscription.counts();
+        Self {
+            kind: subscription.kind,
+            is_sent_by_peer: false,
+            publication: shown.map(|publication| publication.id.0),
+            codec: shown.map(|publication| publication.codec),
+            ssrc: Some(subscription.stream.ssrc.0),
+            target: target.as_ref().map(RungStats::of),
+            rungs: subscription.current().iter().map(RungStats::of).collect(),
+            packets,
+            payload_bytes,
+            is_flowing: shown.is_some_and(|publication| !publication.stopped),
+        }
+    }
+}
+
+impl RungStats {
+    fn of(rung: &Rung) -> Self {
+        let layered = |level: u8| (rung.spatial != u8::MAX).then_some(level);
+        Self {
+            layer: rung.layer,
+            spatial: layered(rung.spatial),
+            temporal: layered(rung.temporal),
+            bitrate_bps: rung.bitrate,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// What is counted about one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// RTP packets received from it.
+    pub(crate) packets_in: u64,
+    /// Their bytes.
+    pub(crate) bytes_in: u64,
+    /// RTP packets sent to it, padding excepted.
+    pub(crate) packets_out: u64,
+    /// Their bytes.
+    pub(crate) bytes_out: u64,
+    /// Packets it asked for again.
+    pub(crate) nacked: u64,
+    /// Packets sent to it again.
+    pub(crate) retransmitted: u64,
+    /// Keyframes it asked for.
+    pub(crate) keyframe_requests: u64,
+    /// Padding packets sent to it.
+    pub(crate) padding_out: u64,
+    /// Of its last receiver report, in 256ths.
+    pub(crate) fraction_lost: u8,
 }
 
 /// What was counted so far.

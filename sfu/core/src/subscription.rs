@@ -17,7 +17,7 @@ use crate::{
     rng::Rng,
     sequence::low16,
     slot::View,
-    transport::{CodecPt, SendHeader, SendStream},
+    transport::{Carried, CodecPt, SendHeader, SendStream},
 };
 
 /// One participant's receipt of whatever its slot shows.
@@ -105,6 +105,14 @@ enum Target {
     Paused,
 }
 
+impl Repeated {
+    /// Counts a packet of this length, none if it is 0.
+    fn add(&mut self, len: usize) {
+        self.sent += u64::from(len > 0);
+        self.bytes += len as u64;
+    }
+}
+
 impl Subscription {
     /// Creates a subscription for a viewer that can receive `codecs`. It aims at the best quality.
     pub(crate) fn new(view: View, stream: SendStream, codecs: Vec<CodecPt>, rng: &mut Rng) -> Self {
@@ -125,17 +133,38 @@ impl Subscription {
         }
     }
 
-    #[expect(dead_code, reason = "the allocation builds on it")]
     /// Says which quality to forward; `None` pauses. What is forwarded follows at the next keyframe or
     /// switching point.
     pub(crate) fn set_target(&mut self, target: Option<Rung>) {
         self.target = target.map_or(Target::Paused, Target::Rung);
     }
 
-    #[expect(dead_code, reason = "the allocation builds on it")]
     /// Returns the quality that is being forwarded, with the bitrate it had when it was chosen.
     pub(crate) fn current(&self) -> Option<Rung> {
         self.reading.as_ref().map(|reading| reading.rung)
+    }
+
+    /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there
+    /// is no such stream.
+    pub(crate) fn pad(&mut self, sender: &mut Sender<'_>) -> usize {
+        let Some(rtx) = self.codecs.iter().find_map(|codec| codec.rtx) else {
+            return 0;
+        };
+        let header = SendHeader {
+            marker: false,
+            pt: rtx,
+            seq: self.rtx_seq,
+            timestamp: 0,
+            ssrc: self.stream.rtx_ssrc,
+            padding: true,
+        };
+        self.rtx_seq = self.rtx_seq.wrapping_add(1);
+        sender.send(&header, &Carried::default(), [&PADDING, &[PADDING_LEN]])
+    }
+
+    /// Returns what was sent: packets and payload bytes.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.packets, self.octets)
     }
 
     /// Returns the stream that is being forwarded.
@@ -213,16 +242,25 @@ impl Subscription {
         let mut repeated = Repeated::default();
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
-            if !self.repeats.allow(*seq, sender.now) {
+            let guard = sender.repeat_guard();
+            if !sender.may_repeat() || !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
             let found = self.rewrite.find(*seq);
-            let Some(len) = found.and_then(|found| self.repeat(found, publications, sender)) else {
+            let Some(len) = found.and_then(|f| self.repeat(f, publications, sender)) else {
                 repeated.missed += 1;
                 continue;
             };
-            repeated.sent += u64::from(len > 0);
-            repeated.bytes += len as u64;
+            repeated.add(len);
+            sender.repeated(len);
+            // Where much is lost, so are repeats, and the player waits for another round trip.
+            if len > 0
+                && sender.is_lossy()
+                && let Some(again) = found.and_then(|f| self.repeat(f, publications, sender))
+            {
+                repeated.add(again);
+                sender.repeated(again);
+            }
         }
         repeated
     }
@@ -341,6 +379,10 @@ impl Subscription {
         let publication = publications.find(|p| p.id == found.source.publication)?;
         let layer = found.source.layer_of(publication)?;
         let packet = layer.packet(found.index)?;
+        let age = sender.now.saturating_duration_since(packet.meta.received);
+        if age > USEFUL {
+            return Some(0);
+        }
         let rewritten = self.rewrite.repeat(found, &packet)?;
         let codec = self.find_codec(publication)?;
         let Some(rtx) = codec.rtx else {
@@ -546,3 +588,10 @@ const SWITCH: Duration = Duration::from_millis(300);
 
 /// Whoever is further behind the live edge, for as long, moves on to a newer keyframe.
 const TOO_LATE: Duration = Duration::from_secs(1);
+
+/// A player that asks for older packets is better served by a keyframe, which it asks for too.
+const USEFUL: Duration = Duration::from_secs(4);
+
+/// The most padding that browsers send, and so take, in a packet; its last byte is its length.
+const PADDING_LEN: u8 = 224;
+const PADDING: [u8; PADDING_LEN as usize - 1] = [0; PADDING_LEN as usize - 1];

@@ -49,7 +49,7 @@ async fn accepted_offer_is_a_resource_with_all_that_rfc_9725_asks_for() {
 }
 
 #[tokio::test]
-async fn trickle_is_taken_and_restart_is_not() {
+async fn trickled_candidates_are_taken() {
     let server = Server::start_with_media(Config::default()).await;
     let token = server.token("one", "publish", HOUR).await;
     let (session, etag) = open(&server, "/whip/one", Some(&token), "sendonly").await;
@@ -83,22 +83,6 @@ async fn trickle_is_taken_and_restart_is_not() {
             "ice_session_mismatch",
         ),
         (
-            "restart",
-            Some("*"),
-            fragment,
-            candidate,
-            422,
-            "ice_restart_unsupported",
-        ),
-        (
-            "restart as in the RFC's example",
-            Some("\"*\""),
-            fragment,
-            candidate,
-            422,
-            "ice_restart_unsupported",
-        ),
-        (
             "an offer",
             Some(&*etag),
             SDP,
@@ -127,6 +111,40 @@ async fn trickle_is_taken_and_restart_is_not() {
             (status, code),
             "{label}"
         );
+    }
+}
+
+#[tokio::test]
+async fn new_credentials_begin_a_new_ice_session() {
+    let server = Server::start_with_media(Config::default()).await;
+    let token = server.token("one", "publish", HOUR).await;
+    let (session, etag) = open(&server, "/whip/one", Some(&token), "sendonly").await;
+    let patch = |tag: &str, body: &str| {
+        let fragment = Some("application/trickle-ice-sdpfrag");
+        let mut request = request(Method::PATCH, &session, Some(&token), fragment, body);
+        let tag = tag.parse().unwrap();
+        request.headers_mut().insert("if-match", tag);
+        request
+    };
+    let none = server.send(patch("*", "a=end-of-candidates\r\n")).await;
+    assert_eq!((none.0.as_u16(), &*code_of(&none.2)), (400, "sdp_invalid"));
+    let mut tags = vec![etag];
+    for (tag, ufrag) in [("*", "efgh"), ("\"*\"", "ijkl")] {
+        let fragment = format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:0123456789012345678901\r\n");
+        let (status, headers, body) = server.send(patch(tag, &fragment)).await;
+        assert_eq!(status, 200, "{tag}: {body}");
+        assert_eq!(headers["content-type"], "application/trickle-ice-sdpfrag");
+        let etag = headers["etag"].to_str().unwrap().to_owned();
+        let answered = format!("a=ice-ufrag:{}", etag.trim_matches('"'));
+        assert!(body.contains(&answered), "{body}");
+        let (status, ..) = server.send(patch(tag, &fragment)).await;
+        assert_eq!(status, 204, "{tag}: the same again");
+        tags.push(etag);
+    }
+    let candidate = "a=candidate:1 1 UDP 1 192.0.2.1 9 typ host\r\n";
+    for (tag, status) in tags.iter().zip([412, 412, 204]) {
+        let (found, ..) = server.send(patch(tag, candidate)).await;
+        assert_eq!(found, status, "{tag}");
     }
 }
 

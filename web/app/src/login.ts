@@ -3,10 +3,48 @@
  * one, as the owner's otherwise. The address bar is cleaned, so that sharing the address does not share the token.
  */
 export function takeTokenFromAddress(room: string | undefined): void {
+  const token = tokenInAddress();
+  if (token) remember(keyOf(room), token);
+}
+
+/**
+ * Takes an invitation to a room's stage from the address. It is kept for this tab alone: one link is for many, and
+ * each tab that opens it is a guest of its own.
+ */
+export function takeInvitationFromAddress(room: string): void {
+  const token = tokenInAddress();
+  if (token) keepInvitation(room, token);
+}
+
+/** Keeps what the server has made of the invitation: with it, a reload comes back as the same guest. */
+export function keepInvitation(room: string, token: string): void {
+  try {
+    sessionStorage.setItem(invitationKey(room), token);
+  } catch {
+    memory.set(invitationKey(room), token);
+  }
+}
+
+/** The invitation to a room's stage, else the token that there is for the room. */
+export function invitationFor(room: string): string | undefined {
+  let kept = memory.get(invitationKey(room));
+  try {
+    kept = sessionStorage.getItem(invitationKey(room)) ?? kept;
+  } catch {
+    // Then it lasts as long as the page.
+  }
+  return kept ?? tokenFor(room);
+}
+
+function tokenInAddress(): string | undefined {
   const token = new URLSearchParams(location.hash.slice(1)).get('token');
-  if (!token) return;
-  remember(keyOf(room), token);
+  if (!token) return undefined;
   history.replaceState(history.state, '', location.pathname + location.search);
+  return token;
+}
+
+function invitationKey(room: string): string {
+  return `fanlight.stage.${room}`;
 }
 
 /** The token to use in a room: its own, else the owner's. */

@@ -2,6 +2,7 @@
 export type Route =
   | { readonly page: 'start' }
   | { readonly page: 'studio'; readonly room: string }
+  | { readonly page: 'stage'; readonly room: string }
   | { readonly page: 'watch'; readonly room: string; readonly player: 'webrtc' | 'hls' }
   | { readonly page: 'unknown' };
 
@@ -11,7 +12,7 @@ export function routeOf(address: Pick<Location, 'pathname' | 'search'>): Route {
   if (!second || rest.length > 0) return { page: 'unknown' };
   const room = decoded(second);
   if (room === undefined) return { page: 'unknown' };
-  if (first === 'studio') return { page: 'studio', room };
+  if (first === 'studio' || first === 'stage') return { page: first, room };
   if (first === 'watch') {
     const hls = new URLSearchParams(address.search).get('player') === 'hls';
     return { page: 'watch', room, player: hls ? 'hls' : 'webrtc' };

@@ -192,11 +192,6 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'Reload the page.',
     passing: false,
   },
-  ice_restart_unsupported: {
-    message: 'The connection has to be set up anew.',
-    advice: 'It is set up again by itself.',
-    passing: true,
-  },
   method_not_allowed: {
     message: 'The server did not understand the page.',
     advice: 'Reload the page.',

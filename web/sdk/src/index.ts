@@ -17,4 +17,4 @@ export { CHAT_TEXT_LIMIT, NAME_LIMIT } from './protocol.ts';
 export { GoLive, type GoLiveOptions, type GoLiveState } from './publisher.ts';
 export { Room, type RoomOptions, type RoomState, type StageSlots } from './room.ts';
 export type { Health, PublisherStats, ViewerStats } from './stats.ts';
-export { Watch, type WatchOptions, type WatchState } from './viewer.ts';
+export { type Tile, Watch, type WatchOptions, type WatchState } from './viewer.ts';

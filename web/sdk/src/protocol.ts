@@ -7,6 +7,7 @@ import type {
   CreatedToken,
   ErrorCode,
   Grants,
+  IceCredentials,
   IceServer,
   RoomEvent,
   RoomInfo,
@@ -245,6 +246,11 @@ const serverMessages: Tagged<ServerEvent> = {
   answer: object({ type: literal('answer'), sdp: string }),
   room: object({ type: literal('room'), room: roomInfo }),
   outputs: object({ type: literal('outputs'), jobs: array(egressJob) }),
+  ice_restarted: object<Extract<ServerEvent, { type: 'ice_restarted' }>>({
+    type: literal('ice_restarted'),
+    media: oneOf('publish', 'watch'),
+    ice: nullable(object<IceCredentials>({ ufrag: string, pwd: string })),
+  }),
   wanted_layers: object({ type: literal('wanted_layers'), wanted: array(boolean) }),
   media_closed: object({
     type: literal('media_closed'),

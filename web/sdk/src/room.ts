@@ -300,17 +300,20 @@ export class Room {
       const peer = await Peer.connect(
         role.plan(),
         session.joined.ice_servers,
-        async (sdp) => {
-          const answer = await session.offer(role.type, sdp, both);
-          // What ended before the answer was the connection before.
-          session.on(
-            'media-closed',
-            ({ media, reason }) => {
-              if (media === role.type) end(mediaClosed(reason));
-            },
-            both,
-          );
-          return answer;
+        {
+          restart: (fragment) => session.restartIce(role.type, fragment, both),
+          offer: async (sdp) => {
+            const answer = await session.offer(role.type, sdp, both);
+            // What ended before the answer was the connection before.
+            session.on(
+              'media-closed',
+              ({ media, reason }) => {
+                if (media === role.type) end(mediaClosed(reason));
+              },
+              both,
+            );
+            return answer;
+          },
         },
         (early) => this.#bind(early),
         both,

@@ -33,6 +33,28 @@ export function withStereo(sdp: string): string {
   ]);
 }
 
+/** Returns the lines of an offer that carry its ICE credentials: those of its first m-line, as all are bundled. */
+export function iceFragment(offer: string): string {
+  const all = lines(offer);
+  const found = ['a=ice-ufrag:', 'a=ice-pwd:'].flatMap(
+    (prefix) => all.find((line) => line.startsWith(prefix)) ?? [],
+  );
+  return `${found.join('\r\n')}\r\n`;
+}
+
+/** Puts new ICE credentials into an answer. */
+export function withIceCredentials(
+  answer: string,
+  { ufrag, pwd }: { readonly ufrag: string; readonly pwd: string },
+): string {
+  return lines(answer)
+    .map((line) => {
+      if (line.startsWith('a=ice-ufrag:')) return `a=ice-ufrag:${ufrag}`;
+      return line.startsWith('a=ice-pwd:') ? `a=ice-pwd:${pwd}` : line;
+    })
+    .join('\r\n');
+}
+
 /** What an encoder is called in `RTCRtpSender.getCapabilities`. */
 export interface CodecCapability {
   readonly mimeType: string;
@@ -58,6 +80,16 @@ export function chooseVideoCodecs<C extends CodecCapability>(
   const all = { h264, vp8, vp9, av1 };
   const found = [all[preferred], h264, vp8].find((candidates) => candidates.length > 0) ?? [];
   return [...found, ...rtx];
+}
+
+/** Chooses what of a browser's codecs to receive: everything that the server forwards. */
+export function receivableVideoCodecs<C extends CodecCapability>(codecs: readonly C[]): C[] {
+  return codecs.filter((codec) => {
+    const name = codec.mimeType.replace(/^video\//i, '').toLowerCase();
+    if (name === 'h264') return /packetization-mode=1/.test(codec.sdpFmtpLine ?? '');
+    if (name === 'vp9' || name === 'av1') return isPlain(codec);
+    return name === 'vp8' || name === 'rtx';
+  });
 }
 
 function isPlain(codec: CodecCapability): boolean {

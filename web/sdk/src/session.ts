@@ -5,6 +5,7 @@ import {
   CLOSE_CODE,
   type ClientMessage,
   type EgressJob,
+  type IceCredentials,
   type Joined,
   type MediaRole,
   parseServerMessage,
@@ -40,6 +41,7 @@ export class Session {
   readonly #joining = deferred<Joined>();
   /** Offers that wait for their answers, which come in the order of the offers. */
   readonly #offers: Deferred<string>[] = [];
+  readonly #restarts = new Map<MediaRole, Deferred<IceCredentials | undefined>>();
   #joined: Joined | undefined;
   #over = false;
   #heardAt = performance.now();
@@ -121,6 +123,26 @@ export class Session {
     this.#send({ type: 'set_paused', paused });
   }
 
+  /** Sends the credentials of a restart offer and resolves with the server's; `undefined` when it has no such connection. */
+  async restartIce(
+    media: MediaRole,
+    fragment: string,
+    signal: AbortSignal,
+  ): Promise<IceCredentials | undefined> {
+    if (this.#over) throw new FanlightError('connection_lost');
+    const restart = deferred<IceCredentials | undefined>();
+    this.#restarts.get(media)?.reject(new FanlightError('connection_lost'));
+    this.#restarts.set(media, restart);
+    this.#send({ type: 'restart_ice', media, fragment });
+    const timer = setTimeout(() => restart.reject(new FanlightError('timeout')), ANSWER_TIMEOUT_MS);
+    try {
+      return await abortable(restart.promise, signal);
+    } finally {
+      clearTimeout(timer);
+      restart.promise.catch(() => {});
+    }
+  }
+
   /** Tells how high the layers of the published picture are, the lowest first. */
   setLayers(heights: readonly number[]): void {
     this.#send({ type: 'layers', heights: [...heights] });
@@ -182,6 +204,9 @@ export class Session {
       case 'media_closed':
         this.#events.emit('media-closed', message);
         return;
+      case 'ice_restarted':
+        this.#restarts.get(message.media)?.resolve(message.ice ?? undefined);
+        return;
       case 'wanted_layers':
         this.#events.emit('wanted-layers', message.wanted);
         return;
@@ -210,6 +235,7 @@ export class Session {
     this.#socket.close();
     this.#joining.reject(reason);
     for (const offer of this.#offers.splice(0)) offer.reject(reason);
+    for (const restart of this.#restarts.values()) restart.reject(reason);
     this.#closed.resolve(reason);
   }
 }

@@ -81,7 +81,7 @@ export class PublisherMeter {
 
 /** Turns successive reports of a receiving connection into {@link ViewerStats}. */
 export class ViewerMeter {
-  #before: (Sample & { freezes: number; jitterBuffer: Ratio; processing: Ratio }) | undefined;
+  #before: ViewerSample | undefined;
 
   reset(): void {
     this.#before = undefined;
@@ -89,15 +89,18 @@ export class ViewerMeter {
 
   read(report: RTCStatsReport, nowMs: number): ViewerStats {
     const all = entries(report);
-    const video = all.find((entry) => entry.type === 'inbound-rtp' && entry.kind === 'video');
-    const audio = all.find((entry) => entry.type === 'inbound-rtp' && entry.kind === 'audio');
+    const video = tallest(all, 'inbound-rtp');
+    const audio = all
+      .filter((entry) => entry.type === 'inbound-rtp' && entry.kind === 'audio')
+      .sort((a, b) => count(b.packetsReceived) - count(a.packetsReceived))[0];
     const shown = count(video?.framesDecoded) > 0 ? video : audio;
     const sample = {
       atMs: nowMs,
       bytes: sum(all, 'inbound-rtp', 'bytesReceived'),
       received: sum(all, 'inbound-rtp', 'packetsReceived'),
       lost: sum(all, 'inbound-rtp', 'packetsLost'),
-      freezes: count(video?.freezeCount),
+      freezes: sum(all, 'inbound-rtp', 'freezeCount'),
+      shown: shown?.id,
       jitterBuffer: {
         total: count(shown?.jitterBufferDelay),
         per: count(shown?.jitterBufferEmittedCount),
@@ -113,7 +116,8 @@ export class ViewerMeter {
       framesPerSecond,
       width: count(video?.frameWidth),
       height: count(video?.frameHeight),
-      latencyMs: latency(all, before, sample),
+      // Sums of another stream say nothing about this one.
+      latencyMs: latency(all, before?.shown === sample.shown ? before : undefined, sample),
       jitterMs: count(shown?.jitter) * 1000,
       loss,
       freezes: sample.freezes,
@@ -146,6 +150,14 @@ interface Sample {
   readonly bytes: number;
   readonly received: number;
   readonly lost: number;
+}
+
+interface ViewerSample extends Sample {
+  readonly freezes: number;
+  /** The stream that the sums below are of. */
+  readonly shown: unknown;
+  readonly jitterBuffer: Ratio;
+  readonly processing: Ratio;
 }
 
 interface Ratio {

@@ -2,6 +2,8 @@ import { Emitter } from './emitter.ts';
 import { FanlightError } from './errors.ts';
 import type { MediaLink, MediaRole } from './media-role.ts';
 import type { Peer, PeerPlan } from './peer.ts';
+import { AUDIO_SLOTS } from './protocol.ts';
+import { Reception, type SlotCount } from './reception.ts';
 import type { Room } from './room.ts';
 import { withStereo } from './sdp.ts';
 import { ViewerMeter, type ViewerStats } from './stats.ts';
@@ -10,6 +12,25 @@ import { ViewerMeter, type ViewerStats } from './stats.ts';
 export interface WatchOptions {
   /** How much delay to add for smoothness, in milliseconds; 0 by default: as live as the network allows. */
   readonly jitterBufferMs?: number;
+  /**
+   * Receives everybody on stage, each in a {@link Tile} of their own, and who joins later without a new connection;
+   * `false` by default: the program alone, as one stream for {@link Watch.attach}.
+   */
+  readonly stage?: boolean;
+}
+
+/** Somebody on stage as a view shows them. */
+export interface Tile {
+  /** The number of the slot that the picture comes in: stays while they are on stage. */
+  readonly slot: number;
+  /** `undefined` until the server has said who it is. */
+  readonly identity: string | undefined;
+  readonly name: string;
+  readonly stream: MediaStream;
+  /** Whether this one is to be shown large. */
+  readonly program: boolean;
+  /** How high the picture's layers are, the lowest first; 0 for one that is not sent, empty when nobody knows. */
+  readonly heights: readonly number[];
 }
 
 /** How a view is doing. */
@@ -32,8 +53,12 @@ export type WatchState =
 
 interface WatchEvents {
   state: WatchState;
-  /** What to play; another one after a reconnection. */
+  /** What to play of the program; another one after a reconnection. Not in a view of the stage. */
   stream: MediaStream;
+  /** Who is to be shown, in a view of the stage. */
+  tiles: readonly Tile[];
+  /** What is to be heard, in a view of the stage: all of them at once. */
+  sounds: readonly MediaStream[];
 }
 
 /** A view of a room's broadcast. It may start before the broadcast does, and connects again by itself. */
@@ -48,9 +73,11 @@ export class Watch {
   #link: MediaLink = { kind: 'connecting', attempt: 0 };
   #everConnected = false;
   #peer: Peer | undefined;
-  /** The stream of the connection that is being made; shown once it carries something. */
-  #coming: MediaStream | undefined;
+  /** What the connection that is being made receives; shown once it carries something. */
+  #coming: Reception | undefined;
+  #shown: Reception | undefined;
   #stream: MediaStream | undefined;
+  #tiles: readonly Tile[] = [];
   #video: HTMLMediaElement | undefined;
 
   constructor(room: Room, options: WatchOptions = {}) {
@@ -69,6 +96,11 @@ export class Watch {
 
   get stream(): MediaStream | undefined {
     return this.#stream;
+  }
+
+  /** Who is to be shown, in a view of the stage. */
+  get tiles(): readonly Tile[] {
+    return this.#tiles;
   }
 
   on<Name extends keyof WatchEvents>(
@@ -91,6 +123,7 @@ export class Watch {
     this.#everConnected = false;
     this.#setState({ kind: 'connecting' });
     this.#room.on('info', () => this.#update(), this.#running.signal);
+    this.#room.on('stage', () => this.#updateTiles(), this.#running.signal);
     this.#room.attach(this.#role);
   }
 
@@ -116,35 +149,61 @@ export class Watch {
   #plan(): PeerPlan {
     return {
       prepare: (pc) => {
-        for (const kind of ['audio', 'video']) pc.addTransceiver(kind, { direction: 'recvonly' });
-        this.#receive(pc);
+        const { jitterBufferMs = 0 } = this.#options;
+        const coming = new Reception(pc, this.#slots(), jitterBufferMs, () => this.#begin(coming));
+        this.#coming = coming;
       },
       changeOffer: withStereo,
       changeAnswer: (answer) => answer,
     };
   }
 
-  #receive(pc: RTCPeerConnection): void {
-    const stream = new MediaStream();
-    this.#coming = stream;
-    pc.addEventListener('track', ({ track, receiver }) => {
-      setJitterBuffer(receiver, this.#options.jitterBufferMs ?? 0);
-      // A track that carries nothing yet would keep the player from starting with the other one; and the last
-      // picture of the connection before stays until this one has something to show.
-      const begin = () => {
-        stream.addTrack(track);
-        this.#show(stream);
-      };
-      if (track.muted) track.addEventListener('unmute', begin, { once: true });
-      else begin();
-    });
+  #slots(): SlotCount {
+    const size = this.#options.stage ? (this.#room.info?.stage_size ?? 1) : 1;
+    return { video: size, audio: Math.min(size, AUDIO_SLOTS) };
   }
 
-  #show(stream: MediaStream): void {
-    if (stream !== this.#coming || stream === this.#stream) return;
-    this.#stream = stream;
-    if (this.#video) this.#video.srcObject = stream;
-    this.#events.emit('stream', stream);
+  /** Shows a connection that carries something: until then the last picture of the one before stays. */
+  #begin(reception: Reception): void {
+    if (reception !== this.#coming) return;
+    const isNew = reception !== this.#shown;
+    this.#shown = reception;
+    if (this.#options.stage) {
+      if (isNew) this.#events.emit('sounds', reception.sounds);
+      this.#updateTiles();
+      return;
+    }
+    const tracks = [...reception.sounds, ...reception.pictures].flatMap((one) => one.getTracks());
+    if (isNew || !this.#stream) {
+      this.#stream = new MediaStream(tracks);
+      if (this.#video) this.#video.srcObject = this.#stream;
+      this.#events.emit('stream', this.#stream);
+    } else {
+      for (const track of tracks) this.#stream.addTrack(track);
+    }
+  }
+
+  /** Shows whom the server says; until it has said so, what comes first. */
+  #updateTiles(): void {
+    const reception = this.#shown;
+    if (!this.#options.stage || !reception) return;
+    const { stage, state } = this.#room;
+    const own = state.kind === 'connected' ? state.identity : undefined;
+    const first = reception.pictures.find((stream) => reception.flows(stream));
+    const tiles = reception.pictures.flatMap((stream, slot): Tile[] => {
+      // A view of a single slot receives the program in it.
+      const bound =
+        reception.pictures.length === 1
+          ? stage?.video.find((other) => other?.identity === stage.program)
+          : stage?.video[slot];
+      if (!bound && (stage?.video.length || stream !== first)) return [];
+      if (bound && bound.identity === own) return [];
+      const { identity, name = '', heights = [] } = bound ?? {};
+      const program = identity !== undefined && identity === stage?.program;
+      return [{ slot, identity, name, stream, program, heights }];
+    });
+    this.#tiles = tiles;
+    this.#events.emit('tiles', tiles);
   }
 
   #handleLink(link: MediaLink): void {
@@ -190,11 +249,4 @@ export class Watch {
     this.#state = state;
     this.#events.emit('state', state);
   }
-}
-
-/** Both spellings: the standard one in milliseconds and Chromium's older one in seconds. */
-function setJitterBuffer(receiver: RTCRtpReceiver, ms: number): void {
-  const hinted = receiver as RTCRtpReceiver & { playoutDelayHint?: number | null };
-  if ('jitterBufferTarget' in receiver) receiver.jitterBufferTarget = ms;
-  else if ('playoutDelayHint' in receiver) hinted.playoutDelayHint = ms / 1000;
 }

@@ -70,6 +70,8 @@ test('every message of the server is read as it was written', () => {
     { type: 'answer', sdp: 'v=0' },
     { type: 'room', room: { ...room, live_since_ms: null } },
     { type: 'outputs', jobs: [job] },
+    { type: 'ice_restarted', media: 'watch', ice: { ufrag: 'u', pwd: 'p' } },
+    { type: 'ice_restarted', media: 'publish', ice: null },
     { type: 'wanted_layers', wanted: [true, false] },
     { type: 'media_closed', media: 'publish', reason: 'replaced' },
     { type: 'error', code: 'room_unknown', message: 'No.' },

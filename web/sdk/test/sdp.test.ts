@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
   chooseVideoCodecs,
+  iceFragment,
+  withIceCredentials,
   withoutVideoOrientation,
   withStartBitrate,
   withStereo,
@@ -56,4 +58,19 @@ test('the preferred codec is offered alone, in what is forwarded', () => {
   assert.deepEqual(chooseVideoCodecs(all, 'h264'), [constrained, base, rtx]);
   assert.deepEqual(chooseVideoCodecs(all, 'vp8'), [vp8, rtx]);
   assert.deepEqual(chooseVideoCodecs([vp8, rtx], 'h264'), [vp8, rtx], 'a browser without H264');
+});
+
+test('a restart sends the new credentials alone and puts the answered ones everywhere', () => {
+  const bundled = [
+    'm=audio 9',
+    'a=ice-ufrag:new',
+    'a=ice-pwd:pass',
+    'm=video 9',
+    'a=ice-ufrag:new',
+  ];
+  assert.equal(iceFragment(bundled.join('\r\n')), 'a=ice-ufrag:new\r\na=ice-pwd:pass\r\n');
+  assert.equal(
+    withIceCredentials(bundled.join('\r\n'), { ufrag: 'u', pwd: 'p' }),
+    ['m=audio 9', 'a=ice-ufrag:u', 'a=ice-pwd:p', 'm=video 9', 'a=ice-ufrag:u'].join('\r\n'),
+  );
 });

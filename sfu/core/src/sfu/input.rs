@@ -68,7 +68,8 @@ impl Sfu {
             .transport
             .open_rtp(datagram, |ssrc| ingress.knows(ssrc))
             .map_err(|error| error.reason())?;
-        peer.stats.packets_in += 1;
+        peer.counters.packets_in += 1;
+        peer.counters.bytes_in += len;
         self.totals.stats.packets_in += 1;
         self.totals.stats.bytes_in += len;
         if ingress.has_feedback
@@ -154,16 +155,33 @@ impl Sfu {
             Report::Reception {
                 ssrc,
                 fraction_lost,
+                last_sender_report,
+                delay,
             } => {
                 if peer.subscriptions.iter().any(|s| s.stream.ssrc == *ssrc) {
-                    peer.stats.fraction_lost = *fraction_lost;
+                    peer.counters.fraction_lost = *fraction_lost;
+                    peer.flow.handle_loss(*fraction_lost, now);
+                    let rtt = rtcp::round_trip(self.clock.ntp(now), *last_sender_report, *delay);
+                    rtt.into_iter().for_each(|rtt| peer.flow.handle_rtt(rtt));
                 }
+            }
+            Report::Arrivals(report) => {
+                let news = peer.flow.handle_arrivals(report, now);
+                peer.handle_news(news, now);
+                peer.allot(&room.shown(), now);
+                peer.probe(&mut self.out, now);
+                self.reschedule(id, now);
+            }
+            Report::Bitrate(bitrate) => {
+                peer.flow.handle_bitrate(*bitrate, now);
+                peer.allot(&room.shown(), now);
             }
             Report::Nack { ssrc, seqs } => {
                 let repeated = peer.retransmit(*ssrc, seqs, &room.publications, &mut self.out, now);
                 self.totals.repeated(&repeated);
             }
             Report::Keyframe { ssrc } => {
+                peer.counters.keyframe_requests += 1;
                 let mut subscriptions = peer.subscriptions.iter();
                 if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
                     room.request_keyframe_for(subscription);
@@ -255,6 +273,9 @@ impl Sfu {
                 }
             }
         }
+        let news = peer.flow.handle_timeout(now);
+        peer.handle_news(news, now);
+        peer.probe(&mut self.out, now);
         self.handle_transport_events(id, now);
         self.reschedule(id, now);
     }

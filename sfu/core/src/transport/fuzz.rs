@@ -7,20 +7,22 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::{
-    AnswerLine, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer, Protocol, Rtp,
-    SendStream, Shared, binding_request_ufrag, client_hello::ClientHello, dcep::Open, dtls::Dtls,
-    rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
+    AnswerLine, ArrivalReport, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer,
+    Protocol, Rtp, SendStream, Shared, binding_request_ufrag, client_hello::ClientHello,
+    dcep::Open, dtls::Dtls, rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
 };
-use crate::{Ssrc, h264, red, vp8};
+use crate::{Ssrc, av1, dependency, h264, red, vp8, vp9};
 
 /// A target's name, which is also the name of its corpus, and the function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
+    ("arrivals", arrivals),
     ("client_hello", client_hello),
     ("datagram", datagram),
     ("dcep", dcep),
+    ("dependency", dependency),
     ("payload", payload),
     ("rtcp", rtcp),
     ("rtp", rtp),
@@ -97,12 +99,38 @@ pub fn rtcp(bytes: &[u8]) {
     let _ = rtcp::parse(&Bytes::copy_from_slice(bytes));
 }
 
-/// Reads the start of a video payload, of either codec.
+/// Reads transport-wide feedback.
+pub fn arrivals(bytes: &[u8]) {
+    if let Some(report) = ArrivalReport::parse(&Bytes::copy_from_slice(bytes)) {
+        assert!(report.arrivals().count() <= 2048);
+    }
+}
+
+/// Reads dependency descriptors, each behind its length, as those of one stream.
+pub fn dependency(bytes: &[u8]) {
+    let mut structure = None;
+    for descriptor in split(bytes) {
+        let mut buffer = [0; 64];
+        let same = dependency::renumber(descriptor, 0, &mut buffer);
+        assert!(same.is_empty() || same == descriptor);
+        let known = structure.as_deref();
+        if let Some(parsed) = dependency::Descriptor::parse(descriptor, known) {
+            structure = parsed.structure.or(structure);
+        }
+    }
+}
+
+/// Reads the start of a payload, of any codec.
 pub fn payload(bytes: &[u8]) {
     let _ = h264::starts_keyframe(bytes);
     let _ = red::primary(bytes);
-    if let Some(descriptor) = vp8::Descriptor::parse(bytes) {
-        let same = descriptor.picture.write(bytes, &descriptor.picture);
+    let _ = av1::starts_sequence(bytes);
+    let pictures = [
+        vp8::Descriptor::parse(bytes).map(|descriptor| descriptor.picture),
+        vp9::Descriptor::parse(bytes).map(|descriptor| descriptor.picture),
+    ];
+    for picture in pictures.into_iter().flatten() {
+        let same = picture.write(bytes, &picture);
         assert!(bytes.starts_with(same.as_slice()));
     }
 }

@@ -9,6 +9,7 @@ mod connection;
 mod dcep;
 mod dtls;
 mod error;
+mod feedback;
 mod fragment;
 #[doc(hidden)]
 pub mod fuzz;
@@ -26,6 +27,7 @@ mod srtp;
 pub use answer::{AnswerLine, SendStream, write_answer};
 pub use connection::{Transport, TransportEvent};
 pub use error::PacketError;
+pub(crate) use feedback::ArrivalReport;
 pub use fragment::IceFragment;
 pub use ice::{IceCredentials, binding_request_ufrag};
 pub use protocol::Protocol;

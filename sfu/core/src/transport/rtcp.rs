@@ -1,5 +1,7 @@
 //! RTCP (RFC 3550 §6, RFC 4585, RFC 5104): what peers report, and what the server does.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rtc_rtcp::{
     Packet,
@@ -24,7 +26,8 @@ use rtc_rtcp::{
     },
 };
 
-use crate::{Ssrc, reception::Block, subscription::SenderState, twcc::Feedback};
+use super::feedback::ArrivalReport;
+use crate::{Ssrc, reception::Block, sequence::low32, subscription::SenderState, twcc::Feedback};
 
 /// One thing a peer reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +47,15 @@ pub(crate) enum Report {
         ssrc: Ssrc,
         /// 256ths lost since the last report.
         fraction_lost: u8,
+        /// The middle of the NTP time of the last sender report that arrived; 0 for none.
+        last_sender_report: u32,
+        /// How long ago that was, in units of 1/65536 s.
+        delay: u32,
     },
+    /// When packets arrived, by their transport-wide numbers.
+    Arrivals(ArrivalReport),
+    /// What the peer believes it can receive (draft-alvestrand-rmcat-remb), bit/s.
+    Bitrate(u64),
     /// Packets of a stream of the server are missing; at most [`MAX_NACKED`].
     Nack {
         /// The server's stream.
@@ -75,7 +86,12 @@ pub(crate) fn parse(compound: &Bytes) -> Option<Vec<Report>> {
         if words * 4 > rest.len() {
             return None;
         }
-        for packet in unmarshal(&mut rest.split_to(words * 4)).unwrap_or_default() {
+        let mut packet = rest.split_to(words * 4);
+        if ArrivalReport::is(&packet) {
+            reports.extend(ArrivalReport::parse(&packet).map(Report::Arrivals));
+            continue;
+        }
+        for packet in unmarshal(&mut packet).unwrap_or_default() {
             read(packet.as_ref(), &mut reports);
         }
     }
@@ -108,6 +124,10 @@ fn read(packet: &dyn Packet, reports: &mut Vec<Report>) {
         reports.extend(entries.map(|entry| Report::Keyframe {
             ssrc: Ssrc(entry.ssrc),
         }));
+    } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+        if remb.bitrate.is_finite() && remb.bitrate >= 0.0 {
+            reports.push(Report::Bitrate(whole(remb.bitrate)));
+        }
     } else if let Some(goodbye) = any.downcast_ref::<Goodbye>() {
         let sources = goodbye.sources.iter().take(MAX_SOURCES);
         reports.extend(sources.map(|ssrc| Report::Goodbye { ssrc: Ssrc(*ssrc) }));
@@ -118,7 +138,28 @@ fn read_blocks(blocks: &[ReceptionReport], reports: &mut Vec<Report>) {
     reports.extend(blocks.iter().map(|block| Report::Reception {
         ssrc: Ssrc(block.ssrc),
         fraction_lost: block.fraction_lost,
+        last_sender_report: block.last_sender_report,
+        delay: block.delay,
     }));
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is finite and not negative, and the cast saturates"
+)]
+fn whole(bitrate: f32) -> u64 {
+    bitrate as u64
+}
+
+/// Returns the round-trip time that a reception block shows at an NTP time (RFC 3550 §6.4.1).
+pub(crate) fn round_trip(ntp: u64, last_sender_report: u32, delay: u32) -> Option<Duration> {
+    let rtt = low32(ntp >> 16)
+        .wrapping_sub(last_sender_report)
+        .wrapping_sub(delay);
+    // Beyond ten seconds it is a clock that runs too fast.
+    let is_sane = last_sender_report != 0 && rtt < 10 << 16;
+    is_sane.then(|| Duration::from_micros((u64::from(rtt) * 1_000_000) >> 16))
 }
 
 /// A compound packet in the making.
@@ -337,8 +378,14 @@ mod tests {
             reports(|c| c.receiver_report(&[(ssrc, block)])),
             [Report::Reception {
                 ssrc,
-                fraction_lost: 3
+                fraction_lost: 3,
+                last_sender_report: 7,
+                delay: 8,
             }]
+        );
+        assert_eq!(
+            reports(|c| c.bitrate(512_000.0, &[ssrc])),
+            [Report::Bitrate(512_000)]
         );
     }
 
@@ -371,32 +418,33 @@ mod tests {
             let feedback = Feedback { base, reference_time, count: 3, deltas };
             let mut compound = Compound::default();
             compound.feedback(Ssrc(1), &feedback);
-            let packets = unmarshal(&mut compound.finish().unwrap()).unwrap();
-            let read = packets[0].as_any().downcast_ref::<TransportLayerCc>().unwrap();
-            prop_assert_eq!(read.base_sequence_number, base);
-            prop_assert_eq!(read.reference_time, reference_time);
-            let mut times = read.recv_deltas.iter().map(|delta| delta.delta / 250);
-            let mut symbols = Vec::new();
-            for chunk in &read.packet_chunks {
-                match chunk {
-                    PacketStatusChunk::RunLengthChunk(run) => symbols.extend(
-                        std::iter::repeat_n(run.packet_status_symbol, run.run_length.into()),
-                    ),
-                    PacketStatusChunk::StatusVectorChunk(vector) => {
-                        symbols.extend(&vector.symbol_list);
-                    }
-                }
-            }
-            let status = symbols.iter().take(read.packet_status_count.into()).map(|symbol| {
-                (*symbol != SymbolTypeTcc::PacketNotReceived).then(|| times.next().unwrap())
+            let reports = parse(&compound.finish().unwrap()).unwrap();
+            let [Report::Arrivals(report)] = &reports[..] else {
+                panic!("{reports:?}");
+            };
+            let mut at = i64::from(feedback.reference_time) * 64_000;
+            let expected = feedback.deltas.iter().enumerate().map(|(n, delta)| {
+                at += i64::from(delta.unwrap_or(0)) * 250;
+                (base.wrapping_add(n as u16), delta.map(|_| at))
             });
-            let expected = feedback.deltas.iter().map(|delta| delta.map(i64::from));
-            prop_assert!(status.eq(expected));
+            prop_assert!(report.arrivals().eq(expected));
         }
 
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
             parse(&Bytes::from(bytes));
+        }
+
+        #[test]
+        fn arrival_reports_never_panic(tail in prop::collection::vec(any::<u8>(), 0..128)) {
+            let mut packet = vec![0x8f, 205, 0, (tail.len() / 4) as u8];
+            packet.extend(tail);
+            packet.truncate(packet.len() / 4 * 4);
+            for report in parse(&Bytes::from(packet)).unwrap() {
+                if let Report::Arrivals(report) = report {
+                    assert!(report.arrivals().count() <= 2048);
+                }
+            }
         }
     }
 }

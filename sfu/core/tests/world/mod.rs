@@ -1,5 +1,6 @@
 //! A virtual network between one `Sfu` and real client stacks. Time and chance are values.
 
+pub(crate) mod link;
 pub(crate) mod publisher;
 pub(crate) mod viewer;
 
@@ -10,11 +11,12 @@ use std::{
 };
 
 use sfu_core::{
-    Config, Event, Join, ParticipantId, Path, PeerId, Role, RoomConfig, RoomId, Sfu, ShardId,
-    TapId, TapPacket,
+    Config, Event, Join, ParticipantId, Path, PeerId, PublicationId, Role, RoomConfig, RoomId, Sfu,
+    ShardId, TapId, TapPacket,
 };
 
 use crate::support::client::{CHROMIUM_ORDER, Client};
+use link::Link;
 use publisher::Publisher;
 use viewer::Viewer;
 
@@ -37,6 +39,12 @@ pub(crate) struct Network {
 /// One way.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
 
+type Staged = (
+    Vec<Option<PublicationId>>,
+    Vec<Option<PublicationId>>,
+    Option<PublicationId>,
+);
+
 /// The server, its peers and the time.
 pub(crate) struct World {
     pub(crate) sfu: Sfu,
@@ -53,7 +61,13 @@ pub(crate) struct World {
     pub(crate) config: RoomConfig,
     pub(crate) members: Vec<Member>,
     pub(crate) events: Vec<Event>,
+    /// Who sent which publication.
+    pub(crate) published: Vec<(PublicationId, PeerId)>,
+    /// What the last stage event said: video slots, audio slots, program.
+    pub(crate) stage: Option<Staged>,
     pub(crate) tapped: Vec<(TapId, TapPacket)>,
+    /// The way to a member, where it is narrow.
+    pub(crate) links: BTreeMap<usize, Link>,
     random: u64,
     wire: BTreeMap<(Instant, u64), Flight>,
     flights: u64,
@@ -117,7 +131,10 @@ impl World {
             config: RoomConfig::default(),
             members: Vec::new(),
             events: Vec::new(),
+            published: Vec::new(),
+            stage: None,
             tapped: Vec::new(),
+            links: BTreeMap::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             wire: BTreeMap::new(),
             flights: 0,
@@ -342,16 +359,36 @@ impl World {
                 None => assert!(self.members.iter().any(|m| m.gone.contains(&to))),
             }
         }
-        self.events
-            .extend(std::iter::from_fn(|| self.sfu.poll_event()));
-        self.events
-            .extend(std::iter::from_fn(|| self.elsewhere.poll_event()));
+        let mut events: Vec<_> = std::iter::from_fn(|| self.sfu.poll_event()).collect();
+        events.extend(std::iter::from_fn(|| self.elsewhere.poll_event()));
+        for event in events {
+            match &event {
+                Event::Published {
+                    peer, publication, ..
+                } => self.published.push((*publication, *peer)),
+                Event::Stage {
+                    video,
+                    audio,
+                    program,
+                    ..
+                } => self.stage = Some((video.clone(), audio.clone(), *program)),
+                _ => {}
+            }
+            self.events.push(event);
+        }
         self.tapped
             .extend(std::iter::from_fn(|| self.sfu.poll_tap()));
     }
 
     fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
         let is_media = (128..192).contains(&datagram[0]);
+        let link = self.links.get_mut(&member).filter(|_| !to_server);
+        if let Some(link) = link {
+            if let Some(at) = link.send(datagram.len() + 28, self.now) {
+                self.fly(member, to_server, datagram, at);
+            }
+            return;
+        }
         let network = if is_media {
             self.network
         } else {
@@ -364,14 +401,18 @@ impl World {
             }
             let jitter = self.next_random() % (network.jitter + 1);
             let at = self.now + DELAY + Duration::from_millis(jitter);
-            self.flights += 1;
-            let flight = Flight {
-                member,
-                to_server,
-                datagram: datagram.to_vec(),
-            };
-            self.wire.insert((at, self.flights), flight);
+            self.fly(member, to_server, datagram, at);
         }
+    }
+
+    fn fly(&mut self, member: usize, to_server: bool, datagram: &[u8], at: Instant) {
+        self.flights += 1;
+        let flight = Flight {
+            member,
+            to_server,
+            datagram: datagram.to_vec(),
+        };
+        self.wire.insert((at, self.flights), flight);
     }
 
     fn chance(&mut self, percent: u64) -> bool {

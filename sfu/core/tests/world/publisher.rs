@@ -70,6 +70,8 @@ pub(crate) struct Stream {
     pub(crate) enabled: bool,
     rid: Option<char>,
     packets_per_frame: u32,
+    /// Of each packet.
+    body_len: usize,
     wants_keyframe: bool,
     last_keyframe: Option<Instant>,
     again: Vec<u16>,
@@ -90,6 +92,7 @@ impl Publisher {
             enabled: true,
             rid: None,
             packets_per_frame: FRAME_PACKETS,
+            body_len: 100,
             wants_keyframe: true,
             last_keyframe: None,
             again: Vec::new(),
@@ -144,6 +147,22 @@ impl Publisher {
         this
     }
 
+    /// Sends three layers as a browser does: about 150, 500 and 2000 kbit/s.
+    pub(crate) fn ladder(id: u8, codec: Codec) -> Self {
+        let mut this = Self::new(id, codec);
+        let layer = |(n, (rid, packets, len)): (u32, (char, u32, usize))| {
+            let mut layer = Self::new(id, codec).layers.remove(0);
+            layer.ssrc += 20 * n;
+            layer.rid = Some(rid);
+            layer.packets_per_frame = packets;
+            layer.body_len = len;
+            layer
+        };
+        let layers = [('q', 1, 610), ('h', 2, 1030), ('f', 8, 1030)];
+        this.layers = (0..).zip(layers).map(layer).collect();
+        this
+    }
+
     /// Sends nothing any more.
     pub(crate) fn mute(&mut self) {
         self.muted = true;
@@ -162,7 +181,11 @@ impl Publisher {
             }
         };
         let streams = if self.layers.len() > 1 {
-            "a=rid:q send\r\na=rid:h send\r\na=simulcast:send q;h\r\n".to_owned()
+            let rids: Vec<_> = self.layers.iter().filter_map(|layer| layer.rid).collect();
+            let lines = rids.iter().map(|rid| format!("a=rid:{rid} send\r\n"));
+            let list: Vec<_> = rids.iter().map(char::to_string).collect();
+            let lines: String = lines.collect();
+            format!("{lines}a=simulcast:send {}\r\n", list.join(";"))
         } else {
             let ssrc = self.layers[0].ssrc;
             let rtx = ssrc + 1;
@@ -325,6 +348,11 @@ impl Publisher {
 }
 
 impl Stream {
+    /// Returns its SSRC.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// Returns the sequence number of the next packet.
     pub(crate) fn seq(&self) -> u16 {
         self.seq
@@ -355,7 +383,7 @@ impl Stream {
         let mut body = vec![id];
         body.extend(self.content.to_be_bytes());
         body.extend(captured_ms.to_be_bytes());
-        body.resize(100, 0);
+        body.resize(self.body_len, 0);
         self.content += 1;
         body
     }

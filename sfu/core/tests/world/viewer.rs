@@ -23,6 +23,22 @@ pub(crate) const BOTH: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 109\r\na=mid:0\r\na=r
     a=fmtp:126 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
     a=rtpmap:127 rtx/90000\r\na=fmtp:127 apt=126\r\n";
 
+/// Like [`BOTH`], with transport-wide feedback.
+pub(crate) fn with_feedback() -> String {
+    let extension = format!("a=extmap:{TWCC_ID} {TWCC}\r\n");
+    let feedback: String = [109, 120, 126]
+        .iter()
+        .map(|pt| format!("a=rtcp-fb:{pt} transport-cc\r\n"))
+        .collect();
+    let (audio, video) = BOTH.split_once("m=video").unwrap();
+    let (audio_feedback, video_feedback) =
+        feedback.split_at("a=rtcp-fb:109 transport-cc\r\n".len());
+    format!("{audio}{extension}{audio_feedback}m=video{video}{extension}{video_feedback}")
+}
+
+const TWCC_ID: u8 = 5;
+const TWCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
 /// Returns the m-lines of a viewer of the whole stage.
 pub(crate) fn stage(videos: usize, audios: usize) -> String {
     let (audio, video) = BOTH.split_at(BOTH.find("m=video").unwrap());
@@ -45,6 +61,82 @@ pub(crate) struct Viewer {
     /// What comes on the m-lines behind the first of each kind.
     others: Vec<(bool, Received)>,
     pub(crate) retransmissions: u32,
+    pub(crate) paddings: u32,
+    /// Bytes of all packets.
+    pub(crate) bytes: u64,
+    feedback: Feedback,
+}
+
+/// What arrived and was not reported yet, by transport-wide number.
+#[derive(Default)]
+struct Feedback {
+    epoch: Option<Instant>,
+    arrivals: BTreeMap<u64, Instant>,
+    next: u64,
+    count: u8,
+    due: Option<Instant>,
+}
+
+impl Feedback {
+    fn arrived(&mut self, seq: u16, now: Instant) {
+        self.epoch.get_or_insert(now);
+        let reference = self
+            .arrivals
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(self.next);
+        let reference = reference.max(1 << 16);
+        let delta = seq.wrapping_sub((reference & 0xffff) as u16).cast_signed();
+        let number = reference.wrapping_add_signed(i64::from(delta));
+        if self.next == 0 {
+            self.next = number;
+        }
+        self.arrivals.insert(number, now);
+        self.due.get_or_insert(now + Duration::from_millis(80));
+    }
+
+    /// Returns a packet of status vectors and two-byte deltas.
+    fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let due = self.due.filter(|due| *due <= now)?;
+        self.due = (due > now).then_some(due);
+        let first = self.next.min(*self.arrivals.keys().next()?);
+        let last = *self.arrivals.keys().next_back()?;
+        let last = last.min(first + 400);
+        let micros = |at: Instant| (at - self.epoch.unwrap()).as_micros() as i64;
+        let (_, earliest) = self.arrivals.range(first..=last).next()?;
+        let reference = micros(*earliest) / 64_000;
+        let mut at = reference * 256;
+        let (mut symbols, mut deltas) = (Vec::new(), Vec::new());
+        for number in first..=last {
+            let arrived = self.arrivals.get(&number);
+            symbols.push(if arrived.is_some() { 2 } else { 0 });
+            if let Some(arrived) = arrived {
+                let units = micros(*arrived) / 250;
+                deltas.extend(((units - at) as i16).to_be_bytes());
+                at = units;
+            }
+        }
+        let mut packet = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+        packet.extend(((first & 0xffff) as u16).to_be_bytes());
+        packet.extend((symbols.len() as u16).to_be_bytes());
+        packet.extend(&(reference as u32).to_be_bytes()[1..]);
+        packet.push(self.count);
+        for seven in symbols.chunks(7) {
+            let bits = (0..)
+                .zip(seven)
+                .map(|(n, symbol)| (*symbol as u16) << (12 - 2 * n));
+            packet.extend((0xc000 | bits.sum::<u16>()).to_be_bytes());
+        }
+        packet.extend(deltas);
+        packet.resize(packet.len().next_multiple_of(4), 0);
+        let words = (packet.len() / 4 - 1) as u16;
+        packet[2..4].copy_from_slice(&words.to_be_bytes());
+        self.count = self.count.wrapping_add(1);
+        self.next = last + 1;
+        self.arrivals = self.arrivals.split_off(&self.next);
+        Some(packet)
+    }
 }
 
 #[derive(Default)]
@@ -126,6 +218,9 @@ impl Viewer {
             audio: audio.unwrap_or_default(),
             others: videos.map(|video| (true, video)).chain(audios).collect(),
             retransmissions: 0,
+            paddings: 0,
+            bytes: 0,
+            feedback: Feedback::default(),
         }
     }
 
@@ -152,29 +247,42 @@ impl Viewer {
         let (marker, pt) = (packet[1] & 0x80 != 0, packet[1] & 0x7f);
         let mut seq = u16::from_be_bytes([packet[2], packet[3]]);
         let (timestamp, ssrc) = (number(4), number(8));
+        self.bytes += packet.len() as u64;
         let mut payload = &packet[12..];
+        if packet[0] & 0x10 != 0 {
+            let len = usize::from(u16::from_be_bytes([payload[2], payload[3]])) * 4;
+            if payload[4] >> 4 == TWCC_ID {
+                let seq = u16::from_be_bytes([payload[5], payload[6]]);
+                self.feedback.arrived(seq, now);
+            }
+            payload = &payload[4 + len..];
+        }
+        if packet[0] & 0x20 != 0 {
+            assert_eq!(ssrc, self.video.rtx_ssrc, "padding has a stream of its own");
+            assert_eq!(payload.len(), usize::from(*payload.last().unwrap()));
+            self.paddings += 1;
+            return;
+        }
         let codec = match pt {
             109 => Codec::Opus,
             120 | 121 => Codec::Vp8,
             126 | 127 => Codec::H264,
             _ => panic!("payload type {pt} was not negotiated"),
         };
-        if matches!(pt, 121 | 127) {
-            assert_eq!(ssrc, self.video.rtx_ssrc);
+        let is_repeat = matches!(pt, 121 | 127);
+        if is_repeat {
             self.retransmissions += 1;
             seq = u16::from_be_bytes([payload[0], payload[1]]);
             payload = &payload[2..];
-        } else {
-            let expected = if pt == 109 { &self.audio } else { &self.video };
-            assert_eq!(ssrc, expected.ssrc);
         }
         let packet = (!payload.is_empty()).then(|| Packet::read(codec, marker, timestamp, payload));
-        match codec {
-            Codec::Opus => self.audio.keep(seq, packet, None),
-            Codec::H264 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {
-                self.video.keep(seq, packet, Some(now))
-            }
-        }
+        let is_it = |stream: &Received| match is_repeat {
+            true => stream.rtx_ssrc == ssrc,
+            false => stream.ssrc == ssrc,
+        };
+        let (is_video, stream) = self.all().find(|(_, stream)| is_it(stream)).unwrap();
+        assert_eq!(is_video, codec != Codec::Opus);
+        stream.keep(seq, packet, is_video.then_some(now));
     }
 
     pub(crate) fn handle_rtcp(&mut self, packet: &[u8], _now: Instant) {
@@ -189,6 +297,7 @@ impl Viewer {
 
     /// Returns RTCP packets to send.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut packets: Vec<_> = self.feedback.poll(now).into_iter().collect();
         let mut nacks: Vec<Box<dyn packet::Packet>> = Vec::new();
         for (_, stream) in self.all() {
             let mut seqs = Vec::new();
@@ -207,7 +316,8 @@ impl Viewer {
             }
         }
         let compounds = nacks.into_iter().map(|nack| packet::marshal(&[nack]));
-        compounds.map(|packet| packet.unwrap().to_vec()).collect()
+        packets.extend(compounds.map(|packet| packet.unwrap().to_vec()));
+        packets
     }
 }
 

@@ -7,6 +7,8 @@ import { enter, type RoomView } from './room.svelte.ts';
 export class HlsView {
   view: RoomView = $state.raw() as RoomView;
   stats: ViewerStats | undefined = $state.raw();
+  readonly tiles = undefined;
+  readonly sounds = [];
   readonly stalledFor = 0;
   readonly soundOnlyFor = 0;
   nowMs: number = $state(Date.now());

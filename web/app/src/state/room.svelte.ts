@@ -8,7 +8,7 @@ import {
   type RoomOptions,
   type RoomState,
 } from '@fanlight/sdk';
-import { forgetToken, tokenFor } from '../login.ts';
+import { forgetToken, invitationFor, keepInvitation, tokenFor } from '../login.ts';
 import { changeSettings, readSettings } from '../settings.ts';
 
 /** A room as the pages show it: everything here is current and may be read in templates. */
@@ -75,6 +75,16 @@ export class RoomView {
     changeSettings({ name });
     this.room.rename(name);
   }
+}
+
+/** Enters a room's stage with the invitation that this tab was opened with. */
+export function enterStage(slug: string): RoomView {
+  const view = new RoomView(slug, { token: invitationFor(slug), chatAlways: true });
+  view.room.on('state', (state) => {
+    const { token } = view.room;
+    if (state.kind === 'connected' && token && state.grants.stage) keepInvitation(slug, token);
+  });
+  return view;
 }
 
 /**

@@ -13,8 +13,9 @@ import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
 import { tokenFor } from '../login.ts';
 import { changeSettings, interruptedSource, noteOnAir, readSettings } from '../settings.ts';
 import { Capture, type CaptureChoice, type SourceKind } from './capture.ts';
+import { Others } from './others.svelte.ts';
 import { codecNamed, type Quality, qualities, qualityNamed } from './quality.ts';
-import { enter, type RoomView } from './room.svelte.ts';
+import { enter, enterStage, type RoomView } from './room.svelte.ts';
 
 /** What the broadcaster shows: the preview, and what is sent. */
 export type Source =
@@ -22,11 +23,12 @@ export type Source =
   | { readonly kind: 'opening'; readonly wanted: SourceKind }
   | { readonly kind: 'open'; readonly capture: Capture };
 
-/** The studio: a room, a source and a broadcast. */
+/** The studio of a host or a guest: a room, a source, a broadcast, and the others on stage. */
 export class Studio {
   readonly view: RoomView;
   readonly api: Api;
   readonly slug: string;
+  readonly others: Others;
   source: Source = $state.raw({ kind: 'none' });
   #live: GoLiveState = $state.raw({ kind: 'idle' });
   stats: PublisherStats | undefined = $state.raw();
@@ -48,13 +50,15 @@ export class Studio {
   #broadcast: GoLive | undefined;
   #meter: LevelMeter | undefined;
 
-  constructor(slug: string) {
+  constructor(slug: string, as: 'host' | 'guest' = 'host') {
     this.slug = slug;
     const again = () => {
       if (tokenFor(slug)) location.reload();
     };
-    this.view = enter(slug, again, true);
+    this.view = as === 'guest' ? enterStage(slug) : enter(slug, again, true);
     this.api = new Api(this.view.token);
+    this.others = new Others(this.view.room);
+    this.view.room.on('info', () => this.#followOthers());
     const settings = readSettings();
     this.camera = settings.camera ?? '';
     this.microphone = settings.microphone ?? '';
@@ -222,8 +226,16 @@ export class Studio {
     this.#live = state;
     this.problem = state.kind === 'failed' ? state.error : undefined;
     if (!this.onAir) this.stats = undefined;
+    this.#followOthers();
     this.#noteOnAir();
     if (state.kind === 'failed') this.#broadcast = undefined;
+  }
+
+  #followOthers(): void {
+    const { room, identity } = this.view;
+    const others = room.info?.stage.some((member) => member.identity !== identity) ?? false;
+    const sending = this.#live.kind !== 'idle' && this.#live.kind !== 'failed';
+    this.others.follow(others && sending && this.#live.kind !== 'starting');
   }
 
   /** Sharing was stopped in the browser's own bar, or a device was pulled out. */

@@ -1,4 +1,4 @@
-import { FanlightError, type ViewerStats, Watch, type WatchState } from '@fanlight/sdk';
+import { FanlightError, type Tile, type ViewerStats, Watch, type WatchState } from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
 import { enter, type RoomView } from './room.svelte.ts';
 
@@ -7,6 +7,8 @@ export class WatchView {
   view: RoomView = $state.raw() as RoomView;
   #state: WatchState = $state.raw({ kind: 'connecting' });
   stats: ViewerStats | undefined = $state.raw();
+  tiles: readonly Tile[] = $state.raw([]);
+  sounds: readonly MediaStream[] = $state.raw([]);
   /** How long no new picture has come while there should be one, in seconds. */
   stalledFor: number = $state(0);
   readonly missing = false;
@@ -15,7 +17,6 @@ export class WatchView {
   nowMs: number = $state(Date.now());
   readonly #ended = new AbortController();
   #watch: Watch | undefined;
-  #element: HTMLMediaElement | undefined;
 
   constructor(slug: string) {
     this.#enter(slug);
@@ -38,12 +39,6 @@ export class WatchView {
     return { kind: 'reconnecting', attempt: 0, retryAtMs, error };
   }
 
-  /** Plays in this element. */
-  attach(element: HTMLMediaElement): void {
-    this.#element = element;
-    this.#watch?.attach(element);
-  }
-
   retryNow(): void {
     this.view.room.retryNow();
     this.#watch?.start();
@@ -56,12 +51,17 @@ export class WatchView {
 
   #enter(slug: string): void {
     this.view = enter(slug, () => this.#enter(slug));
-    const watch = new Watch(this.view.room);
+    const watch = new Watch(this.view.room, { stage: true });
     this.#watch = watch;
     watch.on('state', (state) => {
       if (watch === this.#watch) this.#state = state;
     });
-    if (this.#element) watch.attach(this.#element);
+    watch.on('tiles', (tiles) => {
+      if (watch === this.#watch) this.tiles = tiles;
+    });
+    watch.on('sounds', (sounds) => {
+      if (watch === this.#watch) this.sounds = sounds;
+    });
     watch.start();
   }
 

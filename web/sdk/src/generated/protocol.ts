@@ -36,7 +36,15 @@ paused: boolean, } | { "type": "layers",
 /**
  * Their heights in pixels, the lowest first; at most 4.
  */
-heights: Array<number>, } | { "type": "stop", 
+heights: Array<number>, } | { "type": "restart_ice", 
+/**
+ * Which.
+ */
+media: MediaRole, 
+/**
+ * The lines of the new offer with its ICE credentials (RFC 8840), or the whole of it.
+ */
+fragment: string, } | { "type": "stop", 
 /**
  * Which; both when absent.
  */
@@ -81,7 +89,16 @@ room: RoomInfo, } | { "type": "outputs",
 /**
  * As `GET /api/rooms/{room}/egress` answers (`EgressJob[]`).
  */
-jobs: unknown[], } | { "type": "wanted_layers", 
+jobs: unknown[], } | { "type": "ice_restarted", 
+/**
+ * Which connection.
+ */
+media: MediaRole, 
+/**
+ * The server's credentials, which replace those of the last answer; `null` when there is no such
+ * connection any more, or the fragment was not usable: offer again.
+ */
+ice: IceCredentials | null, } | { "type": "wanted_layers", 
 /**
  * By layer, in the order of the offer's rids.
  */
@@ -171,6 +188,19 @@ host: boolean, };
  * What a media connection is for.
  */
 export type MediaRole = "publish" | "watch";
+
+/**
+ * The credentials of an ICE session (RFC 8839 §5.4).
+ */
+export type IceCredentials = { 
+/**
+ * Username fragment.
+ */
+ufrag: string, 
+/**
+ * Password.
+ */
+pwd: string, };
 
 /**
  * What a participant may do.
@@ -348,7 +378,7 @@ export type TrackKind = "video" | "audio";
 /**
  * Stable codes of refusals, on every channel and in `application/problem+json`.
  */
-export type ErrorCode = "token_missing" | "token_invalid" | "token_expired" | "token_wrong_room" | "not_allowed" | "room_unknown" | "room_exists" | "room_has_publisher" | "stage_full" | "stage_closed" | "removed_from_stage" | "participant_unknown" | "room_name_invalid" | "bad_message" | "sdp_invalid" | "no_common_media" | "session_unknown" | "ice_session_mismatch" | "unsupported_media_type" | "body_too_large" | "server_full" | "chat_rate_limited" | "chat_too_long" | "chat_empty" | "chat_not_allowed" | "precondition_required" | "ice_restart_unsupported" | "method_not_allowed" | "not_found" | "internal";
+export type ErrorCode = "token_missing" | "token_invalid" | "token_expired" | "token_wrong_room" | "not_allowed" | "room_unknown" | "room_exists" | "room_has_publisher" | "stage_full" | "stage_closed" | "removed_from_stage" | "participant_unknown" | "room_name_invalid" | "bad_message" | "sdp_invalid" | "no_common_media" | "session_unknown" | "ice_session_mismatch" | "unsupported_media_type" | "body_too_large" | "server_full" | "chat_rate_limited" | "chat_too_long" | "chat_empty" | "chat_not_allowed" | "precondition_required" | "method_not_allowed" | "not_found" | "internal";
 
 /**
  * The body of every HTTP refusal, `application/problem+json` (RFC 9457).

@@ -1,0 +1,214 @@
+//! [`Allotment`]: what a viewer's slots are to show, over time.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    MediaKind, PublicationId, allocate,
+    allocate::{Want, allocate, on_wire},
+    flow::{Flow, News},
+    ladder::Rung,
+    publication::Publication,
+    subscription::Subscription,
+};
+
+/// Asks [`allocate`] now and then, and keeps a viewer from climbing to where it has just fallen from.
+#[derive(Debug, Default)]
+pub(crate) struct Allotment {
+    /// The highest layer the viewer wants; `None` for no limit.
+    limit: Option<u8>,
+    due: Option<Instant>,
+    /// By subscription: what was chosen.
+    chosen: Vec<Option<Rung>>,
+    climbed_at: Option<Instant>,
+    no_climb_until: Option<Instant>,
+    /// Climbs in a row that the path did not carry.
+    falls: u32,
+}
+
+/// What a viewer's subscriptions show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slots<'a> {
+    /// By position of the subscription.
+    pub(crate) shown: &'a [Option<&'a Publication>],
+    /// The publication that matters most.
+    pub(crate) first: Option<PublicationId>,
+}
+
+impl Allotment {
+    /// Sets the highest layer the viewer wants.
+    pub(crate) fn set_limit(&mut self, limit: Option<u8>) {
+        self.limit = limit;
+        self.due = None;
+    }
+
+    /// Returns what was chosen for a subscription.
+    pub(crate) fn chosen(&self, position: usize) -> Option<Rung> {
+        self.chosen.get(position).copied().flatten()
+    }
+
+    /// Returns whether to choose anew: a few times a second, and at once after news.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_none_or(|due| now >= due)
+    }
+
+    /// Takes the path's news.
+    pub(crate) fn handle(&mut self, news: News, now: Instant) {
+        match news {
+            News::None => {}
+            News::More => self.due = None,
+            News::Congested => {
+                self.due = None;
+                let since = |at: Instant| now.saturating_duration_since(at);
+                let fell = self.climbed_at.take().is_some_and(|at| since(at) < PROOF);
+                self.falls = if fell {
+                    (self.falls + 1).min(MOST_FALLS)
+                } else {
+                    0
+                };
+                let pause = AFTER_CONGESTION * 2_u32.pow(self.falls);
+                self.no_climb_until = self.no_climb_until.max(Some(now + pause));
+            }
+        }
+    }
+
+    /// Chooses anew.
+    pub(crate) fn run(
+        &mut self,
+        subscriptions: &mut [Subscription],
+        slots: &Slots<'_>,
+        flow: &mut Flow,
+        now: Instant,
+    ) {
+        self.due = Some(now + INTERVAL);
+        let audio = audio_share(subscriptions, slots.shown);
+        let ladders = self.ladders(subscriptions, slots);
+        let may_climb = self.no_climb_until.is_none_or(|until| now >= until);
+        let wants: Vec<_> = ladders
+            .iter()
+            .map(|(position, ladder)| {
+                let same = |chosen: Rung| ladder.iter().position(|rung| rung.is_same(chosen));
+                Want {
+                    ladder,
+                    current: self.chosen(*position).and_then(same),
+                    may_climb,
+                }
+            })
+            .collect();
+        let chosen = match flow.budget() {
+            None => wants
+                .iter()
+                .map(|want| want.ladder.len().checked_sub(1))
+                .collect(),
+            Some(budget) => {
+                let left = budget.saturating_sub(audio);
+                allocate(left.max(first_picture(&wants, flow)), &wants)
+            }
+        };
+        if chosen
+            .iter()
+            .zip(&wants)
+            .any(|(to, want)| *to > want.current && want.current.is_some())
+        {
+            self.climbed_at = Some(now);
+        }
+        self.seek(audio, &wants, &chosen, flow, now);
+        self.chosen.clear();
+        self.chosen.resize(subscriptions.len(), None);
+        for ((position, ladder), choice) in ladders.iter().zip(chosen) {
+            let rung = choice.and_then(|choice| ladder.get(choice)).copied();
+            if let (Some(slot), Some(subscription)) = (
+                self.chosen.get_mut(*position),
+                subscriptions.get_mut(*position),
+            ) {
+                *slot = rung;
+                subscription.set_target(rung);
+            }
+        }
+    }
+
+    /// Returns the ladders of the video slots that show something, by the subscription's position, in order of
+    /// priority.
+    fn ladders(
+        &self,
+        subscriptions: &[Subscription],
+        slots: &Slots<'_>,
+    ) -> Vec<(usize, Vec<Rung>)> {
+        let is_later = |position: &usize| {
+            let publication = slots.shown.get(*position).copied().flatten();
+            publication.is_none_or(|p| Some(p.id) != slots.first)
+        };
+        let shown = subscriptions.iter().zip(slots.shown).enumerate();
+        let video = shown.filter(|(_, (subscription, _))| subscription.kind == MediaKind::Video);
+        let mut ladders: Vec<_> = video
+            .filter_map(|(position, (_, publication))| {
+                let ladder = (*publication)?.ladder();
+                let within = |rung: &&Rung| self.limit.is_none_or(|limit| rung.level() <= limit);
+                let mut wanted: Vec<_> = ladder.iter().filter(within).copied().collect();
+                if wanted.is_empty() {
+                    wanted.extend(ladder.first());
+                }
+                (!wanted.is_empty()).then_some((position, wanted))
+            })
+            .collect();
+        ladders.sort_by_key(|(position, _)| is_later(position));
+        ladders
+    }
+
+    /// Looks for what would carry the best of everything, if less was chosen.
+    fn seek(
+        &self,
+        audio: u64,
+        wants: &[Want<'_>],
+        chosen: &[Option<usize>],
+        flow: &mut Flow,
+        now: Instant,
+    ) {
+        let is_top =
+            |(to, want): (&Option<usize>, &Want<'_>)| *to == want.ladder.len().checked_sub(1);
+        if chosen.iter().zip(wants).all(is_top) {
+            return;
+        }
+        let tops = wants.iter().filter_map(|want| want.ladder.last());
+        let best: u64 = tops.map(|rung| on_wire(rung.bitrate)).sum();
+        flow.seek(audio + best * allocate::MARGIN / 100, now);
+    }
+}
+
+/// Returns what audio takes.
+fn audio_share(subscriptions: &[Subscription], shown: &[Option<&Publication>]) -> u64 {
+    let slots = subscriptions.iter().zip(shown);
+    let audio = slots.filter(|(subscription, _)| subscription.kind == MediaKind::Audio);
+    let shares = audio.filter_map(|(_, publication)| {
+        let ladder = (*publication)?.ladder();
+        let bitrate = ladder.last().map_or(0, |rung| rung.bitrate);
+        Some((bitrate + AUDIO_HEADERS).max(AUDIO_FLOOR))
+    });
+    shares.sum()
+}
+
+/// Before anything is known of a path, a picture is shown whatever it takes.
+fn first_picture(wants: &[Want<'_>], flow: &Flow) -> u64 {
+    match flow.is_measured() {
+        true => 0,
+        false => {
+            let lowest = wants.first().and_then(|want| want.ladder.first());
+            lowest.map_or(0, |rung| on_wire(rung.bitrate) * 2)
+        }
+    }
+}
+
+/// How often layers are chosen.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+/// What is taken off the budget for an audio slot at least, bit/s.
+const AUDIO_FLOOR: u64 = 40_000;
+
+/// Fifty packets a second, 64 bytes each.
+const AUDIO_HEADERS: u64 = 26_000;
+
+/// Congestion this soon after a climb is blamed on it.
+const PROOF: Duration = Duration::from_secs(4);
+
+/// The pause before climbing again; doubles with every fall.
+const AFTER_CONGESTION: Duration = Duration::from_millis(800);
+const MOST_FALLS: u32 = 4;

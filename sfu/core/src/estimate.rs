@@ -1,0 +1,344 @@
+//! Transport-wide feedback -> what the path to one viewer carries.
+//!
+//! A path says what it carries in two ways only: it delivers what is sent without making it wait, or it makes
+//! it wait and delivers at its own rate. So the estimate rises to what was carried, live or by a probe, and
+//! falls to what a full path delivered; in between it stays, however little is sent. All times are
+//! microseconds; those of departure are the server's, those of arrival the viewer's.
+
+use crate::{
+    delay::{Delivered, Queueing},
+    probe::Outcome,
+};
+
+/// The send-side estimate of one path.
+#[derive(Debug)]
+pub(crate) struct Estimator {
+    bitrate: u64,
+    /// Whether anything of the path is known.
+    is_measured: bool,
+    phase: Phase,
+    queueing: Queueing,
+    delivered: Delivered,
+    loss: Loss,
+    /// Reports in a row with a queue.
+    queued_reports: u32,
+    /// When the queue was empty the last time, by arrival.
+    empty_at: i64,
+    standing: i64,
+    /// Probes in a row that spoke of much less.
+    doubts: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The path has no queue to speak of.
+    Clear,
+    /// The queue is waited for to become empty.
+    Draining {
+        /// What the path delivered while it was full.
+        capacity: u64,
+        /// When the queue was looked at, and how long it was.
+        looked: (i64, i64),
+    },
+}
+
+/// What a report changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing but perhaps the number.
+    Fine,
+    /// The path has become too full.
+    Congested,
+}
+
+impl Estimator {
+    /// Creates an estimator that believes in `bitrate` until it knows better.
+    pub(crate) fn new(bitrate: u64) -> Self {
+        Self {
+            bitrate,
+            is_measured: false,
+            phase: Phase::Clear,
+            queueing: Queueing::default(),
+            delivered: Delivered::default(),
+            loss: Loss::default(),
+            queued_reports: 0,
+            empty_at: 0,
+            standing: 0,
+            doubts: 0,
+        }
+    }
+
+    /// Returns what the path carries, bit/s, headers of all layers included.
+    pub(crate) fn bitrate(&self) -> u64 {
+        self.bitrate
+    }
+
+    /// Returns whether anything is known of the path.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.is_measured
+    }
+
+    /// Returns whether the path has no queue to speak of.
+    pub(crate) fn is_clear(&self) -> bool {
+        matches!(self.phase, Phase::Clear)
+    }
+
+    /// Returns what to send, bit/s: less than the path carries while its queue is to become empty.
+    pub(crate) fn budget(&self) -> u64 {
+        match self.phase {
+            Phase::Clear => self.bitrate,
+            Phase::Draining { .. } => part(self.bitrate, DRAIN),
+        }
+    }
+
+    /// Returns what arrived within the last 400 ms, bit/s.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered.rate(WINDOW).unwrap_or_default()
+    }
+
+    /// Returns how long packets wait in the path's queue.
+    pub(crate) fn queue(&self) -> i64 {
+        self.standing
+    }
+
+    /// Returns what was lost lately, per mille.
+    pub(crate) fn lost_lately(&self) -> u32 {
+        self.loss.recent
+    }
+
+    /// Takes the report of an arrival.
+    pub(crate) fn arrived(&mut self, sent: i64, arrived: i64, size: u32, was_lost: bool) {
+        self.queueing.record(sent, arrived);
+        self.delivered.record(arrived, size);
+        self.loss.arrived(was_lost);
+    }
+
+    /// Takes the report of a missing packet.
+    pub(crate) fn missed(&mut self) {
+        self.loss.lost();
+    }
+
+    /// Decides, after all of a report was taken. `creep` is for paths that cannot be probed.
+    pub(crate) fn reported(&mut self, creep: bool, now: i64) -> Verdict {
+        let Some(standing) = self.queueing.standing() else {
+            return Verdict::Fine;
+        };
+        self.standing = standing;
+        let rate = self.delivered.rate(WINDOW);
+        if standing < EMPTY {
+            self.empty_at = self.delivered.newest();
+        }
+        self.queued_reports = match standing > FULL {
+            true => self.queued_reports + 1,
+            false => 0,
+        };
+        let by_delay = match self.phase {
+            Phase::Clear => self.look_for_queue(standing, rate, creep, now),
+            Phase::Draining { capacity, looked } => {
+                self.drain(standing, capacity, looked, now);
+                Verdict::Fine
+            }
+        };
+        match self.by_loss(rate, now) {
+            Verdict::Congested => Verdict::Congested,
+            Verdict::Fine => by_delay,
+        }
+    }
+
+    /// Takes what a probe showed.
+    pub(crate) fn probed(&mut self, outcome: Outcome) {
+        if matches!(self.phase, Phase::Draining { .. }) {
+            return;
+        }
+        let believed = match outcome.is_carried() {
+            true => PROBED,
+            false => LIMITED,
+        };
+        let carried = part(outcome.delivered, believed);
+        let is_doubtful = !outcome.is_carried() && carried * 5 < self.bitrate * 4;
+        self.doubts = if is_doubtful { self.doubts + 1 } else { 0 };
+        // What was measured on a full path is believed in more than one probe.
+        if carried > self.bitrate || is_doubtful && (self.doubts > 1 || !self.is_measured) {
+            self.bitrate = carried.max(LEAST);
+            self.is_measured = true;
+            self.doubts = 0;
+        }
+    }
+
+    /// No report came although packets have been on their way for long.
+    pub(crate) fn silent(&mut self) {
+        self.bitrate = (self.bitrate / 2).max(LEAST);
+    }
+
+    fn look_for_queue(
+        &mut self,
+        standing: i64,
+        rate: Option<u64>,
+        creep: bool,
+        now: i64,
+    ) -> Verdict {
+        let is_full = self.queued_reports >= 2 || standing > VERY_FULL;
+        if is_full && let Some(capacity) = self.full_rate() {
+            self.phase = Phase::Draining {
+                capacity,
+                looked: (now, standing),
+            };
+            self.is_measured = true;
+            self.bitrate = part(capacity, FULL_PATH).min(self.bitrate).max(LEAST);
+            return Verdict::Congested;
+        }
+        let Some(rate) = rate.filter(|_| standing < EMPTY) else {
+            return Verdict::Fine;
+        };
+        let carried = part(rate, CARRIED);
+        if carried > self.bitrate {
+            self.bitrate = carried;
+            self.is_measured = true;
+        } else if creep && rate * 2 > self.bitrate {
+            self.bitrate += self.bitrate / 200;
+        }
+        Verdict::Fine
+    }
+
+    fn drain(&mut self, standing: i64, mut capacity: u64, looked: (i64, i64), now: i64) {
+        if standing < EMPTY {
+            self.phase = Phase::Clear;
+            self.bitrate = part(capacity, FULL_PATH).max(LEAST);
+            return;
+        }
+        let (at, before) = looked;
+        let change = (standing - before).abs();
+        let is_moving = change > (now - at) / 16;
+        // A queue that neither grows nor shrinks says nothing about the path: what is sent is delivered.
+        if standing > FULL
+            && let Some(rate) = self.full_rate()
+        {
+            capacity = capacity.midpoint(rate);
+            self.bitrate = part(capacity, FULL_PATH).max(LEAST);
+        }
+        let mut looked = looked;
+        if now - at >= FLAT && change * 5 < before.max(EMPTY) && self.loss.is_low() {
+            // Less is sent than the path carried, and yet they wait as long: the path itself is longer.
+            self.queueing.rebase();
+            self.phase = Phase::Clear;
+            self.bitrate = part(capacity, FULL_PATH).max(LEAST);
+            return;
+        }
+        if now - at >= FLAT || is_moving {
+            looked = (now, standing);
+        }
+        self.phase = Phase::Draining { capacity, looked };
+    }
+
+    /// Returns what is delivered since the queue began.
+    fn full_rate(&self) -> Option<u64> {
+        let since = self.delivered.newest() - self.empty_at;
+        self.delivered.rate(since.clamp(LEAST_WINDOW, FULL_WINDOW))
+    }
+
+    fn by_loss(&mut self, rate: Option<u64>, now: i64) -> Verdict {
+        let Some(rate) = rate.filter(|_| self.loss.is_excessive(now)) else {
+            return Verdict::Fine;
+        };
+        self.is_measured = true;
+        self.bitrate = self.bitrate.min(part(rate, CARRIED)).max(LEAST);
+        Verdict::Congested
+    }
+}
+
+/// What is lost, in windows of [`LOSS_WINDOW`].
+#[derive(Debug, Default)]
+struct Loss {
+    arrived: u32,
+    lost: u32,
+    since: Option<i64>,
+    /// Of the last full window, per mille.
+    recent: u32,
+    /// What is lost however little is sent, per mille.
+    inherent: u32,
+    /// When the estimate was lowered for it, and what was lost then.
+    blamed: Option<(i64, u32)>,
+}
+
+impl Loss {
+    fn arrived(&mut self, was_lost: bool) {
+        self.arrived += 1;
+        self.lost = self.lost.saturating_sub(u32::from(was_lost));
+    }
+
+    fn lost(&mut self) {
+        self.lost += 1;
+    }
+
+    fn is_low(&self) -> bool {
+        self.recent < 20
+    }
+
+    /// Returns whether so much is lost that the path must be full. What stays lost after less was sent is
+    /// not blamed on it again.
+    fn is_excessive(&mut self, now: i64) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let all = self.arrived + self.lost;
+        if now - since < LOSS_WINDOW || all < LOSS_PACKETS {
+            return false;
+        }
+        self.recent = self.lost * 1000 / all;
+        // Beyond what chance makes of few packets: two and a half deviations.
+        let limit = u64::from(self.inherent + EXCESSIVE);
+        let (lost, all) = (u64::from(self.lost), u64::from(all));
+        let excess = (lost * 1000).saturating_sub(all * limit);
+        let is_certain = excess * excess > 6250 * all * limit;
+        (self.arrived, self.lost, self.since) = (0, 0, Some(now));
+        if let Some((at, blamed)) = self.blamed
+            && now - at > LOSS_WINDOW
+        {
+            if self.recent * 10 > blamed * 7 {
+                self.inherent = self.recent;
+            }
+            self.blamed = None;
+        }
+        self.inherent = self.inherent.min(self.recent + 20);
+        let is_excessive = is_certain && self.blamed.is_none();
+        if is_excessive {
+            self.blamed = Some((now, self.recent));
+        }
+        is_excessive
+    }
+}
+
+fn part(rate: u64, percent: u64) -> u64 {
+    rate * percent / 100
+}
+
+/// Never less than audio needs.
+const LEAST: u64 = 40_000;
+
+/// Below this packets do not wait, above the others they do. Frames of several packets make them wait a
+/// little on any path.
+const EMPTY: i64 = 12_000;
+const FULL: i64 = 25_000;
+const VERY_FULL: i64 = 90_000;
+
+/// How much is believed in of a rate that was carried, of one that a short probe was, and of what it says of a full path, and how
+/// much of that is sent while the queue drains.
+const CARRIED: u64 = 95;
+const PROBED: u64 = 92;
+const LIMITED: u64 = 88;
+const FULL_PATH: u64 = 95;
+const DRAIN: u64 = 88;
+
+const WINDOW: i64 = 400_000;
+const FULL_WINDOW: i64 = 400_000;
+const LEAST_WINDOW: i64 = 230_000;
+
+/// A queue that has not changed for this long is none.
+const FLAT: i64 = 1_000_000;
+
+const LOSS_WINDOW: i64 = 400_000;
+const LOSS_PACKETS: u32 = 20;
+
+/// Per mille lost beyond what is inherent.
+const EXCESSIVE: u32 = 100;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! A sender, a bottleneck and a viewer that reports, without any packet.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::{departures::Departures, probe::Prober};
+
+#[path = "../../tests/world/link.rs"]
+mod link;
+use link::{Conditions, Link};
+
+/// What is sent: frames, 30 a second.
+#[derive(Clone, Copy)]
+enum Source {
+    /// As much as the estimate allows.
+    Greedy,
+    /// This much, bit/s, and this much is wanted.
+    Limited(u64, u64),
+}
+
+struct Path {
+    link: Link,
+    source: Source,
+    estimator: Estimator,
+    prober: Prober,
+    departures: Departures,
+    start: Instant,
+    now: Instant,
+    flights: VecDeque<(Instant, u16)>,
+    /// Numbers with their times of arrival, reported every 100 ms.
+    unreported: Vec<(u16, Instant)>,
+    expected: u16,
+    reports: VecDeque<(Instant, Vec<Status>)>,
+    next_frame: Instant,
+    next_report: Instant,
+    /// The estimate every 10 ms.
+    history: Vec<(Duration, u64)>,
+    congested: u32,
+}
+
+/// A packet's number and when it arrived, if it did.
+type Status = (u16, Option<Instant>);
+
+const PACKET: u64 = 1200;
+const PADDING: u64 = 280;
+
+impl Path {
+    fn new(conditions: Conditions, source: Source, seed: u64) -> Self {
+        println!("seed {seed}, {conditions:?}");
+        let start = Instant::now();
+        Self {
+            link: Link::new(conditions, seed),
+            source,
+            estimator: Estimator::new(3_000_000),
+            prober: Prober::default(),
+            departures: Departures::default(),
+            start,
+            now: start,
+            flights: VecDeque::new(),
+            unreported: Vec::new(),
+            expected: 0,
+            reports: VecDeque::new(),
+            next_frame: start,
+            next_report: start,
+            history: Vec::new(),
+            congested: 0,
+        }
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now += Duration::from_millis(1);
+            self.send_frames();
+            self.probe();
+            while let Some((at, seq)) = self.flights.front().copied()
+                && at <= self.now
+            {
+                self.flights.pop_front();
+                self.unreported.push((seq, at));
+            }
+            self.report();
+            while let Some((at, _)) = self.reports.front()
+                && *at <= self.now
+            {
+                let (_, statuses) = self.reports.pop_front().unwrap();
+                self.take(&statuses);
+            }
+            let since = self.now - self.start;
+            if since.as_millis().is_multiple_of(10) {
+                self.history.push((since, self.estimator.bitrate()));
+            }
+        }
+    }
+
+    fn send_frames(&mut self) {
+        if self.now < self.next_frame {
+            return;
+        }
+        self.next_frame += Duration::from_micros(33_333);
+        let rate = match self.source {
+            Source::Greedy => self.estimator.budget(),
+            Source::Limited(rate, _) => rate,
+        };
+        let mut bytes = rate / 8 / 30;
+        while bytes > 0 {
+            let size = bytes.min(PACKET);
+            self.send(size);
+            bytes -= size;
+        }
+    }
+
+    fn probe(&mut self) {
+        let now = self.micros();
+        let wanted = match self.source {
+            Source::Greedy => 20_000_000,
+            Source::Limited(_, wanted) => wanted,
+        };
+        if self.estimator.bitrate() < wanted {
+            self.prober.begin(self.estimator.delivered(), wanted, now);
+        }
+        let mut due = self.prober.due(now);
+        while due > 0 {
+            self.send(PADDING);
+            due = due.saturating_sub(PADDING);
+        }
+        if let Some(outcome) = self.prober.poll(now) {
+            println!("{:?} {outcome:?}", self.now - self.start);
+            self.estimator.probed(outcome);
+        }
+    }
+
+    fn send(&mut self, size: u64) {
+        let seq = self.departures.next_seq();
+        self.departures
+            .push(size as usize, self.prober.id(), self.micros());
+        self.prober.sent(size);
+        if let Some(at) = self.link.send(size as usize, self.now) {
+            self.flights.push_back((at, seq));
+        }
+    }
+
+    fn micros(&self) -> i64 {
+        (self.now - self.start).as_micros() as i64
+    }
+
+    fn report(&mut self) {
+        if self.now < self.next_report || self.unreported.is_empty() {
+            return;
+        }
+        self.next_report = self.now + Duration::from_millis(100);
+        let last = self.unreported.last().unwrap().0;
+        let count = last.wrapping_sub(self.expected).wrapping_add(1);
+        let statuses = (0..count).map(|n| {
+            let seq = self.expected.wrapping_add(n);
+            let found = self.unreported.iter().find(|(s, _)| *s == seq);
+            (seq, found.map(|(_, at)| *at))
+        });
+        let statuses = statuses.collect();
+        self.expected = last.wrapping_add(1);
+        self.unreported.clear();
+        self.reports
+            .push_back((self.now + self.link.conditions.delay, statuses));
+    }
+
+    fn take(&mut self, statuses: &[Status]) {
+        let now = self.micros();
+        for (seq, at) in statuses {
+            match at {
+                Some(at) => {
+                    // A clock that has nothing to do with the sender's.
+                    let at = (*at - self.start).as_micros() as i64 / 250 * 250 + 777_000_000;
+                    if let Some(a) = self.departures.arrived(*seq, now) {
+                        self.prober.arrived(a.probe, a.sent, at, a.size);
+                        self.estimator.arrived(a.sent, at, a.size, a.was_lost);
+                    }
+                }
+                None => {
+                    if let Some(probe) = self.departures.lost(*seq) {
+                        self.prober.lost(probe);
+                        self.estimator.missed();
+                    }
+                }
+            }
+        }
+        if self.estimator.reported(false, now) == Verdict::Congested {
+            self.congested += 1;
+            self.prober.interrupt(now);
+        }
+    }
+
+    /// Asserts that within 5 s of `since` the estimate, over a second, comes and stays within 20 % of the
+    /// link (30 % below 500 kbit/s), and that it is never above it for more than 1 s.
+    fn assert_follows(&self, label: &str, since: Duration) {
+        let rate = self.link.conditions.rate;
+        let mut above = Duration::ZERO;
+        for (at, bitrate) in self.history.iter().filter(|(at, _)| *at > since) {
+            above += Duration::from_millis(10);
+            if *bitrate <= rate {
+                above = Duration::ZERO;
+            }
+            assert!(
+                above <= Duration::from_secs(1),
+                "{label}: {bitrate} of {rate} at {at:?}"
+            );
+        }
+        // On the slowest links a window of measurement is a handful of packets.
+        let share = if rate < 500_000 { 70 } else { 80 };
+        let settled: Vec<_> = self
+            .history
+            .iter()
+            .filter(|(at, _)| *at > since + ms(4500))
+            .collect();
+        for second in settled.windows(100) {
+            let average = second.iter().map(|(_, bitrate)| bitrate).sum::<u64>() / 100;
+            let at = second[99].0;
+            assert!(
+                average * 100 >= rate * share,
+                "{label}: {average} of {rate} at {at:?}"
+            );
+        }
+    }
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[test]
+fn the_estimate_follows_the_link() {
+    let mut seed = 0;
+    for (jitter, loss, queue) in [(0, 0, 500), (10, 0, 300), (15, 10, 500), (5, 20, 1500)] {
+        for rates in [
+            [400_000, 1_500_000, 400_000],
+            [10_000_000, 2_000_000, 6_000_000],
+            [1_000_000, 3_000_000, 800_000],
+            [2_500_000, 300_000, 2_500_000],
+        ] {
+            seed += 1;
+            let mut conditions = Conditions::of_rate(rates[0]);
+            conditions.jitter = ms(jitter);
+            conditions.loss = loss;
+            conditions.queue = ms(queue);
+            let mut path = Path::new(conditions, Source::Greedy, seed);
+            let mut since = Duration::ZERO;
+            for rate in rates {
+                path.link.conditions.rate = rate;
+                path.run(12_000);
+                path.assert_follows(&format!("jitter {jitter}, loss {loss}, {rates:?}"), since);
+                since += ms(12_000);
+            }
+        }
+    }
+}
+
+#[test]
+fn random_loss_alone_is_no_congestion() {
+    for (seed, rate) in [(1, 10_000_000), (2, 0)] {
+        let mut conditions = Conditions::of_rate(rate);
+        conditions.loss = 50;
+        let mut path = Path::new(conditions, Source::Limited(2_000_000, 4_000_000), seed);
+        path.run(30_000);
+        let least = path.history.iter().skip(300).map(|(_, b)| *b).min();
+        assert!(least.unwrap() > 2_900_000, "{least:?}");
+    }
+}
+
+#[test]
+fn what_only_drops_is_followed_too() {
+    let mut conditions = Conditions::of_rate(1_000_000);
+    conditions.queue = ms(15);
+    let mut path = Path::new(conditions, Source::Greedy, 3);
+    path.run(20_000);
+    let late = path.history.iter().skip(1000).map(|(_, b)| *b);
+    let (least, most) = (late.clone().min().unwrap(), late.max().unwrap());
+    assert!(least > 500_000 && most < 1_300_000, "{least} to {most}");
+}
+
+#[test]
+fn probes_find_room_that_a_small_stream_does_not_use() {
+    for (seed, jitter, loss) in [(1, 0, 0), (2, 15, 0), (3, 5, 20)] {
+        let mut conditions = Conditions::of_rate(10_000_000);
+        conditions.jitter = ms(jitter);
+        conditions.loss = loss;
+        let mut path = Path::new(conditions, Source::Limited(500_000, 5_000_000), seed);
+        path.run(3000);
+        let bitrate = path.estimator.bitrate();
+        assert!(bitrate >= 4_000_000, "jitter {jitter}: {bitrate}");
+        path.run(20_000);
+        assert!(path.estimator.bitrate() >= 4_000_000);
+        assert_eq!(path.congested, 0);
+    }
+}
+
+#[test]
+fn probes_make_no_long_queue_on_a_slow_link() {
+    for (seed, rate, stream) in [
+        (1, 400_000, 200_000),
+        (2, 250_000, 150_000),
+        (3, 1_000_000, 500_000),
+    ] {
+        let mut path = Path::new(
+            Conditions::of_rate(rate),
+            Source::Limited(stream, 5_000_000),
+            seed,
+        );
+        path.run(30_000);
+        let wait = path.link.longest_wait;
+        assert!(wait < ms(200), "{rate}: {wait:?}");
+        assert!(path.estimator.bitrate() <= rate, "{rate}");
+        assert!(path.estimator.bitrate() * 10 >= stream * 9, "{rate}");
+        assert!(path.prober.begun < 25, "{} probes", path.prober.begun);
+    }
+}
+
+#[test]
+fn a_longer_way_is_not_taken_for_a_queue_for_long() {
+    let mut path = Path::new(
+        Conditions::of_rate(10_000_000),
+        Source::Limited(1_000_000, 3_000_000),
+        1,
+    );
+    path.run(5000);
+    path.link.conditions.delay = ms(90);
+    path.run(4000);
+    let bitrate = path.estimator.bitrate();
+    assert!(bitrate > 2_400_000, "{bitrate}");
+}

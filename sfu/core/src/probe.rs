@@ -1,0 +1,290 @@
+//! Probes: short bursts that show what a path carries beyond what is sent over it.
+
+/// When to probe and how fast. Times are microseconds.
+#[derive(Debug, Default)]
+pub(crate) struct Prober {
+    phase: Phase,
+    cluster: Cluster,
+    next_id: u8,
+    failures: u32,
+    /// What the last probe showed to be carried, and when.
+    carried: Option<(u64, i64)>,
+    /// Whether the last probe was as fast as wanted.
+    is_final: bool,
+    /// Probes begun.
+    pub(crate) begun: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Phase {
+    /// The first probe may begin.
+    #[default]
+    Fresh,
+    Sending {
+        rate: u64,
+        since: i64,
+        budget: u64,
+    },
+    Awaiting {
+        until: i64,
+    },
+    Resting {
+        until: i64,
+    },
+}
+
+/// The packets of one probe: how their delay grew while they were sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cluster {
+    id: u8,
+    sent_packets: u32,
+    sent_bytes: u64,
+    /// Of the packets reported on: times relative to the first.
+    first: Option<(i64, i64)>,
+    last_sent: i64,
+    last_bytes: u64,
+    packets: u32,
+    lost: u32,
+    bytes: u64,
+    sum_x: f64,
+    sum_y: f64,
+    sum_xx: f64,
+    sum_xy: f64,
+}
+
+/// What a probe showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// How fast it was sent, bit/s.
+    pub(crate) sent: u64,
+    /// How fast it was delivered, bit/s; at most `sent`.
+    pub(crate) delivered: u64,
+}
+
+impl Outcome {
+    /// Returns whether the path carried all of it.
+    pub(crate) fn is_carried(self) -> bool {
+        self.delivered * 100 >= self.sent * 87
+    }
+}
+
+impl Prober {
+    /// Begins a probe if one is due. `trusted` is what the path carried lately, `wanted` what it should.
+    pub(crate) fn begin(&mut self, trusted: u64, wanted: u64, now: i64) {
+        let is_due = match self.phase {
+            Phase::Fresh => true,
+            Phase::Resting { until } => now >= until,
+            Phase::Sending { .. } | Phase::Awaiting { .. } => false,
+        };
+        if !is_due || wanted == 0 {
+            return;
+        }
+        let carried = self.carried.filter(|(_, at)| now - at < CARRIED_HOLDS);
+        let carried = carried.map_or(LEAST_TRUSTED, |(rate, _)| rate.max(LEAST_TRUSTED));
+        let trusted = trusted.max(carried);
+        let rate = wanted.min(trusted * MOST_STEP);
+        let bytes = |rate: u64, micros: u64| rate * micros / 8_000_000;
+        // What a path that carries no more than `trusted` needs this long for.
+        let most = bytes(trusted, MOST_QUEUE).max(LEAST_BYTES);
+        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        self.cluster = Cluster {
+            id: self.next_id,
+            ..Cluster::default()
+        };
+        self.begun += 1;
+        self.is_final = rate == wanted;
+        self.phase = Phase::Sending {
+            rate,
+            since: now,
+            budget: bytes(rate, DURATION).max(LEAST_BYTES).min(most),
+        };
+    }
+
+    /// Returns the id that packets being sent carry; 0 outside of probes.
+    pub(crate) fn id(&self) -> u8 {
+        match self.phase {
+            Phase::Sending { .. } => self.cluster.id,
+            Phase::Fresh | Phase::Awaiting { .. } | Phase::Resting { .. } => 0,
+        }
+    }
+
+    /// Notes a packet that left, of the probe or beside it.
+    pub(crate) fn sent(&mut self, size: u64) {
+        if matches!(self.phase, Phase::Sending { .. }) {
+            self.cluster.sent_packets += 1;
+            self.cluster.sent_bytes += size;
+        }
+    }
+
+    /// Returns how many bytes of padding are due. Ends the sending when the probe is complete.
+    pub(crate) fn due(&mut self, now: i64) -> u64 {
+        let Phase::Sending {
+            rate,
+            since,
+            budget,
+        } = self.phase
+        else {
+            return 0;
+        };
+        let sent = self.cluster.sent_bytes;
+        if sent >= budget && self.cluster.sent_packets >= LEAST_PACKETS {
+            self.phase = Phase::Awaiting {
+                until: now + PATIENCE,
+            };
+            return 0;
+        }
+        let elapsed = u64::try_from(now - since).unwrap_or_default() + STEP.unsigned_abs();
+        let due = (rate * elapsed / 8_000_000).min(budget.max(sent + 1));
+        due.saturating_sub(sent)
+    }
+
+    /// Returns when [`Prober::due`] or [`Prober::poll`] has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<i64> {
+        match self.phase {
+            Phase::Sending { rate, since, .. } => {
+                let sent = self.cluster.sent_bytes * 8_000_000 / rate.max(1);
+                Some(since + i64::try_from(sent).unwrap_or(i64::MAX / 2))
+            }
+            Phase::Awaiting { until } => Some(until),
+            Phase::Fresh | Phase::Resting { .. } => None,
+        }
+    }
+
+    /// Takes a report on one of a probe's packets.
+    pub(crate) fn arrived(&mut self, id: u8, sent: i64, arrived: i64, size: u32) {
+        let cluster = &mut self.cluster;
+        if id != cluster.id {
+            return;
+        }
+        let (first_sent, first_arrived) = *cluster.first.get_or_insert((sent, arrived));
+        cluster.packets += 1;
+        cluster.bytes += u64::from(size);
+        if sent > cluster.last_sent {
+            cluster.last_sent = sent;
+            cluster.last_bytes = 0;
+        }
+        cluster.last_bytes += u64::from(size);
+        let x = millis(sent - first_sent);
+        let y = millis(arrived - first_arrived) - x;
+        cluster.sum_x += x;
+        cluster.sum_y += y;
+        cluster.sum_xx += x * x;
+        cluster.sum_xy += x * y;
+    }
+
+    /// Takes a report that one of a probe's packets is missing.
+    pub(crate) fn lost(&mut self, id: u8) {
+        if id == self.cluster.id {
+            self.cluster.lost += 1;
+        }
+    }
+
+    /// Returns what the probe showed once all of its packets are reported on, or none will be any more.
+    pub(crate) fn poll(&mut self, now: i64) -> Option<Outcome> {
+        let Phase::Awaiting { until } = self.phase else {
+            return None;
+        };
+        let cluster = &self.cluster;
+        if cluster.packets + cluster.lost < cluster.sent_packets && now < until {
+            return None;
+        }
+        let outcome = cluster.outcome();
+        let carried = outcome.filter(|outcome| outcome.is_carried());
+        self.carried = carried.map(|outcome| (outcome.delivered, now));
+        let rest = if carried.is_some() {
+            self.failures = 0;
+            if self.is_final { AFTER_FINAL } else { 0 }
+        } else {
+            self.failures += 1;
+            let rest = FIRST_REST * i64::from(self.failures);
+            rest.min(LONGEST_REST)
+        };
+        self.phase = Phase::Resting { until: now + rest };
+        outcome
+    }
+
+    /// The path is congested: what was learned about it holds no more, and it needs a rest.
+    pub(crate) fn interrupt(&mut self, now: i64) {
+        let until = match self.phase {
+            Phase::Resting { until } => until,
+            Phase::Fresh | Phase::Sending { .. } | Phase::Awaiting { .. } => now,
+        };
+        self.phase = Phase::Resting {
+            until: until.max(now + AFTER_CONGESTION),
+        };
+    }
+}
+
+impl Cluster {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rates are below 2^53 and positive"
+    )]
+    fn outcome(&self) -> Option<Outcome> {
+        let (first_sent, _) = self.first?;
+        let micros = u64::try_from(self.last_sent - first_sent).ok()?;
+        if self.packets < LEAST_PACKETS || micros < LEAST_SPAN {
+            return None;
+        }
+        let sent = (self.bytes - self.last_bytes) * 8_000_000 / micros;
+        // The slope of delay over time of departure: on a full path packets leave it further apart than
+        // they entered it.
+        let n = f64::from(self.packets);
+        let spread = n * self.sum_xx - self.sum_x * self.sum_x;
+        let slope = (n * self.sum_xy - self.sum_x * self.sum_y) / spread.max(f64::EPSILON);
+        let mut delivered = sent as f64 / (1.0 + slope.max(0.0));
+        // Where the path drops instead of queueing, what is missing was not carried.
+        let all = f64::from(self.packets + self.lost);
+        if f64::from(self.lost) > all * MOST_LOST {
+            delivered *= n / all;
+        }
+        Some(Outcome {
+            sent,
+            delivered: delivered as u64,
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a probe lasts milliseconds")]
+fn millis(micros: i64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+/// How long a probe lasts unless it would be too large.
+const DURATION: u64 = 40_000;
+
+/// The queue that a probe may cause on a path which carries what it carried lately and no more.
+const MOST_QUEUE: u64 = 120_000;
+
+const LEAST_BYTES: u64 = 2500;
+const LEAST_PACKETS: u32 = 6;
+
+/// Less says nothing about a rate.
+const LEAST_SPAN: u64 = 8000;
+
+/// How often padding is sent while probing.
+const STEP: i64 = 4000;
+
+/// How much faster than what the path carried lately.
+const MOST_STEP: u64 = 3;
+
+/// What every path is believed to carry.
+const LEAST_TRUSTED: u64 = 300_000;
+
+/// Random loss below this does not count.
+const MOST_LOST: f64 = 0.2;
+
+/// Reports on a probe come within this time.
+const PATIENCE: i64 = 1_000_000;
+
+/// How long what a probe showed is relied upon for the next.
+const CARRIED_HOLDS: i64 = 1_000_000;
+
+/// Pauses after consecutive probes that were not carried, and after one that showed all that was wanted.
+const FIRST_REST: i64 = 800_000;
+const LONGEST_REST: i64 = 2_000_000;
+const AFTER_FINAL: i64 = 1_000_000;
+
+const AFTER_CONGESTION: i64 = 800_000;

@@ -1,0 +1,170 @@
+//! What viewers behind narrow links are sent, over a virtual network.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "a test knows its numbers, and prints its seeds"
+)]
+
+#[allow(dead_code, reason = "each test uses its part of the client")]
+mod support;
+#[allow(dead_code, reason = "each test uses its part of the world")]
+mod world;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sfu_core::{Codec, MediaKind, PeerStats};
+use world::{
+    World,
+    link::{Conditions, Link},
+    publisher::Publisher,
+    viewer::with_feedback,
+};
+
+impl World {
+    /// Puts a link in front of a viewer who reports on every packet.
+    fn watch_behind(&mut self, conditions: Conditions) -> usize {
+        let index = self.watch(&with_feedback());
+        let seed = self.next_random();
+        self.links.insert(index, Link::new(conditions, seed));
+        index
+    }
+
+    fn facts(&self, index: usize) -> PeerStats {
+        let peer = self.members[index].peer;
+        self.sfu.peer_stats(peer, self.now).unwrap()
+    }
+
+    /// Returns how many packets of each layer a viewer got within the last `ms` milliseconds before it is
+    /// called, by the marks of the publisher.
+    fn layers_within(&mut self, index: usize, ms: u64) -> BTreeMap<u8, usize> {
+        let before = self.viewer(index).video.numbers.len();
+        self.run(ms);
+        let mut layers = BTreeMap::new();
+        for packet in self.viewer(index).video.packets().iter().skip(before) {
+            *layers.entry(packet.publisher / 100).or_default() += 1;
+        }
+        layers
+    }
+
+    fn assert_layer(&mut self, index: usize, layer: u8) {
+        let layers = self.layers_within(index, 1000);
+        let facts = self.facts(index);
+        let mut tracks = facts.tracks.iter();
+        let video = tracks.find(|track| track.kind == MediaKind::Video).unwrap();
+        assert_eq!(
+            video.target.map(|rung| rung.layer),
+            Some(layer),
+            "{facts:#?}"
+        );
+        let all: usize = layers.values().sum();
+        let most = layers.get(&layer).copied().unwrap_or_default();
+        assert!(all > 0 && most * 10 >= all * 9, "{layers:?}, {facts:#?}");
+    }
+}
+
+#[test]
+fn every_viewer_gets_the_layer_that_its_link_carries() {
+    for (seed, codec) in [(1, Codec::Vp8), (2, Codec::H264)] {
+        let mut world = World::new(seed);
+        world.publish(Publisher::ladder(1, codec));
+        world.run(1500);
+        let slow = world.watch_behind(Conditions::of_rate(400_000));
+        let middle = world.watch_behind(Conditions::of_rate(1_500_000));
+        let free = world.watch_behind(Conditions::of_rate(0));
+        world.run(4000);
+        for (index, layer) in [(slow, 0), (middle, 1), (free, 2)] {
+            world.assert_layer(index, layer);
+        }
+        world.run(20_000);
+        for (index, layer) in [(slow, 0), (middle, 1), (free, 2)] {
+            world.assert_layer(index, layer);
+        }
+        for index in [slow, middle] {
+            world.links.get_mut(&index).unwrap().conditions.rate = 0;
+        }
+        world.run(4500);
+        for index in [slow, middle, free] {
+            world.assert_layer(index, 2);
+        }
+    }
+}
+
+#[test]
+fn a_viewer_on_a_good_link_sees_the_best_within_three_seconds() {
+    for (seed, rate) in [(1, 0), (2, 10_000_000), (3, 5_000_000)] {
+        let mut world = World::new(seed);
+        world.publish(Publisher::ladder(1, Codec::H264));
+        world.run(1500);
+        let viewer = world.watch_behind(Conditions::of_rate(rate));
+        world.run(3000);
+        world.assert_layer(viewer, 2);
+    }
+}
+
+#[test]
+fn a_link_that_narrows_is_followed_and_its_queue_drains() {
+    let mut world = World::new(5);
+    world.publish(Publisher::ladder(1, Codec::Vp8));
+    let viewer = world.watch_behind(Conditions::of_rate(6_000_000));
+    world.run(5000);
+    world.assert_layer(viewer, 2);
+    world.links.get_mut(&viewer).unwrap().conditions.rate = 800_000;
+    world.run(5000);
+    world.links.get_mut(&viewer).unwrap().longest_wait = Duration::ZERO;
+    world.assert_layer(viewer, 1);
+    world.run(5000);
+    let link = &world.links[&viewer];
+    assert!(
+        link.longest_wait < Duration::from_millis(200),
+        "{:?}",
+        link.longest_wait
+    );
+}
+
+#[test]
+fn audio_survives_where_no_picture_fits() {
+    let mut world = World::new(6);
+    world.publish(Publisher::ladder(1, Codec::H264));
+    world.run(1000);
+    let viewer = world.watch_behind(Conditions::of_rate(130_000));
+    world.run(8000);
+    let before = world.viewer(viewer).audio.packets().len();
+    world.run(10_000);
+    let heard = world.viewer(viewer).audio.packets().len() - before;
+    assert!(heard >= 480, "{heard} of 500, {:#?}", world.facts(viewer));
+}
+
+#[test]
+fn a_newcomers_burst_is_paced() {
+    let mut world = World::new(7);
+    world.publish(Publisher::ladder(1, Codec::Vp8));
+    world.run(900);
+    let viewer = world.watch_behind(Conditions::of_rate(20_000_000));
+    world.run(1500);
+    let link = &world.links[&viewer];
+    // What arrives at once would wait for a quarter of a megabyte.
+    assert!(
+        link.longest_wait < Duration::from_millis(25),
+        "{:?}",
+        link.longest_wait
+    );
+    world.assert_layer(viewer, 2);
+}
+
+#[test]
+fn random_loss_keeps_the_layer() {
+    let mut world = World::new(8);
+    world.publish(Publisher::ladder(1, Codec::H264));
+    let mut conditions = Conditions::of_rate(8_000_000);
+    conditions.loss = 50;
+    conditions.jitter = Duration::from_millis(5);
+    let viewer = world.watch_behind(conditions);
+    world.run(5000);
+    for _ in 0..10 {
+        world.assert_layer(viewer, 2);
+    }
+}
