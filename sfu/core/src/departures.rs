@@ -2,7 +2,7 @@
 
 use crate::sequence::{ORIGIN, extend16, low16};
 
-/// The last packets sent, by transport-wide sequence number: at most [`CAPACITY`], 12 KiB, taken at the first
+/// The last packets sent, by transport-wide sequence number: at most [`CAPACITY`], 8 KiB, taken at the first
 /// packet. A packet that is reported on later than that many after it is not known any more.
 #[derive(Debug, Default)]
 pub(crate) struct Departures {

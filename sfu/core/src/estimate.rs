@@ -194,7 +194,7 @@ impl Estimator {
         if carried > self.bitrate {
             self.bitrate = carried;
             self.is_measured = true;
-        } else if creep && rate * 2 > self.bitrate {
+        } else if creep && rate * 5 > self.bitrate {
             self.bitrate += self.bitrate / 200;
         }
         Verdict::Fine

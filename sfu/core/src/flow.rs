@@ -39,6 +39,8 @@ struct Tracked {
     newest: Option<i64>,
     /// When the estimate was last lowered for silence.
     silent_at: i64,
+    /// Whether it cannot be probed.
+    creeps: bool,
 }
 
 /// What a report or the passing of time means to the allocation.
@@ -147,6 +149,7 @@ impl Flow {
         let now = self.micros(now);
         if let Some(tracked) = &mut self.tracked
             && tracked.newest.is_some()
+            && !tracked.creeps
             && tracked.estimator.is_clear()
             && tracked.estimator.bitrate() < wanted
         {
@@ -162,6 +165,14 @@ impl Flow {
         let now = self.micros(now);
         let tracked = self.tracked.as_mut();
         tracked.map_or(0, |tracked| tracked.prober.due(now))
+    }
+
+    /// Nothing can be sent but media: the estimate has to rise by what is carried.
+    pub(crate) fn cannot_probe(&mut self) {
+        if let Some(tracked) = &mut self.tracked {
+            tracked.prober = Prober::default();
+            tracked.creeps = true;
+        }
     }
 
     /// Lets time pass: what is not reported on for long lowers the estimate.
@@ -241,6 +252,7 @@ impl Default for Tracked {
             prober: Prober::default(),
             newest: None,
             silent_at: 0,
+            creeps: false,
         }
     }
 }
@@ -263,8 +275,7 @@ impl Tracked {
                     .arrived(departure.sent, at, departure.size, departure.was_lost);
             }
         }
-        let creep = self.prober.begun == 0;
-        let verdict = self.estimator.reported(creep, now);
+        let verdict = self.estimator.reported(self.creeps, now);
         if verdict == Verdict::Congested {
             self.prober.interrupt(now);
             return News::Congested;

@@ -146,22 +146,27 @@ impl Peer {
         self.allotment.handle(news, now);
     }
 
-    /// Sends what is due of a probe.
+    /// Sends what is due of a probe: padding beside a video that flows, else beside one that may.
     pub(crate) fn probe(&mut self, out: &mut Outgoing, now: Instant) {
         let mut due = self.flow.probe_due(now);
         while due > 0 {
-            let mut video = self.subscriptions.iter_mut();
-            let flows = |s: &&mut Subscription| s.kind == MediaKind::Video && s.source().is_some();
-            let Some(subscription) = video.find(flows) else {
-                return;
+            let videos = self.subscriptions.iter_mut();
+            let mut videos = videos.filter(|s| s.kind == MediaKind::Video && s.can_pad());
+            let first = videos.next();
+            let flowing = match &first {
+                Some(first) if first.source().is_some() => None,
+                _ => videos.find(|s| s.source().is_some()),
             };
-            let len = subscription.pad(&mut Sender {
-                transport: &mut self.transport,
-                flow: &mut self.flow,
-                out,
-                now,
+            let len = flowing.or(first).map_or(0, |subscription| {
+                subscription.pad(&mut Sender {
+                    transport: &mut self.transport,
+                    flow: &mut self.flow,
+                    out,
+                    now,
+                })
             });
             if len == 0 {
+                self.flow.cannot_probe();
                 return;
             }
             self.counters.padding_out += 1;

@@ -144,6 +144,11 @@ impl Subscription {
         self.reading.as_ref().map(|reading| reading.rung)
     }
 
+    /// Returns whether it has a stream for padding.
+    pub(crate) fn can_pad(&self) -> bool {
+        self.codecs.iter().any(|codec| codec.rtx.is_some())
+    }
+
     /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there
     /// is no such stream.
     pub(crate) fn pad(&mut self, sender: &mut Sender<'_>) -> usize {

@@ -168,3 +168,43 @@ fn random_loss_keeps_the_layer() {
         world.assert_layer(viewer, 2);
     }
 }
+
+#[test]
+fn a_paused_picture_comes_back() {
+    let mut world = World::new(9);
+    world.publish(Publisher::ladder(1, Codec::Vp8));
+    world.run(1000);
+    let viewer = world.watch_behind(Conditions::of_rate(110_000));
+    world.run(10_000);
+    let target = |world: &World| {
+        let facts = world.facts(viewer);
+        let mut tracks = facts.tracks.into_iter();
+        let video = tracks.find(|track| track.kind == MediaKind::Video).unwrap();
+        video.target.map(|rung| rung.layer)
+    };
+    assert_eq!(target(&world), None, "{:#?}", world.facts(viewer));
+    world.links.get_mut(&viewer).unwrap().conditions.rate = 8_000_000;
+    world.run(5000);
+    world.assert_layer(viewer, 2);
+}
+
+#[test]
+fn viewers_without_retransmission_are_not_probed_and_climb_too() {
+    let mut world = World::new(10);
+    world.publish(Publisher::ladder(1, Codec::Vp8));
+    world.run(1000);
+    let media = with_feedback();
+    let lines = media.split_inclusive("\r\n");
+    let media: String = lines
+        .filter(|line| !line.contains("rtx") && !line.contains("apt="))
+        .collect();
+    let viewer = world.watch(&media.replace("120 121 126 127", "120 126"));
+    let conditions = Conditions::of_rate(400_000);
+    world.links.insert(viewer, Link::new(conditions, 3));
+    world.run(6000);
+    world.assert_layer(viewer, 0);
+    assert_eq!(world.facts(viewer).padding_out, 0);
+    world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
+    world.run(60_000);
+    world.assert_layer(viewer, 2);
+}
