@@ -98,6 +98,16 @@ fn record(
             stats.publishers,
         ),
         ("fanlight_viewers", "Connected viewers", stats.viewers),
+        (
+            "fanlight_viewers_limited",
+            "Viewers whose path carries less than the best",
+            stats.viewers_limited,
+        ),
+        (
+            "fanlight_viewers_paused",
+            "Viewers whose path carries sound only",
+            stats.viewers_paused,
+        ),
     ] {
         metrics::describe_gauge!(name, help);
         metrics::gauge!(name).set(value as f64);

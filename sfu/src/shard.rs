@@ -243,7 +243,11 @@ impl Core {
                 }
                 self.answer(result, reply, now);
             }
-            Command::Close { peer, reason } => self.sfu.close(peer, reason, now),
+            Command::Close { peer, reason } => {
+                self.sfu.close(peer, reason, now);
+                // Its place is free for the next command already.
+                self.peers.remove(&peer);
+            }
             Command::Send {
                 peer,
                 label,

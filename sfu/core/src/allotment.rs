@@ -23,6 +23,10 @@ pub(crate) struct Allotment {
     no_climb_until: Option<Instant>,
     /// Climbs in a row that the path did not carry.
     falls: u32,
+    /// Whether the path carries less than the best, and nothing of some picture.
+    outcome: (bool, bool),
+    /// Since when a picture that is shown does not fit.
+    starving_since: Option<Instant>,
 }
 
 /// What a viewer's subscriptions show.
@@ -39,6 +43,16 @@ impl Allotment {
     pub(crate) fn set_limit(&mut self, limit: Option<u8>) {
         self.limit = limit;
         self.due = None;
+    }
+
+    /// Returns whether the path carries less than the best of what is to be shown.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.outcome.0
+    }
+
+    /// Returns whether some picture is not shown at all.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.outcome.1
     }
 
     /// Returns what was chosen for a subscription.
@@ -94,7 +108,7 @@ impl Allotment {
                 }
             })
             .collect();
-        let chosen = match flow.budget() {
+        let mut chosen = match flow.budget() {
             None => wants
                 .iter()
                 .map(|want| want.ladder.len().checked_sub(1))
@@ -104,6 +118,7 @@ impl Allotment {
                 allocate(left.max(first_picture(&wants, flow)), &wants)
             }
         };
+        self.bear(&wants, &mut chosen, now);
         if chosen
             .iter()
             .zip(&wants)
@@ -111,7 +126,12 @@ impl Allotment {
         {
             self.climbed_at = Some(now);
         }
-        self.seek(audio, &wants, &chosen, flow, now);
+        let pairs = || chosen.iter().zip(&wants);
+        self.outcome = (
+            pairs().any(|(to, want)| *to != want.ladder.len().checked_sub(1)),
+            chosen.contains(&None),
+        );
+        self.seek(audio, &wants, flow, now);
         self.chosen.clear();
         self.chosen.resize(subscriptions.len(), None);
         for ((position, ladder), choice) in ladders.iter().zip(chosen) {
@@ -122,6 +142,23 @@ impl Allotment {
             ) {
                 *slot = rung;
                 subscription.set_target(rung);
+            }
+        }
+    }
+
+    /// Goes on showing the lowest quality for a while where not even that fits: a picture that was paused needs
+    /// a keyframe to come back.
+    fn bear(&mut self, wants: &[Want<'_>], chosen: &mut [Option<usize>], now: Instant) {
+        let starves =
+            |(to, want): (&Option<usize>, &Want<'_>)| to.is_none() && want.current.is_some();
+        if !chosen.iter().zip(wants).any(starves) {
+            self.starving_since = None;
+            return;
+        }
+        let since = *self.starving_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PATIENCE {
+            for (to, want) in chosen.iter_mut().zip(wants) {
+                *to = to.or(want.current.map(|_| 0));
             }
         }
     }
@@ -155,17 +192,8 @@ impl Allotment {
     }
 
     /// Looks for what would carry the best of everything, if less was chosen.
-    fn seek(
-        &self,
-        audio: u64,
-        wants: &[Want<'_>],
-        chosen: &[Option<usize>],
-        flow: &mut Flow,
-        now: Instant,
-    ) {
-        let is_top =
-            |(to, want): (&Option<usize>, &Want<'_>)| *to == want.ladder.len().checked_sub(1);
-        if chosen.iter().zip(wants).all(is_top) {
+    fn seek(&self, audio: u64, wants: &[Want<'_>], flow: &mut Flow, now: Instant) {
+        if !self.is_limited() {
             return;
         }
         let tops = wants.iter().filter_map(|want| want.ladder.last());
@@ -212,3 +240,6 @@ const PROOF: Duration = Duration::from_secs(4);
 /// The pause before climbing again; doubles with every fall.
 const AFTER_CONGESTION: Duration = Duration::from_millis(800);
 const MOST_FALLS: u32 = 4;
+
+/// How long the lowest quality is shown though it does not fit.
+const PATIENCE: Duration = Duration::from_millis(1500);

@@ -19,6 +19,7 @@ mod allotment;
 mod av1;
 mod clock;
 mod delay;
+mod demand;
 mod demux;
 mod departures;
 mod dependency;

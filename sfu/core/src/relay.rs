@@ -38,6 +38,15 @@ pub enum RelayMessage {
         /// The position of the layer.
         layer: u8,
     },
+    /// To the home: which layers of a publication viewers here want, by position. Before, all of them.
+    LayersWanted {
+        /// The room.
+        room: RoomId,
+        /// The publication.
+        publication: PublicationId,
+        /// By position of the layer.
+        wanted: Vec<bool>,
+    },
     /// From the home: what happened in the room.
     News(Arc<RelayBatch>),
 }

@@ -6,6 +6,7 @@ use crate::{
     Codec, Event, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, RelayMessage, Role,
     RoomId, Ssrc, TapId, TapSource,
     clock::{RemoteClock, ServerClock},
+    demand::{Demand, Sight},
     held::{Held, Waiting},
     ingress::Route,
     layer::{Arrival, Layer},
@@ -43,6 +44,7 @@ pub(crate) struct Room {
     /// Who is shown and heard.
     pub(crate) stage: Stage,
     waits_for_room: bool,
+    demand: Demand,
 }
 
 /// Where [`Room::forward`] puts what it makes.
@@ -103,6 +105,7 @@ impl Room {
         self.publications = stay;
         for publication in &gone {
             self.stage.exit(publication.id);
+            self.demand.forget(publication.id);
         }
         gone.iter()
             .filter(|publication| publication.published)
@@ -301,6 +304,55 @@ impl Room {
     /// Returns what viewers see and hear.
     pub(crate) fn shown(&self) -> Shown<'_> {
         self.stage.show(&self.publications)
+    }
+
+    /// Tells of the publications of which other layers are wanted than before.
+    pub(crate) fn look_at_demand(
+        &mut self,
+        peers: &Peers,
+        now: Instant,
+        mut tell: impl FnMut(Event),
+    ) {
+        if !self.demand.is_due(now) {
+            return;
+        }
+        let viewers = self.viewers.iter().filter_map(|id| peers.get(*id));
+        let receivers = viewers.filter(|p| p.transport.is_connected()).count();
+        let receivers = receivers + self.taps.len() + self.outlet.followers();
+        for publication in self.publications.iter().filter(|p| p.layers.len() > 1) {
+            let lowest = publication.ladder().first();
+            let mut sight = Sight {
+                receivers,
+                lowest: lowest.map_or(0, |rung| usize::from(rung.layer)),
+                ..Sight::default()
+            };
+            let top = publication.top().map(|rung| rung.layer);
+            let viewers = self.viewers.iter().filter_map(|id| peers.get(*id));
+            for subscription in viewers.flat_map(|viewer| &viewer.subscriptions) {
+                let aim = subscription.aims_at(publication);
+                sight.aimed |= aim.map_or(0, |layer| 1 << layer);
+                sight.content |= aim.is_some() && aim == top;
+            }
+            let taps = self.taps.iter();
+            let tapped = taps.filter(|tap| {
+                tap.shows(publication.kind(), &self.stage, now) == Some(publication.id)
+            });
+            if tapped.count() > 0 {
+                sight.aimed |= top.map_or(0, |layer| 1 << layer);
+            }
+            if self.inlet.is_none() {
+                sight.aimed |= self.outlet.wanted(publication.id);
+                sight.content |= !self.outlet.is_empty();
+            }
+            let layers = publication.layers.len();
+            if let Some(wanted) = self.demand.look(publication.id, layers, sight, now) {
+                tell(Event::LayersWanted {
+                    peer: publication.peer,
+                    publication: publication.id,
+                    wanted,
+                });
+            }
+        }
     }
 
     /// Asks for a keyframe of what a view shows, unless a newcomer can be started from the history. Returns

@@ -431,6 +431,26 @@ impl Sfu {
                 paced: &mut self.paced,
             };
             room.forward(id, &mut self.peers, &mut sinks, now);
+            let home = room.inlet.as_ref().map(|inlet| inlet.home);
+            let events = &mut self.events;
+            room.look_at_demand(&self.peers, now, |event| match (home, event) {
+                (
+                    Some(home),
+                    Event::LayersWanted {
+                        publication,
+                        wanted,
+                        ..
+                    },
+                ) => {
+                    let wanted = RelayMessage::LayersWanted {
+                        room: id,
+                        publication,
+                        wanted,
+                    };
+                    sinks.relayed.push_back((home, wanted));
+                }
+                (_, event) => events.push_back(event),
+            });
             room.ask(id, &mut self.peers, &mut sinks, now);
             let at = room.poll_timeout(now).map(|at| at.max(now + TICK));
             self.timers
@@ -470,14 +490,16 @@ impl Sfu {
             peers.filter(|peer| peer.transport.is_connected()).count()
         };
         // A connection for data channels only watches nothing.
-        let viewers = self
-            .peers
-            .iter()
-            .filter(|peer| peer.transport.is_connected() && peer.has_views());
+        let viewers = || {
+            let peers = self.peers.iter();
+            peers.filter(|peer| peer.transport.is_connected() && peer.has_views())
+        };
         Stats {
             rooms: self.rooms.values().filter(|room| room.counts()).count(),
             publishers: connected(Role::Publisher),
-            viewers: viewers.count(),
+            viewers: viewers().count(),
+            viewers_limited: viewers().filter(|p| p.allotment.is_limited()).count(),
+            viewers_paused: viewers().filter(|p| p.allotment.is_paused()).count(),
             ..self.totals.snapshot()
         }
     }

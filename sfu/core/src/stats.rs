@@ -25,6 +25,10 @@ pub struct Stats {
     pub publishers: usize,
     /// Connected viewing peers.
     pub viewers: usize,
+    /// Viewers whose path carries less than the best of what they are to see.
+    pub viewers_limited: usize,
+    /// Viewers of those who are sent no picture.
+    pub viewers_paused: usize,
     /// RTP packets accepted from publishers.
     pub packets_in: u64,
     /// Bytes of those, headers included.

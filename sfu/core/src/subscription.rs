@@ -190,6 +190,17 @@ impl Subscription {
             && self.find_codec(publication).is_some()
     }
 
+    /// Returns the layer of a publication that it forwards or is about to.
+    pub(crate) fn aims_at(&self, publication: &Publication) -> Option<u8> {
+        let aim = match self.target {
+            _ if !self.shows(publication.id) => None,
+            Target::Top => publication.top(),
+            Target::Rung(rung) => publication.nearest(rung),
+            Target::Paused => None,
+        };
+        aim.map(|rung| rung.layer)
+    }
+
     /// Its slot shows nothing.
     pub(crate) fn stop(&mut self) {
         self.reading = None;

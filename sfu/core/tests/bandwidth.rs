@@ -83,6 +83,8 @@ fn every_viewer_gets_the_layer_that_its_link_carries() {
         for (index, layer) in [(slow, 0), (middle, 1), (free, 2)] {
             world.assert_layer(index, layer);
         }
+        let stats = world.sfu.stats();
+        assert_eq!((stats.viewers_limited, stats.viewers_paused), (2, 0));
         for index in [slow, middle] {
             world.links.get_mut(&index).unwrap().conditions.rate = 0;
         }

@@ -382,6 +382,35 @@ fn a_publication_ends_when_all_its_layers_said_goodbye() {
     assert!(!world.is_live());
 }
 
+#[test]
+fn a_layer_that_nobody_wants_is_told_to_its_publisher() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::simulcast(1, Codec::H264));
+    let viewer = world.watch(&stage(2, 2));
+    world.run(12_000);
+    let wanted = |world: &World| {
+        let mut events = world.events.iter().rev();
+        events.find_map(|event| match event {
+            Event::LayersWanted { peer, wanted, .. } => Some((*peer, wanted.clone())),
+            _ => None,
+        })
+    };
+    assert_eq!(wanted(&world), None, "the top one is seen, the lowest kept");
+    let [peer, viewer] = [publisher, viewer].map(|index| world.members[index].peer);
+    world.sfu.limit(viewer, Some(0), world.now);
+    world.run(13_000);
+    assert_eq!(wanted(&world), Some((peer, vec![true, false])));
+    world.publisher(publisher).layers[1].enabled = false;
+    world.run(1000);
+    world.sfu.limit(viewer, None, world.now);
+    world.run(12_000);
+    assert_eq!(
+        wanted(&world),
+        Some((peer, vec![true, true])),
+        "it is tried"
+    );
+}
+
 /// What the last event said, by peers instead of publications.
 #[derive(Clone, Debug)]
 struct Layout {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{Announced, ClockReport, Outbound, RelayBatch, RelayMessage, Relayed};
 use crate::{
-    RoomId, ShardId,
+    PublicationId, RoomId, ShardId,
     history::Packet,
     publication::Publication,
     sequence::low16,
@@ -21,6 +21,8 @@ pub(crate) struct Outlet {
     announced: Vec<Announced>,
     scene: Option<Scene>,
     reports: Vec<ClockReport>,
+    /// The layers that followers want, a bit each; all of a publication that is not in it.
+    wanted: Vec<(ShardId, PublicationId, u8)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,7 @@ impl Outlet {
     /// Somebody does not follow any more.
     pub(crate) fn remove(&mut self, shard: ShardId) {
         self.followers.retain(|follower| follower.shard != shard);
+        self.wanted.retain(|(follower, ..)| *follower != shard);
     }
 
     /// Somebody missed something: it begins anew. Returns whether it follows.
@@ -50,6 +53,35 @@ impl Outlet {
         let mut followers = self.followers.iter_mut();
         let follower = followers.find(|follower| follower.shard == shard);
         follower.map(|follower| follower.is_new = true).is_some()
+    }
+
+    /// A follower wants these layers of a publication and no others.
+    pub(crate) fn want(&mut self, shard: ShardId, publication: PublicationId, layers: &[bool]) {
+        let announced = &self.announced;
+        self.wanted.retain(|(follower, id, _)| {
+            let is_old = (*follower, *id) == (shard, publication);
+            !is_old && announced.iter().any(|a| a.id == *id)
+        });
+        if self.followers.iter().any(|f| f.shard == shard) {
+            let bits = (0..8).zip(layers).filter(|(_, wanted)| **wanted);
+            let bits = bits.fold(0, |bits, (position, _)| bits | 1 << position);
+            self.wanted.push((shard, publication, bits));
+        }
+    }
+
+    /// Returns the layers of a publication that followers want, a bit each.
+    pub(crate) fn wanted(&self, publication: PublicationId) -> u8 {
+        let wanted = |follower: &Follower| {
+            let mut all = self.wanted.iter();
+            let known = all.find(|(s, id, _)| (*s, *id) == (follower.shard, publication));
+            known.map_or(u8::MAX, |(_, _, bits)| *bits)
+        };
+        self.followers.iter().fold(0, |bits, f| bits | wanted(f))
+    }
+
+    /// Returns how many follow.
+    pub(crate) fn followers(&self) -> usize {
+        self.followers.len()
     }
 
     /// Returns whether nobody follows.
@@ -199,4 +231,45 @@ fn reports(publications: &[Publication]) -> impl Iterator<Item = ClockReport> {
             })
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Codec, PeerId, slot};
+
+    #[test]
+    fn a_layer_is_wanted_while_any_follower_may_want_it() {
+        let mut outlet = Outlet::default();
+        let [id, gone] = [1, 2].map(PublicationId);
+        assert_eq!(outlet.wanted(id), 0, "nobody follows");
+        outlet.announced.push(Announced {
+            id,
+            peer: PeerId(1),
+            owner: slot::Owner {
+                participant: crate::ParticipantId(1),
+                position: 0,
+            },
+            codec: Codec::H264,
+            layers: 3,
+            published: true,
+            stopped: false,
+        });
+        let [a, b] = [1, 2].map(ShardId);
+        outlet.add(a);
+        assert_eq!(outlet.wanted(id), 0xff, "it has not said");
+        outlet.want(a, id, &[true, false, false]);
+        assert_eq!(outlet.wanted(id), 0b001);
+        outlet.want(a, gone, &[true, true, true]);
+        outlet.want(a, id, &[true, true, false]);
+        assert_eq!((outlet.wanted(id), outlet.wanted.len()), (0b011, 1));
+        outlet.add(b);
+        assert_eq!(outlet.wanted(id), 0xff);
+        outlet.want(b, id, &[true, false, false]);
+        assert_eq!(outlet.wanted(id), 0b011);
+        outlet.remove(a);
+        assert_eq!(outlet.wanted(id), 0b001);
+        outlet.want(a, id, &[true, true, true]);
+        assert_eq!(outlet.wanted(id), 0b001, "who left wants nothing");
+    }
 }

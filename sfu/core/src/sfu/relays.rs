@@ -46,6 +46,15 @@ impl Sfu {
                     self.touch(*room);
                 }
             }
+            RelayMessage::LayersWanted {
+                room,
+                publication,
+                wanted,
+            } => {
+                if let Some(state) = self.rooms.get_mut(room) {
+                    state.outlet.want(from, *publication, wanted);
+                }
+            }
             RelayMessage::News(batch) => {
                 let id = batch.room();
                 if let Some(room) = self.rooms.get_mut(&id)

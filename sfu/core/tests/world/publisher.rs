@@ -99,7 +99,7 @@ impl Publisher {
             ssrc,
             pt,
             rate,
-            base: 0xffff_0000_u32.wrapping_add(ssrc * 1_000_000),
+            base: 0xffff_0000_u32.wrapping_add(ssrc.wrapping_mul(1_000_000)),
             seq: 0xffc0 + u16::from(id),
             rtx_seq: 5,
             content: 0,
@@ -129,7 +129,7 @@ impl Publisher {
             next_frame: None,
             next_audio: None,
             next_report: None,
-            picture: u16::from(id) * 5000,
+            picture: u16::from(id).wrapping_mul(5000) & 0x7fff,
             frames: 0,
         }
     }

@@ -148,6 +148,7 @@ pub(crate) struct Received {
     /// Sender reports: NTP time and RTP timestamp.
     pub(crate) reports: Vec<(u64, u32)>,
     missing: BTreeMap<u64, Instant>,
+    newest: Option<(Packet, Instant)>,
 }
 
 /// What a packet said.
@@ -282,6 +283,9 @@ impl Viewer {
         };
         let (is_video, stream) = self.all().find(|(_, stream)| is_it(stream)).unwrap();
         assert_eq!(is_video, codec != Codec::Opus);
+        if let Some(packet) = packet {
+            stream.newest = Some((packet, now));
+        }
         stream.keep(seq, packet, is_video.then_some(now));
     }
 
@@ -341,6 +345,11 @@ impl Received {
         if let Some(before) = self.numbers.insert(number, packet) {
             assert_eq!(before, packet, "one number, two packets");
         }
+    }
+
+    /// Returns the packet that came last, and when.
+    pub(crate) fn newest(&self) -> Option<(Packet, Instant)> {
+        self.newest
     }
 
     /// Returns what arrived, in order.
