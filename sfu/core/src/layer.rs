@@ -19,6 +19,7 @@ use crate::{
     picture::Picture,
     reception::Reception,
     red,
+    replay::Live,
     sequence::is_later,
     throughput::Throughput,
     transport::Carried,
@@ -46,10 +47,9 @@ pub(crate) struct Layer {
     missing: Missing,
     arrived: Vec<u64>,
     group: Option<Group>,
-    first_index: Option<u64>,
     asked: Cell<Option<Urgency>>,
     last_packet: Option<Instant>,
-    newest_timestamp: Option<u32>,
+    newest: Option<Live>,
     pictures: u64,
     throughput: Throughput,
     /// What dependency descriptors refer to, and the timestamp it came with.
@@ -150,10 +150,9 @@ impl Layer {
             missing: Missing::default(),
             arrived: Vec::new(),
             group: None,
-            first_index: None,
             asked: Cell::new(None),
             last_packet: None,
-            newest_timestamp: None,
+            newest: None,
             pictures: 0,
             throughput: Throughput::default(),
             structure: None,
@@ -225,7 +224,6 @@ impl Layer {
                 Rejected::TooOld => Refused::TooOld,
                 Rejected::TooLong => Refused::TooLong,
             })?;
-        self.first_index.get_or_insert(place.index);
         self.missing.close(place.number);
         if let Some(from) = place.gap_from {
             self.open_gap(from, place.number, now);
@@ -234,9 +232,12 @@ impl Layer {
             self.reception
                 .record(place.number, packet.timestamp, arrival);
         }
-        let is_newer = |newest| is_later(packet.timestamp, newest);
-        if self.newest_timestamp.is_none_or(is_newer) {
-            self.newest_timestamp = Some(packet.timestamp);
+        let is_newer = |newest: Live| is_later(packet.timestamp, newest.timestamp);
+        if self.newest.is_none_or(is_newer) {
+            self.newest = Some(Live {
+                timestamp: packet.timestamp,
+                received: now,
+            });
             self.pictures += 1;
         }
         if self.codec.kind() == MediaKind::Video {
@@ -359,17 +360,14 @@ impl Layer {
         let group = self.group.filter(|group| group.intact)?;
         let age = now.saturating_duration_since(group.received);
         let is_short = age <= max_age && group.bytes <= MAX_REPLAY;
-        // The keyframe may have begun in the packet before.
-        let is_begun = age >= REORDER || self.follows_known(group.start);
         let is_kept = self.history.get(group.start).is_some();
-        (is_short && is_begun && is_kept).then_some(group.start)
+        (is_short && is_kept && !self.may_begin_earlier(group)).then_some(group.start)
     }
 
-    /// Returns whether a keyframe has just begun to arrive.
-    pub(crate) fn is_keyframe_fresh(&self, now: Instant) -> bool {
-        let age = |group: Group| now.saturating_duration_since(group.received);
-        self.group
-            .is_some_and(|group| group.intact && age(group) < REORDER)
+    /// Returns whether the beginning of a keyframe is arriving.
+    pub(crate) fn is_keyframe_arriving(&self) -> bool {
+        let group = self.group.filter(|group| group.intact);
+        group.is_some_and(|group| self.may_begin_earlier(group))
     }
 
     /// Returns where the newest keyframe starts, if nothing is lost since and it is behind `index`.
@@ -378,9 +376,9 @@ impl Layer {
         (group.start > index).then_some(group.start)
     }
 
-    /// Returns the newest RTP timestamp.
-    pub(crate) fn newest_timestamp(&self) -> Option<u32> {
-        self.newest_timestamp
+    /// Returns the newest picture's RTP timestamp, and when it came.
+    pub(crate) fn newest(&self) -> Option<Live> {
+        self.newest
     }
 
     /// Returns how many pictures came.
@@ -403,10 +401,10 @@ impl Layer {
         &self.throughput
     }
 
-    fn follows_known(&self, index: u64) -> bool {
-        let before = index.checked_sub(1);
-        let is_first = self.first_index.is_none_or(|first| index <= first);
-        is_first || before.is_some_and(|before| self.history.get(before).is_some())
+    /// Returns whether the packet before the keyframe is missing: it may be the keyframe's first.
+    fn may_begin_earlier(&self, group: Group) -> bool {
+        let before = group.number.checked_sub(1);
+        before.is_some_and(|before| self.missing.contains(before))
     }
 
     /// Returns whether a keyframe was ever seen (for audio: any packet).
@@ -451,8 +449,7 @@ impl Layer {
         self.arrived.clear();
         self.missing.clear();
         self.group = None;
-        self.first_index = None;
-        self.newest_timestamp = None;
+        self.newest = None;
         self.throughput = Throughput::default();
         self.structure = None;
         self.reception = Reception::new(self.codec.clock_rate());
@@ -487,9 +484,6 @@ impl Layer {
         }
     }
 }
-
-/// How long packets may come in the wrong order.
-const REORDER: Duration = Duration::from_millis(20);
 
 /// Most bytes of a replay: what two seconds of a 720p stream take. For more a fresh keyframe is cheaper.
 const MAX_REPLAY: u64 = 768 * 1024;

@@ -53,6 +53,7 @@ mod reception;
 mod red;
 mod relay;
 mod repeat;
+mod replay;
 mod rewrite;
 mod rng;
 mod room;

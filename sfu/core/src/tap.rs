@@ -200,7 +200,7 @@ impl Cursor {
         };
         match layer.starting_point(oldest, now) {
             Some(first) => self.begin(target, first, layer, publication.codec),
-            None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
+            None if self.kind == MediaKind::Audio || layer.is_keyframe_arriving() => {}
             None => layer.ask(Urgency::Now),
         }
     }
@@ -248,7 +248,7 @@ impl Cursor {
             self.rewrite.begin(&Start {
                 source,
                 first: packet,
-                edge: packet.meta.timestamp,
+                live: None,
                 rate: codec.clock_rate(),
                 is_elastic: self.kind == MediaKind::Video,
             });
@@ -281,7 +281,7 @@ impl Cursor {
             self.rewrite.leave_out(packet.index, false);
             return;
         }
-        let Some(rewritten) = self.rewrite.apply(packet) else {
+        let Some(rewritten) = self.rewrite.apply(packet, packet.meta.received) else {
             return;
         };
         let presentation = match self.last {
