@@ -94,6 +94,10 @@ pub(crate) enum Command {
         fragment: String,
         reply: oneshot::Sender<Result<Option<IceRestart>, RestartError>>,
     },
+    Limit {
+        peer: PeerId,
+        highest: Option<u8>,
+    },
     PeerStats {
         peer: PeerId,
         reply: oneshot::Sender<Option<PeerStats>>,
@@ -159,6 +163,12 @@ impl Handle {
         Ok(answer?)
     }
 
+    /// Limits the layers of the videos that a viewer is sent; see [`sfu_core::Sfu::limit`].
+    pub async fn limit(&self, peer: PeerId, highest: Option<u8>) {
+        let limit = Command::Limit { peer, highest };
+        self.tell(ShardId::of_peer(peer), limit).await;
+    }
+
     /// Closes a peer. Unknown peers are ignored.
     pub async fn close(&self, peer: PeerId, reason: CloseReason) {
         let shard = ShardId::of_peer(peer);
@@ -215,7 +225,7 @@ impl Handle {
         let mut total = Stats::default();
         for shard in self.all() {
             let stats = self.ask(shard, |reply| Command::Stats { reply }).await?;
-            total.add(&stats);
+            total.merge(&stats);
         }
         Ok(total)
     }
@@ -228,7 +238,7 @@ impl Handle {
         let mut total = RoomStats::default();
         for shard in self.all() {
             let stats = self.ask(shard, |reply| Command::RoomStats { room, reply });
-            total.add(&stats.await?);
+            total.merge(&stats.await?);
         }
         Ok(total)
     }
