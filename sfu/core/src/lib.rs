@@ -81,5 +81,5 @@ pub use sfu::{
     Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
 };
 pub use shard::ShardId;
-pub use stats::{PeerStats, RoomStats, RungStats, Stats, TrackStats};
+pub use stats::{ESTIMATE_STEPS, PeerStats, RoomStats, RungStats, Stats, TrackStats};
 pub use tap::TapSource;
