@@ -436,12 +436,13 @@ impl Destination {
         }
         let refused = failure.code == FailureCode::Rejected && !self.was_live;
         self.refusals = if refused { self.refusals + 1 } else { 0 };
+        let is_final = failure.code == FailureCode::CodecUnsupported;
         self.failure = Some(failure);
         let mut delay = self.backoff.next();
         if refused {
             delay = delay.max(REFUSED_DELAY);
         }
-        self.phase = if self.refusals >= REFUSAL_BUDGET {
+        self.phase = if self.refusals >= REFUSAL_BUDGET || is_final {
             DestinationPhase::Failed
         } else {
             DestinationPhase::Retrying {
@@ -601,6 +602,20 @@ mod tests {
             assert!(drain(&mut job).contains(&Action::Connect(0)));
         }
         assert_eq!(job.destinations()[0].attempt(), 51);
+    }
+
+    #[test]
+    fn a_codec_that_is_not_taken_ends_the_job() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        for destination in 0..2 {
+            job.handle_report(&failed(destination, FailureCode::CodecUnsupported), t0);
+        }
+        assert_eq!(drain(&mut job), [Action::Drain]);
+        job.handle_worker_gone(t0);
+        assert_eq!(job.state(), JobState::Failed);
+        let code = job.destinations()[0].failure().map(|f| f.code);
+        assert_eq!(code, Some(FailureCode::CodecUnsupported));
     }
 
     #[test]

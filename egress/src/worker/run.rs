@@ -18,13 +18,14 @@ use std::{
 
 use anyhow::Context as _;
 use gstreamer as gst;
+use sfu::Codec;
 
 use super::Reporter;
 use crate::{
-    link::{self, Command, Report, Setup, Target},
+    link::{self, Command, Failure, Report, Setup, Target},
     output::{Hls, Limits, Meter, Rtmp},
     pipeline::{Attached, Clock, Hub, Intake},
-    status::DestinationState,
+    status::{DestinationState, FailureCode},
 };
 
 /// How often a worker says that it is alive.
@@ -108,8 +109,8 @@ impl Worker {
             Duration::from_millis(setup.keyframe_interval_ms),
         )));
         let (into, broken) = (intake.clone(), reporter.clone());
-        thread::spawn(move || read_packets(&packets, &into, &broken));
         let count = setup.targets.len();
+        thread::spawn(move || read_packets(&packets, &into, count, &broken));
         Self {
             setup,
             clock,
@@ -225,7 +226,12 @@ impl Worker {
     }
 }
 
-fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Reporter) {
+fn read_packets(
+    packets: &UnixDatagram,
+    intake: &Mutex<Intake>,
+    destinations: usize,
+    reporter: &Reporter,
+) {
     let mut datagram = vec![0; DATAGRAM_LIMIT];
     loop {
         // The end of the control socket says that the supervisor is gone.
@@ -235,6 +241,10 @@ fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Repor
         let Some(packet) = datagram.get(..length).and_then(link::decode_packet) else {
             continue;
         };
+        if !packet.codec.is_tapped() {
+            refuse(packet.codec, destinations, reporter);
+            return;
+        }
         let pushed = intake
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -244,6 +254,29 @@ fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Repor
             reporter.send(&Report::Broken { message }, &[]);
             return;
         }
+    }
+}
+
+/// The broadcast cannot be read: nothing can be sent anywhere.
+fn refuse(codec: Codec, destinations: usize, reporter: &Reporter) {
+    let name = match codec {
+        Codec::Vp9 => "VP9",
+        Codec::Av1 => "AV1",
+        Codec::H264 | Codec::Vp8 | Codec::Opus => return,
+    };
+    for destination in 0..destinations {
+        let failure = Failure {
+            code: FailureCode::CodecUnsupported,
+            message: format!(
+                "The broadcast is in {name}, which outputs do not take. Choose H.264 or VP8 in the studio, \
+                 go live again, and start the output anew."
+            ),
+        };
+        let report = Report::Failed {
+            destination,
+            failure,
+        };
+        reporter.send(&report, &[]);
     }
 }
 

@@ -194,6 +194,7 @@ const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinat
       'closed_by_server',
       'stalled',
       'tls_failed',
+      'codec_unsupported',
       'worker_died',
       'internal',
     ),

@@ -139,7 +139,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "closed_by_server" | "stalled" | "tls_failed" | "worker_died" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).
