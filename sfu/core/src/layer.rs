@@ -46,7 +46,6 @@ pub(crate) struct Layer {
     missing: Missing,
     arrived: Vec<u64>,
     group: Option<Group>,
-    first_index: Option<u64>,
     asked: Cell<Option<Urgency>>,
     last_packet: Option<Instant>,
     newest_timestamp: Option<u32>,
@@ -150,7 +149,6 @@ impl Layer {
             missing: Missing::default(),
             arrived: Vec::new(),
             group: None,
-            first_index: None,
             asked: Cell::new(None),
             last_packet: None,
             newest_timestamp: None,
@@ -225,7 +223,6 @@ impl Layer {
                 Rejected::TooOld => Refused::TooOld,
                 Rejected::TooLong => Refused::TooLong,
             })?;
-        self.first_index.get_or_insert(place.index);
         self.missing.close(place.number);
         if let Some(from) = place.gap_from {
             self.open_gap(from, place.number, now);
@@ -359,17 +356,14 @@ impl Layer {
         let group = self.group.filter(|group| group.intact)?;
         let age = now.saturating_duration_since(group.received);
         let is_short = age <= max_age && group.bytes <= MAX_REPLAY;
-        // The keyframe may have begun in the packet before.
-        let is_begun = age >= REORDER || self.follows_known(group.start);
         let is_kept = self.history.get(group.start).is_some();
-        (is_short && is_begun && is_kept).then_some(group.start)
+        (is_short && is_kept && !self.may_begin_earlier(group)).then_some(group.start)
     }
 
-    /// Returns whether a keyframe has just begun to arrive.
-    pub(crate) fn is_keyframe_fresh(&self, now: Instant) -> bool {
-        let age = |group: Group| now.saturating_duration_since(group.received);
-        self.group
-            .is_some_and(|group| group.intact && age(group) < REORDER)
+    /// Returns whether the beginning of a keyframe is arriving.
+    pub(crate) fn is_keyframe_arriving(&self) -> bool {
+        let group = self.group.filter(|group| group.intact);
+        group.is_some_and(|group| self.may_begin_earlier(group))
     }
 
     /// Returns where the newest keyframe starts, if nothing is lost since and it is behind `index`.
@@ -403,10 +397,10 @@ impl Layer {
         &self.throughput
     }
 
-    fn follows_known(&self, index: u64) -> bool {
-        let before = index.checked_sub(1);
-        let is_first = self.first_index.is_none_or(|first| index <= first);
-        is_first || before.is_some_and(|before| self.history.get(before).is_some())
+    /// Returns whether the packet before the keyframe is missing: it may be the keyframe's first.
+    fn may_begin_earlier(&self, group: Group) -> bool {
+        let before = group.number.checked_sub(1);
+        before.is_some_and(|before| self.missing.contains(before))
     }
 
     /// Returns whether a keyframe was ever seen (for audio: any packet).
@@ -451,7 +445,6 @@ impl Layer {
         self.arrived.clear();
         self.missing.clear();
         self.group = None;
-        self.first_index = None;
         self.newest_timestamp = None;
         self.throughput = Throughput::default();
         self.structure = None;
@@ -487,9 +480,6 @@ impl Layer {
         }
     }
 }
-
-/// How long packets may come in the wrong order.
-const REORDER: Duration = Duration::from_millis(20);
 
 /// Most bytes of a replay: what two seconds of a 720p stream take. For more a fresh keyframe is cheaper.
 const MAX_REPLAY: u64 = 768 * 1024;

@@ -51,6 +51,11 @@ impl Missing {
         self.packets.remove(&number).is_some()
     }
 
+    /// Returns whether a packet is missed and may still come.
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.packets.contains_key(&number)
+    }
+
     /// Returns when [`Missing::poll`] has something to say.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.packets.values().map(|request| request.due).min()
@@ -128,6 +133,7 @@ mod tests {
         assert_eq!(poll(&mut missing, t0 + ms(10)), [0xfffe, 0xffff, 0]);
         assert!(missing.close(0x1_ffff));
         assert!(!missing.close(0x1_ffff));
+        assert!(missing.contains(0x1_fffe) && !missing.contains(0x1_ffff));
         assert!(poll(&mut missing, t0 + ms(69)).is_empty());
         assert_eq!(poll(&mut missing, t0 + ms(70)), [0xfffe, 0]);
     }

@@ -317,7 +317,7 @@ impl Subscription {
         };
         match layer.starting_point(self.oldest_start(publication), now) {
             Some(first) => sent.began = self.begin(target, aim, first, layer, now),
-            None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
+            None if self.kind == MediaKind::Audio || layer.is_keyframe_arriving() => {}
             None if self.lagged => layer.ask(Urgency::Sometime),
             None => layer.ask(Urgency::Now),
         }

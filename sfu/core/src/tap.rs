@@ -227,7 +227,7 @@ impl Cursor {
         };
         match layer.starting_point(oldest, now) {
             Some(first) => self.begin(target, first, layer, publication.codec),
-            None if self.kind == MediaKind::Audio || layer.is_keyframe_fresh(now) => {}
+            None if self.kind == MediaKind::Audio || layer.is_keyframe_arriving() => {}
             None => layer.ask(Urgency::Now),
         }
     }

@@ -50,6 +50,8 @@ pub(crate) struct Publisher {
     /// Whether audio is sent.
     pub(crate) has_audio: bool,
     muted: bool,
+    /// Within one VP9 stream: how spatial layers hang together.
+    pub(crate) svc: Option<Svc>,
     /// Whether padding is mixed into the video.
     pub(crate) padding: bool,
     codec: Codec,
@@ -63,6 +65,15 @@ pub(crate) struct Publisher {
     next_report: Option<Instant>,
     picture: u16,
     frames: u32,
+}
+
+/// Two spatial layers with two temporal ones each, in one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Svc {
+    /// The upper layer needs the lower one in every picture.
+    Full,
+    /// Only in key pictures.
+    Key,
 }
 
 pub(crate) struct Stream {
@@ -116,11 +127,16 @@ impl Publisher {
             has_video: true,
             has_audio: true,
             muted: false,
+            svc: None,
             padding: false,
             codec,
             layers: vec![stream(
                 ssrc,
-                if codec == Codec::Vp8 { 96 } else { 102 },
+                match codec {
+                    Codec::Vp8 => 96,
+                    Codec::Vp9 => 98,
+                    _ => 102,
+                },
                 90_000,
             )],
             audio: stream(ssrc + 10, 111, 48_000),
@@ -147,6 +163,14 @@ impl Publisher {
         this
     }
 
+    /// Sends VP9 with layers within the stream.
+    pub(crate) fn svc(id: u8, svc: Svc) -> Self {
+        Self {
+            svc: Some(svc),
+            ..Self::new(id, Codec::Vp9)
+        }
+    }
+
     /// Sends three layers as a browser does: about 150, 500 and 2000 kbit/s.
     pub(crate) fn ladder(id: u8, codec: Codec) -> Self {
         let mut this = Self::new(id, codec);
@@ -168,11 +192,20 @@ impl Publisher {
         self.muted = true;
     }
 
+    /// Returns how many pictures were sent.
+    pub(crate) fn frames(&self) -> u32 {
+        self.frames
+    }
+
     pub(crate) fn media(&self) -> String {
         let codec = match self.codec {
             Codec::Vp8 => {
                 "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\n\
                 a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n"
+            }
+            Codec::Vp9 => {
+                "m=video 9 UDP/TLS/RTP/SAVPF 98 99\r\na=rtpmap:98 VP9/90000\r\n\
+                a=rtpmap:99 rtx/90000\r\na=fmtp:99 apt=98\r\n"
             }
             _ => {
                 "m=video 9 UDP/TLS/RTP/SAVPF 102 103\r\na=rtpmap:102 H264/90000\r\n\
@@ -293,7 +326,8 @@ impl Publisher {
                 layer.last_keyframe = Some(now);
                 self.keyframes += 1;
             }
-            let count = layer.packets_per_frame * if key { 4 } else { 1 };
+            let parts = 1 + u32::from(self.svc.is_some());
+            let count = layer.packets_per_frame * parts * if key { 4 } else { 1 };
             let timestamp = layer.timestamp(captured, epoch);
             if self.padding && self.frames.is_multiple_of(5) {
                 self.transport_seq = self.transport_seq.wrapping_add(1);
@@ -307,6 +341,21 @@ impl Publisher {
                         let start = if first { 0x90 } else { 0x80 };
                         let tl0 = self.frames as u8;
                         vec![start, 0xc0, high | 0x80, low, tl0, u8::from(!key)]
+                    }
+                    (Codec::Vp9, _) => {
+                        let svc = self.svc.unwrap_or(Svc::Full);
+                        let spatial = u32::from(n >= count / 2);
+                        let within = n % (count / 2);
+                        let temporal = if key { 0 } else { self.frames % 2 };
+                        let mut first = 0xa0 | u8::from(!key) << 6;
+                        first |= u8::from(within == 0) << 3;
+                        first |= u8::from(within + 1 == count / 2) << 2;
+                        let is_for_upper = spatial == 0 && (key || svc == Svc::Full);
+                        first |= u8::from(!is_for_upper);
+                        let [high, low] = self.picture.to_be_bytes();
+                        let depends = is_for_upper || spatial == 1 && (key || svc == Svc::Full);
+                        let layers = temporal << 5 | 0x10 | spatial << 1 | u32::from(depends);
+                        vec![first, high | 0x80, low, layers as u8, self.frames as u8]
                     }
                     (_, true) if first => vec![0x67, 0x42],
                     (_, true) => vec![0x7c, if n == 1 { 0x85 } else { 0x05 }],

@@ -23,6 +23,10 @@ pub(crate) const BOTH: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 109\r\na=mid:0\r\na=r
     a=fmtp:126 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
     a=rtpmap:127 rtx/90000\r\na=fmtp:127 apt=126\r\n";
 
+/// VP9 only.
+pub(crate) const VP9: &str = "m=video 9 UDP/TLS/RTP/SAVPF 118 119\r\na=mid:1\r\na=recvonly\r\n\
+    a=rtpmap:118 VP9/90000\r\na=rtpmap:119 rtx/90000\r\na=fmtp:119 apt=118\r\n";
+
 /// Like [`BOTH`], with transport-wide feedback.
 pub(crate) fn with_feedback() -> String {
     let extension = format!("a=extmap:{TWCC_ID} {TWCC}\r\n");
@@ -147,6 +151,8 @@ pub(crate) struct Received {
     pub(crate) numbers: BTreeMap<u64, Option<Packet>>,
     /// Sender reports: NTP time and RTP timestamp.
     pub(crate) reports: Vec<(u64, u32)>,
+    /// In order of arrival.
+    pub(crate) arrivals: Vec<(Instant, Packet)>,
     missing: BTreeMap<u64, Instant>,
     newest: Option<(Packet, Instant)>,
 }
@@ -159,6 +165,8 @@ pub(crate) struct Packet {
     pub(crate) marker: bool,
     pub(crate) starts_keyframe: bool,
     pub(crate) picture: Option<u16>,
+    /// Spatial and temporal layer within the stream.
+    pub(crate) layers: (u8, u8),
     /// Who sent it.
     pub(crate) publisher: u8,
     /// The number of the packet among all of its publisher.
@@ -172,7 +180,8 @@ impl Packet {
         let (head, body) = payload.split_at(match codec {
             Codec::H264 => 2,
             Codec::Vp8 => 6,
-            Codec::Vp9 | Codec::Av1 | Codec::Opus => 0,
+            Codec::Vp9 => 5,
+            Codec::Av1 | Codec::Opus => 0,
         });
         let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
         Self {
@@ -182,10 +191,19 @@ impl Packet {
             starts_keyframe: match codec {
                 Codec::H264 => head[0] == 0x67,
                 Codec::Vp8 => head[0] == 0x90 && head[5] == 0,
-                Codec::Vp9 | Codec::Av1 => false,
+                Codec::Vp9 => head[0] & 0x48 == 0x08 && head[3] & 0x0e == 0,
+                Codec::Av1 => false,
                 Codec::Opus => true,
             },
-            picture: (codec == Codec::Vp8).then(|| u16::from_be_bytes([head[2] & 0x7f, head[3]])),
+            picture: match codec {
+                Codec::Vp8 => Some(u16::from_be_bytes([head[2] & 0x7f, head[3]])),
+                Codec::Vp9 => Some(u16::from_be_bytes([head[1] & 0x7f, head[2]])),
+                Codec::H264 | Codec::Av1 | Codec::Opus => None,
+            },
+            layers: match codec {
+                Codec::Vp9 => (head[3] >> 1 & 7, head[3] >> 5),
+                _ => (0, 0),
+            },
             publisher: body[0],
             content: number(1),
             captured_ms: number(5),
@@ -267,10 +285,11 @@ impl Viewer {
         let codec = match pt {
             109 => Codec::Opus,
             120 | 121 => Codec::Vp8,
+            118 | 119 => Codec::Vp9,
             126 | 127 => Codec::H264,
             _ => panic!("payload type {pt} was not negotiated"),
         };
-        let is_repeat = matches!(pt, 121 | 127);
+        let is_repeat = matches!(pt, 119 | 121 | 127);
         if is_repeat {
             self.retransmissions += 1;
             seq = u16::from_be_bytes([payload[0], payload[1]]);
@@ -284,6 +303,7 @@ impl Viewer {
         let (is_video, stream) = self.all().find(|(_, stream)| is_it(stream)).unwrap();
         assert_eq!(is_video, codec != Codec::Opus);
         if let Some(packet) = packet {
+            stream.arrivals.push((now, packet));
             stream.newest = Some((packet, now));
         }
         stream.keep(seq, packet, is_video.then_some(now));

@@ -1,0 +1,241 @@
+//! Which layers viewers receive, and how they begin, over a virtual network.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "a test knows its numbers, and prints its seeds"
+)]
+
+#[allow(dead_code, reason = "each test uses its part of the client")]
+mod support;
+#[allow(dead_code, reason = "each test uses its part of the world")]
+mod world;
+
+use sfu_core::Codec;
+use world::{
+    Network, World,
+    publisher::{Publisher, Svc},
+    viewer::{BOTH, Packet, VP9},
+};
+
+#[test]
+fn many_switches_leave_no_gap() {
+    for (seed, codec, loss, jitter) in [
+        (1, Codec::H264, 0, 0),
+        (2, Codec::Vp8, 0, 10),
+        (3, Codec::H264, 5, 5),
+        (4, Codec::Vp8, 10, 15),
+        (5, Codec::Vp8, 20, 20),
+    ] {
+        let mut world = World::new(seed);
+        let publisher = world.publish(Publisher::simulcast(1, codec));
+        let viewers = [world.watch(BOTH), world.watch(BOTH)];
+        world.run(2000);
+        world.network = Network {
+            loss,
+            jitter,
+            duplicate: loss / 2,
+        };
+        for round in 0..20_u64 {
+            for (n, viewer) in (0..).zip(viewers) {
+                let limit = ((round + n) % 3 == 0).then_some(0);
+                let peer = world.members[viewer].peer;
+                world.sfu.limit(peer, limit, world.now);
+            }
+            let stops = round % 7 == 3;
+            world.publisher(publisher).layers[1].enabled = !stops;
+            let pause = 300 + world.next_random() % 600;
+            world.run(pause);
+        }
+        world.network = Network::default();
+        world.run(1500);
+        let frames_sent = world.publisher(publisher).frames();
+        for viewer in viewers {
+            let packets = world.viewer(viewer).video.complete();
+            assert_seamless(&packets);
+            let mut layers: Vec<_> = packets.iter().map(|p| p.publisher).collect();
+            layers.dedup();
+            assert!(layers.len() > 8, "{layers:?}");
+            let newest = packets.iter().map(|p| p.captured_ms).max();
+            assert!(newest.unwrap() + 100 > frames_sent * 33, "at the live edge");
+        }
+    }
+}
+
+#[test]
+fn publishers_that_restart_leave_no_gap() {
+    let mut world = World::new(1);
+    let viewer = world.watch(BOTH);
+    for id in 1..=6 {
+        let codec = if id % 3 == 0 { Codec::H264 } else { Codec::Vp8 };
+        world.publish(Publisher::new(id, codec));
+        world.run(1500);
+    }
+    let packets = world.viewer(viewer).video.complete();
+    assert_seamless(&packets);
+    let mut order: Vec<_> = packets.iter().map(|p| p.publisher).collect();
+    order.dedup();
+    assert_eq!(order, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_replay_ends_at_the_live_edge() {
+    for (seed, codec, age) in [(1, Codec::H264, 1500), (2, Codec::Vp8, 400)] {
+        let mut world = World::new(seed);
+        let publisher = world.publish(Publisher::new(1, codec));
+        let first = world.watch(BOTH);
+        world.run(age);
+        let requests = world.publisher(publisher).requests;
+        let newcomer = world.watch(BOTH);
+        world.run(1000);
+        assert_eq!(
+            world.publisher(publisher).requests,
+            requests,
+            "none is needed"
+        );
+        let packets = world.viewer(newcomer).video.complete();
+        assert_seamless(&packets);
+        assert!(packets[0].starts_keyframe);
+        let (began, _) = world.viewer(newcomer).video.arrivals[0];
+        let arrivals = &world.viewer(newcomer).video.arrivals;
+        let at_once = arrivals.iter().take_while(|(at, _)| *at - began < ms(30));
+        let replayed: Vec<_> = at_once.map(|(_, packet)| *packet).collect();
+        let span = |a: &Packet, b: &Packet| b.timestamp.wrapping_sub(a.timestamp);
+        let last = replayed.last().unwrap();
+        let content = last.captured_ms - packets[0].captured_ms;
+        assert!(
+            u64::from(content) + 200 > age,
+            "{content} ms replayed of {age}"
+        );
+        let pressed = span(&packets[0], last);
+        assert!(pressed < 90 * 60, "{pressed} ticks");
+        world.run(3000);
+        // Both viewers see a picture at the same time by their own clocks.
+        let lag = |viewer| {
+            let video = &world.viewer(viewer).video;
+            let newest = *video.packets().last().unwrap();
+            video.wall_ms(newest.timestamp, 90_000.0) - f64::from(newest.captured_ms)
+        };
+        let offset = lag(newcomer) - lag(first);
+        assert!(offset.abs() < 5.0, "{offset} ms");
+    }
+}
+
+#[test]
+fn a_crowd_costs_one_request_at_most() {
+    for age in [200, 1200, 5000] {
+        let mut world = World::new(age);
+        let publisher = world.publish(Publisher::new(1, Codec::H264));
+        world.watch(BOTH);
+        world.run(age);
+        let requests = world.publisher(publisher).requests;
+        let mut viewers = Vec::new();
+        for _ in 0..80 {
+            viewers.push(world.watch(BOTH));
+            world.run(12);
+        }
+        world.run(300);
+        let asked = world.publisher(publisher).requests - requests;
+        assert!(asked <= 1, "{asked} requests after {age} ms");
+        for viewer in viewers {
+            let packets = world.viewer(viewer).video.complete();
+            assert!(packets[0].starts_keyframe);
+        }
+    }
+}
+
+#[test]
+fn a_stopped_layer_is_left_within_a_fifth_of_a_second() {
+    for (seed, codec) in [(1, Codec::H264), (2, Codec::Vp8)] {
+        let mut world = World::new(seed);
+        let publisher = world.publish(Publisher::simulcast(1, codec));
+        let viewer = world.watch(BOTH);
+        world.run(3000);
+        world.publisher(publisher).layers[1].enabled = false;
+        world.run(1000);
+        let arrivals = &world.viewer(viewer).video.arrivals;
+        assert_eq!(arrivals.last().unwrap().1.publisher, 1);
+        let pauses = arrivals.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        let longest = pauses.max().unwrap();
+        assert!(longest < ms(260), "{longest:?}");
+    }
+}
+
+#[test]
+fn spatial_layers_within_a_stream_are_left_and_entered() {
+    for svc in [Svc::Full, Svc::Key] {
+        let mut world = World::new(1);
+        let publisher = world.publish(Publisher::svc(1, svc));
+        let viewer = world.watch(VP9);
+        let peer = world.members[viewer].peer;
+        world.run(2000);
+        world.sfu.limit(peer, Some(0), world.now);
+        world.run(1500);
+        let requests = world.publisher(publisher).requests;
+        world.sfu.limit(peer, None, world.now);
+        world.run(1500);
+        assert!(world.publisher(publisher).requests <= requests + 1);
+        let packets = world.viewer(viewer).video.complete();
+        let at = |ms: u32| {
+            let part = packets
+                .iter()
+                .filter(|p| (ms..ms + 700).contains(&p.captured_ms));
+            part.copied().collect::<Vec<_>>()
+        };
+        // Times are counted from a second before the publisher began, on connecting.
+        let (before, during, after) = (at(2000), at(3600), at(5000));
+        assert!(before.iter().any(|p| p.layers.0 == 1), "{svc:?}");
+        assert!(during.iter().all(|p| p.layers.0 == 0), "{svc:?}");
+        assert!(after.iter().any(|p| p.layers.0 == 1), "{svc:?}");
+        if svc == Svc::Key {
+            let lower = after
+                .iter()
+                .filter(|p| p.layers.0 == 0 && !p.starts_keyframe);
+            assert!(
+                lower.count() * 4 < after.len(),
+                "lower layers are of no use"
+            );
+        }
+        let mut pictures = 0;
+        for pair in packets.windows(2) {
+            let is_same = pair[0].timestamp == pair[1].timestamp;
+            assert_eq!(pair[0].marker, !is_same, "{svc:?}: {pair:?}");
+            let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+            assert!(step < 9000, "{svc:?}: {step}");
+            pictures += u32::from(!is_same);
+        }
+        assert!(pictures > 120, "{pictures}");
+    }
+}
+
+/// Asserts that every picture is whole and later than the one before, that no packet of a layer is sent twice
+/// or left out, and that time goes neither faster nor slower than it does for the publisher.
+fn assert_seamless(packets: &[Packet]) {
+    assert!(packets[0].starts_keyframe);
+    for pair in packets.windows(2) {
+        let (a, b) = (pair[0], pair[1]);
+        let step = b.timestamp.wrapping_sub(a.timestamp).cast_signed();
+        assert!(step >= 0, "{a:?} {b:?}");
+        if let (Some(a), Some(b)) = (a.picture, b.picture) {
+            assert!((b.wrapping_sub(a) & 0x7fff) <= 1, "{pair:?}");
+        }
+        if a.publisher == b.publisher && b.content == a.content + 1 {
+            assert_eq!(step > 0, a.marker, "{a:?} {b:?}");
+        } else {
+            assert!(b.starts_keyframe && step > 0, "{a:?} {b:?}");
+        }
+        let captured = i64::from(b.captured_ms) - i64::from(a.captured_ms);
+        let shown = i64::from(step) / 90;
+        assert!(
+            shown <= captured.max(0) + 420,
+            "{shown} ms for {captured} ms"
+        );
+    }
+}
+
+fn ms(n: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(n)
+}
