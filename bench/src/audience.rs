@@ -29,6 +29,16 @@ pub(crate) struct Place {
     pub(crate) channel: bool,
 }
 
+/// Bearer tokens. Viewers with a publisher's token would be that very participant, who does not get back what
+/// it publishes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tokens {
+    /// For WHIP.
+    pub(crate) publisher: Option<String>,
+    /// For WHEP.
+    pub(crate) viewer: Option<String>,
+}
+
 /// Everybody at a place.
 pub(crate) struct Audience {
     place: Place,
@@ -60,16 +70,16 @@ pub(crate) struct Arriving {
 }
 
 impl Audience {
-    /// Creates an empty audience.
+    /// Creates an empty audience, with the tokens of publishers and of viewers.
     ///
     /// # Errors
     /// When there is no certificate or no HTTP.
-    pub(crate) fn new(place: Place, token: Option<String>, crowd: Crowd) -> anyhow::Result<Self> {
+    pub(crate) fn new(place: Place, tokens: Tokens, crowd: Crowd) -> anyhow::Result<Self> {
         Ok(Self {
             place,
             identity: Identity::new()?,
-            publishing: Http::new(token.clone())?,
-            watching: Http::new(token)?,
+            publishing: Http::new(tokens.publisher)?,
+            watching: Http::new(tokens.viewer)?,
             sent_frames: Arc::new(SentFrames::new()),
             crowd: Arc::new(crowd),
             publishers: Vec::new(),

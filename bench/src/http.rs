@@ -35,6 +35,8 @@ impl Http {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::builder()
             .timeout(TIMEOUT)
+            // Viewers are strangers to each other: each has a connection of its own, and leaves it soon.
+            .pool_max_idle_per_host(0)
             .build()
             .context("set up HTTP")?;
         Ok(Self { client, token })

@@ -11,7 +11,7 @@ use tokio::{
 use url::Url;
 
 use crate::{
-    audience::{Audience, Place},
+    audience::{Audience, Place, Tokens},
     crowd::Crowd,
     media::{Clip, Encoding, Pacing, encode},
     ramp::{self, Joins},
@@ -38,9 +38,12 @@ pub(crate) struct LoadArgs {
     /// Where to watch (WHEP). `{}` stands for a publisher's number: viewers are spread over them.
     #[arg(long, value_name = "URL", conflicts_with = "server")]
     whep: Option<String>,
-    /// Bearer token for both.
-    #[arg(long, requires = "whep")]
+    /// Bearer token to publish with.
+    #[arg(long, requires = "whip")]
     token: Option<String>,
+    /// Bearer token to watch with; another one than the publisher's.
+    #[arg(long, value_name = "TOKEN", requires = "whep")]
+    viewer_token: Option<String>,
     /// The server to start when there is no --whep [default: `fanlight` next to this program].
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -156,13 +159,19 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<()> {
             processors: vec![],
         })?),
     };
-    let (place, token) = match &server {
+    let (place, tokens) = match &server {
         Some(server) => own_place(server, &args)?,
-        None => (foreign_place(&args)?, args.token.clone()),
+        None => (
+            foreign_place(&args)?,
+            Tokens {
+                publisher: args.token.clone(),
+                viewer: args.viewer_token.clone(),
+            },
+        ),
     };
     let pid = server.as_ref().map(Server::pid).or(args.server_pid);
     let crowd = Crowd::start(args.threads, 0)?;
-    let mut audience = Audience::new(place, token, crowd)?;
+    let mut audience = Audience::new(place, tokens, crowd)?;
     if args.publishers > 0 {
         let clip = Arc::new(args.clip.clip()?);
         for _ in 0..args.publishers {
@@ -249,8 +258,8 @@ async fn churn(audience: &mut Audience, args: &LoadArgs, joins: &mut Joins) -> a
     Ok(())
 }
 
-/// Returns the rooms of a server of our own, and a token for them.
-fn own_place(server: &Server, args: &LoadArgs) -> anyhow::Result<(Place, Option<String>)> {
+/// Returns the rooms of a server of our own, and a token to publish there.
+fn own_place(server: &Server, args: &LoadArgs) -> anyhow::Result<(Place, Tokens)> {
     let rooms: Vec<String> = (0..args.publishers.max(1))
         .map(|n| format!("bench-{n}"))
         .collect();
@@ -270,7 +279,11 @@ fn own_place(server: &Server, args: &LoadArgs) -> anyhow::Result<(Place, Option<
         transport_cc: !args.no_transport_cc,
         channel: args.channel,
     };
-    Ok((place, Some(server.token("*", "bench")?)))
+    let tokens = Tokens {
+        publisher: Some(server.token("*", "bench")?),
+        viewer: None,
+    };
+    Ok((place, tokens))
 }
 
 /// Returns the addresses that were given.

@@ -19,6 +19,7 @@ mod peer;
 mod publisher;
 mod ramp;
 mod report;
+mod scene;
 mod sent_frames;
 mod server;
 mod socket;

@@ -64,6 +64,11 @@ pub(crate) fn print_load(outcome: &Outcome) -> io::Result<()> {
         steady.nacked,
         steady.duplicates,
     )?;
+    writeln!(
+        out,
+        "feedback       {} transport-wide reports sent",
+        all.feedback
+    )?;
     let (joining, later) = outcome.keyframe_requests;
     writeln!(
         out,

@@ -8,16 +8,14 @@ use clap::Args;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    audience::{Audience, Place},
     child::{Process, Request},
-    crowd::Crowd,
     flood::Flood,
     load::default_server,
     media::{Clip, Encoding, Pacing, Schedule, encode},
     ramp,
-    report::{Table, cpu_per_packet, lost, p50_p99, within},
+    report::{Table, lost, p50_p99, within},
+    scene::{Comparison, Scene, Span},
     server::{self, Server, Setup},
-    tally::Tally,
     usage::Usage,
 };
 
@@ -43,35 +41,12 @@ struct Bench {
     all_processors: Vec<usize>,
     viewers: usize,
     time: Duration,
+    /// The media settings that the server has, of those that matter here.
+    settings: Vec<&'static str>,
     high: Arc<Clip>,
     low: Arc<Clip>,
     synthetic: Arc<Clip>,
     table: Table,
-}
-
-/// A server, and everybody at it.
-struct Scene {
-    audience: Audience,
-    server: Server,
-}
-
-/// What a span of time showed.
-struct Span {
-    tally: Tally,
-    cpu: Duration,
-    time: Duration,
-}
-
-impl Span {
-    /// CPU time per forwarded packet, in microseconds.
-    fn per_packet(&self) -> f64 {
-        cpu_per_packet(self.cpu, self.tally.packets).unwrap_or(f64::NAN)
-    }
-
-    /// Share of a core.
-    fn share(&self) -> f64 {
-        self.cpu.as_secs_f64() / self.time.as_secs_f64()
-    }
 }
 
 /// Runs all measurements and prints the table.
@@ -80,12 +55,17 @@ impl Span {
 /// When the server or a connection fails.
 pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
     let mut bench = Bench::new(args)?;
-    bench.connecting().await?;
-    bench.forwarding(true).await?;
-    bench.capacity().await?;
-    bench.shards().await?;
+    let outcomes = [
+        bench.connecting().await,
+        bench.joining().await,
+        bench.forwarding().await,
+        bench.flooded().await,
+        bench.capacity().await,
+        bench.shards().await,
+    ];
     bench.table.print()?;
-    Ok(())
+    // What could be measured is shown, whatever else failed.
+    outcomes.into_iter().collect()
 }
 
 /// Measures the cost of forwarding only.
@@ -95,7 +75,7 @@ pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
 pub(crate) async fn run_floor(args: &SuiteArgs) -> anyhow::Result<()> {
     let mut bench = Bench::new(args)?;
     bench.connecting().await?;
-    bench.forwarding(false).await?;
+    bench.forwarding().await?;
     bench.table.print()?;
     Ok(())
 }
@@ -118,8 +98,13 @@ impl Bench {
             }
             _ => vec![],
         };
+        let program = args.server.clone().map_or_else(default_server, Ok)?;
+        let settings = ["shards", "hold_ms", "hold_from_percent"];
+        let is_known =
+            |name: &&str| Server::understands(&program, &format!("[media]\n{name} = 1\n"));
         Ok(Self {
-            program: args.server.clone().map_or_else(default_server, Ok)?,
+            settings: settings.into_iter().filter(is_known).collect(),
+            program,
             processors,
             all_processors: all,
             viewers: args.viewers,
@@ -131,34 +116,38 @@ impl Bench {
         })
     }
 
-    /// Starts a server with a publisher that sends nothing yet.
-    async fn scene(
-        &self,
-        config: &str,
-        processors: &[usize],
-        sinks: usize,
-    ) -> anyhow::Result<Scene> {
-        let server = Server::start(&Setup {
-            program: self.program.clone(),
-            config: config.to_owned(),
-            processors: processors.to_vec(),
-        })?;
-        let token = server.token(ROOM, "bench")?;
-        let place = Place {
-            whip: vec![server.url("whip", ROOM)?],
-            whep: vec![server.url("whep", ROOM)?],
-            transport_cc: true,
-            channel: true,
-        };
-        let mut audience = Audience::new(place, Some(token), Crowd::start(1, sinks)?)?;
-        audience.publish().await?;
-        Ok(Scene { audience, server })
+    /// Starts a server of one shard with a publisher that sends nothing yet, and these media settings where the
+    /// server has them.
+    async fn scene(&self, settings: &[(&str, u32)], sinks: usize) -> anyhow::Result<Scene> {
+        let all = [&[("shards", 1)], settings].concat();
+        self.scene_on(&self.processors, &all, sinks).await
     }
 
-    /// Connections a second, memory, and joins to a stream that runs.
+    async fn scene_on(
+        &self,
+        processors: &[usize],
+        settings: &[(&str, u32)],
+        sinks: usize,
+    ) -> anyhow::Result<Scene> {
+        let mut config = String::from("[media]\n");
+        for (name, value) in settings
+            .iter()
+            .filter(|(name, _)| self.settings.contains(name))
+        {
+            config += &format!("{name} = {value}\n");
+        }
+        let setup = Setup {
+            program: self.program.clone(),
+            config,
+            processors: processors.to_vec(),
+        };
+        Scene::start(&setup, sinks).await
+    }
+
+    /// Connections a second, and memory.
     async fn connecting(&mut self) -> anyhow::Result<()> {
         let viewers = 2 * self.viewers;
-        let mut scene = self.scene("", &self.processors, 0).await?;
+        let mut scene = self.scene(&[], 0).await?;
         // The history of the room is filled before memory is compared.
         scene.play(&self.high, Pacing::Browser);
         sleep(Duration::from_secs(4)).await;
@@ -174,9 +163,12 @@ impl Bench {
         sleep(self.time).await;
         let loaded = scene.server.usage()?;
         self.tell_connections(alone, idle, loaded, viewers, elapsed);
-        drop(scene);
+        Ok(())
+    }
 
-        let mut scene = self.scene("", &self.processors, 0).await?;
+    /// Joins to a stream that runs.
+    async fn joining(&mut self) -> anyhow::Result<()> {
+        let mut scene = self.scene(&[], 0).await?;
         scene.play(&self.high, Pacing::Browser);
         // Anywhere within the run of frames since the keyframe.
         sleep(Duration::from_millis(3700)).await;
@@ -238,88 +230,104 @@ impl Bench {
         );
     }
 
-    /// CPU per forwarded packet against the floors of the same run, and, with `flooded`, delays under garbage.
-    async fn forwarding(&mut self, flooded: bool) -> anyhow::Result<()> {
+    /// CPU per forwarded packet against the floors of the same run.
+    async fn forwarding(&mut self) -> anyhow::Result<()> {
         let mut floor = Process::start(&self.processors)?;
-        let high = Arc::clone(&self.high);
-        let synthetic = Arc::clone(&self.synthetic);
-        let mut scene = self.scene("", &self.processors, self.viewers).await?;
-        scene.play(&high, Pacing::Browser);
-        sleep(Duration::from_secs(1)).await;
-        ramp::join_all(&mut scene.audience, self.viewers, 400).await?;
-        scene.pause();
-        let (mut paced, mut bursts) = (Comparison::default(), Comparison::default());
-        for _ in 0..ROUNDS {
-            paced
-                .floor
-                .add(self.floor(&mut floor, &scene, (&high, Pacing::Browser), false)?);
-            paced
-                .server
-                .extend(self.forward(&scene, &high, Pacing::Browser).await?);
-            bursts.floor.add(self.floor(
-                &mut floor,
-                &scene,
-                (&synthetic, Pacing::Bursts),
-                false,
-            )?);
-            bursts.offload.add(self.floor(
-                &mut floor,
-                &scene,
-                (&synthetic, Pacing::Bursts),
-                true,
-            )?);
-            bursts
-                .server
-                .extend(self.forward(&scene, &synthetic, Pacing::Bursts).await?);
+        let (high, synthetic) = (Arc::clone(&self.high), Arc::clone(&self.synthetic));
+        let paced = (&high, Pacing::Browser);
+        let scene = self.watched(&[("hold_ms", 0)]).await?;
+        let comparison = self.compare(&mut floor, &scene, paced, false).await?;
+        self.tell_paced("paced, at once", &comparison, "1.10x", 1.1);
+        drop(scene);
+        let scene = self
+            .watched(&[("hold_ms", 4), ("hold_from_percent", 0)])
+            .await?;
+        if self.settings.contains(&"hold_ms") {
+            let comparison = self.compare(&mut floor, &scene, paced, false).await?;
+            self.tell_paced("paced, holding", &comparison, "0.65x", 0.65);
+        } else {
+            let reason = "skipped: this server has no setting `media.hold_ms`".to_owned();
+            self.table
+                .note("CPU per packet, 2.5 Mb/s paced, holding", reason);
         }
-        self.tell_forwarding(&paced, &bursts);
-        if flooded {
-            self.flooded(&scene).await?;
-        }
+        let comparison = self
+            .compare(&mut floor, &scene, (&synthetic, Pacing::Bursts), true)
+            .await?;
+        let (cost, floor) = (comparison.server_cost(), comparison.floor_cost());
+        let ratio = cost / floor;
+        self.table.note(
+            "  floor of bursts: AES-128-GCM + GSO",
+            format!("{floor:.2} us"),
+        );
+        self.table.goal(
+            &format!(
+                "CPU per packet, 300/s in bursts of a frame, {} viewers",
+                self.viewers
+            ),
+            format!("{cost:.2} us = {ratio:.2}x{}", comparison.lost()),
+            "1.40x",
+            ratio <= 1.4,
+        );
         Ok(())
     }
 
-    fn tell_forwarding(&mut self, paced: &Comparison, bursts: &Comparison) {
-        let viewers = self.viewers;
-        let us = |cost: f64| format!("{cost:.2} us");
-        let (floor, server) = (paced.floor.per_packet(), paced.server_cost());
+    /// Starts a server whose viewers have their first keyframe, and pauses its publisher.
+    async fn watched(&self, settings: &[(&str, u32)]) -> anyhow::Result<Scene> {
+        let mut scene = self.scene(settings, self.viewers).await?;
+        scene.play(&self.high, Pacing::Browser);
+        sleep(Duration::from_secs(1)).await;
+        ramp::join_all(&mut scene.audience, self.viewers, 400).await?;
+        sleep(Duration::from_millis(500)).await;
+        scene.pause();
+        Ok(scene)
+    }
+
+    async fn compare(
+        &self,
+        floor: &mut Process,
+        scene: &Scene,
+        (clip, pacing): (&Arc<Clip>, Pacing),
+        offload: bool,
+    ) -> anyhow::Result<Comparison> {
+        let mut comparison = Comparison::default();
+        for _ in 0..ROUNDS {
+            let (cpu, packets) = self.floor(floor, scene, (clip, pacing), offload)?;
+            comparison.floor.0 += cpu;
+            comparison.floor.1 += packets;
+            comparison
+                .server
+                .push(self.forward(scene, clip, pacing).await?);
+        }
+        Ok(comparison)
+    }
+
+    fn tell_paced(&mut self, name: &str, comparison: &Comparison, goal: &'static str, most: f64) {
+        let (cost, floor) = (comparison.server_cost(), comparison.floor_cost());
+        let ratio = cost / floor;
+        let tally = comparison.tally();
         self.table.note(
-            "floor of the paced stream: AES-128-GCM + sendmmsg, per packet",
-            us(floor),
+            "  floor of the paced stream: AES-128-GCM + sendmmsg",
+            format!("{floor:.2} us"),
         );
-        let ratio = server / floor;
         self.table.goal(
-            &format!("CPU per packet, 2.5 Mb/s paced, {viewers} viewers, to that floor"),
-            format!("{} = {ratio:.2}x{}", us(server), paced.lost()),
-            "1.10x at once, 0.65x holding",
-            ratio <= 1.1,
+            &format!("CPU per packet, 2.5 Mb/s {name}, {} viewers", self.viewers),
+            format!("{cost:.2} us = {ratio:.2}x{}", comparison.lost()),
+            goal,
+            ratio <= most,
         );
         self.table.note(
-            "delay meanwhile: whole frames",
-            p50_p99(&paced.server_tally().frame_delay),
+            "  delay meanwhile: whole frames",
+            p50_p99(&tally.frame_delay),
         );
         self.table.note(
-            "delay meanwhile: first packets of frames",
-            p50_p99(&paced.server_tally().packet_delay),
-        );
-        let floor = bursts.offload.per_packet();
-        self.table.note(
-            "floor of bursts: AES-128-GCM + sendmmsg, per packet",
-            us(bursts.floor.per_packet()),
-        );
-        self.table
-            .note("floor of bursts: AES-128-GCM + GSO, per packet", us(floor));
-        let (server, ratio) = (bursts.server_cost(), bursts.server_cost() / floor);
-        self.table.goal(
-            &format!("CPU per packet, 300/s in bursts of a frame, {viewers} viewers, to the last"),
-            format!("{} = {ratio:.2}x{}", us(server), bursts.lost()),
-            "1.40x",
-            ratio <= 1.4,
+            "  delay meanwhile: first packets of frames",
+            p50_p99(&tally.packet_delay),
         );
     }
 
     /// Delays while somebody throws garbage at the media port.
-    async fn flooded(&mut self, scene: &Scene) -> anyhow::Result<()> {
+    async fn flooded(&mut self) -> anyhow::Result<()> {
+        let scene = self.watched(&[]).await?;
         let target = scene
             .audience
             .media
@@ -333,7 +341,6 @@ impl Bench {
         let rate =
             flood.sent().saturating_sub(sent) / u64::try_from(start.elapsed().as_millis())?.max(1);
         drop(flood);
-        scene.pause();
         let delay = &span.tally.frame_delay;
         self.table.goal(
             &format!("delay of whole frames under {rate},000 garbage datagrams a second"),
@@ -346,7 +353,7 @@ impl Bench {
 
     /// Viewers per core at 1.4 Mb/s, and delays at half of that load.
     async fn capacity(&mut self) -> anyhow::Result<()> {
-        let mut scene = self.scene("", &self.processors, 0).await?;
+        let mut scene = self.scene(&[], 0).await?;
         scene.play(&self.low, Pacing::Browser);
         sleep(Duration::from_secs(1)).await;
         let mut best = None;
@@ -404,35 +411,41 @@ impl Bench {
     #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
     async fn shards(&mut self) -> anyhow::Result<()> {
         let name = "packets a second, 2 shards to 1";
-        let config = |shards: u32| format!("[media]\nshards = {shards}\n");
-        if !Server::understands(&self.program, &config(2)) {
+        if !self.settings.contains(&"shards") {
             self.table.note(
                 name,
                 "skipped: this server has no setting `media.shards`".to_owned(),
             );
             return Ok(());
         }
-        let mut rates = Vec::new();
+        let mut spans = Vec::new();
         for shards in [1, 2] {
             // Everything shares the processors: who sends also does the receivers' work on loopback.
-            let mut scene = self.scene(&config(shards), &self.all_processors, 0).await?;
+            let all = self.all_processors.clone();
+            let mut scene = self.scene_on(&all, &[("shards", shards)], 0).await?;
             scene.play(&self.high, Pacing::Browser);
             ramp::join_all(&mut scene.audience, OVERLOAD, 500).await?;
-            sleep(Duration::from_secs(1)).await;
-            let span = scene.measure(self.time).await?;
-            rates.push((
-                span.tally.packets as f64 / span.time.as_secs_f64(),
-                span.share(),
-            ));
+            sleep(Duration::from_secs(2)).await;
+            spans.push(scene.measure(self.time).await?);
         }
-        if let [(one, _), (two, share)] = rates[..] {
-            let ratio = two / one;
-            self.table.goal(
-                name,
-                format!("{two:.0} to {one:.0}: {ratio:.2}x, {share:.1} cores"),
-                "1.8x",
-                ratio >= 1.8,
-            );
+        if let [one, two] = spans.as_slice() {
+            let rate = |span: &Span| span.tally.packets as f64 / span.time.as_secs_f64();
+            let ratio = rate(two) / rate(one);
+            for (shards, span) in [(1, one), (2, two)] {
+                let value = format!(
+                    "{:.0} packets/s, {:.2} cores, {:.2} us{}",
+                    rate(span),
+                    span.share(),
+                    span.per_packet(),
+                    lost(&span.tally)
+                );
+                self.table.note(
+                    &format!("  {OVERLOAD} viewers at 2.5 Mb/s, shards: {shards}"),
+                    value,
+                );
+            }
+            self.table
+                .goal(name, format!("{ratio:.2}x"), "1.8x", ratio >= 1.8);
         }
         Ok(())
     }
@@ -442,13 +455,13 @@ impl Bench {
         scene: &Scene,
         clip: &Arc<Clip>,
         pacing: Pacing,
-    ) -> anyhow::Result<Option<Span>> {
+    ) -> anyhow::Result<Span> {
         scene.play(clip, pacing);
         sleep(WARM_UP).await;
         let span = scene.measure(self.time).await?;
         scene.pause();
         sleep(Duration::from_millis(100)).await;
-        Ok(Some(span))
+        Ok(span)
     }
 
     fn floor(
@@ -476,77 +489,6 @@ impl Bench {
     }
 }
 
-/// The server against the floors. All are sums of some rounds.
-#[derive(Default)]
-struct Comparison {
-    server: Vec<Span>,
-    floor: Cost,
-    offload: Cost,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    cpu: Duration,
-    packets: u64,
-}
-
-impl Cost {
-    fn add(&mut self, (cpu, packets): (Duration, u64)) {
-        self.cpu += cpu;
-        self.packets += packets;
-    }
-
-    fn per_packet(self) -> f64 {
-        cpu_per_packet(self.cpu, self.packets).unwrap_or(f64::NAN)
-    }
-}
-
-impl Comparison {
-    fn server_tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        self.server.iter().for_each(|span| tally.merge(&span.tally));
-        tally
-    }
-
-    fn server_cost(&self) -> f64 {
-        let cpu = self.server.iter().map(|span| span.cpu).sum();
-        cpu_per_packet(cpu, self.server_tally().packets).unwrap_or(f64::NAN)
-    }
-
-    fn lost(&self) -> String {
-        lost(&self.server_tally())
-    }
-}
-
-impl Scene {
-    fn play(&self, clip: &Arc<Clip>, pacing: Pacing) {
-        for publisher in &self.audience.publishers {
-            publisher.play(Some((Arc::clone(clip), pacing)));
-        }
-    }
-
-    fn pause(&self) {
-        for publisher in &self.audience.publishers {
-            publisher.play(None);
-        }
-    }
-
-    async fn measure(&self, time: Duration) -> anyhow::Result<Span> {
-        let before = self.server.usage()?;
-        self.audience.crowd.take_tally();
-        let start = Instant::now();
-        sleep(time).await;
-        let tally = self.audience.crowd.take_tally();
-        let after = self.server.usage()?;
-        Ok(Span {
-            tally,
-            cpu: after.cpu_since(before),
-            time: start.elapsed(),
-        })
-    }
-}
-
-const ROOM: &str = "bench";
 const AUDIO_BITRATE: u64 = 64_000;
 
 /// Floor and server alternate, so that a machine that becomes slower or faster changes both.

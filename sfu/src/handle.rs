@@ -80,6 +80,10 @@ pub(crate) enum Command {
         fragment: String,
         reply: oneshot::Sender<Result<Option<IceRestart>, RestartError>>,
     },
+    Limit {
+        peer: PeerId,
+        highest: Option<u8>,
+    },
     PeerStats {
         peer: PeerId,
         reply: oneshot::Sender<Option<PeerStats>>,
@@ -122,6 +126,11 @@ impl Handle {
         });
         let answer = answer.await.map_err(|_| RestartIceError::Stopped)?;
         Ok(answer?)
+    }
+
+    /// Limits the layers of the videos that a viewer is sent; see [`sfu_core::Sfu::limit`].
+    pub async fn limit(&self, peer: PeerId, highest: Option<u8>) {
+        self.tell(Command::Limit { peer, highest }).await;
     }
 
     /// Closes a peer. Unknown peers are ignored.

@@ -257,6 +257,7 @@ impl Core {
                 fragment,
                 reply,
             } => drop(reply.send(self.sfu.restart_ice(peer, &fragment, now))),
+            Command::Limit { peer, highest } => self.sfu.limit(peer, highest, now),
             // Callers that have gone do not need their answers.
             Command::Stats { reply } => drop(reply.send(self.sfu.stats())),
             Command::RoomStats { room, reply } => {

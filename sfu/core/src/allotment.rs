@@ -118,7 +118,7 @@ impl Allotment {
                 allocate(left.max(first_picture(&wants, flow)), &wants)
             }
         };
-        self.bear(&wants, &mut chosen, now);
+        self.bear(&wants, &mut chosen, flow.suffers(), now);
         if chosen
             .iter()
             .zip(&wants)
@@ -146,9 +146,15 @@ impl Allotment {
         }
     }
 
-    /// Goes on showing the lowest quality for a while where not even that fits: a picture that was paused needs
-    /// a keyframe to come back.
-    fn bear(&mut self, wants: &[Want<'_>], chosen: &mut [Option<usize>], now: Instant) {
+    /// Goes on showing the lowest quality where not even that is believed to fit, until it has done harm for a
+    /// while: a picture that was paused needs a keyframe to come back.
+    fn bear(
+        &mut self,
+        wants: &[Want<'_>],
+        chosen: &mut [Option<usize>],
+        suffers: bool,
+        now: Instant,
+    ) {
         let starves =
             |(to, want): (&Option<usize>, &Want<'_>)| to.is_none() && want.current.is_some();
         if !chosen.iter().zip(wants).any(starves) {
@@ -156,7 +162,7 @@ impl Allotment {
             return;
         }
         let since = *self.starving_since.get_or_insert(now);
-        if now.saturating_duration_since(since) < PATIENCE {
+        if !suffers || now.saturating_duration_since(since) < PATIENCE {
             for (to, want) in chosen.iter_mut().zip(wants) {
                 *to = to.or(want.current.map(|_| 0));
             }
@@ -241,5 +247,5 @@ const PROOF: Duration = Duration::from_secs(4);
 const AFTER_CONGESTION: Duration = Duration::from_millis(800);
 const MOST_FALLS: u32 = 4;
 
-/// How long the lowest quality is shown though it does not fit.
+/// How long the lowest quality is shown though it does harm.
 const PATIENCE: Duration = Duration::from_millis(1500);

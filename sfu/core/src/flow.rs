@@ -127,6 +127,14 @@ impl Flow {
         tracked.is_none_or(|tracked| tracked.estimator.is_measured())
     }
 
+    /// Returns whether what is sent is lost, or comes too late for a conversation.
+    pub(crate) fn suffers(&self) -> bool {
+        let tracked = self.tracked.as_ref();
+        tracked.is_none_or(|tracked| {
+            tracked.estimator.lost_lately() >= LOSSY || tracked.estimator.queue() >= LATE
+        })
+    }
+
     /// Returns what was sent lately, bit/s, headers of all layers included.
     pub(crate) fn sending(&self) -> u64 {
         self.rate.bps
@@ -315,7 +323,8 @@ impl Tracked {
         let ahead = (at - newest).rem_euclid(ArrivalReport::WRAP);
         let at = match ahead > ArrivalReport::WRAP / 2 {
             true => newest + ahead - ArrivalReport::WRAP,
-            false => newest + ahead,
+            // Reports of the absurd end somewhere.
+            false => (newest + ahead).min(i64::MAX / 4),
         };
         self.newest = Some(newest.max(at));
         at
@@ -443,6 +452,9 @@ const REPEAT_SHARE: u64 = 10;
 
 /// Per mille lost from which packets are repeated twice.
 const LOSSY: u32 = 20;
+
+/// A queue that is too long to talk over, in microseconds.
+const LATE: i64 = 200_000;
 
 /// Live video waits while the bucket takes longer than this to leak, in microseconds.
 const MOST_BACKLOG: u64 = 120_000;

@@ -52,6 +52,7 @@ mod reading;
 mod reception;
 mod red;
 mod repeat;
+mod replay;
 mod rewrite;
 mod rng;
 mod room;
@@ -80,5 +81,5 @@ pub use sfu::{
     Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
 };
 pub use shard::ShardId;
-pub use stats::{PeerStats, RoomStats, RungStats, Stats, TrackStats};
+pub use stats::{ESTIMATE_STEPS, PeerStats, RoomStats, RungStats, Stats, TrackStats};
 pub use tap::TapSource;

@@ -463,14 +463,18 @@ impl Sfu {
             let peers = self.peers.iter();
             peers.filter(|peer| peer.transport.is_connected() && peer.has_views())
         };
-        Stats {
+        let mut stats = Stats {
             rooms: self.rooms.values().filter(|room| room.has_peers()).count(),
             publishers: connected(Role::Publisher),
             viewers: viewers().count(),
             viewers_limited: viewers().filter(|p| p.allotment.is_limited()).count(),
             viewers_paused: viewers().filter(|p| p.allotment.is_paused()).count(),
             ..self.totals.snapshot()
+        };
+        for peer in self.peers.iter().filter(|p| p.transport.is_connected()) {
+            stats.add(peer);
         }
+        stats
     }
 
     /// Returns the state of one room; all zero for a room without peers.

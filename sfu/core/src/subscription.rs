@@ -210,7 +210,7 @@ impl Subscription {
     ///
     /// A new publication or layer is begun at a keyframe, from the history if that holds a recent one;
     /// until then the present layer goes on. A newcomer is sent everything since the keyframe, as fast as
-    /// the path has room, with timestamps so close together that it stands at the live edge afterwards.
+    /// the path has room, each picture dated by its sending, so that it stands at the live edge afterwards.
     pub(crate) fn forward(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
         let mut sent = Sent::default();
         let Some(codec) = self.find_codec(publication) else {
@@ -225,6 +225,10 @@ impl Subscription {
                 return sent;
             }
         };
+        let aim = aim.map(|aim| match sender.transport.has_dependency_descriptor() {
+            true => aim,
+            false => publication.without_descriptor(aim),
+        });
         self.approach(publication, aim, sender.now, &mut sent);
         let is_of_it = |reading: &mut Reading| reading.source.publication == publication.id;
         let Some(mut reading) = self.reading.take_if(is_of_it) else {
@@ -335,11 +339,10 @@ impl Subscription {
             return false;
         };
         let is_elastic = self.kind == MediaKind::Video;
-        let newest = layer.newest_timestamp().filter(|_| is_elastic);
         self.rewrite.begin(&Start {
             source,
             first: packet,
-            edge: newest.unwrap_or(packet.meta.timestamp),
+            live: layer.newest().filter(|_| is_elastic),
             rate: layer.clock_rate(),
             is_elastic,
         });
@@ -541,7 +544,7 @@ impl Way<'_, '_> {
 
     fn send(&mut self, packet: &Packet<'_>) {
         let subscription = &mut *self.subscription;
-        let Some(rewritten) = subscription.rewrite.apply(packet) else {
+        let Some(rewritten) = subscription.rewrite.apply(packet, self.sender.now) else {
             return;
         };
         let len = subscription.seal(packet, &rewritten, self.codec, self.sender);

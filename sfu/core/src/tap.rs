@@ -275,7 +275,7 @@ impl Cursor {
             self.rewrite.begin(&Start {
                 source,
                 first: packet,
-                edge: packet.meta.timestamp,
+                live: None,
                 rate: codec.clock_rate(),
                 is_elastic: self.kind == MediaKind::Video,
             });
@@ -308,7 +308,7 @@ impl Cursor {
             self.rewrite.leave_out(packet.index, false);
             return;
         }
-        let Some(rewritten) = self.rewrite.apply(packet) else {
+        let Some(rewritten) = self.rewrite.apply(packet, packet.meta.received) else {
             return;
         };
         let presentation = match self.last {

@@ -29,15 +29,23 @@ pub(crate) const VP9: &str = "m=video 9 UDP/TLS/RTP/SAVPF 118 119\r\na=mid:1\r\n
 
 /// Like [`BOTH`], with transport-wide feedback.
 pub(crate) fn with_feedback() -> String {
-    let extension = format!("a=extmap:{TWCC_ID} {TWCC}\r\n");
-    let feedback: String = [109, 120, 126]
-        .iter()
-        .map(|pt| format!("a=rtcp-fb:{pt} transport-cc\r\n"))
-        .collect();
-    let (audio, video) = BOTH.split_once("m=video").unwrap();
-    let (audio_feedback, video_feedback) =
-        feedback.split_at("a=rtcp-fb:109 transport-cc\r\n".len());
-    format!("{audio}{extension}{audio_feedback}m=video{video}{extension}{video_feedback}")
+    offering_feedback(BOTH)
+}
+
+/// Adds transport-wide feedback to m-lines.
+pub(crate) fn offering_feedback(media: &str) -> String {
+    let sections = media.split("m=").skip(1).map(|section| {
+        let pts: &[u8] = match section.starts_with("audio") {
+            true => &[109],
+            false => &[120, 126],
+        };
+        let feedback = pts
+            .iter()
+            .map(|pt| format!("a=rtcp-fb:{pt} transport-cc\r\n"));
+        let feedback: String = feedback.collect();
+        format!("m={section}a=extmap:{TWCC_ID} {TWCC}\r\n{feedback}")
+    });
+    sections.collect()
 }
 
 const TWCC_ID: u8 = 5;
@@ -104,7 +112,8 @@ impl Feedback {
     fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
         let due = self.due.filter(|due| *due <= now)?;
         self.due = (due > now).then_some(due);
-        let first = self.next.min(*self.arrivals.keys().next()?);
+        let earliest = *self.arrivals.keys().next()?;
+        let first = self.next.min(earliest).max(earliest.saturating_sub(300));
         let last = *self.arrivals.keys().next_back()?;
         let last = last.min(first + 400);
         let micros = |at: Instant| (at - self.epoch.unwrap()).as_micros() as i64;
@@ -277,7 +286,8 @@ impl Viewer {
             payload = &payload[4 + len..];
         }
         if packet[0] & 0x20 != 0 {
-            assert_eq!(ssrc, self.video.rtx_ssrc, "padding has a stream of its own");
+            let is_rtx = self.all().any(|(_, stream)| stream.rtx_ssrc == ssrc);
+            assert!(is_rtx, "padding has a stream of its own");
             assert_eq!(payload.len(), usize::from(*payload.last().unwrap()));
             self.paddings += 1;
             return;
