@@ -27,6 +27,7 @@ pub(crate) struct Allotment {
     outcome: (bool, bool),
     /// What the qualities took at most lately.
     peaks: Vec<Peak>,
+    fades_at: Option<Instant>,
     /// Since when a picture that is shown does not fit.
     starving_since: Option<Instant>,
 }
@@ -104,7 +105,7 @@ impl Allotment {
     ) {
         self.due = Some(now + INTERVAL);
         let audio = audio_share(subscriptions, slots.shown);
-        self.fade(slots);
+        self.note_peaks(slots, now);
         let ladders = self.ladders(subscriptions, slots);
         let may_climb = self.no_climb_until.is_none_or(|until| now >= until);
         let wants: Vec<_> = ladders
@@ -216,12 +217,17 @@ impl Allotment {
     }
 
     /// Takes the present bitrates, and lets the peaks of before fade.
-    fn fade(&mut self, slots: &Slots<'_>) {
+    fn note_peaks(&mut self, slots: &Slots<'_>, now: Instant) {
+        let fades = self.fades_at.is_none_or(|at| now >= at);
+        if fades {
+            self.fades_at = Some(now + INTERVAL);
+        }
+        let kept = |peak: u64| if fades { peak - peak / FADING } else { peak };
         let before = std::mem::take(&mut self.peaks);
         for publication in slots.shown.iter().copied().flatten() {
             let rungs = publication.ladder().iter().map(|rung| {
                 let was = before.iter().find(|peak| peak.is_of(publication.id, *rung));
-                let faded = was.map_or(0, |was| was.rung.bitrate - was.rung.bitrate / FADING);
+                let faded = was.map_or(0, |was| kept(was.rung.bitrate));
                 Peak {
                     publication: publication.id,
                     rung: Rung {
@@ -299,5 +305,5 @@ const MOST_FALLS: u32 = 4;
 /// How long the lowest quality is shown though it does harm.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// The part of a peak that is gone at the next choice: half of it after four seconds.
-const FADING: u64 = 20;
+/// The part of a peak that is gone after [`INTERVAL`]: half of it after six seconds.
+const FADING: u64 = 30;
