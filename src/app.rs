@@ -37,10 +37,16 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
 
     let (driver, sfu, events) = sfu::bind(&config.media)?;
     let (advertised, reach) = (driver.advertised().to_vec(), driver.reach());
+    info!(udp = ?driver.ports(), tcp = ?driver.advertised_tcp().first().map(SocketAddr::port), "media ports");
     let signaling =
         signaling::Service::open(config.signaling.clone(), &config.data_dir, sfu.clone()).await?;
     let program = std::env::current_exe().context("find the server's own program")?;
-    let egress = egress::Service::new(config.egress.clone(), sfu.clone(), program)?;
+    let egress = egress::Service::open(
+        config.egress.clone(),
+        sfu.clone(),
+        program,
+        &config.data_dir,
+    )?;
     let addresses: Vec<IpAddr> = advertised.iter().map(SocketAddr::ip).collect();
     let tls = tls::load(&config.http.tls()?, &config.data_dir, &addresses).await?;
     let listener = Listener::bind(config.http.listen, tls)?;

@@ -164,6 +164,7 @@ fn record(
     for (reason, count) in &stats.dropped {
         metrics::counter!("fanlight_datagrams_dropped_total", "reason" => *reason).absolute(*count);
     }
+    record_paths(stats);
     metrics::describe_gauge!(
         "fanlight_egress_destinations",
         "Destinations by type and state"
@@ -171,6 +172,36 @@ fn record(
     for (kind, state, count) in outputs {
         metrics::gauge!("fanlight_egress_destinations", "type" => word(kind), "state" => word(state))
             .set(*count as f64);
+    }
+}
+
+/// Puts how viewers are reached, and what their paths carry.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus gauges are floating point"
+)]
+fn record_paths(stats: &sfu::Stats) {
+    metrics::describe_gauge!("fanlight_peers", "Connected peers, by transport");
+    for (transport, count) in [("udp", stats.peers_udp), ("tcp", stats.peers_tcp)] {
+        metrics::gauge!("fanlight_peers", "transport" => transport).set(count as f64);
+    }
+    metrics::describe_gauge!(
+        "fanlight_video_slots",
+        "Slots of viewers in which a video is sent, by the layer chosen, 0 being the lowest"
+    );
+    for (layer, count) in stats.slots_by_layer.iter().enumerate() {
+        metrics::gauge!("fanlight_video_slots", "layer" => layer.to_string()).set(*count as f64);
+    }
+    metrics::describe_gauge!(
+        "fanlight_viewers_by_estimate",
+        "Viewers whose path is thought to carry at most so many bit/s"
+    );
+    let bounds = sfu::ESTIMATE_STEPS.iter().map(u64::to_string);
+    let bounds = bounds.chain(std::iter::once("+Inf".to_owned()));
+    let mut below = 0;
+    for (bound, count) in bounds.zip(stats.estimates) {
+        below += count;
+        metrics::gauge!("fanlight_viewers_by_estimate", "le" => bound).set(below as f64);
     }
 }
 

@@ -1,20 +1,22 @@
 //! The HTTP routes.
 
+use aws_lc_rs::digest;
 use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, patch, post},
 };
+use serde::de::DeserializeOwned;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::{
     origin::File,
     problem::Problem,
     service::{Room, Service},
-    status::{ErrorCode, Job, JobList, Request},
+    status::{Change, Destination, DestinationChange, ErrorCode, Job, JobList, Request},
 };
 
 /// Returns the routes of jobs.
@@ -26,7 +28,20 @@ pub(crate) fn job_routes(service: Service) -> Router {
         )
         .route(
             "/api/rooms/{room}/egress/{id}",
-            get(get_job).delete(end_job).fallback(wrong_method),
+            get(get_job)
+                .patch(change_job)
+                .delete(end_job)
+                .fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/egress/{id}/destinations",
+            post(add_destination).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/egress/{id}/destinations/{destination}",
+            patch(change_destination)
+                .delete(remove_destination)
+                .fallback(wrong_method),
         )
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(service)
@@ -48,25 +63,81 @@ pub(crate) fn hls_routes(service: Service) -> Router {
 async fn start_job(
     State(service): State<Service>,
     Extension(room): Extension<Room>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let body = body.map_err(|e| {
-        let code = if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            ErrorCode::BodyTooLarge
-        } else {
-            ErrorCode::BadRequest
-        };
-        Problem::new(code, e.body_text())
-    })?;
-    let request: Request = serde_json::from_slice(&body).map_err(|e| bad_json(&e))?;
-    let job = service.start(room, &request).await?;
+    let (request, body) = read::<Request>(&headers, body)?;
+    let idempotency = match headers.get(IDEMPOTENCY_KEY) {
+        Some(key) => Some((idempotency_key(key)?, fingerprint(&body))),
+        None => None,
+    };
+    let started = service.start(room, &request, idempotency).await?;
+    let job = started.job;
     let location = format!("/api/rooms/{}/egress/{}", job.room, job.id);
-    Ok((
+    let mut response = (
         StatusCode::CREATED,
         [(header::LOCATION, location), no_store()],
         Json(job),
     )
-        .into_response())
+        .into_response();
+    if started.replayed {
+        let replayed = HeaderValue::from_static("true");
+        response.headers_mut().insert(REPLAYED, replayed);
+    }
+    Ok(response)
+}
+
+async fn change_job(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+    Path((_, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let (change, _) = read::<Change>(&headers, body)?;
+    let job = service.change(&room, &id, &change).await?;
+    Ok(([no_store()], Json(job)))
+}
+
+async fn add_destination(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+    Path((_, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let (destination, _) = read::<Destination>(&headers, body)?;
+    let change = Change {
+        add: vec![destination],
+        ..Change::default()
+    };
+    let job = service.change(&room, &id, &change).await?;
+    Ok((StatusCode::CREATED, [no_store()], Json(job)))
+}
+
+async fn change_destination(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+    Path((_, id, destination)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let (change, _) = read::<DestinationChange>(&headers, body)?;
+    let job = service.readdress(&room, &id, &destination, change).await?;
+    Ok(([no_store()], Json(job)))
+}
+
+async fn remove_destination(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+    Path((_, id, destination)): Path<(String, String, String)>,
+) -> Result<impl IntoResponse, Problem> {
+    let change = Change {
+        remove: vec![destination],
+        ..Change::default()
+    };
+    let job = service.change(&room, &id, &change).await?;
+    Ok(([no_store()], Json(job)))
 }
 
 async fn list_jobs(
@@ -139,6 +210,48 @@ async fn get_file(
     Ok(response)
 }
 
+/// Returns what a body says, and the body.
+fn read<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(T, Bytes), Problem> {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    let media_type = media_type.and_then(|value| value.to_str().ok());
+    let essence = media_type.and_then(|value| value.split(';').next());
+    if !essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(Problem::new(
+            ErrorCode::UnsupportedMediaType,
+            "Send JSON, with the header “Content-Type: application/json”.",
+        ));
+    }
+    let body = body.map_err(|e| {
+        let code = if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ErrorCode::BodyTooLarge
+        } else {
+            ErrorCode::BadRequest
+        };
+        Problem::new(code, e.body_text())
+    })?;
+    let value = serde_json::from_slice(&body).map_err(|e| bad_json(&e))?;
+    Ok((value, body))
+}
+
+fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
+    let key = value.to_str().unwrap_or_default().trim();
+    if key.is_empty() || key.len() > 255 {
+        return Err(Problem::new(
+            ErrorCode::BadRequest,
+            "The idempotency key must be 1 to 255 characters.",
+        ));
+    }
+    Ok(key.to_owned())
+}
+
+/// Tells requests apart. Kept sealed, because it depends on stream keys.
+fn fingerprint(body: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, body).as_ref().to_vec()
+}
+
 async fn wrong_method() -> Problem {
     Problem::new(
         ErrorCode::MethodNotAllowed,
@@ -157,13 +270,13 @@ fn bad_json(error: &serde_json::Error) -> Problem {
         serde_json::error::Category::Data => "a value of the wrong type",
         serde_json::error::Category::Syntax
         | serde_json::error::Category::Eof
-        | serde_json::error::Category::Io => "not valid JSON",
+        | serde_json::error::Category::Io => "something that is not JSON",
     };
     Problem::new(
         ErrorCode::BadRequest,
         format!(
-            "The body must be like {{\"destinations\":[{{\"type\":\"rtmp\",\"url\":\"rtmp://host/app\",\
-             \"key\":\"…\"}},{{\"type\":\"hls\"}}]}}: {kind} at line {}, column {}.",
+            "A job's body is like {{\"destinations\":[{{\"type\":\"rtmp\",\"url\":\"rtmp://host/app\",\
+             \"key\":\"…\"}},{{\"type\":\"hls\"}}]}}; this one has {kind} at line {}, column {}.",
             error.line(),
             error.column()
         ),
@@ -188,6 +301,9 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
+/// draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const REPLAYED: &str = "idempotent-replayed";
 const BODY_LIMIT: usize = 64 << 10;
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 /// File names are never used twice.

@@ -1,9 +1,11 @@
 //! What an operator may set about outputs.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::pattern;
 
 /// The `egress` section of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,10 +13,21 @@ use thiserror::Error;
 pub struct Config {
     /// Most jobs at once; each is a process of about 60 MB.
     pub max_jobs: usize,
+    /// Most jobs of one room at once.
+    pub max_jobs_per_room: usize,
+    /// Processor time that all jobs together may be expected to use, percent of a core; 0 means 80 % of all cores.
+    pub max_cpu_percent: u32,
     /// Most destinations of one job, at most 16.
     pub max_destinations: usize,
-    /// Whether loopback and private addresses may be given as RTMP targets.
+    /// Whether loopback and private addresses may be targets. Set it to `false` when people whom you do not
+    /// trust may start outputs; what names resolve to is then checked, too, at each connection.
     pub allow_private_targets: bool,
+    /// URLs that may be targets, such as `rtmps://*.example.com/live`; `*` stands for anything within the host or
+    /// the path. Empty allows all.
+    pub allow: Vec<String>,
+    /// A file of certificates (PEM) that are trusted besides the system's, for `rtmps://` servers of your own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_ca_file: Option<PathBuf>,
     /// How often the broadcaster is asked for a keyframe while an output needs them.
     pub keyframe_interval_ms: u64,
     /// How long a destination may take to accept the stream.
@@ -57,6 +70,21 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let rules = [
             ((1..=1000).contains(&self.max_jobs), "max_jobs", "1 to 1000"),
+            (
+                (1..=1000).contains(&self.max_jobs_per_room),
+                "max_jobs_per_room",
+                "1 to 1000",
+            ),
+            (
+                self.max_cpu_percent <= 100_000,
+                "max_cpu_percent",
+                "0 to 100000",
+            ),
+            (
+                self.allow.iter().all(|text| pattern::is_valid(text)),
+                "allow",
+                "a list of patterns like rtmps://*.example.com/live",
+            ),
             (
                 (1..=16).contains(&self.max_destinations),
                 "max_destinations",
@@ -120,8 +148,12 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_jobs: 8,
+            max_jobs_per_room: 4,
+            max_cpu_percent: 0,
             max_destinations: 16,
             allow_private_targets: true,
+            allow: Vec::new(),
+            tls_ca_file: None,
             keyframe_interval_ms: 2000,
             connect_timeout_ms: 6000,
             stall_timeout_ms: 5000,

@@ -1,17 +1,19 @@
 //! What a requested destination must look like, and how it is shown.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 use url::{Host, Url};
 
 use crate::{
+    config::Config,
     link::{RtmpTarget, Target},
+    pattern,
     status::{Destination, DestinationType, ErrorCode, StreamKey},
 };
 
 /// A destination that was found usable.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Accepted {
     pub(crate) kind: DestinationType,
     /// The URL without the key, or the playlist's path.
@@ -38,6 +40,8 @@ pub(crate) enum DestinationError {
     Unclean,
     #[error("Private and local addresses are not allowed as targets on this server")]
     Private,
+    #[error("This server allows outputs to certain addresses only, and this is none of them")]
+    NotAllowed,
     #[error(
         "The stream key must be 1 to 512 characters without spaces. Copy it again from the platform's \
          live settings"
@@ -53,6 +57,7 @@ impl DestinationError {
             | Self::NotPlain
             | Self::Unclean
             | Self::Private => ErrorCode::DestinationUrlInvalid,
+            Self::NotAllowed => ErrorCode::DestinationNotAllowed,
             Self::Key => ErrorCode::DestinationKeyInvalid,
         }
     }
@@ -62,10 +67,10 @@ impl DestinationError {
 pub(crate) fn accept(
     destination: &Destination,
     room: &str,
-    allow_private: bool,
+    config: &Config,
 ) -> Result<Accepted, DestinationError> {
     match destination {
-        Destination::Rtmp { url, key } => accept_rtmp(url, key, allow_private),
+        Destination::Rtmp { url, key } => accept_rtmp(url, key, config),
         Destination::Hls {} => Ok(Accepted {
             kind: DestinationType::Hls,
             shown_url: format!("/hls/{room}/index.m3u8"),
@@ -77,7 +82,7 @@ pub(crate) fn accept(
 fn accept_rtmp(
     given: &str,
     key: &StreamKey,
-    allow_private: bool,
+    config: &Config,
 ) -> Result<Accepted, DestinationError> {
     let given = given.trim();
     if given.len() > 1024 || !is_clean(given) {
@@ -97,8 +102,11 @@ fn accept_rtmp(
     if url.port() == Some(0) {
         return Err(not_rtmp());
     }
-    if !allow_private && is_private(&host) {
+    if !config.allow_private_targets && is_private(&host) {
         return Err(DestinationError::Private);
+    }
+    if !pattern::is_allowed(&config.allow, &url) {
+        return Err(DestinationError::NotAllowed);
     }
     let path = url.path().trim_matches('/');
     if path.is_empty() {
@@ -140,17 +148,19 @@ fn parse_host(url: &Url) -> Option<Host<String>> {
 }
 
 fn is_private(host: &Host<String>) -> bool {
-    let ip = match host {
+    match host {
         Host::Domain(name) => {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
-            return name == "localhost" || name.ends_with(".localhost");
+            name == "localhost" || name.ends_with(".localhost")
         }
-        Host::Ipv4(address) => IpAddr::V4(*address),
-        Host::Ipv6(address) => address
-            .to_ipv4_mapped()
-            .map_or(IpAddr::V6(*address), IpAddr::V4),
-    };
-    match ip {
+        Host::Ipv4(address) => is_private_address(IpAddr::V4(*address)),
+        Host::Ipv6(address) => is_private_address(IpAddr::V6(*address)),
+    }
+}
+
+/// Returns whether an address is not one of the Internet. A worker asks it again of what a name resolves to.
+pub(crate) fn is_private_address(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => {
             ip.is_private()
                 || ip.is_loopback()
@@ -159,6 +169,7 @@ fn is_private(host: &Host<String>) -> bool {
                 || ip.is_broadcast()
                 || ip.is_multicast()
                 || is_carrier_grade_nat(ip)
+                || ip.octets()[0] == 0
         }
         IpAddr::V6(ip) => {
             ip.is_loopback()
@@ -166,8 +177,21 @@ fn is_private(host: &Host<String>) -> bool {
                 || ip.is_multicast()
                 || ip.is_unique_local()
                 || ip.is_unicast_link_local()
+                || embeds_private(ip)
         }
     }
+}
+
+/// Addresses that a translator turns into IPv4 ones: `64:ff9b::/96` (RFC 6052) and `2002::/16` (RFC 3056).
+fn embeds_private(ip: Ipv6Addr) -> bool {
+    let [a, b, c, d, e, f, g, h] = ip.segments();
+    let (high, low) = match (a, b, [c, d, e, f]) {
+        (0x64, 0xff9b, [0, 0, 0, 0]) => (g, h),
+        (0x2002, high, [low, ..]) => (high, low),
+        _ => return false,
+    };
+    let embedded = Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    is_private_address(IpAddr::V4(embedded))
 }
 
 /// 100.64.0.0/10 (RFC 6598).
@@ -185,7 +209,11 @@ mod tests {
             url: url.into(),
             key: StreamKey::from(key.to_owned()),
         };
-        accept(&destination, "room", allow_private).map(|accepted| match accepted.target {
+        let config = Config {
+            allow_private_targets: allow_private,
+            ..Config::default()
+        };
+        accept(&destination, "room", &config).map(|accepted| match accepted.target {
             Target::Rtmp(target) => target,
             Target::Hls => panic!("not HLS"),
         })
@@ -301,6 +329,8 @@ mod tests {
             "[fd00::1]",
             "[fe80::1]",
             "[::ffff:10.0.0.1]",
+            "[64:ff9b::a00:1]",
+            "[2002:7f00:1::]",
             "0x7f.1",
         ] {
             let url = format!("rtmp://{host}/app");

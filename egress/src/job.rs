@@ -20,8 +20,10 @@ use crate::{
 pub(crate) enum Action {
     /// Start a worker process.
     Spawn,
-    /// Tell the worker to try a destination.
+    /// Tell the worker to try the destination with this number.
     Connect(usize),
+    /// Tell the worker to end the destination with this number.
+    Disconnect(usize),
     /// Tell the worker to end cleanly.
     Drain,
     /// Kill the worker process.
@@ -41,6 +43,7 @@ pub(crate) struct Job {
     backoff: Backoff,
     /// What `Draining` turns into.
     gave_up: bool,
+    seed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +59,14 @@ enum Phase {
 /// One destination of a job.
 #[derive(Debug)]
 pub(crate) struct Destination {
+    /// Never used twice in a job.
+    number: usize,
     phase: DestinationPhase,
     attempt: u32,
+    /// Why it is not live.
     failure: Option<Failure>,
+    /// What it recovered from, and when.
+    past: Option<(Failure, Instant)>,
     backoff: Backoff,
     was_live: bool,
     refusals: u32,
@@ -72,29 +80,93 @@ pub(crate) struct Destination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DestinationPhase {
     Connecting,
-    Live { since: Instant },
-    Retrying { at: Option<Instant> },
+    Live {
+        since: Instant,
+    },
+    Retrying {
+        at: Option<Instant>,
+    },
     Failed,
+    /// Taken out of the job; forgotten once the worker has said goodbye.
+    Leaving {
+        until: Instant,
+    },
     Ended,
 }
 
 impl Job {
-    /// Returns a job whose first action is to spawn its worker.
-    pub(crate) fn new(destinations: usize, seed: u64, now: Instant) -> Self {
-        let salts = (1..).take(destinations);
-        let destinations = salts.map(|salt| Destination::new(seed.wrapping_mul(2 * salt + 1)));
+    /// Returns a job without destinations whose first action is to spawn its worker.
+    pub(crate) fn new(seed: u64, now: Instant) -> Self {
         Self {
             phase: Phase::Starting {
                 deadline: now + START_LIMIT,
             },
-            destinations: destinations.collect(),
+            destinations: Vec::new(),
             actions: VecDeque::from([Action::Spawn]),
             receiving: false,
             restarts: 0,
             crashes: 0,
             backoff: Backoff::new(CRASH_DELAY, CRASH_DELAY_CAP, seed),
             gave_up: false,
+            seed,
         }
+    }
+
+    /// Adds a destination. `proved` says that its key was accepted before, so that a refusal is not the key's
+    /// fault.
+    pub(crate) fn add(&mut self, number: usize, proved: bool) {
+        let salt = 2 * u64::try_from(number).unwrap_or(0) + 3;
+        let mut destination = Destination::new(number, self.seed.wrapping_mul(salt));
+        destination.was_live = proved;
+        if matches!(self.phase, Phase::Running { .. }) && destination.start_attempt() {
+            self.actions.push_back(Action::Connect(number));
+        }
+        self.destinations.push(destination);
+    }
+
+    /// Ends a destination and forgets it afterwards.
+    pub(crate) fn remove(&mut self, number: usize, now: Instant) {
+        let running = matches!(self.phase, Phase::Running { .. });
+        if let Some(destination) = self.find(number) {
+            destination.phase = DestinationPhase::Leaving {
+                until: now + LEAVE_LIMIT,
+            };
+            if running {
+                self.actions.push_back(Action::Disconnect(number));
+            }
+        }
+        if !running {
+            self.destinations.retain(|d| d.number != number);
+        }
+        self.drain_when_hopeless(now);
+    }
+
+    /// Tries a destination again now, even one that was given up.
+    pub(crate) fn retry(&mut self, number: usize) {
+        let running = matches!(self.phase, Phase::Running { .. });
+        let Some(destination) = self.find(number) else {
+            return;
+        };
+        let waiting = match destination.phase {
+            DestinationPhase::Failed => true,
+            DestinationPhase::Retrying { at } => at.is_some(),
+            DestinationPhase::Connecting
+            | DestinationPhase::Live { .. }
+            | DestinationPhase::Leaving { .. }
+            | DestinationPhase::Ended => false,
+        };
+        if waiting {
+            destination.refusals = 0;
+            destination.backoff.reset();
+            destination.phase = DestinationPhase::Connecting;
+            if running && destination.start_attempt() {
+                self.actions.push_back(Action::Connect(number));
+            }
+        }
+    }
+
+    fn find(&mut self, number: usize) -> Option<&mut Destination> {
+        self.destinations.iter_mut().find(|d| d.number == number)
     }
 
     /// Takes in what the worker says.
@@ -107,25 +179,30 @@ impl Job {
             Report::Alive {
                 receiving,
                 counters,
+                ..
             } => {
                 self.receiving = *receiving;
-                for (destination, counters) in self.destinations.iter_mut().zip(counters) {
-                    destination.current = *counters;
-                    destination.rate.record(destination.counters().bytes, now);
+                for (number, counters) in counters {
+                    if let Some(destination) = self.find(*number) {
+                        destination.current = *counters;
+                        destination.rate.record(destination.counters().bytes, now);
+                    }
                 }
             }
             Report::State { destination, state } => {
-                if let Some(destination) = self.destinations.get_mut(*destination) {
+                if let Some(destination) = self.find(*destination) {
                     destination.handle_state(*state, now);
                 }
+                self.forget_left(now);
             }
             Report::Failed {
                 destination,
                 failure,
             } => {
-                if let Some(destination) = self.destinations.get_mut(*destination) {
+                if let Some(destination) = self.find(*destination) {
                     destination.handle_failure(failure.clone(), now);
                 }
+                self.forget_left(now);
                 self.drain_when_hopeless(now);
             }
             Report::KeyframeWanted
@@ -141,6 +218,8 @@ impl Job {
         for destination in &mut self.destinations {
             destination.bank_counters();
         }
+        self.destinations
+            .retain(|d| !matches!(d.phase, DestinationPhase::Leaving { .. }));
         let ran_long = match self.phase {
             Phase::Ended | Phase::Failed | Phase::Waiting { .. } => return,
             Phase::Draining { .. } => return self.finish(),
@@ -196,11 +275,12 @@ impl Job {
                 self.actions.push_back(Action::Spawn);
             }
             Phase::Running { .. } => {
-                for (index, destination) in self.destinations.iter_mut().enumerate() {
+                for destination in &mut self.destinations {
                     if destination.take_due_retry(now) {
-                        self.actions.push_back(Action::Connect(index));
+                        self.actions.push_back(Action::Connect(destination.number));
                     }
                 }
+                self.forget_left(now);
             }
             Phase::Starting { .. }
             | Phase::Draining { .. }
@@ -221,6 +301,7 @@ impl Job {
         };
         let retries = self.destinations.iter().filter_map(|d| match d.phase {
             DestinationPhase::Retrying { at } => at,
+            DestinationPhase::Leaving { until } => Some(until),
             DestinationPhase::Connecting
             | DestinationPhase::Live { .. }
             | DestinationPhase::Failed
@@ -276,18 +357,29 @@ impl Job {
             since: now,
             silent_at: now + SILENCE_LIMIT,
         };
-        for (index, destination) in self.destinations.iter_mut().enumerate() {
+        for destination in &mut self.destinations {
             if destination.start_attempt() {
-                self.actions.push_back(Action::Connect(index));
+                self.actions.push_back(Action::Connect(destination.number));
             }
         }
+    }
+
+    fn forget_left(&mut self, now: Instant) {
+        self.destinations.retain(|d| match d.phase {
+            DestinationPhase::Leaving { until } => now < until,
+            DestinationPhase::Connecting
+            | DestinationPhase::Live { .. }
+            | DestinationPhase::Retrying { .. }
+            | DestinationPhase::Failed
+            | DestinationPhase::Ended => true,
+        });
     }
 
     /// A worker all of whose destinations were given up does nothing but cost memory.
     fn drain_when_hopeless(&mut self, now: Instant) {
         let running = matches!(self.phase, Phase::Running { .. });
         let hopeless = |d: &Destination| d.phase == DestinationPhase::Failed;
-        if running && self.destinations.iter().all(hopeless) {
+        if running && !self.destinations.is_empty() && self.destinations.iter().all(hopeless) {
             self.gave_up = true;
             self.drain(now);
         }
@@ -327,8 +419,10 @@ impl Job {
 }
 
 impl Destination {
-    fn new(seed: u64) -> Self {
+    fn new(number: usize, seed: u64) -> Self {
         Self {
+            number,
+            past: None,
             phase: DestinationPhase::Connecting,
             attempt: 0,
             failure: None,
@@ -347,8 +441,17 @@ impl Destination {
             DestinationPhase::Live { .. } => DestinationState::Live,
             DestinationPhase::Retrying { .. } => DestinationState::Retrying,
             DestinationPhase::Failed => DestinationState::Failed,
-            DestinationPhase::Ended => DestinationState::Ended,
+            DestinationPhase::Leaving { .. } | DestinationPhase::Ended => DestinationState::Ended,
         }
+    }
+
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Returns what it recovered from last, and when.
+    pub(crate) fn past(&self) -> Option<&(Failure, Instant)> {
+        self.past.as_ref()
     }
 
     pub(crate) fn attempt(&self) -> u32 {
@@ -365,6 +468,7 @@ impl Destination {
             DestinationPhase::Connecting
             | DestinationPhase::Retrying { .. }
             | DestinationPhase::Failed
+            | DestinationPhase::Leaving { .. }
             | DestinationPhase::Ended => None,
         }
     }
@@ -375,6 +479,7 @@ impl Destination {
             DestinationPhase::Connecting
             | DestinationPhase::Live { .. }
             | DestinationPhase::Failed
+            | DestinationPhase::Leaving { .. }
             | DestinationPhase::Ended => None,
         }
     }
@@ -383,8 +488,10 @@ impl Destination {
     pub(crate) fn counters(&self) -> Counters {
         Counters {
             bytes: self.before.bytes + self.current.bytes,
+            acknowledged_bytes: self.before.acknowledged_bytes + self.current.acknowledged_bytes,
             frames: self.before.frames + self.current.frames,
             dropped_frames: self.before.dropped_frames + self.current.dropped_frames,
+            delay_ms: self.current.delay_ms,
         }
     }
 
@@ -394,6 +501,7 @@ impl Destination {
             DestinationPhase::Connecting
             | DestinationPhase::Retrying { .. }
             | DestinationPhase::Failed
+            | DestinationPhase::Leaving { .. }
             | DestinationPhase::Ended => 0,
         }
     }
@@ -401,11 +509,14 @@ impl Destination {
     fn handle_state(&mut self, state: DestinationState, now: Instant) {
         let given_up = matches!(
             self.phase,
-            DestinationPhase::Failed | DestinationPhase::Ended
+            DestinationPhase::Failed | DestinationPhase::Leaving { .. } | DestinationPhase::Ended
         );
         match state {
             DestinationState::Live if !given_up => {
                 self.phase = DestinationPhase::Live { since: now };
+                if let Some(failure) = self.failure.take() {
+                    self.past = Some((failure, now));
+                }
                 self.was_live = true;
                 self.refusals = 0;
                 self.attempt = 0;
@@ -413,11 +524,14 @@ impl Destination {
             DestinationState::Connecting if !given_up => {
                 self.phase = DestinationPhase::Connecting;
             }
-            DestinationState::Ended => {
-                if self.phase != DestinationPhase::Failed {
-                    self.phase = DestinationPhase::Ended;
-                }
-            }
+            DestinationState::Ended => match &mut self.phase {
+                DestinationPhase::Leaving { until } => *until = now,
+                DestinationPhase::Failed => {}
+                DestinationPhase::Connecting
+                | DestinationPhase::Live { .. }
+                | DestinationPhase::Retrying { .. }
+                | DestinationPhase::Ended => self.phase = DestinationPhase::Ended,
+            },
             DestinationState::Live
             | DestinationState::Connecting
             | DestinationState::Retrying
@@ -426,22 +540,47 @@ impl Destination {
     }
 
     fn handle_failure(&mut self, failure: Failure, now: Instant) {
-        match self.phase {
+        match &mut self.phase {
+            DestinationPhase::Leaving { until } => {
+                *until = now;
+                return;
+            }
             DestinationPhase::Failed | DestinationPhase::Ended => return,
             // A connection that breaks at once is no reason to try faster.
-            DestinationPhase::Live { since } if now >= since + STABLE => self.backoff.reset(),
+            DestinationPhase::Live { since } if now >= *since + STABLE => self.backoff.reset(),
             DestinationPhase::Live { .. }
             | DestinationPhase::Connecting
             | DestinationPhase::Retrying { .. } => {}
         }
-        let refused = failure.code == FailureCode::Rejected && !self.was_live;
-        self.refusals = if refused { self.refusals + 1 } else { 0 };
+        let refused = !self.was_live;
+        let (refusals, budget) = match failure.code {
+            FailureCode::Rejected if refused => (self.refusals + 1, REFUSAL_BUDGET),
+            FailureCode::AlreadyPublishing if refused => (self.refusals + 1, BUSY_BUDGET),
+            FailureCode::PrivateAddress | FailureCode::CodecUnsupported => (1, 1),
+            FailureCode::Rejected
+            | FailureCode::AlreadyPublishing
+            | FailureCode::ConnectionRefused
+            | FailureCode::HostNotFound
+            | FailureCode::Unreachable
+            | FailureCode::Timeout
+            | FailureCode::ClosedByServer
+            | FailureCode::Stalled
+            | FailureCode::TlsFailed
+            | FailureCode::WorkerDied
+            | FailureCode::Internal => (0, u32::MAX),
+        };
+        self.refusals = refusals;
+        let busy = failure.code == FailureCode::AlreadyPublishing;
         self.failure = Some(failure);
         let mut delay = self.backoff.next();
-        if refused {
+        if refusals > 0 {
             delay = delay.max(REFUSED_DELAY);
+        } else if busy {
+            delay = delay.min(BUSY_DELAY_CAP);
+        } else if self.was_live {
+            delay = delay.min(RETURN_DELAY_CAP);
         }
-        self.phase = if self.refusals >= REFUSAL_BUDGET {
+        self.phase = if refusals >= budget {
             DestinationPhase::Failed
         } else {
             DestinationPhase::Retrying {
@@ -460,7 +599,9 @@ impl Destination {
             }
             // One that waits for its next try goes on waiting.
             DestinationPhase::Retrying { at } => at.is_none(),
-            DestinationPhase::Failed | DestinationPhase::Ended => false,
+            DestinationPhase::Failed
+            | DestinationPhase::Leaving { .. }
+            | DestinationPhase::Ended => false,
         };
         self.attempt += u32::from(wanted);
         wanted
@@ -492,6 +633,7 @@ impl Destination {
             DestinationPhase::Connecting
             | DestinationPhase::Retrying { .. }
             | DestinationPhase::Failed
+            | DestinationPhase::Leaving { .. }
             | DestinationPhase::Ended => {}
         }
     }
@@ -504,8 +646,8 @@ impl Destination {
 
 /// A worker is ready in 50 ms; the first start after an installation scans all GStreamer plugins.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// A worker reports every 500 ms.
-const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+/// A worker reports every 250 ms.
+const SILENCE_LIMIT: Duration = Duration::from_millis(1700);
 /// Below the bound of the whole server's shutdown.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 const KILL_AGAIN: Duration = Duration::from_secs(1);
@@ -517,10 +659,17 @@ const CRASH_DELAY_CAP: Duration = Duration::from_secs(10);
 const CRASH_BUDGET: u32 = 10;
 const RETRY_DELAY: Duration = Duration::from_millis(800);
 const RETRY_DELAY_CAP: Duration = Duration::from_secs(8);
-/// A server may take a while to forget the session of an earlier job.
-const REFUSED_DELAY: Duration = Duration::from_secs(5);
-/// A key that was refused so often before it ever worked is wrong: about 45 s.
-const REFUSAL_BUDGET: u32 = 8;
+const REFUSED_DELAY: Duration = Duration::from_secs(3);
+/// A key that was refused so often before it ever worked is wrong.
+const REFUSAL_BUDGET: u32 = 2;
+/// A server may take a while to forget the session of an earlier job: about 45 s.
+const BUSY_BUDGET: u32 = 15;
+/// A session of our own that the server has not given up yet is not far from its end.
+const BUSY_DELAY_CAP: Duration = Duration::from_millis(1500);
+/// A server that worked is live again soon after its return.
+const RETURN_DELAY_CAP: Duration = Duration::from_millis(1200);
+/// How long a destination that was taken out has for its goodbye.
+const LEAVE_LIMIT: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {
@@ -536,7 +685,9 @@ mod tests {
 
     /// Returns a job with two RTMP destinations whose worker has just become ready.
     fn running(t0: Instant) -> Job {
-        let mut job = Job::new(2, 3, t0);
+        let mut job = Job::new(3, t0);
+        job.add(0, false);
+        job.add(1, false);
         assert_eq!(drain(&mut job), [Action::Spawn]);
         job.handle_report(&Report::Ready, t0);
         assert_eq!(drain(&mut job), [Action::Connect(0), Action::Connect(1)]);
@@ -604,6 +755,20 @@ mod tests {
     }
 
     #[test]
+    fn a_codec_that_is_not_taken_ends_the_job() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        for destination in 0..2 {
+            job.handle_report(&failed(destination, FailureCode::CodecUnsupported), t0);
+        }
+        assert_eq!(drain(&mut job), [Action::Drain]);
+        job.handle_worker_gone(t0);
+        assert_eq!(job.state(), JobState::Failed);
+        let code = job.destinations()[0].failure().map(|f| f.code);
+        assert_eq!(code, Some(FailureCode::CodecUnsupported));
+    }
+
+    #[test]
     fn a_key_refused_from_the_start_is_given_up() {
         let t0 = Instant::now();
         let mut job = running(t0);
@@ -636,17 +801,16 @@ mod tests {
         let t0 = Instant::now();
         let mut job = running(t0);
         job.handle_report(&live(0), t0);
-        let counters = vec![
-            Counters {
-                bytes: 100,
-                frames: 3,
-                dropped_frames: 1
-            };
-            2
-        ];
+        let counters = Counters {
+            bytes: 100,
+            frames: 3,
+            dropped_frames: 1,
+            ..Counters::default()
+        };
         let alive = Report::Alive {
             receiving: true,
-            counters,
+            cpu_ms: 0,
+            counters: vec![(0, counters), (1, counters)],
         };
         job.handle_report(&alive, t0 + ms(1));
         job.handle_worker_gone(t0 + ms(500));
@@ -666,7 +830,8 @@ mod tests {
     #[test]
     fn a_worker_that_keeps_dying_is_given_up() {
         let t0 = Instant::now();
-        let mut job = Job::new(1, 1, t0);
+        let mut job = Job::new(1, t0);
+        job.add(0, false);
         let mut now = t0;
         for _ in 0..CRASH_BUDGET {
             job.handle_worker_gone(now);
@@ -676,6 +841,54 @@ mod tests {
         job.handle_worker_gone(now);
         assert_eq!(job.state(), JobState::Failed);
         assert_eq!(job.poll_timeout(), None);
+    }
+
+    #[test]
+    fn destinations_come_and_go_while_the_job_runs() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        job.add(7, false);
+        assert_eq!(drain(&mut job), [Action::Connect(7)]);
+        job.handle_report(&live(7), t0);
+        job.remove(7, t0);
+        assert_eq!(drain(&mut job), [Action::Disconnect(7)]);
+        assert_eq!(job.destinations()[2].state(), DestinationState::Ended);
+        let goodbye = Report::State {
+            destination: 7,
+            state: DestinationState::Ended,
+        };
+        job.handle_report(&goodbye, t0 + ms(90));
+        assert_eq!(job.destinations().len(), 2);
+        job.remove(1, t0);
+        // The worker is well, but says nothing of it.
+        job.handle_report(&Report::KeyframeWanted, t0 + LEAVE_LIMIT);
+        job.handle_timeout(t0 + LEAVE_LIMIT);
+        assert_eq!(job.destinations().len(), 1, "without a goodbye, too");
+    }
+
+    #[test]
+    fn one_that_was_given_up_is_tried_again_on_request() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        for _ in 0..REFUSAL_BUDGET {
+            job.handle_report(&failed(0, FailureCode::Rejected), t0);
+        }
+        assert_eq!(job.destinations()[0].state(), DestinationState::Failed);
+        job.retry(0);
+        assert_eq!(drain(&mut job), [Action::Connect(0)]);
+        assert_eq!(job.destinations()[0].state(), DestinationState::Connecting);
+    }
+
+    #[test]
+    fn what_it_recovered_from_is_the_past() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        job.handle_report(&failed(0, FailureCode::Timeout), t0);
+        job.handle_report(&live(0), t0 + ms(5));
+        let destination = &job.destinations()[0];
+        assert_eq!(destination.failure(), None);
+        let (past, at) = destination.past().unwrap();
+        assert_eq!((past.code, *at), (FailureCode::Timeout, t0 + ms(5)));
     }
 
     #[test]
@@ -707,7 +920,8 @@ mod tests {
     #[test]
     fn a_job_can_be_ended_in_every_phase() {
         let t0 = Instant::now();
-        let mut starting = Job::new(1, 1, t0);
+        let mut starting = Job::new(1, t0);
+        starting.add(0, false);
         starting.end(t0);
         assert_eq!(drain(&mut starting), [Action::Spawn, Action::Kill]);
         assert_eq!(starting.state(), JobState::Ended);

@@ -3,6 +3,7 @@
 //! Refuses to know people and permissions (the app checks them before a route is reached) and WebRTC (media
 //! arrives as a tap of the SFU).
 
+mod admission;
 mod api;
 mod backoff;
 mod config;
@@ -10,21 +11,27 @@ mod destination;
 mod feed;
 mod fmp4;
 mod job;
+mod jobs;
+mod journal;
+mod leftover;
 mod link;
 mod origin;
 mod output;
+mod pattern;
 mod pipeline;
 mod playlist;
 mod problem;
 mod process;
 mod rate;
+mod rtmp;
 mod service;
 mod source;
 pub mod status;
+mod store;
 mod supervisor;
 mod worker;
 
 pub use config::{Config, ConfigError, HlsConfig};
-pub use service::{Changed, Room, Service};
+pub use service::{Changed, OpenError, Room, Service};
 pub use source::{BoxFuture, Source, Sources};
 pub use worker::run_worker;

@@ -3,7 +3,10 @@
 //! Two sockets join them: datagrams with one RTP packet each towards the worker (its standard input), and a
 //! stream of frames both ways (its standard output). A frame is a JSON head and raw bytes.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    path::PathBuf,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -17,14 +20,16 @@ use crate::status::{DestinationState, FailureCode};
 pub(crate) enum Command {
     /// The first command.
     Setup(Setup),
-    /// Starts an attempt at a destination that is not running.
-    Connect { destination: usize },
+    /// Starts an attempt at a destination that is not running. Carries its key: never logged.
+    Connect { destination: usize, target: Target },
+    /// Ends a destination cleanly.
+    Disconnect { destination: usize },
     /// Ends all destinations cleanly, then the process.
     Drain,
 }
 
-/// What a worker needs to know. Carries the stream keys: never logged.
-#[derive(Serialize, Deserialize)]
+/// What a worker needs to know.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) keyframe_interval_ms: u64,
     pub(crate) connect_timeout_ms: u64,
@@ -33,13 +38,10 @@ pub(crate) struct Setup {
     pub(crate) audio_bitrate: u32,
     pub(crate) transcode_bitrate: u32,
     pub(crate) segment_ms: u64,
-    pub(crate) targets: Vec<Target>,
-}
-
-impl std::fmt::Debug for Setup {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Setup").finish_non_exhaustive()
-    }
+    /// Whether loopback and private addresses may be connected to.
+    pub(crate) allow_private: bool,
+    /// Certificates (PEM) that are trusted besides the system's.
+    pub(crate) tls_ca_file: Option<PathBuf>,
 }
 
 /// Where a worker sends to.
@@ -47,6 +49,15 @@ impl std::fmt::Debug for Setup {
 pub(crate) enum Target {
     Rtmp(RtmpTarget),
     Hls,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Rtmp(_) => "Rtmp(…)",
+            Self::Hls => "Hls",
+        })
+    }
 }
 
 /// The parts of an RTMP URL, and the key.
@@ -59,7 +70,37 @@ pub(crate) struct RtmpTarget {
     pub(crate) key: String,
 }
 
+impl Target {
+    /// Returns `text` without the key, if there is one, and on one line.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        match self {
+            Self::Rtmp(target) => target.scrub(text),
+            Self::Hls => text.to_owned(),
+        }
+    }
+}
+
 impl RtmpTarget {
+    /// Returns the URL without the key.
+    pub(crate) fn url(&self) -> String {
+        let (scheme, usual) = if self.tls {
+            ("rtmps", 443)
+        } else {
+            ("rtmp", 1935)
+        };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        let port = if self.port == usual {
+            String::new()
+        } else {
+            format!(":{}", self.port)
+        };
+        format!("{scheme}://{host}{port}/{}", self.application)
+    }
+
     /// Returns `text` without the key, which some servers repeat, and on one line.
     pub(crate) fn scrub(&self, text: &str) -> String {
         let bare_key = self.key.split('?').next().unwrap_or_default();
@@ -79,12 +120,14 @@ impl RtmpTarget {
 pub(crate) enum Report {
     /// The worker is set up and takes packets.
     Ready,
-    /// Sent every 500 ms.
+    /// Sent every 250 ms.
     Alive {
         /// Whether media arrived within the last second.
         receiving: bool,
-        /// One per destination, since the worker started.
-        counters: Vec<Counters>,
+        /// Processor time used since the worker started.
+        cpu_ms: u64,
+        /// Each destination's, since the worker started.
+        counters: Vec<(usize, Counters)>,
     },
     /// A destination's state has changed: `Connecting` (waits for media), `Live`, or `Ended`.
     State {
@@ -118,8 +161,12 @@ pub(crate) struct Failure {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) bytes: u64,
+    /// What the far side has confirmed.
+    pub(crate) acknowledged_bytes: u64,
     pub(crate) frames: u64,
     pub(crate) dropped_frames: u64,
+    /// How old the newest frame was when it was sent.
+    pub(crate) delay_ms: u64,
 }
 
 /// What a playlist says of a segment.
@@ -276,24 +323,19 @@ mod tests {
     }
 
     #[test]
-    fn setup_does_not_print_its_keys() {
-        let setup = Setup {
-            keyframe_interval_ms: 1,
-            connect_timeout_ms: 1,
-            stall_timeout_ms: 1,
-            hold_ms: 1,
-            audio_bitrate: 1,
-            transcode_bitrate: 1,
-            segment_ms: 1,
-            targets: vec![Target::Rtmp(RtmpTarget {
-                tls: false,
-                host: "host".into(),
-                port: 1,
-                application: "app".into(),
-                key: "hush".into(),
-            })],
+    fn commands_do_not_print_their_keys() {
+        let target = Target::Rtmp(RtmpTarget {
+            tls: false,
+            host: "host".into(),
+            port: 1,
+            application: "app".into(),
+            key: "hush".into(),
+        });
+        let connect = Command::Connect {
+            destination: 1,
+            target,
         };
-        assert!(!format!("{:?}", Command::Setup(setup)).contains("hush"));
+        assert!(!format!("{connect:?}").contains("hush"));
     }
 
     proptest! {

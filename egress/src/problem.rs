@@ -8,7 +8,7 @@ use axum::{
 
 use crate::{
     service::StartError,
-    status::{ErrorCode, ProblemBody},
+    status::{ErrorCode, Free, ProblemBody},
 };
 
 /// A refused request.
@@ -16,6 +16,7 @@ use crate::{
 pub(crate) struct Problem {
     code: ErrorCode,
     detail: String,
+    free: Option<Free>,
 }
 
 impl Problem {
@@ -23,6 +24,7 @@ impl Problem {
         Self {
             code,
             detail: detail.into(),
+            free: None,
         }
     }
 }
@@ -34,10 +36,25 @@ impl From<StartError> for Problem {
             StartError::TooManyDestinations(_) => ErrorCode::DestinationsTooMany,
             StartError::Destination { reason, .. } => reason.code(),
             StartError::HlsActive => ErrorCode::HlsActive,
+            StartError::Duplicate(_) => ErrorCode::DestinationDuplicate,
+            StartError::UnknownDestination(_) => ErrorCode::DestinationUnknown,
             StartError::Capacity(_) => ErrorCode::EgressCapacity,
+            StartError::KeyReused => ErrorCode::IdempotencyKeyReused,
+            StartError::UnknownJob => ErrorCode::EgressUnknown,
+            StartError::Over => ErrorCode::EgressOver,
             StartError::Stopping => ErrorCode::Stopping,
+            StartError::Store => ErrorCode::Internal,
         };
-        Self::new(code, format!("{error}."))
+        let free = if let StartError::Capacity(free) = &error {
+            Some(*free)
+        } else {
+            None
+        };
+        Self {
+            code,
+            detail: format!("{error}."),
+            free,
+        }
     }
 }
 
@@ -50,6 +67,7 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             detail: self.detail,
             code: self.code,
+            free: self.free,
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
@@ -64,12 +82,20 @@ fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
         ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::EgressUnknown | ErrorCode::HlsUnknown => StatusCode::NOT_FOUND,
+        ErrorCode::EgressUnknown | ErrorCode::DestinationUnknown | ErrorCode::HlsUnknown => {
+            StatusCode::NOT_FOUND
+        }
+        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::HlsActive => StatusCode::CONFLICT,
+        ErrorCode::HlsActive | ErrorCode::DestinationDuplicate | ErrorCode::EgressOver => {
+            StatusCode::CONFLICT
+        }
         ErrorCode::DestinationsEmpty
         | ErrorCode::DestinationsTooMany
         | ErrorCode::DestinationUrlInvalid
+        | ErrorCode::DestinationNotAllowed
+        | ErrorCode::IdempotencyKeyReused
         | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::EgressCapacity | ErrorCode::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     }

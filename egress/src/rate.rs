@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bitrate over the last two seconds of a growing byte count.
+/// Growth of a count over the last two seconds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rate {
-    /// At most one per report, so about five.
+    /// At most one per report, so about ten.
     samples: VecDeque<(Instant, u64)>,
 }
 
@@ -21,8 +21,13 @@ impl Rate {
         }
     }
 
-    /// Returns bit/s, 0 when nothing was recorded lately.
+    /// Returns bit/s when bytes are counted, 0 when nothing was recorded lately.
     pub(crate) fn bits_per_second(&self, now: Instant) -> u64 {
+        self.per_second(now).saturating_mul(8)
+    }
+
+    /// Returns the growth per second, 0 when nothing was recorded lately.
+    pub(crate) fn per_second(&self, now: Instant) -> u64 {
         let (Some((t0, first)), Some((t1, last))) = (self.samples.front(), self.samples.back())
         else {
             return 0;
@@ -31,7 +36,7 @@ impl Rate {
         if millis == 0 || *t1 + WINDOW < now {
             return 0;
         }
-        last.saturating_sub(*first).saturating_mul(8000) / millis
+        last.saturating_sub(*first).saturating_mul(1000) / millis
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,13 +22,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use crate::{
-    api,
+    admission, api,
     config::{Config, ConfigError},
-    destination::{self, Accepted, DestinationError},
+    destination::{self, DestinationError},
+    jobs::{Entry, Jobs, is_over},
+    journal,
+    leftover::Leftovers,
     origin::Origin,
-    source::Sources,
-    status::{self, DestinationState, DestinationType, JobState},
-    supervisor::{Supervisor, unix_ms_now},
+    source::{Source, Sources},
+    status::{self, Destination, DestinationState, DestinationType, Free, JobState},
+    store::{Record, Store},
+    supervisor::{ORDER_LIMIT, Order, Planned, Supervisor, unix_ms_now},
 };
 
 /// A room as egress knows it. The app puts it into a request's extensions once the caller's grant is checked.
@@ -65,28 +70,30 @@ struct Shared {
     next_job: AtomicU64,
     tasks: TaskTracker,
     cancel: CancellationToken,
+    /// What goes on after a restart. Locked before the rooms, and while a record is written, so that the last
+    /// one written is the newest.
+    store: Mutex<Store>,
+    leftovers: Leftovers,
+    /// Held while a request with an idempotency key is answered, so that its twin finds the job.
+    keyed: tokio::sync::Mutex<()>,
+    cores: usize,
     changed: Notify,
     /// At most [`EVENT_LIMIT`] wait. When full, the room stays marked and is told of later.
     events: Mutex<Option<mpsc::Sender<Changed>>>,
 }
 
-/// The jobs of one room.
-#[derive(Debug)]
-struct Jobs {
-    room: Room,
-    jobs: Vec<Entry>,
-    dirty: bool,
+/// Why outputs cannot be run.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// A value is out of range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error("cannot use the folder of outputs")]
+    Folder(#[from] io::Error),
 }
 
-#[derive(Debug)]
-struct Entry {
-    status: watch::Receiver<status::Job>,
-    end: CancellationToken,
-    origin: Option<Arc<Origin>>,
-    over_since: Option<Instant>,
-}
-
-/// Why a job was not started.
+/// Why a job was not started or changed.
 #[derive(Debug, Error)]
 pub(crate) enum StartError {
     #[error("Give at least one destination")]
@@ -98,25 +105,53 @@ pub(crate) enum StartError {
         number: usize,
         reason: DestinationError,
     },
+    #[error("Destination {0}: this output sends to that address with that key already")]
+    Duplicate(usize),
+    #[error("This output has no destination “{0}”")]
+    UnknownDestination(String),
     #[error("This room has an HLS output already. End it before starting another one")]
     HlsActive,
-    #[error("This server runs as many outputs as it may ({0}). Try again when one has ended")]
-    Capacity(usize),
+    #[error(
+        "There is no room for this output: {} more can run on this server and {} in this room, with {} % of a \
+         processor core. Try again when another one has ended",
+        .0.jobs, .0.jobs_in_room, .0.cpu_percent
+    )]
+    Capacity(Free),
+    #[error("This idempotency key came with a different request before")]
+    KeyReused,
+    #[error("The room has no such output, or it ended long ago")]
+    UnknownJob,
+    #[error("This output is over. Start a new one")]
+    Over,
     #[error("The server is stopping")]
     Stopping,
+    #[error("The output cannot be written to the data folder, so it would not survive a restart")]
+    Store,
+}
+
+/// A started job.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) job: status::Job,
+    /// Whether an earlier request with the same idempotency key had started it.
+    pub(crate) replayed: bool,
 }
 
 impl Service {
-    /// `worker_program` is run as `worker_program egress-worker` and must call [`run_worker`](crate::run_worker).
+    /// Opens the jobs in `data_dir`, which [`Self::run`] resumes. `worker_program` is run as
+    /// `worker_program egress-worker` and must call [`run_worker`](crate::run_worker).
     ///
     /// # Errors
-    /// [`ConfigError`] when a value is out of range.
-    pub fn new(
+    /// [`OpenError`] when a value is out of range or the folder cannot be used.
+    pub fn open(
         config: Config,
         sources: impl Sources,
         worker_program: PathBuf,
-    ) -> Result<Self, ConfigError> {
+        data_dir: &Path,
+    ) -> Result<Self, OpenError> {
         config.validate()?;
+        let folder = data_dir.join("egress");
+        let store = Mutex::new(Store::open(&folder)?);
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
@@ -127,6 +162,10 @@ impl Service {
                 next_job: AtomicU64::new(unix_ms_now()),
                 tasks: TaskTracker::new(),
                 cancel: CancellationToken::new(),
+                store,
+                leftovers: Leftovers::open(folder.join("workers"))?,
+                keyed: tokio::sync::Mutex::default(),
+                cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 changed: Notify::new(),
                 events: Mutex::default(),
             }),
@@ -156,8 +195,10 @@ impl Service {
         receiver
     }
 
-    /// Supervises until cancelled, then ends all jobs cleanly, within five seconds.
+    /// Resumes the jobs of the last run and supervises until cancelled, then says goodbye to all destinations,
+    /// within five seconds. Jobs that nobody ended go on at the next start.
     pub async fn run(&self, cancel: CancellationToken) {
+        self.resume().await;
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -198,73 +239,226 @@ impl Service {
         counts
     }
 
-    /// Starts a job.
+    /// Starts a job, or returns the one that an earlier request with the same idempotency key started.
+    /// `idempotency` is the key and the request's fingerprint.
     pub(crate) async fn start(
         &self,
         room: Room,
         request: &status::Request,
+        idempotency: Option<(String, Vec<u8>)>,
+    ) -> Result<Started, StartError> {
+        let shared = &self.shared;
+        let _keyed = match &idempotency {
+            Some(_) => Some(shared.keyed.lock().await),
+            None => None,
+        };
+        if let Some((key, fingerprint)) = &idempotency
+            && let Some(job) = shared.replay(&room, key, fingerprint)?
+        {
+            return Ok(Started {
+                job,
+                replayed: true,
+            });
+        }
+        if request.destinations.is_empty() {
+            return Err(StartError::NoDestinations);
+        }
+        let plan = shared.plan(&room, &request.destinations, &[], 1)?;
+        let number = shared.next_job.fetch_add(1, Ordering::Relaxed);
+        let record = Record {
+            id: format!("eg_{number:x}"),
+            room: room.id.0,
+            slug: room.slug.clone(),
+            created_at_ms: unix_ms_now(),
+            next_number: plan.len() + 1,
+            destinations: Vec::new(),
+            idempotency,
+        };
+        let source = shared.open_source(&room).await?;
+        let job = self.launch(&room, &record, plan, source, true)?;
+        if !self.persist(room.id, &job.id).await {
+            self.end(room.id, &job.id).await;
+            return Err(StartError::Store);
+        }
+        Ok(Started {
+            job,
+            replayed: false,
+        })
+    }
+
+    /// Starts the jobs that the last run of the server left.
+    async fn resume(&self) {
+        let ended = self.shared.leftovers.end_all();
+        if ended > 0 {
+            tracing::warn!(
+                workers = ended,
+                "egress workers of an earlier run were ended"
+            );
+        }
+        let loaded = self.shared.lock_store().load();
+        let (records, unreadable) = match loaded {
+            Ok(loaded) => loaded,
+            Err(e) => {
+                tracing::error!(error = %e, "egress jobs of the last run cannot be read");
+                return;
+            }
+        };
+        for file in unreadable {
+            tracing::error!(
+                file,
+                "egress job cannot be read: it was written with another key, or is damaged"
+            );
+        }
+        for record in records {
+            if let Err(e) = self.resume_one(&record).await {
+                tracing::error!(id = %record.id, room = %record.slug, error = %e, "egress job cannot be resumed");
+            }
+        }
+    }
+
+    async fn resume_one(&self, record: &Record) -> Result<(), StartError> {
+        let room = Room {
+            id: RoomId(record.room),
+            slug: record.slug.clone(),
+        };
+        let mut plan = Vec::new();
+        for destination in &record.destinations {
+            let number = destination.number;
+            // What was allowed then may not be now.
+            let accepted =
+                destination::accept(&destination.requested, &room.slug, &self.shared.config)
+                    .map_err(|reason| StartError::Destination { number, reason })?;
+            plan.push(Planned {
+                number,
+                requested: destination.requested.clone(),
+                accepted,
+                proved: destination.proved,
+            });
+        }
+        let source = self.shared.open_source(&room).await?;
+        self.launch(&room, record, plan, source, false)?;
+        tracing::info!(id = %record.id, room = %record.slug, "egress job resumed");
+        Ok(())
+    }
+
+    /// Admits and starts a job. Waits for nothing: admission and insertion are one step.
+    fn launch(
+        &self,
+        room: &Room,
+        record: &Record,
+        plan: Vec<Planned>,
+        source: Box<dyn Source>,
+        is_new: bool,
     ) -> Result<status::Job, StartError> {
         let shared = &self.shared;
-        let accepted = shared.accept(&room, request)?;
-        let source = shared
-            .sources
-            .open(room.id)
-            .await
-            .ok_or(StartError::Stopping)?;
-        // From here on nothing waits: admission and insertion are one step.
         let mut rooms = shared.lock();
         if shared.cancel.is_cancelled() {
             return Err(StartError::Stopping);
         }
-        let running = rooms.values().flat_map(|jobs| &jobs.jobs);
-        if running.filter(|entry| !entry.is_over()).count() >= shared.config.max_jobs {
-            return Err(StartError::Capacity(shared.config.max_jobs));
+        if is_new {
+            let free = shared.free(&rooms, room.id);
+            if !admission::fits(&free, plan.len()) {
+                return Err(StartError::Capacity(free));
+            }
         }
-        let hls = accepted.iter().any(|a| a.kind == DestinationType::Hls);
-        let jobs = rooms.entry(room.id).or_insert_with(|| Jobs {
-            room: room.clone(),
-            jobs: Vec::new(),
-            dirty: true,
-        });
-        if hls && jobs.jobs.iter().any(Entry::serves_hls) {
+        let hls = plan.iter().any(|p| p.accepted.kind == DestinationType::Hls);
+        let jobs = rooms
+            .entry(room.id)
+            .or_insert_with(|| Jobs::new(room.clone()));
+        if hls && jobs.serves_hls() {
             return Err(StartError::HlsActive);
         }
         jobs.room = room.clone();
         jobs.dirty = true;
-        let created_at_ms = unix_ms_now();
-        let origin = hls.then(|| Arc::new(Origin::new(&shared.config.hls, created_at_ms / 1000)));
-        let number = shared.next_job.fetch_add(1, Ordering::Relaxed);
-        let id = format!("eg_{number:x}");
-        let (status, watched) = watch::channel(first_status(&id, &room, created_at_ms, &accepted));
+        let origin = hls.then(|| shared.new_origin());
+        let (status, watched) = watch::channel(first_status(room, record, &plan));
+        let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
         let end = shared.cancel.child_token();
         let supervisor = Supervisor {
-            id: id.clone(),
+            id: record.id.clone(),
             room: room.slug.clone(),
-            created_at_ms,
-            seed: number,
+            created_at_ms: record.created_at_ms,
+            seed: shared.next_job.fetch_add(1, Ordering::Relaxed),
             config: shared.config.clone(),
             worker_program: shared.worker_program.clone(),
-            accepted,
+            planned: plan.clone(),
+            orders: ordered,
+            leftovers: shared.leftovers.clone(),
             origin: origin.clone(),
             status,
             end: end.clone(),
         };
-        let span = tracing::info_span!("job", %id, room = %room.slug);
+        let span = tracing::info_span!("job", id = %record.id, room = %room.slug);
         shared
             .tasks
             .spawn(supervisor.run(source).instrument(span.clone()));
-        let on_change = self.clone().mark_changes(room.id, watched.clone());
+        let on_change = self
+            .clone()
+            .follow(room.id, record.id.clone(), watched.clone());
         shared.tasks.spawn(on_change.instrument(span));
         let job = watched.borrow().clone();
-        jobs.jobs.push(Entry {
-            status: watched,
-            end,
-            origin,
-            over_since: None,
-        });
+        jobs.jobs
+            .push(Entry::new(record, plan, watched, end, orders, origin));
         drop(rooms);
         shared.changed.notify_one();
         Ok(job)
+    }
+
+    /// Changes a job's destinations: all of it happens, or nothing.
+    pub(crate) async fn change(
+        &self,
+        room: &Room,
+        id: &str,
+        change: &status::Change,
+    ) -> Result<status::Job, StartError> {
+        let (places, orders) = self.shared.plan_change(room, id, change)?;
+        for (place, order) in places.into_iter().zip(orders) {
+            place.send(order);
+        }
+        self.persist(room.id, id).await;
+        self.shared.changed.notify_one();
+        let gone = |job: &status::Job| {
+            let mut left = job.destinations.iter();
+            is_over(job.state) || !left.any(|d| change.remove.contains(&d.id))
+        };
+        let status = self.shared.lock().get(&room.id).and_then(|jobs| {
+            let entry = jobs.find(id)?;
+            Some(entry.status.clone())
+        });
+        let mut status = status.ok_or(StartError::UnknownJob)?;
+        // Added ones are shown with the next change.
+        let _ = timeout(CHANGE_LIMIT, status.wait_for(gone)).await;
+        let job = status.borrow().clone();
+        Ok(job)
+    }
+
+    /// Sends a destination to another address or with another key; what is not given stays. It gets a new id.
+    pub(crate) async fn readdress(
+        &self,
+        room: &Room,
+        id: &str,
+        destination: &str,
+        change: status::DestinationChange,
+    ) -> Result<status::Job, StartError> {
+        let requested = {
+            let rooms = self.shared.lock();
+            let entry = rooms.get(&room.id).and_then(|jobs| jobs.find(id));
+            let entry = entry.ok_or(StartError::UnknownJob)?;
+            let planned = entry.planned(destination);
+            planned
+                .ok_or_else(|| StartError::UnknownDestination(destination.to_owned()))?
+                .requested
+                .clone()
+        };
+        let mut whole = status::Change::default();
+        match change.apply(requested) {
+            Some(changed) => {
+                whole.add.push(changed);
+                whole.remove.push(destination.to_owned());
+            }
+            None => whole.retry.push(destination.to_owned()),
+        }
+        self.change(room, id, &whole).await
     }
 
     /// Returns the room's jobs: those that run first, then those that are over, the newest first.
@@ -285,11 +479,14 @@ impl Service {
     /// Ends a job and waits until it is over; returns what it was.
     pub(crate) async fn end(&self, room: RoomId, id: &str) -> Option<status::Job> {
         let mut status = {
-            let rooms = self.shared.lock();
-            let entry = rooms.get(&room)?.find(id)?;
+            let mut rooms = self.shared.lock();
+            let entry = rooms.get_mut(&room)?.find_mut(id)?;
+            entry.ending = true;
             entry.end.cancel();
             entry.status.clone()
         };
+        // A server that dies from here on does not take it up again.
+        self.persist(room, id).await;
         // A job that ends with the sender dropped is over as well.
         let _ = status.wait_for(|job| is_over(job.state)).await;
         let job = status.borrow().clone();
@@ -306,42 +503,185 @@ impl Service {
             .find_map(|entry| entry.origin.clone())
     }
 
-    async fn mark_changes(self, room: RoomId, mut status: watch::Receiver<status::Job>) {
+    /// Marks the room when the job's state has changed, and keeps its record.
+    async fn follow(self, room: RoomId, id: String, mut status: watch::Receiver<status::Job>) {
         loop {
             let changed = status.changed().await;
+            let mut proved = false;
             if let Some(jobs) = self.shared.lock().get_mut(&room) {
                 jobs.dirty = true;
+                proved = jobs.find_mut(&id).is_some_and(Entry::note_proved);
             }
             self.shared.changed.notify_one();
+            let over = changed.is_err() || is_over(status.borrow().state);
+            // What the server's own end has ended goes on at the next start.
+            if proved || (over && !self.shared.cancel.is_cancelled()) {
+                self.persist(room, &id).await;
+            }
             if changed.is_err() {
                 return;
             }
         }
     }
+
+    /// Writes the job's record, or removes that of one which is not to go on. Returns whether that succeeded.
+    async fn persist(&self, room: RoomId, id: &str) -> bool {
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        let written = tokio::task::spawn_blocking(move || shared.persist(room, &id)).await;
+        match written {
+            Ok(Ok(())) => true,
+            Ok(Err(e)) => {
+                tracing::error!(error = %e, "egress job cannot be written to the data folder");
+                false
+            }
+            Err(_) => false,
+        }
+    }
 }
 
 impl Shared {
-    fn accept(&self, room: &Room, request: &status::Request) -> Result<Vec<Accepted>, StartError> {
-        let destinations = &request.destinations;
-        if destinations.is_empty() {
-            return Err(StartError::NoDestinations);
+    async fn open_source(&self, room: &Room) -> Result<Box<dyn Source>, StartError> {
+        let source = self.sources.open(room.id).await;
+        source.ok_or(StartError::Stopping)
+    }
+
+    /// Returns the job that the same request has started before.
+    fn replay(
+        &self,
+        room: &Room,
+        key: &str,
+        fingerprint: &[u8],
+    ) -> Result<Option<status::Job>, StartError> {
+        let rooms = self.lock();
+        let jobs = rooms.get(&room.id).into_iter().flat_map(|jobs| &jobs.jobs);
+        for entry in jobs {
+            if let Some((used, of)) = &entry.idempotency
+                && used == key
+            {
+                if of != fingerprint {
+                    return Err(StartError::KeyReused);
+                }
+                return Ok(Some(entry.status.borrow().clone()));
+            }
         }
-        if destinations.len() > self.config.max_destinations {
-            return Err(StartError::TooManyDestinations(
-                self.config.max_destinations,
-            ));
+        Ok(None)
+    }
+
+    /// Checks destinations that are to join `present` ones, and numbers them from `first` on.
+    fn plan(
+        &self,
+        room: &Room,
+        requested: &[Destination],
+        present: &[Planned],
+        first: usize,
+    ) -> Result<Vec<Planned>, StartError> {
+        let limit = self.config.max_destinations;
+        if present.len() + requested.len() > limit {
+            return Err(StartError::TooManyDestinations(limit));
         }
-        let allow_private = self.config.allow_private_targets;
-        let accepted = destinations.iter().zip(1..).map(|(destination, number)| {
-            destination::accept(destination, &room.slug, allow_private)
-                .map_err(|reason| StartError::Destination { number, reason })
-        });
-        let accepted = accepted.collect::<Result<Vec<_>, _>>()?;
-        let hls = accepted.iter().filter(|a| a.kind == DestinationType::Hls);
-        if hls.count() > 1 {
+        let mut plan: Vec<Planned> = Vec::new();
+        for (requested, place) in requested.iter().zip(1..) {
+            let accepted =
+                destination::accept(requested, &room.slug, &self.config).map_err(|reason| {
+                    StartError::Destination {
+                        number: place,
+                        reason,
+                    }
+                })?;
+            let mut others = present.iter().chain(&plan);
+            if others.any(|other| other.accepted.target == accepted.target) {
+                return Err(match accepted.kind {
+                    DestinationType::Hls => StartError::HlsActive,
+                    DestinationType::Rtmp => StartError::Duplicate(place),
+                });
+            }
+            plan.push(Planned {
+                number: first + plan.len(),
+                requested: requested.clone(),
+                accepted,
+                proved: false,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// Checks a change, takes it over into the plan, and returns the orders that carry it out, each with its
+    /// place in the queue.
+    fn plan_change(
+        &self,
+        room: &Room,
+        id: &str,
+        change: &status::Change,
+    ) -> Result<(Vec<mpsc::OwnedPermit<Order>>, Vec<Order>), StartError> {
+        let mut rooms = self.lock();
+        let jobs = rooms.get_mut(&room.id).ok_or(StartError::UnknownJob)?;
+        let entry = jobs.find(id).ok_or(StartError::UnknownJob)?;
+        if entry.is_ending() {
+            return Err(StartError::Over);
+        }
+        let number = |id: &String| match entry.planned(id) {
+            Some(planned) => Ok(planned.number),
+            None => Err(StartError::UnknownDestination(id.clone())),
+        };
+        let removed = change.remove.iter().map(number);
+        let removed = removed.collect::<Result<Vec<_>, _>>()?;
+        let retried = change.retry.iter().map(number);
+        let retried = retried.collect::<Result<Vec<_>, _>>()?;
+        let mut plan = entry.plan.clone();
+        plan.retain(|planned| !removed.contains(&planned.number));
+        let added = self.plan(room, &change.add, &plan, entry.next_number)?;
+        let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
+        let with_hls = added.iter().any(is_hls);
+        let had_hls = entry.plan.iter().any(is_hls) && plan.iter().all(|p| !is_hls(p));
+        if with_hls && !had_hls && jobs.serves_hls() {
             return Err(StartError::HlsActive);
         }
-        Ok(accepted)
+        plan.extend(added.iter().cloned());
+        let mut orders = Vec::new();
+        let origin = with_hls.then(|| self.new_origin());
+        orders.extend(removed.into_iter().map(Order::Remove));
+        orders.extend(retried.into_iter().map(Order::Retry));
+        for planned in &added {
+            let origin = origin.clone().filter(|_| is_hls(planned));
+            orders.push(Order::Add(planned.clone(), origin));
+        }
+        let entry = jobs.find_mut(id).ok_or(StartError::UnknownJob)?;
+        let place = |_: &Order| entry.orders.clone().try_reserve_owned();
+        let places = orders.iter().map(place).collect::<Result<Vec<_>, _>>();
+        let places = places.map_err(|_| StartError::Over)?;
+        entry.next_number += added.len();
+        entry.origin = origin.or(entry.origin.take());
+        entry.ending = plan.is_empty();
+        if plan.is_empty() {
+            entry.end.cancel();
+        }
+        entry.plan = plan;
+        jobs.dirty = true;
+        Ok((places, orders))
+    }
+
+    fn persist(&self, room: RoomId, id: &str) -> io::Result<()> {
+        let store = self.lock_store();
+        let record = self.lock().get(&room).and_then(|jobs| {
+            let entry = jobs.find(id)?;
+            (!entry.ending && !entry.is_over()).then(|| entry.record(&jobs.room))
+        });
+        match record {
+            Some(record) => store.save(&record),
+            None => store.remove(id),
+        }
+    }
+
+    fn new_origin(&self) -> Arc<Origin> {
+        Arc::new(Origin::new(&self.config.hls, unix_ms_now() / 1000))
+    }
+
+    fn free(&self, rooms: &HashMap<RoomId, Jobs>, room: RoomId) -> Free {
+        let jobs = rooms.iter().flat_map(|(id, jobs)| {
+            let in_same_room = *id == room;
+            jobs.jobs.iter().map(move |entry| entry.load(in_same_room))
+        });
+        admission::free(&self.config, self.cores, &jobs.collect::<Vec<_>>())
     }
 
     /// Tells of changes, and forgets what is long over.
@@ -368,97 +708,40 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Jobs>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Jobs {
-    fn list(&self) -> Vec<status::Job> {
-        let newest_first = self
-            .jobs
-            .iter()
-            .rev()
-            .map(|entry| entry.status.borrow().clone());
-        let mut jobs: Vec<_> = newest_first.collect();
-        jobs.sort_by_key(|job| is_over(job.state));
-        jobs
-    }
-
-    fn find(&self, id: &str) -> Option<&Entry> {
-        self.jobs
-            .iter()
-            .find(|entry| entry.status.borrow().id == id)
-    }
-
-    fn changed(&self) -> Changed {
-        let mut origins = self.jobs.iter().filter_map(|entry| entry.origin.as_ref());
-        Changed {
-            room: self.room.clone(),
-            jobs: self.list(),
-            hls: origins.any(|origin| origin.is_live()),
-        }
-    }
-
-    /// Keeps the last [`OVER_LIMIT`] jobs that are over, for an hour, and their HLS files for a minute.
-    fn forget_old(&mut self, now: Instant) {
-        for entry in &mut self.jobs {
-            if !entry.is_over() {
-                continue;
-            }
-            let since = *entry.over_since.get_or_insert(now);
-            if now >= since + HLS_KEPT {
-                entry.origin = None;
-            }
-        }
-        let over = self.jobs.iter().filter(|entry| entry.is_over()).count();
-        let mut surplus = over.saturating_sub(OVER_LIMIT);
-        self.jobs.retain(|entry| {
-            let Some(since) = entry.over_since else {
-                return true;
-            };
-            let forget = surplus > 0 || now >= since + JOB_KEPT;
-            surplus = surplus.saturating_sub(usize::from(forget));
-            !forget
-        });
+    fn lock_store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
-    fn is_over(&self) -> bool {
-        // A supervisor that panicked has dropped its sender.
-        is_over(self.status.borrow().state) || self.status.has_changed().is_err()
-    }
-
-    fn serves_hls(&self) -> bool {
-        self.origin.is_some() && !self.is_over()
-    }
-}
-
-fn is_over(state: JobState) -> bool {
-    matches!(state, JobState::Ended | JobState::Failed)
-}
-
-fn first_status(id: &str, room: &Room, created_at_ms: u64, accepted: &[Accepted]) -> status::Job {
-    let destinations = accepted.iter().map(|accepted| status::DestinationStatus {
-        r#type: accepted.kind,
-        url: accepted.shown_url.clone(),
+fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> status::Job {
+    let destinations = plan.iter().map(|planned| status::DestinationStatus {
+        id: journal::id(planned.number),
+        r#type: planned.accepted.kind,
+        url: planned.accepted.shown_url.clone(),
         state: DestinationState::Connecting,
         code: None,
         last_error: None,
+        past_failure: None,
         attempt: 0,
         next_try_at_ms: None,
         live_since_ms: None,
         bytes: 0,
+        acknowledged_bytes: 0,
         bitrate_bps: 0,
+        delay_ms: 0,
         frames: 0,
         dropped_frames: 0,
     });
     status::Job {
-        id: id.to_owned(),
+        id: record.id.clone(),
         room: room.slug.clone(),
         state: JobState::Starting,
-        created_at_ms,
+        created_at_ms: record.created_at_ms,
         receiving: false,
         restarts: 0,
         worker_pid: None,
+        cpu_percent: 0.0,
         destinations: destinations.collect(),
     }
 }
@@ -467,6 +750,5 @@ const EVENT_LIMIT: usize = 64;
 const EVENT_INTERVAL: Duration = Duration::from_millis(500);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-const OVER_LIMIT: usize = 20;
-const JOB_KEPT: Duration = Duration::from_secs(3600);
-const HLS_KEPT: Duration = Duration::from_secs(60);
+/// Above the time that a destination has for its goodbye.
+const CHANGE_LIMIT: Duration = Duration::from_secs(5);

@@ -74,6 +74,8 @@ pub struct Job {
     pub restarts: u32,
     /// The worker's process id while it runs.
     pub worker_pid: Option<u32>,
+    /// Processor time of the worker over the last seconds, percent of a core.
+    pub cpu_percent: f32,
     /// Its destinations in the order requested.
     pub destinations: Vec<DestinationStatus>,
 }
@@ -109,16 +111,20 @@ pub enum JobState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[ts(rename = "EgressDestinationStatus")]
 pub struct DestinationStatus {
+    /// Its id within the job.
+    pub id: String,
     /// `rtmp` or `hls`.
     pub r#type: DestinationType,
     /// The RTMP URL without its key, or the playlist's path.
     pub url: String,
     /// What it is doing.
     pub state: DestinationState,
-    /// The kind of the last failure.
+    /// Why it is not live, while it is not because something failed.
     pub code: Option<FailureCode>,
-    /// The last failure in plain words, with the server's own, and what to do.
+    /// The same in plain words, with the server's own, and what to do.
     pub last_error: Option<String>,
+    /// What it recovered from last.
+    pub past_failure: Option<PastFailure>,
     /// Connection attempts since it was last live.
     pub attempt: u32,
     /// When the next attempt starts, Unix milliseconds, while `retrying`.
@@ -127,18 +133,77 @@ pub struct DestinationStatus {
     /// When it went live, Unix milliseconds, while `live`.
     #[ts(type = "number | null")]
     pub live_since_ms: Option<u64>,
-    /// Bytes sent since the job started.
+    /// Bytes that have left this server since the job started.
     #[ts(type = "number")]
     pub bytes: u64,
+    /// Bytes that the far side has confirmed since the job started; 0 while it confirms nothing.
+    #[ts(type = "number")]
+    pub acknowledged_bytes: u64,
     /// Recent bitrate, bit/s.
     #[ts(type = "number")]
     pub bitrate_bps: u64,
-    /// Video frames sent since the job started.
+    /// How old the newest frame was when it left, milliseconds.
+    #[ts(type = "number")]
+    pub delay_ms: u64,
+    /// Video frames that have left this server since the job started.
     #[ts(type = "number")]
     pub frames: u64,
     /// Video frames dropped since the job started, because the destination was away or slow.
     #[ts(type = "number")]
     pub dropped_frames: u64,
+}
+
+/// A failure that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressPastFailure")]
+pub struct PastFailure {
+    /// Its kind.
+    pub code: FailureCode,
+    /// In plain words.
+    pub message: String,
+    /// When it was over, Unix milliseconds.
+    #[ts(type = "number")]
+    pub recovered_at_ms: u64,
+}
+
+/// The body of `PATCH /api/rooms/{room}/egress/{id}`: all of it happens, or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(rename = "EgressChange")]
+pub struct Change {
+    /// Destinations to add.
+    pub add: Vec<Destination>,
+    /// Ids of destinations to end and remove. When none is left, the job ends.
+    pub remove: Vec<String>,
+    /// Ids of destinations to try again now, even given up ones.
+    pub retry: Vec<String>,
+}
+
+/// The body of `PATCH /api/rooms/{room}/egress/{id}/destinations/{destination}`. With neither, it is tried
+/// again now, even a given up one. With one, it is replaced: it gets a new id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(rename = "EgressDestinationChange")]
+pub struct DestinationChange {
+    /// Another URL.
+    #[ts(optional)]
+    pub url: Option<String>,
+    /// Another stream key.
+    #[ts(optional, as = "Option<String>")]
+    pub key: Option<StreamKey>,
+}
+
+impl DestinationChange {
+    /// Returns what `destination` becomes; `None` when nothing about it changes.
+    pub(crate) fn apply(self, destination: Destination) -> Option<Destination> {
+        match destination {
+            Destination::Rtmp { url, key } if self != Self::default() => Some(Destination::Rtmp {
+                url: self.url.unwrap_or(url),
+                key: self.key.unwrap_or(key),
+            }),
+            Destination::Rtmp { .. } | Destination::Hls {} => None,
+        }
+    }
 }
 
 /// Why a destination's last attempt failed.
@@ -156,12 +221,18 @@ pub enum FailureCode {
     Timeout,
     /// The server refused the application or the stream key.
     Rejected,
+    /// Somebody is sending with this key already.
+    AlreadyPublishing,
+    /// The host's name leads to a private address, which this server does not allow.
+    PrivateAddress,
     /// The server closed the connection.
     ClosedByServer,
     /// The server stopped taking data.
     Stalled,
     /// The TLS handshake failed.
     TlsFailed,
+    /// The broadcast is in a video codec that outputs do not take.
+    CodecUnsupported,
     /// The worker process died.
     WorkerDied,
     /// Something failed on this server's side.
@@ -210,6 +281,22 @@ pub struct ProblemBody {
     pub detail: String,
     /// Stable code.
     pub code: ErrorCode,
+    /// What is left, with `egress_capacity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub free: Option<Free>,
+}
+
+/// What is left for new jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressFree")]
+pub struct Free {
+    /// Jobs of the server.
+    pub jobs: usize,
+    /// Jobs of the room.
+    pub jobs_in_room: usize,
+    /// Processor time, percent of a core.
+    pub cpu_percent: u32,
 }
 
 /// Why a request was refused.
@@ -223,8 +310,20 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// There is no such job in the room.
     EgressUnknown,
-    /// The server runs as many jobs as it may.
+    /// The server, or the room, has no room for the job; `free` says what is left.
     EgressCapacity,
+    /// There is no such destination in the job.
+    DestinationUnknown,
+    /// The job sends to this address with this key already.
+    DestinationDuplicate,
+    /// The job is over.
+    EgressOver,
+    /// The idempotency key was used for another request, or is unusable.
+    IdempotencyKeyReused,
+    /// The body's `Content-Type` is not `application/json`.
+    UnsupportedMediaType,
+    /// The destination's URL is not among those that this server allows.
+    DestinationNotAllowed,
     /// The room has an HLS output already.
     HlsActive,
     /// The room has no HLS output, or the file has left the playlist.
@@ -241,4 +340,6 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// The server is stopping.
     Stopping,
+    /// Something failed on the server's side; its log says what.
+    Internal,
 }

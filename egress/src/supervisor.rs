@@ -1,6 +1,7 @@
 //! Runs one job: obeys its state machine, and tells what it does.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -8,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{sleep_until, timeout},
 };
@@ -19,12 +20,37 @@ use crate::{
     destination::Accepted,
     feed::{Demand, feed},
     job::{Action, Job},
+    journal::{self, Journal},
+    leftover::Leftovers,
     link::{Command, Report, Setup},
     origin::Origin,
     process::Process,
+    rate::Rate,
     source::Source,
-    status::{self, JobState},
+    status::{self, DestinationType, JobState},
 };
+
+/// A destination of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    /// Never used twice in a job.
+    pub(crate) number: usize,
+    pub(crate) requested: status::Destination,
+    pub(crate) accepted: Accepted,
+    /// Whether it was live before.
+    pub(crate) proved: bool,
+}
+
+/// A change of a running job.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Adds a destination; HLS comes with its origin.
+    Add(Planned, Option<Arc<Origin>>),
+    /// Ends and forgets a destination.
+    Remove(usize),
+    /// Tries a destination again now.
+    Retry(usize),
+}
 
 /// Everything that one job needs.
 pub(crate) struct Supervisor {
@@ -35,7 +61,11 @@ pub(crate) struct Supervisor {
     pub(crate) seed: u64,
     pub(crate) config: Config,
     pub(crate) worker_program: PathBuf,
-    pub(crate) accepted: Vec<Accepted>,
+    pub(crate) planned: Vec<Planned>,
+    /// At most [`ORDER_LIMIT`] wait; then the one who orders waits, too.
+    pub(crate) orders: mpsc::Receiver<Order>,
+    /// Where a worker is noted while it lives.
+    pub(crate) leftovers: Leftovers,
     /// Where the HLS destination's files go, if it has one.
     pub(crate) origin: Option<Arc<Origin>>,
     /// Keeps the latest; nobody waits for anybody.
@@ -48,6 +78,11 @@ pub(crate) struct Supervisor {
 struct Run {
     supervisor: Supervisor,
     job: Job,
+    /// What each destination of the job is.
+    accepted: BTreeMap<usize, Accepted>,
+    journal: Journal,
+    /// Milliseconds of processor time.
+    cpu: Rate,
     process: Option<Process>,
     demand: watch::Sender<Demand>,
     clock: WallClock,
@@ -56,6 +91,7 @@ struct Run {
 /// What woke the supervisor.
 enum Event {
     Report(Report, Bytes),
+    Order(Order),
     Gone,
     End,
     Due,
@@ -63,18 +99,25 @@ enum Event {
 
 impl Supervisor {
     /// Runs the job until it is over.
-    pub(crate) async fn run(self, source: Box<dyn Source>) {
+    pub(crate) async fn run(mut self, source: Box<dyn Source>) {
         let seed = self.seed;
         let (demand, demanded) = watch::channel(Demand::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(feed(source, demanded, self.config.keyframe_interval()));
+        let planned = std::mem::take(&mut self.planned);
         let mut run = Run {
-            job: Job::new(self.accepted.len(), seed, Instant::now()),
+            job: Job::new(seed, Instant::now()),
             supervisor: self,
+            accepted: BTreeMap::new(),
+            journal: Journal::default(),
+            cpu: Rate::default(),
             process: None,
             demand,
             clock: WallClock::take(),
         };
+        for planned in planned {
+            run.add(planned);
+        }
         run.run().await;
         tasks.shutdown().await;
     }
@@ -96,12 +139,14 @@ impl Run {
             let due = self.job.poll_timeout();
             let event = tokio::select! {
                 event = next_event(self.process.as_mut()) => event,
+                Some(order) = self.supervisor.orders.recv(), if !ending => Event::Order(order),
                 () = end.cancelled(), if !ending => Event::End,
                 () = sleep_until_some(due) => Event::Due,
             };
             let now = Instant::now();
             match event {
                 Event::Report(report, body) => self.handle_report(&report, body, now),
+                Event::Order(order) => self.handle_order(order, now),
                 Event::Gone => self.handle_gone(now).await,
                 Event::End => {
                     ending = true;
@@ -113,9 +158,44 @@ impl Run {
         if let Some(origin) = &self.supervisor.origin {
             origin.end();
         }
-        self.process = None;
+        if let Some(pid) = self.process.take().and_then(|process| process.pid()) {
+            self.supervisor.leftovers.forget(pid);
+        }
         self.publish();
         tracing::info!(state = ?self.job.state(), "egress ended");
+    }
+
+    fn add(&mut self, planned: Planned) {
+        let Planned {
+            number,
+            accepted,
+            proved,
+            ..
+        } = planned;
+        self.accepted.insert(number, accepted);
+        self.job.add(number, proved);
+    }
+
+    fn handle_order(&mut self, order: Order, now: Instant) {
+        match order {
+            Order::Add(planned, origin) => {
+                if origin.is_some() {
+                    self.supervisor.origin = origin;
+                }
+                self.add(planned);
+            }
+            Order::Remove(number) => {
+                let hls = self
+                    .accepted
+                    .get(&number)
+                    .is_some_and(|accepted| accepted.kind == DestinationType::Hls);
+                self.job.remove(number, now);
+                if let (true, Some(origin)) = (hls, &self.supervisor.origin) {
+                    origin.end();
+                }
+            }
+            Order::Retry(number) => self.job.retry(number),
+        }
     }
 
     async fn obey(&mut self, action: Action) {
@@ -128,6 +208,10 @@ impl Run {
                 match Process::spawn(&self.supervisor.worker_program, setup).await {
                     Ok(process) => {
                         tracing::info!(pid = process.pid(), "egress worker started");
+                        if let Some(pid) = process.pid() {
+                            self.supervisor.leftovers.note(pid);
+                        }
+                        self.cpu = Rate::default();
                         self.demand
                             .send_modify(|demand| demand.worker = Some(process.packets()));
                         self.process = Some(process);
@@ -138,7 +222,19 @@ impl Run {
                     }
                 }
             }
-            Action::Connect(destination) => self.send(&Command::Connect { destination }).await,
+            Action::Connect(destination) => {
+                if let Some(accepted) = self.accepted.get(&destination) {
+                    let target = accepted.target.clone();
+                    self.send(&Command::Connect {
+                        destination,
+                        target,
+                    })
+                    .await;
+                }
+            }
+            Action::Disconnect(destination) => {
+                self.send(&Command::Disconnect { destination }).await;
+            }
             Action::Drain => self.send(&Command::Drain).await,
             Action::Kill => {
                 if let Some(process) = &mut self.process {
@@ -162,19 +258,7 @@ impl Run {
             (_, Report::Broken { message }) => {
                 tracing::warn!(reason = message, "egress worker is broken");
             }
-            (
-                _,
-                Report::Failed {
-                    destination,
-                    failure,
-                },
-            ) => {
-                let (code, reason) = (failure.code, &failure.message);
-                tracing::warn!(destination, ?code, reason, "egress destination failed");
-            }
-            (_, Report::State { destination, state }) => {
-                tracing::info!(destination, ?state, "egress destination changed");
-            }
+            (_, Report::Alive { cpu_ms, .. }) => self.cpu.record(*cpu_ms, now),
             _ => {}
         }
         self.job.handle_report(report, now);
@@ -183,10 +267,15 @@ impl Run {
     async fn handle_gone(&mut self, now: Instant) {
         self.demand.send_modify(|demand| demand.worker = None);
         if let Some(mut process) = self.process.take() {
+            let pid = process.pid();
             // It has closed its sockets; one that lives on is of no use.
             let ended = timeout(EXIT_GRACE, process.wait()).await;
             if self.job.state() != JobState::Draining {
                 tracing::warn!(status = ?ended.ok(), "egress worker died");
+            }
+            process.kill();
+            if let Some(pid) = pid {
+                self.supervisor.leftovers.forget(pid);
             }
         }
         self.job.handle_worker_gone(now);
@@ -194,7 +283,6 @@ impl Run {
 
     fn setup(&self) -> Setup {
         let config = &self.supervisor.config;
-        let targets = self.supervisor.accepted.iter();
         Setup {
             keyframe_interval_ms: config.keyframe_interval_ms,
             connect_timeout_ms: config.connect_timeout_ms,
@@ -203,11 +291,13 @@ impl Run {
             audio_bitrate: config.audio_bitrate,
             transcode_bitrate: config.transcode_bitrate,
             segment_ms: config.hls.segment_ms,
-            targets: targets.map(|accepted| accepted.target.clone()).collect(),
+            allow_private: config.allow_private_targets,
+            tls_ca_file: config.tls_ca_file.clone(),
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.journal.note(self.job.destinations(), Instant::now());
         let wanted = self.job.wants_keyframes();
         self.demand
             .send_if_modified(|demand| std::mem::replace(&mut demand.keyframes, wanted) != wanted);
@@ -219,6 +309,7 @@ impl Run {
             created_at_ms: self.supervisor.created_at_ms,
             receiving: self.job.receiving(),
             restarts: self.job.restarts(),
+            cpu_percent: self.cpu.per_second(now) as f32 / 10.0,
             worker_pid: self.process.as_ref().and_then(Process::pid),
             destinations: self.destinations(now),
         };
@@ -228,15 +319,21 @@ impl Run {
     }
 
     fn destinations(&self, now: Instant) -> Vec<status::DestinationStatus> {
-        let pairs = self
-            .job
-            .destinations()
-            .iter()
-            .zip(&self.supervisor.accepted);
-        pairs
-            .map(|(destination, accepted)| {
+        let destinations = self.job.destinations().iter();
+        destinations
+            .filter_map(|destination| {
+                let accepted = self.accepted.get(&destination.number())?;
                 let counters = destination.counters();
-                status::DestinationStatus {
+                let past = destination.past().map(|(failure, at)| status::PastFailure {
+                    code: failure.code,
+                    message: failure.message.clone(),
+                    recovered_at_ms: self.clock.unix_ms(*at),
+                });
+                Some(status::DestinationStatus {
+                    id: journal::id(destination.number()),
+                    past_failure: past,
+                    acknowledged_bytes: counters.acknowledged_bytes,
+                    delay_ms: counters.delay_ms,
                     r#type: accepted.kind,
                     url: accepted.shown_url.clone(),
                     state: destination.state(),
@@ -249,7 +346,7 @@ impl Run {
                     bitrate_bps: destination.bits_per_second(now),
                     frames: counters.frames,
                     dropped_frames: counters.dropped_frames,
-                }
+                })
             })
             .collect()
     }
@@ -302,4 +399,5 @@ pub(crate) fn unix_ms_now() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
+pub(crate) const ORDER_LIMIT: usize = 16;
 const EXIT_GRACE: std::time::Duration = std::time::Duration::from_millis(500);

@@ -33,11 +33,15 @@ fn committed_types_match_the_rust_types() {
         JobList,
         JobState,
         DestinationStatus,
+        PastFailure,
+        Change,
+        DestinationChange,
         DestinationType,
         DestinationState,
         FailureCode,
         ProblemBody,
         ErrorCode,
+        Free,
     );
     compare(Path::new(COMMITTED), &generated);
 }

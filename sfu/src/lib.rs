@@ -10,6 +10,8 @@ mod driver;
 mod events;
 mod handle;
 mod hold;
+mod link;
+mod load;
 mod meters;
 mod port;
 mod receive;
@@ -23,8 +25,8 @@ pub use config::{BindError, Config};
 pub use driver::{Driver, bind};
 pub use handle::{Handle, HandleError, RestartIceError};
 pub use sfu_core::{
-    Answer, CloseReason, Codec, Event, IceRestart, Join, MediaKind, NegotiateError, ParticipantId,
-    PeerId, PeerStats, PublicationId, RestartError, Role, RoomConfig, RoomId, RoomStats, Stats,
-    TapPacket, TapSource,
+    Answer, CloseReason, Codec, ESTIMATE_STEPS, Event, IceRestart, Join, MediaKind, NegotiateError,
+    ParticipantId, PeerId, PeerStats, PublicationId, RestartError, Role, RoomConfig, RoomId,
+    RoomStats, Stats, TapPacket, TapSource,
 };
 pub use tap::Tap;

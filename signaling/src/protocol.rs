@@ -92,6 +92,11 @@ pub enum ClientMessage {
         /// Their heights in pixels, the lowest first; at most 4.
         heights: Vec<u32>,
     },
+    /// Limits what this participant's watching connection receives of every picture, or lifts the limit.
+    Limit {
+        /// The highest layer wanted, counted from 0, the lowest; no limit when `null`.
+        layer: Option<u8>,
+    },
     /// Begins a new ICE session of a media connection, which goes on meanwhile: the browser's way has changed.
     /// Answered by `ice_restarted`.
     RestartIce {
@@ -575,4 +580,40 @@ pub struct CreatedInvite {
 pub struct Feature {
     /// Who is shown large, and to viewers with one picture alone; `null`: the loudest speaker.
     pub identity: Option<String>,
+}
+
+/// The answer of `GET /api/rooms/{room}/participants`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct ParticipantList {
+    /// Everybody with a media connection, those on stage first; at most 1000.
+    pub participants: Vec<Participant>,
+    /// How many there are.
+    pub total: u32,
+}
+
+/// Somebody with a media connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Participant {
+    /// Identity.
+    pub identity: String,
+    /// The name shown.
+    pub name: String,
+    /// Whether they are the host.
+    pub host: bool,
+    /// Whether they are on stage: the host or a guest.
+    pub on_stage: bool,
+    /// Connections that send.
+    pub publishing: u32,
+    /// Connections that receive.
+    pub watching: u32,
+}
+
+/// The answer of `GET /api/rooms/{room}/participants/{identity}/stats`.
+#[derive(Clone, Debug, PartialEq, Serialize, TS)]
+pub struct ParticipantStats {
+    /// Whose they are.
+    pub identity: String,
+    /// Each of their connections, as the server sees it; the fields are described in `docs/api.md`.
+    #[ts(type = "Record<string, unknown>[]")]
+    pub connections: Vec<sfu::PeerStats>,
 }

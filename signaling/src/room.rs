@@ -3,7 +3,7 @@
 //! The only place that decides whether it is on air.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use sfu::{MediaKind, ParticipantId, PeerId, PublicationId, Role, RoomId};
 use crate::{
     Problem,
     auth::{self, Member},
-    protocol::{ErrorCode, RoomInfo, Slot, StageMember, TrackKind},
+    protocol::{ErrorCode, Participant, ParticipantList, RoomInfo, Slot, StageMember, TrackKind},
     stage::Stage,
     store::RoomRecord,
 };
@@ -206,6 +206,51 @@ impl Room {
                 leaving: false,
             },
         );
+    }
+
+    /// Returns who has a media connection, those on stage first, and how many they are.
+    pub(crate) fn participants(&self, most: usize) -> ParticipantList {
+        let mut by_identity: BTreeMap<&str, Participant> = BTreeMap::new();
+        let host = self.stage.host().map(|host| host.identity.as_str());
+        for peer in self.peers.values().filter(|peer| peer.connected) {
+            let Member { identity, name, .. } = &*peer.member;
+            let of = by_identity.entry(identity).or_insert_with(|| Participant {
+                identity: identity.clone(),
+                name: name.clone(),
+                host: host == Some(identity),
+                on_stage: self.stage.has(identity),
+                publishing: 0,
+                watching: 0,
+            });
+            match peer.purpose {
+                Purpose::Publish => of.publishing += 1,
+                Purpose::Watch => of.watching += 1,
+                Purpose::Talk => {}
+            }
+        }
+        let mut participants: Vec<_> = by_identity
+            .into_values()
+            .filter(|one| one.publishing + one.watching > 0)
+            .collect();
+        let total = u32::try_from(participants.len()).unwrap_or(u32::MAX);
+        participants.sort_by_key(|one| (!one.host, !one.on_stage));
+        participants.truncate(most);
+        ParticipantList {
+            participants,
+            total,
+        }
+    }
+
+    /// Returns the media connections of a participant.
+    pub(crate) fn peers_of(&self, identity: &str) -> Vec<PeerId> {
+        let mut peers: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.member.identity == identity && peer.purpose != Purpose::Talk)
+            .map(|(id, _)| *id)
+            .collect();
+        peers.sort();
+        peers
     }
 
     /// Returns what a peer is there for.

@@ -328,6 +328,11 @@ impl Service {
         self.close_peers(std::iter::once(peer).chain(guests)).await;
     }
 
+    /// Limits the layers that a viewer is sent.
+    pub(crate) async fn limit(&self, peer: PeerId, highest: Option<u8>) {
+        self.sfu().limit(peer, highest).await;
+    }
+
     /// Begins a new ICE session of a peer when a fragment has new credentials; `None` when it has not.
     pub(crate) async fn restart_ice(
         &self,
@@ -348,12 +353,18 @@ impl Service {
     }
 
     /// Features somebody on a room's stage, or nobody.
-    pub(crate) fn feature(&self, room: RoomId, identity: Option<&str>) -> Result<(), Problem> {
+    pub(crate) async fn feature(
+        &self,
+        room: RoomId,
+        identity: Option<&str>,
+    ) -> Result<(), Problem> {
         let unknown = || Problem::new(ErrorCode::RoomUnknown, "There is no such room.");
-        self.directory()
+        let featured = self
+            .directory()
             .room_mut(room)
             .ok_or_else(unknown)?
             .feature(identity)?;
+        self.sfu().feature(room, featured).await;
         self.changed().notify_one();
         Ok(())
     }

@@ -82,6 +82,8 @@ pub(crate) enum Action {
         peer: Option<PeerId>,
         fragment: String,
     },
+    /// Limit the layers that this peer receives.
+    Limit(PeerId, Option<u8>),
     /// Note the heights of the picture's layers.
     SetHeights(Vec<u32>),
     /// Send a ping frame.
@@ -286,6 +288,11 @@ impl Session {
                     fragment,
                 }]
             }
+            (ClientMessage::Limit { layer }, State::Joined { media, .. }) => media
+                .watch
+                .map(|peer| Action::Limit(peer, layer))
+                .into_iter()
+                .collect(),
             (ClientMessage::Layers { heights }, State::Joined { .. }) => {
                 vec![Action::SetHeights(heights)]
             }
@@ -596,7 +603,7 @@ mod tests {
                             drop(session.handle_negotiated(role, Ok((PeerId(1), String::new()))));
                         }
                         Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) | Action::Stop(_) => {}
-                        Action::SetPaused(_) | Action::SetHeights(_) | Action::RestartIce { .. } => {}
+                        Action::SetPaused(_) | Action::SetHeights(_) | Action::Limit(..) | Action::RestartIce { .. } => {}
                         Action::Ping | Action::Close { .. } => {}
                     }
                 }

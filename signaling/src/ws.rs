@@ -179,6 +179,7 @@ impl Driver<'_> {
                     });
                     self.send(&ServerMessage::IceRestarted { media, ice });
                 }
+                Action::Limit(peer, layer) => self.service.limit(peer, layer).await,
                 Action::SetHeights(heights) => self.set_heights(&heights),
                 Action::Ping => self.outbox.ping(),
                 Action::Close { code, reason } => self.outbox.close(code, reason),

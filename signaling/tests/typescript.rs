@@ -46,6 +46,9 @@ fn committed_types_match_the_rust_types() {
         CreateInvite,
         CreatedInvite,
         Feature,
+        ParticipantList,
+        Participant,
+        ParticipantStats,
     );
     let _ = write!(
         generated,

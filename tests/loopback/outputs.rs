@@ -1,6 +1,9 @@
 //! Outputs to a real RTMP server.
 
-use std::time::Instant;
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -269,6 +272,74 @@ async fn wrong_requests_for_outputs_are_refused() {
         (&false.into(), &"connecting".into())
     );
     waiting.end().await;
+}
+
+/// `FANLIGHT_TEST_KILLS=50 cargo test --test loopback outputs::a_killed -- --nocapture` for a long run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_leaves_no_worker_behind_and_takes_its_outputs_up_again() {
+    let kills = std::env::var("FANLIGHT_TEST_KILLS").map_or(3, |kills| kills.parse().unwrap());
+    let source = Source::h264();
+    let nginx = RtmpServer::start().await;
+    let mut server = Server::start();
+    let host = server.host("stage");
+    let broadcaster = Peer::publisher(&server, &source).await;
+    broadcaster.whip(&server, "stage", &host).await;
+    let destinations = json!([rtmp(&nginx, "key-a"), {"type": "hls"}]);
+    let output = Output::start(&server, "stage", &host, &destinations).await;
+    output.destination(0, "live").await;
+    let mut path = output.path();
+    drop(broadcaster);
+
+    for round in 0..kills {
+        let broadcaster = Peer::publisher(&server, &source).await;
+        broadcaster.whip(&server, "stage", &host).await;
+        let output = Output::known(&server, &host, &path);
+        let job = output
+            .job_where(wait::PATIENCE, "the job runs", |job| {
+                job["worker_pid"].is_u64()
+            })
+            .await;
+        let pid = job["worker_pid"].as_u64().unwrap();
+        // Every third time it is live; else wherever it has got to.
+        if round % 3 == 0 {
+            output.destination(0, "live").await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(137 * round % 900)).await;
+        }
+        let hangs = round % 3 == 2;
+        if hangs {
+            server::stop_process(pid);
+        }
+        path = output.path();
+        drop(broadcaster);
+        let setup = server.kill();
+        if !hangs {
+            wait::within(Duration::from_secs(6), "the worker ends", async || {
+                wait::check(!server::runs(pid), pid)
+            })
+            .await;
+        }
+        server = setup.start();
+        wait::within(
+            Duration::from_secs(2),
+            "a hung worker is ended",
+            async || wait::check(!server::runs(pid), pid),
+        )
+        .await;
+    }
+
+    let broadcaster = Peer::publisher(&server, &source).await;
+    broadcaster.whip(&server, "stage", &host).await;
+    let output = Output::known(&server, &host, &path);
+    output.destination(0, "live").await;
+    output.moves(0, 30).await;
+    output.destination(1, "live").await;
+    output.end().await;
+    let key = std::fs::metadata(server.data_dir().join("egress/key")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    assert!(!server.log().contains("key-a"), "the log tells the key");
+    let left = std::fs::read_dir(server.data_dir().join("egress/jobs")).unwrap();
+    assert_eq!(left.count(), 0, "an ended job is still recorded");
 }
 
 /// The first destination's server goes away and comes back: its destination follows, the second one's is

@@ -1,15 +1,23 @@
 //! Where the programme goes: one file per kind of destination.
 
+mod connection;
+mod dial;
 mod hls;
+mod queue;
 mod rtmp;
 mod rtmp_failure;
-mod rtmp_probe;
-mod send_buffer;
+mod stop;
+mod tls;
 
+pub(crate) use dial::Policy;
 pub(crate) use hls::Hls;
 pub(crate) use rtmp::{Limits, Rtmp};
+pub(crate) use stop::Stop;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use crate::link::Counters;
 
@@ -17,6 +25,8 @@ use crate::link::Counters;
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     bytes: AtomicU64,
+    acknowledged_bytes: AtomicU64,
+    delay_ms: AtomicU64,
     frames: AtomicU64,
     dropped_frames: AtomicU64,
 }
@@ -24,6 +34,16 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn count_bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_acknowledged(&self, bytes: u64) {
+        self.acknowledged_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes how old the newest frame was when it left.
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.delay_ms.store(millis, Ordering::Relaxed);
     }
 
     pub(crate) fn count_frame(&self) {
@@ -37,6 +57,8 @@ impl Meter {
     pub(crate) fn counters(&self) -> Counters {
         Counters {
             bytes: self.bytes.load(Ordering::Relaxed),
+            acknowledged_bytes: self.acknowledged_bytes.load(Ordering::Relaxed),
+            delay_ms: self.delay_ms.load(Ordering::Relaxed),
             frames: self.frames.load(Ordering::Relaxed),
             dropped_frames: self.dropped_frames.load(Ordering::Relaxed),
         }

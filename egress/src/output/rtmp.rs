@@ -1,41 +1,42 @@
-//! RTMP: each attempt is a pipeline of its own, so that its errors stay its own.
+//! An RTMP destination: one thread, which connects, publishes, and says how that goes.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use gst::prelude::*;
+use aws_lc_rs::rand;
 use gstreamer as gst;
-use gstreamer_app as gst_app;
 use sfu::MediaKind;
 
 use super::{
-    Meter,
-    rtmp_failure::{explain, failure},
-    rtmp_probe::probe,
-    send_buffer,
+    Meter, Policy, Stop,
+    connection::Connection,
+    dial::dial,
+    queue::{Queue, Taken},
+    rtmp_failure::{broken, failure, refused},
+    tls,
 };
 use crate::{
+    fmp4::{AUDIO_TIMESCALE, VideoFormat},
     link::{Failure, Report, RtmpTarget},
-    pipeline::{Air, Clock, Frame, Graph, GraphError, Hub, Output, Said},
+    pipeline::{Air, Clock, Frame, Hub, Output},
+    rtmp::{ACK_WINDOW, Client, Metadata, RANDOM},
     status::{DestinationState, FailureCode},
     worker::Reporter,
 };
 
 /// One RTMP destination of a worker.
 pub(crate) struct Rtmp {
-    pub(crate) index: usize,
+    pub(crate) number: usize,
     pub(crate) target: RtmpTarget,
     pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
     pub(crate) clock: Clock,
     pub(crate) hub: Arc<Hub>,
     pub(crate) reporter: Reporter,
     pub(crate) meter: Arc<Meter>,
-    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) stop: Stop,
 }
 
 /// What is waited for, and how long.
@@ -55,11 +56,27 @@ enum Outcome {
 
 /// A connection being made or used.
 struct Session {
-    graph: Graph,
-    video: Option<gst_app::AppSrc>,
-    audio: gst_app::AppSrc,
-    /// Buffers that the sink took. It takes one before it is connected.
-    passed: Arc<AtomicU64>,
+    connection: Connection,
+    client: Client,
+    queue: Arc<Mutex<Queue>>,
+    formats: Formats,
+    started: Instant,
+    /// When the server accepted the stream.
+    accepted: Option<Instant>,
+    live: bool,
+    sent: u64,
+    acknowledged: u64,
+    /// When something was last sent, or nothing was to be sent.
+    moved: Instant,
+    last_acknowledged: Instant,
+}
+
+/// What the server was told of the media.
+#[derive(Default)]
+struct Formats {
+    announced: bool,
+    video: Option<VideoFormat>,
+    audio: Option<gst::Caps>,
 }
 
 impl Rtmp {
@@ -67,13 +84,13 @@ impl Rtmp {
     pub(crate) fn run(&self) {
         let mut probed: Option<Instant> = None;
         loop {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stop.is_stopped() {
                 return self.report_state(DestinationState::Ended);
             }
-            let air = self.hub.wait_on_air(POLL);
+            let air = self.hub.wait_on_air(IDLE_POLL);
             let Air::On { video, .. } = air else {
                 if probed.is_none_or(|at| at.elapsed() > PROBE_EVERY) {
-                    if let Err(failure) = probe(&self.target, self.limits.connect) {
+                    if let Err(failure) = self.probe() {
                         return self.report_failure(failure);
                     }
                     if probed.replace(Instant::now()).is_none() {
@@ -83,115 +100,117 @@ impl Rtmp {
                 continue;
             };
             probed = None;
-            let outcome = match self.open(video) {
-                Ok(session) => self.deliver(&session, air),
-                Err(e) => {
-                    Outcome::Failed(failure(FailureCode::Internal, &self.target, &e.to_string()))
-                }
+            // Frames are collected while the connection is made.
+            let queue = Arc::new(Mutex::new(Queue::new(video)));
+            let feed = Feed {
+                air,
+                video,
+                queue: queue.clone(),
+                stop: self.stop.clone(),
+                meter: self.meter.clone(),
             };
-            if let Outcome::Failed(failure) = outcome {
-                return self.report_failure(failure);
+            let attached = self.hub.attach_at_keyframe(Box::new(feed));
+            if video && lock(&queue).start().is_none() {
+                self.reporter.send(&Report::KeyframeWanted, &[]);
+            }
+            let outcome = match self.open(queue) {
+                Ok(session) => session.run(self, air),
+                Err(failure) => Outcome::Failed(failure),
+            };
+            drop(attached);
+            match outcome {
+                Outcome::Failed(_) if self.stop.is_stopped() => {}
+                Outcome::Failed(failure) => return self.report_failure(failure),
+                Outcome::Stopped | Outcome::Switched => {}
             }
         }
     }
 
-    fn open(&self, video: bool) -> Result<Session, GraphError> {
-        let graph = Graph::build(&description(video), &self.clock)?;
-        let sink = graph.element("sink")?;
-        sink.set_property_from_str("scheme", if self.target.tls { "rtmps" } else { "rtmp" });
-        sink.set_property("host", &self.target.host);
-        sink.set_property("port", i32::from(self.target.port));
-        sink.set_property("application", &self.target.application);
-        sink.set_property("stream", &self.target.key);
-        let timeout = u32::try_from(self.limits.connect.as_secs()).unwrap_or(u32::MAX);
-        sink.set_property("timeout", timeout.max(1));
-        let passed = Arc::new(AtomicU64::new(0));
-        let (count, meter) = (passed.clone(), self.meter.clone());
-        if let Some(pad) = sink.static_pad("sink") {
-            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                if let Some(buffer) = info.buffer() {
-                    count.fetch_add(1, Ordering::Relaxed);
-                    meter.count_bytes(buffer.size() as u64);
+    fn open(&self, queue: Arc<Mutex<Queue>>) -> Result<Session, Failure> {
+        let now = Instant::now();
+        Ok(Session {
+            connection: self.connect()?,
+            client: self.greet()?,
+            queue,
+            formats: Formats::default(),
+            started: now,
+            accepted: None,
+            live: false,
+            sent: 0,
+            acknowledged: 0,
+            moved: now,
+            last_acknowledged: now,
+        })
+    }
+
+    fn connect(&self) -> Result<Connection, Failure> {
+        let deadline = Instant::now() + self.limits.connect;
+        let target = &self.target;
+        let mut tcp = dial(&target.host, target.port, &self.policy, deadline)
+            .map_err(|code| failure(code, target, ""))?;
+        let tls = if target.tls {
+            let ca_file = self.policy.tls_ca_file.as_deref();
+            let tls = tls::connect(&mut tcp, &target.host, ca_file, deadline);
+            Some(tls.map_err(|error| {
+                use std::io::ErrorKind as Kind;
+                if matches!(error.kind(), Kind::WouldBlock | Kind::TimedOut) {
+                    failure(FailureCode::Timeout, target, "")
+                } else {
+                    failure(FailureCode::TlsFailed, target, &error.to_string())
                 }
-                gst::PadProbeReturn::Ok
-            });
-        }
-        let session = Session {
-            video: if video {
-                Some(graph.source("video")?)
-            } else {
-                None
-            },
-            audio: graph.source("audio")?,
-            graph,
-            passed,
+            })?)
+        } else {
+            None
         };
-        session.graph.play()?;
-        Ok(session)
+        Connection::new(tcp, tls, self.limits.stall).map_err(|error| broken(&error, target, false))
     }
 
-    fn deliver(&self, session: &Session, air: Air) -> Outcome {
-        let _attached = self.hub.attach(Box::new(Feed {
-            air,
-            video: session.video.clone(),
-            audio: session.audio.clone(),
-            start: None,
-            dropping: false,
-            meter: self.meter.clone(),
-        }));
-        if session.video.is_some() {
-            self.reporter.send(&Report::KeyframeWanted, &[]);
-        }
-        let started = Instant::now();
-        let mut progress = (0, started);
-        let mut accepted = None;
-        let mut live = false;
-        loop {
-            match session.graph.wait(POLL) {
-                Some(Said::Failed { message, debug }) => {
-                    return Outcome::Failed(explain(&message, &debug, &self.target, live));
-                }
-                Some(Said::Ended) => {
-                    return Outcome::Failed(failure(FailureCode::ClosedByServer, &self.target, ""));
-                }
-                None => {}
+    fn greet(&self) -> Result<Client, Failure> {
+        let target = &self.target;
+        let mut random = [0; RANDOM];
+        rand::fill(&mut random)
+            .map_err(|_| failure(FailureCode::Internal, target, "no random numbers"))?;
+        Ok(Client::new(
+            &target.application,
+            &target.url(),
+            &target.key,
+            &random,
+        ))
+    }
+
+    /// Looks for the server while there is nothing to send, so that a wrong address is told at once: shakes
+    /// hands and connects to the application, without publishing.
+    fn probe(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.limits.connect;
+        let mut connection = self.connect()?;
+        let mut client = self.greet()?;
+        let mut buffer = [0; 4096];
+        while !client.is_greeted() {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            if patience.is_zero() {
+                return Err(failure(FailureCode::Timeout, &self.target, ""));
             }
-            if self.stop.load(Ordering::Relaxed) {
-                session.end();
-                return Outcome::Stopped;
+            if self.stop.is_stopped() {
+                return Ok(());
             }
-            if self.hub.air() != air {
-                session.end();
-                return Outcome::Switched;
-            }
-            let now = Instant::now();
-            let passed = session.passed.load(Ordering::Relaxed);
-            if passed > progress.0 {
-                progress = (passed, now);
-            }
-            if passed >= ACCEPTED_AT && accepted.is_none() {
-                accepted = Some(now);
-                send_buffer::bound(self.target.port);
-            }
-            match accepted {
-                Some(at) if !live && now >= at + PROOF => {
-                    live = true;
-                    self.report_state(DestinationState::Live);
-                }
-                None if now >= started + self.limits.connect => {
-                    return Outcome::Failed(failure(FailureCode::Timeout, &self.target, ""));
-                }
-                Some(_) if now >= progress.1 + self.limits.stall => {
-                    return Outcome::Failed(failure(FailureCode::Stalled, &self.target, ""));
-                }
-                Some(_) | None => {}
+            let moved = connection
+                .send(client.output())
+                .and_then(|_| connection.receive(&mut buffer));
+            let received =
+                moved.map_err(|_| refused(&crate::rtmp::Refusal::NotRtmp, &self.target, false))?;
+            client
+                .handle_input(buffer.get(..received).unwrap_or_default())
+                .map_err(|refusal| refused(&refusal, &self.target, false))?;
+            if received == 0 {
+                connection.wait(!client.output().is_empty(), Some(&self.stop), patience);
             }
         }
+        Ok(())
     }
 
     fn report_failure(&self, failure: Failure) {
         let report = Report::Failed {
-            destination: self.index,
+            destination: self.number,
             failure,
         };
         self.reporter.send(&report, &[]);
@@ -199,7 +218,7 @@ impl Rtmp {
 
     fn report_state(&self, state: DestinationState) {
         let report = Report::State {
-            destination: self.index,
+            destination: self.number,
             state,
         };
         self.reporter.send(&report, &[]);
@@ -207,30 +226,169 @@ impl Rtmp {
 }
 
 impl Session {
-    /// Says goodbye to the server.
-    fn end(&self) {
-        if let Some(video) = &self.video {
-            let _ = video.end_of_stream();
+    fn run(mut self, rtmp: &Rtmp, air: Air) -> Outcome {
+        let mut buffer = vec![0; 8192];
+        loop {
+            let stopped = rtmp.stop.is_stopped();
+            if stopped || rtmp.hub.air() != air {
+                self.client.end();
+                let output = std::mem::take(self.client.output());
+                self.end(output, rtmp);
+                return if stopped {
+                    Outcome::Stopped
+                } else {
+                    Outcome::Switched
+                };
+            }
+            if let Err(failure) = self.step(rtmp, &mut buffer) {
+                return Outcome::Failed(failure);
+            }
+            let sending = !self.client.output().is_empty();
+            self.connection.wait(sending, Some(&rtmp.stop), POLL);
         }
-        let _ = self.audio.end_of_stream();
-        let deadline = Instant::now() + GOODBYE_LIMIT;
-        while Instant::now() < deadline {
-            if self.graph.wait(POLL).is_some() {
+    }
+
+    /// Sends and receives what is possible now.
+    fn step(&mut self, rtmp: &Rtmp, buffer: &mut [u8]) -> Result<(), Failure> {
+        let now = Instant::now();
+        let target = &rtmp.target;
+        let published = self.live;
+        let failed = |error: &std::io::Error| broken(error, target, published);
+        loop {
+            let received = self.connection.receive(buffer).map_err(|e| failed(&e))?;
+            if received == 0 {
+                break;
+            }
+            let received = buffer.get(..received).unwrap_or_default();
+            self.client
+                .handle_input(received)
+                .map_err(|refusal| refused(&refusal, target, published))?;
+        }
+        if self.client.is_publishing() {
+            self.accepted.get_or_insert(now);
+            self.take_frames(rtmp);
+        }
+        let sent = self.connection.send(self.client.output());
+        let sent = sent.map_err(|e| failed(&e))? as u64;
+        self.sent += sent;
+        rtmp.meter.count_bytes(sent);
+        if sent > 0 || self.client.output().is_empty() {
+            self.moved = now;
+        }
+        let acknowledged = self.client.acknowledged().min(self.sent);
+        if acknowledged > self.acknowledged {
+            rtmp.meter
+                .count_acknowledged(acknowledged - self.acknowledged);
+            self.acknowledged = acknowledged;
+            self.last_acknowledged = now;
+        }
+        self.judge(rtmp, now)
+    }
+
+    /// Says when it is live, and notices when nothing moves.
+    fn judge(&mut self, rtmp: &Rtmp, now: Instant) -> Result<(), Failure> {
+        let told = |code| Err(failure(code, &rtmp.target, ""));
+        let Some(accepted) = self.accepted else {
+            if now >= self.started + rtmp.limits.connect {
+                return told(FailureCode::Timeout);
+            }
+            return Ok(());
+        };
+        if !self.live && self.formats.announced && now >= accepted + PROOF {
+            self.live = true;
+            rtmp.report_state(DestinationState::Live);
+        }
+        let stalled = now >= self.moved + rtmp.limits.stall;
+        // Buffers on the way hide a stall for seconds, but a server that acknowledges does not go silent.
+        let unconfirmed = self.sent - self.acknowledged;
+        let silent = self.acknowledged > 0
+            && unconfirmed > 3 * u64::from(ACK_WINDOW)
+            && now >= self.last_acknowledged + rtmp.limits.stall;
+        if stalled || silent {
+            return told(FailureCode::Stalled);
+        }
+        Ok(())
+    }
+
+    fn take_frames(&mut self, rtmp: &Rtmp) {
+        let now = rtmp.clock.now();
+        while self.client.output().len() < OUTPUT_LIMIT {
+            let (frame, start) = {
+                let mut queue = lock(&self.queue);
+                (queue.pop(now), queue.start())
+            };
+            let (Some(frame), Some(start)) = (frame, start) else {
                 return;
+            };
+            let time = milliseconds(frame.time.saturating_sub(start));
+            let Ok(data) = frame.buffer.map_readable() else {
+                continue;
+            };
+            match frame.kind {
+                MediaKind::Video => {
+                    self.announce_video(&frame, time);
+                    self.client.send_video(frame.keyframe, &data, time);
+                    rtmp.meter.count_frame();
+                    rtmp.meter.set_delay(now.saturating_sub(frame.time));
+                }
+                MediaKind::Audio => {
+                    self.announce_audio(&frame, time);
+                    self.client.send_audio(&data, time);
+                }
             }
         }
     }
+
+    fn announce_video(&mut self, frame: &Frame, time: u32) {
+        if !frame.keyframe {
+            return;
+        }
+        let format = frame.video_format();
+        if format.is_none() || format == self.formats.video {
+            return;
+        }
+        if let Some(format) = &format {
+            self.formats.announced = true;
+            self.client.send_metadata(Metadata {
+                video: Some((format.width, format.height)),
+                audio_rate: AUDIO_TIMESCALE,
+            });
+            self.client.send_video_config(&format.avcc, time);
+        }
+        self.formats.video = format;
+    }
+
+    fn announce_audio(&mut self, frame: &Frame, time: u32) {
+        let known = self.formats.audio.as_ref();
+        if known.is_some_and(|caps| caps.as_ptr() == frame.caps.as_ptr()) {
+            return;
+        }
+        if let Some(format) = frame.audio_format() {
+            if !std::mem::replace(&mut self.formats.announced, true) {
+                self.client.send_metadata(Metadata {
+                    video: None,
+                    audio_rate: AUDIO_TIMESCALE,
+                });
+            }
+            self.client.send_audio_config(&format.config, time);
+        }
+        self.formats.audio = Some(frame.caps.clone());
+    }
+
+    /// Says goodbye to the server.
+    fn end(self, mut output: Vec<u8>, rtmp: &Rtmp) {
+        rtmp.meter.count_bytes(output.len() as u64);
+        self.connection
+            .close(&mut output, Instant::now() + GOODBYE_LIMIT);
+    }
 }
 
-/// Puts frames into a session, from a keyframe on. At most [`VIDEO_LIMIT`] bytes wait; then frames are dropped
-/// until a keyframe finds the queue half empty.
+/// Puts frames into a session's queue.
 struct Feed {
     air: Air,
-    video: Option<gst_app::AppSrc>,
-    audio: gst_app::AppSrc,
-    /// Where the session starts.
-    start: Option<Duration>,
-    dropping: bool,
+    video: bool,
+    queue: Arc<Mutex<Queue>>,
+    stop: Stop,
     meter: Arc<Meter>,
 }
 
@@ -239,6 +397,7 @@ impl Output for Feed {
         if air != self.air {
             // The session notices by itself, and ends.
             self.air = Air::Off;
+            self.stop.wake();
         }
     }
 
@@ -246,66 +405,36 @@ impl Output for Feed {
         if self.air == Air::Off {
             return;
         }
-        match (frame.kind, &self.video) {
-            (MediaKind::Video, Some(video)) => {
-                let waiting = video.current_level_bytes();
-                if self.start.is_none() {
-                    if !frame.keyframe {
-                        return;
-                    }
-                    self.start = Some(frame.time);
-                }
-                if self.dropping && frame.keyframe && waiting < VIDEO_LIMIT / 2 {
-                    self.dropping = false;
-                } else if waiting > VIDEO_LIMIT {
-                    self.dropping = true;
-                }
-                if self.dropping {
-                    self.meter.count_dropped();
-                    return;
-                }
-                self.meter.count_frame();
-                let _ = video.push_sample(&frame.to_sample());
-            }
-            (MediaKind::Video, None) => {}
-            (MediaKind::Audio, video) => {
-                if video.is_none() {
-                    self.start.get_or_insert(frame.time);
-                }
-                let begun = self.start.is_some_and(|start| frame.time >= start);
-                if begun && self.audio.current_level_bytes() < AUDIO_LIMIT {
-                    let _ = self.audio.push_sample(&frame.to_sample());
-                }
-            }
+        let taken = lock(&self.queue).push(frame);
+        if taken == Taken::Dropped {
+            self.meter.count_dropped();
+        }
+        // One wake-up a picture is enough: sound leaves with it, or with the next time-out.
+        if taken == Taken::Queued && (frame.kind == MediaKind::Video || !self.video) {
+            self.stop.wake();
         }
     }
 }
 
-fn description(video: bool) -> String {
-    let video = if video {
-        "appsrc name=video is-live=true format=time max-bytes=0 ! queue max-size-buffers=1 max-size-bytes=0 \
-         max-size-time=0 ! mux.video "
-    } else {
-        ""
-    };
-    // The latency is above that of stand-in media, so that sound and picture leave in order.
-    format!(
-        "{video}appsrc name=audio is-live=true format=time max-bytes=0 ! queue max-size-buffers=1 \
-         max-size-bytes=0 max-size-time=0 ! mux.audio \
-         flvmux name=mux streamable=true latency=1000000000 ! \
-         rtmp2sink name=sink async-connect=true sync=false async=false chunk-size=8192"
-    )
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// RTMP's time wraps after 49 days.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the protocol counts modulo 2^32"
+)]
+fn milliseconds(time: Duration) -> u32 {
+    time.as_millis() as u32
 }
 
 /// How often a server is looked for while there is nothing to send.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-
-const POLL: Duration = Duration::from_millis(50);
-/// The sink blocks with the first message until it is connected; before it come headers.
-const ACCEPTED_AT: u64 = 8;
+const IDLE_POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(100);
 /// A server that refuses late closes the connection within this time.
-const PROOF: Duration = Duration::from_millis(500);
+const PROOF: Duration = Duration::from_millis(400);
 const GOODBYE_LIMIT: Duration = Duration::from_millis(1500);
-/// Four seconds at 4 Mbit/s.
-const VIDEO_LIMIT: u64 = 2 << 20;
-const AUDIO_LIMIT: u64 = 128 << 10;
+/// What is encoded ahead of the connection; the rest waits where it can be dropped.
+const OUTPUT_LIMIT: usize = 128 << 10;

@@ -1,22 +1,57 @@
 //! What went wrong with an RTMP connection, as a code and in words that help.
 
+use std::io;
+
+use super::dial;
 use crate::{
     link::{Failure, RtmpTarget},
+    rtmp::Refusal,
     status::FailureCode,
 };
 
-/// Explains an error of the RTMP sink. `published` says whether media had been accepted in this attempt.
-pub(super) fn explain(message: &str, debug: &str, target: &RtmpTarget, published: bool) -> Failure {
-    if message.to_lowercase().contains("short read") {
-        return no_rtmp(target);
-    }
-    let code = classify(message, debug, published);
-    let said: String = target
-        .scrub(words_of_server(message))
-        .chars()
-        .take(200)
-        .collect();
+/// Explains what the server said. `published` says whether it had accepted the stream before.
+pub(super) fn refused(refusal: &Refusal, target: &RtmpTarget, published: bool) -> Failure {
+    let (code, description) = match refusal {
+        Refusal::NotRtmp => return no_rtmp(target),
+        Refusal::Said { code, description } => (code, description),
+    };
+    let said = [code.as_str(), description.as_str()];
+    let said = said.into_iter().filter(|part| !part.is_empty());
+    let said = target.scrub(&said.collect::<Vec<_>>().join(": "));
+    let said: String = said.chars().take(200).collect();
+    let words = description.to_lowercase();
+    let busy = words.contains("already") || words.contains("in use");
+    let code = match (published, busy) {
+        (true, _) => FailureCode::ClosedByServer,
+        (false, true) => FailureCode::AlreadyPublishing,
+        (false, false) => FailureCode::Rejected,
+    };
     failure(code, target, &said)
+}
+
+/// Explains an error of the connection.
+pub(super) fn broken(error: &io::Error, target: &RtmpTarget, published: bool) -> Failure {
+    use io::ErrorKind as Kind;
+    let closed = matches!(
+        error.kind(),
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted
+    );
+    if error.get_ref().is_some_and(|e| e.is::<rustls::Error>()) {
+        return failure(FailureCode::TlsFailed, target, &error.to_string());
+    }
+    let code = match (closed, published) {
+        (true, true) => FailureCode::ClosedByServer,
+        // Before it accepts the stream, that is how many servers refuse it.
+        (true, false) => FailureCode::Rejected,
+        (false, true) if error.kind() == Kind::TimedOut => FailureCode::Stalled,
+        (false, _) => dial::code(error),
+    };
+    let said = if closed {
+        "the connection was closed"
+    } else {
+        ""
+    };
+    failure(code, target, said)
 }
 
 /// Explains that something else than RTMP answered.
@@ -61,6 +96,15 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
              settings, and check that nothing else is sending with this key.",
             quoted(said)
         ),
+        FailureCode::AlreadyPublishing => format!(
+            "Somebody is sending with this key already{}. End the other one, or wait: a server may need a \
+             minute to notice that an earlier connection is gone.",
+            quoted(said)
+        ),
+        FailureCode::PrivateAddress => format!(
+            "“{}” leads to a private or local address, which this server does not allow as a target.",
+            target.host
+        ),
         FailureCode::ClosedByServer => format!(
             "The server closed the connection{}. It is connected again.",
             quoted(said)
@@ -73,50 +117,11 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
             "The secure connection to {server} failed{}. Check that the server offers rtmps:// on this port.",
             quoted(said)
         ),
-        FailureCode::WorkerDied | FailureCode::Internal => {
+        FailureCode::CodecUnsupported | FailureCode::WorkerDied | FailureCode::Internal => {
             format!("This output could not be sent{}.", quoted(said))
         }
     };
     Failure { code, message }
-}
-
-fn classify(message: &str, debug: &str, published: bool) -> FailureCode {
-    let text = message.to_lowercase();
-    let has = |needle: &str| text.contains(needle);
-    let domain = |name: &str| debug.contains(name);
-    if domain("g-resolver-error-quark") || has("resolv") {
-        FailureCode::HostNotFound
-    } else if has("refused") && has("connect") && !has("publish") {
-        FailureCode::ConnectionRefused
-    } else if has("unreachable") || has("no route") {
-        FailureCode::Unreachable
-    } else if domain("g-tls-error-quark") || has("tls") || has("certificate") {
-        FailureCode::TlsFailed
-    } else if has("timed out") {
-        FailureCode::Timeout
-    } else if published {
-        FailureCode::ClosedByServer
-    } else if has("denied")
-        || has("publish")
-        || has("'connect' cmd")
-        || has("closed")
-        || has("auth")
-        || has("reset")
-        || has("broken pipe")
-    {
-        FailureCode::Rejected
-    } else {
-        FailureCode::Internal
-    }
-}
-
-/// Returns what is left without the sink's own prefixes.
-fn words_of_server(message: &str) -> &str {
-    let prefixes = ["Failed to connect: ", "Connection error: "];
-    prefixes
-        .iter()
-        .find_map(|prefix| message.strip_prefix(prefix))
-        .unwrap_or(message)
 }
 
 fn quoted(said: &str) -> String {
@@ -141,77 +146,82 @@ mod tests {
         }
     }
 
+    fn said(code: &str, description: &str) -> Refusal {
+        Refusal::Said {
+            code: code.into(),
+            description: description.into(),
+        }
+    }
+
     #[test]
-    fn what_the_sink_says_gets_its_code() {
+    fn what_a_server_says_gets_its_code() {
         let table = [
             (
-                "Connection refused: Could not connect to 127.0.0.1: Connection refused",
-                "",
+                "NetStream.Publish.BadName",
+                "Already publishing",
                 false,
-                FailureCode::ConnectionRefused,
+                FailureCode::AlreadyPublishing,
             ),
             (
-                "Failed to connect: Error resolving “nosuch.invalid”: Name or service not known",
-                "domain g-resolver-error-quark, code 0",
+                "NetStream.Publish.BadName",
+                "stream already exists",
                 false,
-                FailureCode::HostNotFound,
+                FailureCode::AlreadyPublishing,
             ),
             (
-                "Connection error: connection closed remotely",
-                "domain g-io-error-quark, code 44",
+                "NetStream.Publish.BadName",
+                "no such key",
                 false,
                 FailureCode::Rejected,
             ),
             (
-                "Connection error: connection closed remotely",
-                "domain g-io-error-quark, code 44",
+                "NetConnection.Connect.InvalidApp",
+                "",
+                false,
+                FailureCode::Rejected,
+            ),
+            (
+                "NetStream.Unpublish",
+                "kicked",
                 true,
                 FailureCode::ClosedByServer,
             ),
-            (
-                "Failed to connect: 'connect' cmd failed: connection closed remotely",
-                "domain g-io-error-quark, code 0",
-                false,
-                FailureCode::Rejected,
-            ),
-            (
-                "Failed to connect: Socket I/O timed out",
-                "domain g-io-error-quark, code 24",
-                false,
-                FailureCode::Timeout,
-            ),
-            (
-                "Failed to connect: publish denied; stream already exists: { \"code\": \"NetStream.Publish.BadName\" }",
-                "domain g-io-error-quark, code 2",
-                false,
-                FailureCode::Rejected,
-            ),
-            (
-                "Failed to connect: Could not connect to 10.255.255.1: Network is unreachable",
-                "",
-                false,
-                FailureCode::Unreachable,
-            ),
-            (
-                "Failed to connect: TLS handshake failed",
-                "domain g-tls-error-quark, code 1",
-                false,
-                FailureCode::TlsFailed,
-            ),
         ];
-        for (message, debug, published, code) in table {
-            let failure = explain(message, debug, &target(), published);
-            assert_eq!(failure.code, code, "{message}");
+        for (code, description, published, expected) in table {
+            let failure = refused(&said(code, description), &target(), published);
+            assert_eq!(failure.code, expected, "{code}: {description}");
+            assert!(failure.message.contains(code), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn how_a_connection_breaks_gets_its_code() {
+        use io::ErrorKind as Kind;
+        let table = [
+            (Kind::UnexpectedEof, false, FailureCode::Rejected),
+            (Kind::ConnectionReset, true, FailureCode::ClosedByServer),
+            (Kind::TimedOut, true, FailureCode::Stalled),
+            (Kind::TimedOut, false, FailureCode::Timeout),
+            (
+                Kind::ConnectionRefused,
+                false,
+                FailureCode::ConnectionRefused,
+            ),
+            (Kind::NetworkUnreachable, false, FailureCode::Unreachable),
+        ];
+        for (kind, published, expected) in table {
+            let failure = broken(&kind.into(), &target(), published);
+            assert_eq!(failure.code, expected, "{kind:?}");
         }
     }
 
     #[test]
     fn the_key_is_never_repeated() {
-        for said in [
+        for text in [
             "no such stream abcd-efgh?token=1",
             "no such stream abcd-efgh",
         ] {
-            let failure = explain(said, "", &target(), false);
+            let failure = refused(&said("x", text), &target(), false);
             assert!(
                 !failure.message.contains("abcd-efgh"),
                 "{}",

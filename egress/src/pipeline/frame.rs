@@ -34,19 +34,6 @@ impl Frame {
         })
     }
 
-    /// Returns it as a sample whose buffer bears its time.
-    pub(crate) fn to_sample(&self) -> gst::Sample {
-        let mut buffer = self.buffer.copy();
-        let stamped = buffer.make_mut();
-        let time = super::clock::clock_time(self.time);
-        stamped.set_pts(time);
-        stamped.set_dts(time);
-        gst::Sample::builder()
-            .buffer(&buffer)
-            .caps(&self.caps)
-            .build()
-    }
-
     pub(crate) fn data(&self) -> Vec<u8> {
         self.buffer
             .map_readable()

@@ -34,6 +34,9 @@ struct State {
     next_output: u64,
     /// What a still is made of.
     last_keyframe: Option<Frame>,
+    /// The frames since the newest keyframe, with which an output starts at once. At most [`RECENT_LIMIT`];
+    /// when there are more, an output waits for the next keyframe.
+    recent: Vec<Frame>,
     last_times: [Option<Duration>; 2],
 }
 
@@ -62,6 +65,7 @@ impl Hub {
                 outputs: Vec::new(),
                 next_output: 0,
                 last_keyframe: None,
+                recent: Vec::new(),
                 last_times: [None; 2],
             }),
             switched: Condvar::new(),
@@ -95,6 +99,22 @@ impl Hub {
     pub(crate) fn attach(self: &Arc<Self>, mut output: Box<dyn Output>) -> Attached {
         let mut state = self.lock();
         output.switch(state.air);
+        let id = state.next_output;
+        state.next_output += 1;
+        state.outputs.push((id, output));
+        Attached {
+            hub: self.clone(),
+            output: id,
+        }
+    }
+
+    /// Like [`Self::attach`], but begins with the newest keyframe and what followed it.
+    pub(crate) fn attach_at_keyframe(self: &Arc<Self>, mut output: Box<dyn Output>) -> Attached {
+        let mut state = self.lock();
+        output.switch(state.air);
+        for frame in &state.recent {
+            output.push(frame);
+        }
         let id = state.next_output;
         state.next_output += 1;
         state.outputs.push((id, output));
@@ -148,6 +168,7 @@ impl Hub {
         }
         state.air = air;
         state.last_keyframe = None;
+        state.recent.clear();
         for (_, output) in &mut state.outputs {
             output.switch(air);
         }
@@ -167,11 +188,27 @@ impl State {
             frame.time = frame.time.max(last + Duration::from_millis(1));
         }
         *last = Some(frame.time);
+        if frame.kind == MediaKind::Video && frame.keyframe {
+            self.recent.clear();
+        }
+        let started = self
+            .recent
+            .first()
+            .is_some_and(|first| first.kind == MediaKind::Video);
+        let begins = frame.kind == MediaKind::Video && frame.keyframe;
+        if self.recent.len() >= RECENT_LIMIT {
+            self.recent.clear();
+        } else if started || begins {
+            self.recent.push(frame.clone());
+        }
         for (_, output) in &mut self.outputs {
             output.push(&frame);
         }
     }
 }
+
+/// Over four seconds of 60 frames and 47 blocks of sound each.
+const RECENT_LIMIT: usize = 512;
 
 impl Drop for Attached {
     fn drop(&mut self) {

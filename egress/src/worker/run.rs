@@ -1,6 +1,7 @@
 //! Sets a worker up, and takes it down.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::{
         fd::AsFd,
@@ -9,7 +10,6 @@ use std::{
     process::ExitCode,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -18,17 +18,19 @@ use std::{
 
 use anyhow::Context as _;
 use gstreamer as gst;
+use rustix::time::{ClockId, clock_gettime};
+use sfu::Codec;
 
 use super::Reporter;
 use crate::{
-    link::{self, Command, Report, Setup, Target},
-    output::{Hls, Limits, Meter, Rtmp},
+    link::{self, Command, Failure, Report, Setup, Target},
+    output::{Hls, Limits, Meter, Policy, Rtmp, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
-    status::DestinationState,
+    status::{DestinationState, FailureCode},
 };
 
 /// How often a worker says that it is alive.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// Runs a worker to its end: the body of `fanlight egress-worker`.
 ///
@@ -85,14 +87,20 @@ struct Worker {
     hub: Arc<Hub>,
     intake: Arc<Mutex<Intake>>,
     reporter: Reporter,
-    stop: Arc<AtomicBool>,
-    meters: Vec<Arc<Meter>>,
-    running: Vec<Option<Running>>,
+    destinations: BTreeMap<usize, Destination>,
 }
 
-/// A destination that was started.
+/// A destination that was started at least once.
+#[derive(Default)]
+struct Destination {
+    meter: Arc<Meter>,
+    running: Option<Running>,
+    refused: bool,
+}
+
+/// A destination's attempt.
 enum Running {
-    Rtmp(JoinHandle<()>),
+    Thread(JoinHandle<()>, Stop),
     Hls(Attached),
 }
 
@@ -109,16 +117,13 @@ impl Worker {
         )));
         let (into, broken) = (intake.clone(), reporter.clone());
         thread::spawn(move || read_packets(&packets, &into, &broken));
-        let count = setup.targets.len();
         Self {
             setup,
             clock,
             hub,
             intake,
             reporter,
-            stop: Arc::default(),
-            meters: (0..count).map(|_| Arc::default()).collect(),
-            running: (0..count).map(|_| None).collect(),
+            destinations: BTreeMap::new(),
         }
     }
 
@@ -128,7 +133,11 @@ impl Worker {
         let mut beat_at = Instant::now();
         loop {
             match commands.recv_timeout(TICK) {
-                Ok(Command::Connect { destination }) => self.connect(destination),
+                Ok(Command::Connect {
+                    destination,
+                    target,
+                }) => self.connect(destination, target),
+                Ok(Command::Disconnect { destination }) => self.disconnect(destination),
                 Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Command::Setup(_)) => anyhow::bail!("a second set-up"),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -139,6 +148,7 @@ impl Worker {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .handle_timeout(due)?;
+            self.refuse();
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
             }
@@ -151,62 +161,117 @@ impl Worker {
         Ok(())
     }
 
+    /// Fails all destinations when the broadcast cannot be read.
+    fn refuse(&mut self) {
+        let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = match intake.refused() {
+            Some(Codec::Vp9) => "VP9",
+            Some(Codec::Av1) => "AV1",
+            Some(Codec::H264 | Codec::Vp8 | Codec::Opus) | None => return,
+        };
+        for (number, destination) in &mut self.destinations {
+            if std::mem::replace(&mut destination.refused, true) {
+                continue;
+            }
+            let failure = Failure {
+                code: FailureCode::CodecUnsupported,
+                message: format!(
+                    "The broadcast is in {name}, which outputs do not take. Choose H.264 or VP8 in the \
+                     studio, go live again, and start the output anew."
+                ),
+            };
+            let report = Report::Failed {
+                destination: *number,
+                failure,
+            };
+            self.reporter.send(&report, &[]);
+        }
+    }
+
     fn report_alive(&self) {
+        let counters = self.destinations.iter();
+        let counters =
+            counters.map(|(number, destination)| (*number, destination.meter.counters()));
         let report = Report::Alive {
             receiving: self.hub.is_receiving(),
-            counters: self.meters.iter().map(|meter| meter.counters()).collect(),
+            cpu_ms: cpu_ms(),
+            counters: counters.collect(),
         };
         self.reporter.send(&report, &[]);
     }
 
-    fn connect(&mut self, index: usize) {
-        let (Some(target), Some(meter), Some(slot)) = (
-            self.setup.targets.get(index),
-            self.meters.get(index),
-            self.running.get_mut(index),
-        ) else {
-            return;
-        };
-        *slot = Some(match target {
+    fn connect(&mut self, number: usize, target: Target) {
+        let destination = self.destinations.entry(number).or_default();
+        destination.refused = false;
+        destination.running = Some(match target {
             Target::Rtmp(target) => {
+                let stop = Stop::default();
                 let rtmp = Rtmp {
-                    index,
-                    target: target.clone(),
+                    number,
+                    target,
                     limits: Limits {
                         connect: Duration::from_millis(self.setup.connect_timeout_ms),
                         stall: Duration::from_millis(self.setup.stall_timeout_ms),
                     },
+                    policy: Policy {
+                        allow_private: self.setup.allow_private,
+                        tls_ca_file: self.setup.tls_ca_file.clone(),
+                    },
                     clock: self.clock,
                     hub: self.hub.clone(),
                     reporter: self.reporter.clone(),
-                    meter: meter.clone(),
-                    stop: self.stop.clone(),
+                    meter: destination.meter.clone(),
+                    stop: stop.clone(),
                 };
-                Running::Rtmp(thread::spawn(move || rtmp.run()))
+                Running::Thread(thread::spawn(move || rtmp.run()), stop)
             }
             Target::Hls => Running::Hls(self.hub.attach(Box::new(Hls::new(
-                index,
+                number,
                 self.setup.segment_ms,
                 self.clock,
                 self.reporter.clone(),
-                meter.clone(),
+                destination.meter.clone(),
             )))),
         });
     }
 
+    /// Ends one destination cleanly; it reports its end itself.
+    fn disconnect(&mut self, number: usize) {
+        let destination = self.destinations.get_mut(&number);
+        match destination.and_then(|destination| destination.running.take()) {
+            Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),
+            Some(Running::Hls(attached)) => {
+                // Sends the last segment.
+                drop(attached);
+                self.report_ended(number);
+            }
+            Some(Running::Thread(..)) | None => self.report_ended(number),
+        }
+    }
+
+    fn report_ended(&self, destination: usize) {
+        let report = Report::State {
+            destination,
+            state: DestinationState::Ended,
+        };
+        self.reporter.send(&report, &[]);
+    }
+
     /// Ends every destination. Bounded by the time an RTMP server is given for a goodbye.
-    fn drain(self) {
-        self.stop.store(true, Ordering::Relaxed);
+    fn drain(mut self) {
         let deadline = Instant::now() + DRAIN_LIMIT;
         let mut threads = Vec::new();
-        for (index, running) in self.running.into_iter().enumerate() {
-            match running {
-                Some(Running::Rtmp(thread)) => threads.push(thread),
+        for (number, destination) in &mut self.destinations {
+            match destination.running.take() {
+                Some(Running::Thread(thread, stop)) => {
+                    stop.stop();
+                    threads.push(thread);
+                }
                 Some(Running::Hls(attached)) => {
                     // Sends the last segment.
                     drop(attached);
                     let report = Report::State {
-                        destination: index,
+                        destination: *number,
                         state: DestinationState::Ended,
                     };
                     self.reporter.send(&report, &[]);
@@ -217,12 +282,15 @@ impl Worker {
         while Instant::now() < deadline && threads.iter().any(|thread| !thread.is_finished()) {
             thread::sleep(Duration::from_millis(10));
         }
-        let report = Report::Alive {
-            receiving: false,
-            counters: self.meters.iter().map(|meter| meter.counters()).collect(),
-        };
-        self.reporter.send(&report, &[]);
+        self.report_alive();
     }
+}
+
+/// Returns the processor time that this process has used.
+fn cpu_ms() -> u64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
+    seconds * 1000 + u64::try_from(used.tv_nsec / 1_000_000).unwrap_or(0)
 }
 
 fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Reporter) {

@@ -3,6 +3,7 @@
 pub(crate) mod broadcaster;
 pub(crate) mod rtmp_server;
 pub(crate) mod stage;
+pub(crate) mod tls_front;
 
 use std::{path::Path, process::Command};
 

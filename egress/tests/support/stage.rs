@@ -40,13 +40,24 @@ impl Stage {
     }
 
     pub(crate) fn with_config(config: Config) -> Self {
+        Self::open(config, tempfile::tempdir().unwrap(), Program::default())
+    }
+
+    /// Stops the server and starts another one with the same data folder.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.cancel.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        Self::open(Config::default(), self.directory, self.program)
+    }
+
+    fn open(config: Config, directory: TempDir, program: Program) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter("egress=debug")
             .with_test_writer()
             .try_init();
-        let program = Program::default();
         let worker = PathBuf::from(env!("CARGO_BIN_EXE_egress_worker"));
-        let service = Service::new(config, program.clone(), worker).unwrap();
+        let data = directory.path().join("data");
+        let service = Service::open(config, program.clone(), worker, &data).unwrap();
         let room = Room {
             id: RoomId(1),
             slug: "room".into(),
@@ -66,7 +77,7 @@ impl Stage {
             router,
             cancel,
             tasks,
-            directory: tempfile::tempdir().unwrap(),
+            directory,
         }
     }
 
@@ -87,8 +98,14 @@ impl Stage {
         path: &str,
         body: impl Into<Body>,
     ) -> (StatusCode, HeaderMap, Bytes) {
-        let request = Request::builder().method(method).uri(path);
-        let request = request.body(body.into()).unwrap();
+        let mut request = Request::builder().method(method).uri(path);
+        if matches!(method, "POST" | "PATCH") {
+            request = request.header("content-type", "application/json");
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Bytes) {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         (

@@ -16,7 +16,7 @@ impl Fallback {
 
     /// Takes the receiver's estimate.
     pub(crate) fn handle_bitrate(&mut self, bitrate: u64) {
-        self.by_receiver = Some(bitrate.max(LEAST));
+        self.by_receiver = Some(bitrate.clamp(LEAST, MOST));
     }
 
     /// Takes the loss, in 256ths, at what was sent, bit/s, at a time in microseconds.
@@ -46,6 +46,9 @@ const INTERVAL: i64 = 800_000;
 
 const LEAST: u64 = 60_000;
 
+/// A word that no viewer means.
+const MOST: u64 = 1_000_000_000;
+
 /// Above this nothing needs a limit.
 const UNLIMITED: u64 = 20_000_000;
 
@@ -74,5 +77,7 @@ mod tests {
         assert_eq!(fallback.bitrate(), None, "no limit any more");
         fallback.handle_bitrate(700_000);
         assert_eq!(fallback.bitrate(), Some(700_000));
+        fallback.handle_bitrate(u64::MAX);
+        assert_eq!(fallback.bitrate(), Some(MOST));
     }
 }

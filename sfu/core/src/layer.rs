@@ -19,6 +19,7 @@ use crate::{
     picture::Picture,
     reception::Reception,
     red,
+    replay::Live,
     sequence::is_later,
     throughput::Throughput,
     transport::Carried,
@@ -48,7 +49,7 @@ pub(crate) struct Layer {
     group: Option<Group>,
     asked: Cell<Option<Urgency>>,
     last_packet: Option<Instant>,
-    newest_timestamp: Option<u32>,
+    newest: Option<Live>,
     pictures: u64,
     throughput: Throughput,
     /// What dependency descriptors refer to, and the timestamp it came with.
@@ -151,7 +152,7 @@ impl Layer {
             group: None,
             asked: Cell::new(None),
             last_packet: None,
-            newest_timestamp: None,
+            newest: None,
             pictures: 0,
             throughput: Throughput::default(),
             structure: None,
@@ -231,9 +232,12 @@ impl Layer {
             self.reception
                 .record(place.number, packet.timestamp, arrival);
         }
-        let is_newer = |newest| is_later(packet.timestamp, newest);
-        if self.newest_timestamp.is_none_or(is_newer) {
-            self.newest_timestamp = Some(packet.timestamp);
+        let is_newer = |newest: Live| is_later(packet.timestamp, newest.timestamp);
+        if self.newest.is_none_or(is_newer) {
+            self.newest = Some(Live {
+                timestamp: packet.timestamp,
+                received: now,
+            });
             self.pictures += 1;
         }
         if self.codec.kind() == MediaKind::Video {
@@ -372,9 +376,9 @@ impl Layer {
         (group.start > index).then_some(group.start)
     }
 
-    /// Returns the newest RTP timestamp.
-    pub(crate) fn newest_timestamp(&self) -> Option<u32> {
-        self.newest_timestamp
+    /// Returns the newest picture's RTP timestamp, and when it came.
+    pub(crate) fn newest(&self) -> Option<Live> {
+        self.newest
     }
 
     /// Returns how many pictures came.
@@ -445,7 +449,7 @@ impl Layer {
         self.arrived.clear();
         self.missing.clear();
         self.group = None;
-        self.newest_timestamp = None;
+        self.newest = None;
         self.throughput = Throughput::default();
         self.structure = None;
         self.reception = Reception::new(self.codec.clock_rate());

@@ -51,7 +51,9 @@ mod publication;
 mod reading;
 mod reception;
 mod red;
+mod relay;
 mod repeat;
+mod replay;
 mod rewrite;
 mod rng;
 mod room;
@@ -76,9 +78,10 @@ pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, Subscr
 pub use media::{Codec, MediaKind, TapPacket};
 pub use outgoing::Outgoing;
 pub use path::{Local, Path};
+pub use relay::{RelayBatch, RelayMessage};
 pub use sfu::{
     Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
 };
 pub use shard::ShardId;
-pub use stats::{PeerStats, RoomStats, RungStats, Stats, TrackStats};
+pub use stats::{ESTIMATE_STEPS, PeerStats, RoomStats, RungStats, Stats, TrackStats};
 pub use tap::TapSource;

@@ -136,6 +136,20 @@ impl Publication {
         nearest.copied()
     }
 
+    /// Returns the quality to forward to those who do not read dependency descriptors: without them nobody can
+    /// tell which spatial layers of AV1 belong together, so that only the lowest is of use.
+    pub(crate) fn without_descriptor(&self, wanted: Rung) -> Rung {
+        if self.codec != Codec::Av1 || wanted.is_whole() || wanted.spatial == 0 {
+            return wanted;
+        }
+        let of_layer = self.ladder.iter().filter(|rung| rung.layer == wanted.layer);
+        let lowest = of_layer.filter(|rung| rung.spatial == 0);
+        lowest
+            .max_by_key(|rung| rung.temporal)
+            .copied()
+            .unwrap_or(wanted)
+    }
+
     /// Looks at which layers flow and what they take.
     pub(crate) fn refresh(&mut self, now: Instant) {
         let changed = self.layers.len() > 1 && self.watch(now);

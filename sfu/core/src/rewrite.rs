@@ -6,6 +6,7 @@ use crate::{
     history::Packet,
     picture::{Head, Picture, Shift},
     publication::Source,
+    replay::{Live, Replays},
     sequence::{extend16, is_later, low32},
 };
 
@@ -18,6 +19,9 @@ pub(crate) struct Rewrite {
     last: Option<Last>,
     /// Oldest first, at most [`MAX_RUNS`].
     runs: VecDeque<Run>,
+    replays: Replays,
+    /// Where the present run began.
+    began_at: u32,
 }
 
 /// The header fields of a packet as it goes out.
@@ -53,18 +57,20 @@ pub(crate) struct Start<'a> {
     pub(crate) source: Source,
     /// The first packet.
     pub(crate) first: Packet<'a>,
-    /// The publisher's timestamp from which on timestamps are true; what comes before is a replay, and its
-    /// timestamps are pressed together in front of this one.
-    pub(crate) edge: u32,
+    /// The newest of the stream. What is sent later than it came gets the timestamp of its sending; without
+    /// this, its own.
+    pub(crate) live: Option<Live>,
     /// Ticks per second.
     pub(crate) rate: u32,
-    /// Whether timestamps may be pressed together: not those of audio.
+    /// Whether timestamps may move: not those of audio.
     pub(crate) is_elastic: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Last {
     timestamp: u32,
+    /// The publisher's timestamp and the run's number.
+    of: (u32, Option<u32>),
     received: Instant,
     presentation: Instant,
     picture: Option<Picture>,
@@ -80,7 +86,8 @@ struct Run {
     end: u64,
     seq_shift: u32,
     timestamp_shift: u32,
-    edge: Option<u32>,
+    /// Its number among those whose timestamps may move.
+    replay: Option<u32>,
     picture: Shift,
     frame_shift: u16,
     /// The highest spatial layer that is forwarded, whose end is the end of the picture.
@@ -97,6 +104,8 @@ impl Rewrite {
             timestamp: random_timestamp,
             last: None,
             runs: VecDeque::new(),
+            replays: Replays::default(),
+            began_at: random_seq & 0x7fff,
         }
     }
 
@@ -104,8 +113,11 @@ impl Rewrite {
     /// are later than all of them.
     pub(crate) fn begin(&mut self, start: &Start<'_>) {
         let meta = start.first.meta;
-        let (timestamp_shift, edge) = match self.last {
-            None => (self.timestamp.wrapping_sub(start.edge), Some(start.edge)),
+        let timestamp_shift = match self.last {
+            None => {
+                let begin = start.live.map_or(meta.timestamp, |live| live.timestamp);
+                self.timestamp.wrapping_sub(begin)
+            }
             Some(last) => last.continued_by(start),
         };
         let last = |get: fn(&Last) -> Option<u16>| self.last.as_ref().and_then(get);
@@ -117,37 +129,43 @@ impl Rewrite {
             (Some(last), Some(first)) => Shift::continuing(&last, &first),
             (_, _) => Shift::default(),
         };
-        let is_replay = edge.is_some_and(|edge| is_later(edge, meta.timestamp));
+        let replay = start
+            .is_elastic
+            .then(|| self.replays.begin(start.rate, start.live));
         self.close();
+        self.began_at = self.next_seq;
         self.push(Run {
             source: start.source,
             first: start.first.index,
             end: u64::MAX,
             seq_shift: self.next_seq.wrapping_sub(low32(start.first.index)),
             timestamp_shift,
-            edge: edge.filter(|_| is_replay),
+            replay,
             picture,
             frame_shift,
             top_spatial: u8::MAX,
         });
     }
 
-    /// Returns a packet's fields; `None` for one that does not belong to what was begun last.
-    pub(crate) fn apply(&mut self, packet: &Packet<'_>) -> Option<Rewritten> {
-        let back = self.runs.back()?;
-        let source = back.source;
-        if back.edge.is_some() && back.is_past_edge(packet) {
-            self.forget_edge(packet.index);
-        }
+    /// Returns the fields of a packet that is sent for the first time; `None` for one that does not belong to
+    /// what was begun last.
+    pub(crate) fn apply(&mut self, packet: &Packet<'_>, now: Instant) -> Option<Rewritten> {
+        let source = self.runs.back()?.source;
         let mut runs = self.runs.iter().rev();
-        let run = runs.find(|run| run.source == source && run.contains(packet.index))?;
-        let rewritten = run.rewrite(packet);
-        if is_later(rewritten.seq.wrapping_add(1), self.next_seq) {
+        let run = *runs.find(|run| run.source == source && run.contains(packet.index))?;
+        let is_newest = is_later(run.seq(packet.index).wrapping_add(1), self.next_seq);
+        let timestamp = match is_newest {
+            true => self.place(&run, packet.meta.timestamp, now),
+            false => self.placed(&run, packet.meta.timestamp)?,
+        };
+        let rewritten = run.rewrite(packet, timestamp);
+        if is_newest {
             self.next_seq = rewritten.seq.wrapping_add(1);
             let meta = packet.meta;
             let number = meta.frame_number;
             self.last = Some(Last {
                 timestamp: rewritten.timestamp,
+                of: (meta.timestamp, run.replay),
                 received: meta.received,
                 presentation: meta.presentation,
                 picture: meta.picture.map(|picture| run.picture.apply(&picture)),
@@ -162,9 +180,28 @@ impl Rewrite {
         let mut runs = self.runs.iter().rev();
         let run = runs.find(|run| {
             let is_it = run.source == found.source && run.contains(found.index);
-            is_it && low32(found.index).wrapping_add(run.seq_shift) == found.seq
+            is_it && run.seq(found.index) == found.seq
         })?;
-        Some(run.rewrite(packet))
+        Some(run.rewrite(packet, self.placed(run, packet.meta.timestamp)?))
+    }
+
+    /// Returns the publisher's timestamp with which a picture goes out.
+    fn place(&mut self, run: &Run, timestamp: u32, now: Instant) -> u32 {
+        let last = self.last;
+        let before = last.map(|last| last.timestamp.wrapping_sub(run.timestamp_shift));
+        match (last, before) {
+            _ if run.replay.is_none() => timestamp,
+            (Some(last), Some(before)) if last.of == (timestamp, run.replay) => before,
+            (_, before) => self.replays.place(timestamp, before, now),
+        }
+    }
+
+    /// Returns the publisher's timestamp with which a picture went out.
+    fn placed(&self, run: &Run, timestamp: u32) -> Option<u32> {
+        match run.replay {
+            Some(number) => self.replays.find(number, timestamp),
+            None => Some(timestamp),
+        }
     }
 
     /// Leaves out the packet with this index, which nobody saw, and no later one: the ones behind it move
@@ -211,16 +248,14 @@ impl Rewrite {
         })
     }
 
+    /// Returns whether a packet is older than the keyframe with which the present run began, which every viewer can go on with.
+    pub(crate) fn is_passed(&self, found: &Found) -> bool {
+        is_later(self.began_at, found.seq)
+    }
+
     /// Returns what is added to the publisher's timestamps.
     pub(crate) fn timestamp_shift(&self) -> u32 {
         self.runs.back().map_or(0, |run| run.timestamp_shift)
-    }
-
-    /// Timestamps wrap: the edge of a replay must not be met again.
-    fn forget_edge(&mut self, index: u64) {
-        if let Some(run) = self.split(index) {
-            run.edge = None;
-        }
     }
 
     /// Ends the run behind its last packet.
@@ -256,8 +291,8 @@ impl Rewrite {
 }
 
 impl Last {
-    /// Returns the timestamp shift and the edge with which a run continues.
-    fn continued_by(&self, start: &Start<'_>) -> (u32, Option<u32>) {
+    /// Returns the timestamp shift with which a run continues.
+    fn continued_by(&self, start: &Start<'_>) -> u32 {
         let meta = start.first.meta;
         let presented = signed_micros(self.presentation, meta.presentation);
         let received = signed_micros(self.received, meta.received);
@@ -267,21 +302,12 @@ impl Last {
             false => received,
         };
         let elapsed = ticks(elapsed, start.rate);
-        if !start.is_elastic {
-            let step = elapsed.max(i64::from(start.rate / 50));
-            let timestamp = self.timestamp.wrapping_add_signed(wrap(step));
-            return (timestamp.wrapping_sub(meta.timestamp), None);
-        }
-        let timestamp = self.timestamp.wrapping_add_signed(wrap(elapsed));
-        let shift = timestamp.wrapping_sub(meta.timestamp);
-        let pressed = press(meta.timestamp, start.edge).wrapping_add(shift);
-        if is_later(pressed, self.timestamp) {
-            return (shift, Some(start.edge));
-        }
-        // The edge moves on so far that the first timestamp is later than the last one.
-        let behind = self.timestamp.wrapping_sub(timestamp);
-        let edge = self.timestamp.wrapping_add(behind / (PRESS - 1) + 2);
-        (shift, Some(edge.wrapping_sub(shift)))
+        let step = match start.is_elastic {
+            true => elapsed,
+            false => elapsed.max(i64::from(start.rate / 50)),
+        };
+        let timestamp = self.timestamp.wrapping_add_signed(wrap(step));
+        timestamp.wrapping_sub(meta.timestamp)
     }
 }
 
@@ -290,38 +316,21 @@ impl Run {
         (self.first..self.end).contains(&index)
     }
 
-    /// Returns whether the replay is long over, and the packet is a new one.
-    fn is_past_edge(&self, packet: &Packet<'_>) -> bool {
-        let past = |edge| packet.meta.timestamp.wrapping_sub(edge);
-        let is_past = self
-            .edge
-            .is_some_and(|edge| (LONG_PAST..1 << 31).contains(&past(edge)));
-        is_past && self.contains(packet.index)
+    fn seq(&self, index: u64) -> u32 {
+        low32(index).wrapping_add(self.seq_shift)
     }
 
-    fn rewrite(&self, packet: &Packet<'_>) -> Rewritten {
+    fn rewrite(&self, packet: &Packet<'_>, timestamp: u32) -> Rewritten {
         let meta = packet.meta;
-        let timestamp = match self.edge {
-            Some(edge) => press(meta.timestamp, edge),
-            None => meta.timestamp,
-        };
         let picture = meta.picture.filter(|_| !self.picture.is_none());
         let ends_picture = meta.frame.ends && meta.frame.spatial >= self.top_spatial;
         Rewritten {
-            seq: low32(packet.index).wrapping_add(self.seq_shift),
+            seq: self.seq(packet.index),
             timestamp: timestamp.wrapping_add(self.timestamp_shift),
             marker: meta.marker || ends_picture,
             head: picture.map(|p| p.write(packet.payload, &self.picture.apply(&p))),
             frame_shift: self.frame_shift,
         }
-    }
-}
-
-/// Moves a timestamp before `edge` nearer to it; the order of timestamps stays.
-fn press(timestamp: u32, edge: u32) -> u32 {
-    match is_later(edge, timestamp) {
-        true => edge.wrapping_sub(edge.wrapping_sub(timestamp) / PRESS),
-        false => timestamp,
     }
 }
 
@@ -341,13 +350,6 @@ fn ticks(micros: i64, rate: u32) -> i64 {
 fn wrap(ticks: i64) -> i32 {
     i32::try_from(ticks).unwrap_or(i32::MAX / 2)
 }
-
-/// A replay's timestamps stand this many times closer: two seconds take 16 ms, and pictures that are 1/60 s
-/// apart keep 12 ticks between them.
-const PRESS: u32 = 128;
-
-/// A replay this long ago is over, in ticks: some minutes.
-const LONG_PAST: u32 = 1 << 24;
 
 /// Several seconds of a stream of which every second picture is left out.
 const MAX_RUNS: usize = 64;
@@ -406,18 +408,18 @@ mod tests {
         }
     }
 
-    fn start<'a>(n: u64, first: Packet<'a>, edge: u32) -> Start<'a> {
+    fn start<'a>(n: u64, first: Packet<'a>) -> Start<'a> {
         Start {
             source: source(n),
             first,
-            edge,
+            live: None,
             rate: 90_000,
             is_elastic: true,
         }
     }
 
     fn begin(rewrite: &mut Rewrite, n: u64, index: u64, meta: &Meta) {
-        rewrite.begin(&start(n, packet(index, meta), meta.timestamp));
+        rewrite.begin(&start(n, packet(index, meta)));
     }
 
     #[test]
@@ -426,61 +428,77 @@ mod tests {
         let mut rewrite = Rewrite::new(0x7ffe, 1000);
         let first = meta(50_000, t0, 7);
         begin(&mut rewrite, 1, 100, &first);
-        let out = rewrite.apply(&packet(100, &first)).unwrap();
+        let out = rewrite.apply(&packet(100, &first), t0).unwrap();
         assert_eq!((out.seq, out.timestamp, out.head), (0x7ffe, 1000, None));
         let later = meta(53_000, t0 + Duration::from_millis(33), 8);
-        let out = rewrite.apply(&packet(102, &later)).unwrap();
+        let out = rewrite.apply(&packet(102, &later), t0).unwrap();
         assert_eq!((out.seq, out.timestamp), (0x8000, 4000));
-        let out = rewrite.apply(&packet(101, &first)).unwrap();
+        let out = rewrite.apply(&packet(101, &first), t0).unwrap();
         assert_eq!((out.seq, out.timestamp), (0x7fff, 1000), "reordered");
 
         let other = meta(9, t0 + Duration::from_millis(133), 30_000);
         begin(&mut rewrite, 2, 5, &other);
-        let out = rewrite.apply(&packet(5, &other)).unwrap();
+        let out = rewrite.apply(&packet(5, &other), t0).unwrap();
         assert_eq!((out.seq, out.timestamp), (0x8001, 4000 + 9000));
         let head = out.head.unwrap();
         assert_eq!(head.as_slice(), [0, 0, 0x80, 9]);
         assert_eq!(30_000_u16.wrapping_add(out.frame_shift), 9);
-        assert_eq!(rewrite.apply(&packet(4, &other)), None, "before the run");
+        assert_eq!(
+            rewrite.apply(&packet(4, &other), t0),
+            None,
+            "before the run"
+        );
         let found = rewrite.find(0x8001).unwrap();
         assert_eq!(rewrite.repeat(found, &packet(5, &other)), Some(out));
     }
 
     #[test]
-    fn a_replay_is_pressed_together_in_front_of_the_live_edge() {
+    fn a_replay_is_dated_by_its_sending() {
         let t0 = Instant::now();
+        let ms = |n: u32| t0 + Duration::from_millis(u64::from(n));
+        let at = |n: u32| meta(n.wrapping_mul(3000), ms(n * 100 / 3), 0);
         let mut rewrite = Rewrite::new(0, 0);
-        let at = |n: u32| {
-            meta(
-                n.wrapping_mul(3000),
-                t0 + Duration::from_millis(u64::from(n) * 33),
-                0,
-            )
-        };
-        let first = at(0);
-        rewrite.begin(&start(1, packet(0, &first), 60 * 3000));
-        let mut last = rewrite.apply(&packet(0, &first)).unwrap().timestamp;
-        assert!(0_u32.wrapping_sub(last) < 2000, "{last}");
-        for n in 1..60 {
-            let meta = at(n);
-            let out = rewrite.apply(&packet(u64::from(n), &meta)).unwrap();
-            assert!(is_later(out.timestamp, last));
-            last = out.timestamp;
+        let live = at(60);
+        let joined = ms(2000);
+        rewrite.begin(&Start {
+            live: Some(Live {
+                timestamp: live.timestamp,
+                received: live.received,
+            }),
+            ..start(1, packet(0, &at(0)))
+        });
+        let mut dated = Vec::new();
+        for n in 0..70 {
+            // Sent three times as fast as it came, from 2 s on; what is live as it comes.
+            let sent = (joined + Duration::from_millis(u64::from(n) * 11)).max(at(n).received);
+            let out = rewrite.apply(&packet(u64::from(n), &at(n)), sent).unwrap();
+            let since = u32::try_from((sent - joined).as_millis()).unwrap() * 90;
+            assert!(
+                out.timestamp.abs_diff(since) <= 1500,
+                "{n}: {} {since}",
+                out.timestamp
+            );
+            assert!(
+                dated
+                    .last()
+                    .is_none_or(|last| is_later(out.timestamp, *last)),
+                "{n}"
+            );
+            dated.push(out.timestamp);
         }
-        for n in (60..70).chain([5000, 6000, 1_000_000, 2_000_000]) {
-            let meta = at(n);
-            let out = rewrite.apply(&packet(u64::from(n), &meta)).unwrap();
+        for (n, timestamp) in (0_u16..).zip(&dated) {
+            let found = rewrite.find(n).unwrap();
+            let again = rewrite
+                .repeat(found, &packet(u64::from(n), &at(u32::from(n))))
+                .unwrap();
+            assert_eq!(again.timestamp, *timestamp, "{n}");
+        }
+        for n in [5000, 6000, 1_000_000, 2_000_000] {
+            let out = rewrite
+                .apply(&packet(u64::from(n), &at(n)), at(n).received)
+                .unwrap();
             assert_eq!(out.timestamp, (n - 60).wrapping_mul(3000), "{n}");
         }
-        let mut rewrite = Rewrite::new(0, 0);
-        rewrite.begin(&start(1, packet(0, &first), 60 * 3000));
-        for n in 0..65 {
-            rewrite.apply(&packet(u64::from(n), &at(n))).unwrap();
-        }
-        let found = rewrite.find(59).unwrap();
-        let again = rewrite.repeat(found, &packet(59, &at(59))).unwrap();
-        assert_eq!((again.seq, again.timestamp), (59, last));
-        assert_eq!(rewrite.timestamp_shift(), 0_u32.wrapping_sub(180_000));
     }
 
     #[test]
@@ -490,13 +508,13 @@ mod tests {
             let mut rewrite = Rewrite::new(0, 0);
             let first = meta(0, t0 + Duration::from_millis(behind), 0);
             begin(&mut rewrite, 1, 0, &first);
-            rewrite.apply(&packet(0, &first)).unwrap();
+            rewrite.apply(&packet(0, &first), t0).unwrap();
             let mut last = 0;
             let other = meta(7_000_000, t0, 0);
             begin(&mut rewrite, 2, 9, &other);
             for n in 0..40 {
                 let meta = meta(7_000_000 + n * 3000, t0, 0);
-                let out = rewrite.apply(&packet(9 + u64::from(n), &meta)).unwrap();
+                let out = rewrite.apply(&packet(9 + u64::from(n), &meta), t0).unwrap();
                 assert!(is_later(out.timestamp, last), "{behind} ms, picture {n}");
                 assert!(out.timestamp - last <= 3000, "{behind} ms, picture {n}");
                 last = out.timestamp;
@@ -514,7 +532,7 @@ mod tests {
         let any = meta(0, t0, 0);
         begin(&mut rewrite, 1, 100, &any);
         for index in 100..0x9000 {
-            rewrite.apply(&packet(index, &any));
+            rewrite.apply(&packet(index, &any), t0);
         }
         let newest = 0x7ff0 + 0x9000 - 100 - 1_u64;
         let cases = [
@@ -529,11 +547,13 @@ mod tests {
             assert_eq!(found, expected.map(|index| (source(1), index)), "{label}");
         }
         begin(&mut rewrite, 2, 50, &any);
-        rewrite.apply(&packet(50, &any));
+        rewrite.apply(&packet(50, &any), t0);
         let seq = |n: u64| ((newest + n) & 0xffff) as u16;
         let found = |seq| rewrite.find(seq).map(|found| (found.source, found.index));
         assert_eq!(found(seq(1)), Some((source(2), 50)));
         assert_eq!(found(seq(0)), Some((source(1), 0x8fff)));
+        let passed = [seq(0), seq(1)].map(|seq| rewrite.is_passed(&rewrite.find(seq).unwrap()));
+        assert_eq!(passed, [true, false], "older than the present run");
     }
 
     #[test]
@@ -548,7 +568,7 @@ mod tests {
                 rewrite.leave_out(index, true);
                 continue;
             }
-            let out = rewrite.apply(&packet(index, &any)).unwrap();
+            let out = rewrite.apply(&packet(index, &any), t0).unwrap();
             assert_eq!(out.seq, expected);
             let low = (expected & 0xffff) as u16;
             let found = rewrite.find(low).unwrap();
@@ -557,7 +577,7 @@ mod tests {
             expected += 1;
         }
         assert_eq!(rewrite.runs.len(), MAX_RUNS);
-        assert_eq!(rewrite.apply(&packet(496, &any)), None, "left out");
+        assert_eq!(rewrite.apply(&packet(496, &any), t0), None, "left out");
     }
 
     #[test]
@@ -566,9 +586,9 @@ mod tests {
         let mut rewrite = Rewrite::new(0, 0);
         let any = meta(0, t0, 5);
         begin(&mut rewrite, 1, 0, &any);
-        let first = rewrite.apply(&packet(0, &any)).unwrap();
+        let first = rewrite.apply(&packet(0, &any), t0).unwrap();
         begin(&mut rewrite, 1, 0, &any);
-        let second = rewrite.apply(&packet(0, &any)).unwrap();
+        let second = rewrite.apply(&packet(0, &any), t0).unwrap();
         for out in [first, second] {
             let found = rewrite.find((out.seq & 0xffff) as u16).unwrap();
             assert_eq!(rewrite.repeat(found, &packet(0, &any)), Some(out));
@@ -582,7 +602,7 @@ mod tests {
         let any = meta(0, t0, 5);
         begin(&mut rewrite, 1, 0, &any);
         begin(&mut rewrite, 2, 7, &any);
-        assert_eq!(rewrite.apply(&packet(7, &any)).unwrap().seq, 10);
+        assert_eq!(rewrite.apply(&packet(7, &any), t0).unwrap().seq, 10);
         assert_eq!(rewrite.runs.len(), 1);
     }
 }

@@ -47,6 +47,102 @@ pub struct Stats {
     pub keyframe_requests: u64,
     /// Datagrams dropped, by reason.
     pub dropped: Vec<(&'static str, u64)>,
+    /// Connected peers whose way is UDP.
+    pub peers_udp: usize,
+    /// Connected peers whose way is TCP.
+    pub peers_tcp: usize,
+    /// Slots of connected viewers that a video is sent in, by the layer chosen (of SVC, the spatial one).
+    pub slots_by_layer: [usize; 4],
+    /// Connected viewers by what their path is thought to carry: at most each of [`ESTIMATE_STEPS`], and more. Those
+    /// whose path is not known to limit anything are not among them.
+    pub estimates: [usize; 6],
+}
+
+/// Upper bounds of the steps in which viewers' estimates are counted, bit/s.
+pub const ESTIMATE_STEPS: [u64; 5] = [250_000, 500_000, 1_000_000, 2_000_000, 4_000_000];
+
+impl Stats {
+    /// Adds a connected peer to the gauges.
+    pub(crate) fn add(&mut self, peer: &Peer) {
+        match peer.transport.selected().map(|path| path.local) {
+            Some(Local::Udp(_)) => self.peers_udp += 1,
+            Some(Local::Tcp(_)) => self.peers_tcp += 1,
+            None => {}
+        }
+        for (position, subscription) in peer.subscriptions.iter().enumerate() {
+            let chosen = peer.allotment.chosen(position);
+            let Some(rung) = chosen.filter(|_| subscription.kind == MediaKind::Video) else {
+                continue;
+            };
+            let spatial = if rung.spatial == u8::MAX {
+                0
+            } else {
+                rung.spatial
+            };
+            let layer = usize::from(rung.layer.max(spatial));
+            if let Some(count) = self.slots_by_layer.get_mut(layer) {
+                *count += 1;
+            }
+        }
+        if let Some(estimate) = peer.flow.estimate().filter(|_| peer.has_views()) {
+            let step = ESTIMATE_STEPS.partition_point(|step| *step < estimate);
+            if let Some(count) = self.estimates.get_mut(step) {
+                *count += 1;
+            }
+        }
+    }
+}
+
+impl Stats {
+    /// Adds those of another shard.
+    pub fn merge(&mut self, other: &Self) {
+        // By name, so that a new one is not forgotten.
+        let Self {
+            rooms,
+            publishers,
+            viewers,
+            viewers_limited,
+            viewers_paused,
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            packets_lost,
+            retransmitted,
+            retransmit_missed,
+            keyframe_requests,
+            dropped,
+            peers_udp,
+            peers_tcp,
+            slots_by_layer,
+            estimates,
+        } = other;
+        self.rooms += rooms;
+        self.publishers += publishers;
+        self.viewers += viewers;
+        self.viewers_limited += viewers_limited;
+        self.viewers_paused += viewers_paused;
+        self.packets_in += packets_in;
+        self.bytes_in += bytes_in;
+        self.packets_out += packets_out;
+        self.bytes_out += bytes_out;
+        self.packets_lost += packets_lost;
+        self.retransmitted += retransmitted;
+        self.retransmit_missed += retransmit_missed;
+        self.keyframe_requests += keyframe_requests;
+        self.peers_udp += peers_udp;
+        self.peers_tcp += peers_tcp;
+        let gauges = self.slots_by_layer.iter_mut().zip(slots_by_layer);
+        gauges.for_each(|(total, count)| *total += count);
+        let gauges = self.estimates.iter_mut().zip(estimates);
+        gauges.for_each(|(total, count)| *total += count);
+        for (reason, count) in dropped {
+            match self.dropped.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, total)) => *total += count,
+                None => self.dropped.push((reason, *count)),
+            }
+        }
+    }
 }
 
 /// One room, for the API.
@@ -56,6 +152,14 @@ pub struct RoomStats {
     pub live: bool,
     /// Connected viewing peers.
     pub viewers: usize,
+}
+
+impl RoomStats {
+    /// Adds those of another shard.
+    pub fn merge(&mut self, other: &Self) {
+        self.live |= other.live;
+        self.viewers += other.viewers;
+    }
 }
 
 /// One peer, for the API: what `getStats` is to a browser, seen from here.

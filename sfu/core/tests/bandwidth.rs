@@ -21,7 +21,7 @@ use world::{
     World,
     link::{Conditions, Link},
     publisher::Publisher,
-    viewer::with_feedback,
+    viewer::{offering_feedback, stage, with_feedback},
 };
 
 impl World {
@@ -209,4 +209,103 @@ fn viewers_without_retransmission_are_not_probed_and_climb_too() {
     world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
     world.run(60_000);
     world.assert_layer(viewer, 2);
+}
+
+#[test]
+fn a_link_that_dies_for_a_while_is_used_again() {
+    let mut world = World::new(11);
+    world.publish(Publisher::ladder(1, Codec::Vp8));
+    world.run(1000);
+    let viewer = world.watch_behind(Conditions::of_rate(6_000_000));
+    world.run(4000);
+    world.assert_layer(viewer, 2);
+    world.links.get_mut(&viewer).unwrap().conditions.loss = 1000;
+    world.run(4000);
+    let facts = world.facts(viewer);
+    assert!(facts.estimate_bps.unwrap() < 2_000_000, "{facts:#?}");
+    world.links.get_mut(&viewer).unwrap().conditions.loss = 0;
+    world.run(5000);
+    world.assert_layer(viewer, 2);
+}
+
+#[test]
+fn a_stage_is_shown_whole_before_anybody_is_shown_well() {
+    let mut world = World::new(12);
+    for id in 1..=3 {
+        world.publish_as(id.into(), Publisher::ladder(id, Codec::Vp8));
+    }
+    world.run(1500);
+    let viewer = world.watch(&offering_feedback(&stage(3, 3)));
+    let link = Link::new(Conditions::of_rate(1_000_000), 5);
+    world.links.insert(viewer, link);
+    let targets = |world: &World| -> Vec<_> {
+        let facts = world.facts(viewer);
+        let tracks = facts.tracks.iter();
+        let videos = tracks.filter(|track| track.kind == MediaKind::Video);
+        let mut layers: Vec<_> = videos.map(|v| v.target.map(|rung| rung.layer)).collect();
+        layers.sort();
+        layers
+    };
+    world.run(8000);
+    assert_eq!(targets(&world), [Some(0); 3], "{:#?}", world.facts(viewer));
+    world.links.get_mut(&viewer).unwrap().conditions.rate = 12_000_000;
+    world.run(5000);
+    assert_eq!(targets(&world), [Some(2); 3], "{:#?}", world.facts(viewer));
+}
+
+#[test]
+fn a_viewer_may_want_less_than_the_link_carries() {
+    let mut world = World::new(13);
+    world.publish(Publisher::ladder(1, Codec::H264));
+    world.run(1000);
+    let viewer = world.watch_behind(Conditions::of_rate(0));
+    world.run(3000);
+    world.assert_layer(viewer, 2);
+    let peer = world.members[viewer].peer;
+    let now = world.now;
+    world.sfu.limit(peer, Some(1), now);
+    world.run(1000);
+    world.assert_layer(viewer, 1);
+    let now = world.now;
+    world.sfu.limit(peer, None, now);
+    world.run(1000);
+    world.assert_layer(viewer, 2);
+}
+
+#[test]
+fn the_only_picture_is_not_paused_for_jitter() {
+    for (seed, jitter) in [(14, 60), (15, 120), (16, 250)] {
+        let mut world = World::new(seed);
+        let mut publisher = Publisher::ladder(1, Codec::H264);
+        publisher.layers.truncate(2);
+        publisher.layers.remove(0);
+        world.publish(publisher);
+        world.run(1000);
+        let mut conditions = Conditions::of_rate(20_000_000);
+        conditions.jitter = Duration::from_millis(jitter);
+        let viewer = world.watch_behind(conditions);
+        world.run(2000);
+        for _ in 0..20 {
+            world.assert_layer(viewer, 0);
+        }
+    }
+}
+
+#[test]
+fn a_quiet_moment_is_no_reason_to_climb() {
+    let mut world = World::new(17);
+    let publisher = world.publish(Publisher::ladder(1, Codec::Vp8));
+    world.run(1500);
+    let viewer = world.watch_behind(Conditions::of_rate(1_500_000));
+    world.run(4000);
+    for _ in 0..4 {
+        // The picture moves less for two seconds.
+        world.publisher(publisher).layers[2].packets_per_frame = 3;
+        world.run(1000);
+        world.assert_layer(viewer, 1);
+        world.publisher(publisher).layers[2].packets_per_frame = 8;
+        for _ in 0..3 {
+            world.assert_layer(viewer, 1);
+        }
+    }
 }

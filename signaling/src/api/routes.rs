@@ -5,7 +5,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 
-use super::{rooms, stage, tokens};
+use super::{participants, rooms, stage, tokens};
 use crate::{Problem, Service, http_session, protocol::ErrorCode};
 
 pub(crate) fn routes() -> Router<Service> {
@@ -25,6 +25,14 @@ pub(crate) fn routes() -> Router<Service> {
         .route(
             "/api/rooms/{room}/featured",
             put(stage::feature).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/participants",
+            get(participants::list).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/participants/{identity}/stats",
+            get(participants::stats).fallback(wrong_method),
         )
         .route(
             "/api/rooms/{room}/participants/{identity}",

@@ -44,7 +44,9 @@ pub(super) async fn feature(
     Json(request): Json<Feature>,
 ) -> Result<StatusCode, Problem> {
     let room = service.authorize(&headers, &slug, Grant::Publish).await?;
-    service.feature(room.id, request.identity.as_deref())?;
+    service
+        .feature(room.id, request.identity.as_deref())
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -143,6 +143,33 @@ async fn everybody_with_an_invitation_is_a_guest_of_their_own() {
 }
 
 #[tokio::test]
+async fn participants_are_shown_to_who_runs_the_room() {
+    let server = Server::start_with_media(Config::default()).await;
+    let host = server.token("one", "publish", HOUR).await;
+    let guest = server.token("one", "stage", HOUR).await;
+    let get = |path: &str, token: &str| request(Method::GET, path, Some(token), None, "");
+    for (label, path, token, status) in [
+        ("host", "/api/rooms/one/participants", &host, 200),
+        ("guest", "/api/rooms/one/participants", &guest, 403),
+        (
+            "nobody there",
+            "/api/rooms/one/participants/x/stats",
+            &host,
+            404,
+        ),
+        (
+            "not for guests",
+            "/api/rooms/one/participants/x/stats",
+            &guest,
+            403,
+        ),
+    ] {
+        let (found, _, body) = server.send(get(path, token)).await;
+        assert_eq!(found, status, "{label}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn nonsense_is_answered_and_closed_after_ten() {
     let site = Site::start(Config::default()).await;
     site.server.token("one", "", HOUR).await;

@@ -39,6 +39,12 @@ export class Studio {
     await this.expectOffAir();
   }
 
+  /** Makes an invitation and returns its link. */
+  async inviteGuests(): Promise<string> {
+    await this.page.getByTestId('make-stage-invite').click();
+    return this.page.getByTestId('stage-invite-link').inputValue();
+  }
+
   async expectOnAir(timeout = 10_000): Promise<void> {
     await expect(this.#air).toHaveAttribute('data-state', 'live', { timeout });
   }
@@ -77,6 +83,37 @@ export class Studio {
 
   get #air(): Locator {
     return this.page.getByTestId('on-air');
+  }
+}
+
+/** The page of a guest who was invited on stage. */
+export class Guest {
+  readonly page: Page;
+
+  private constructor(page: Page) {
+    this.page = page;
+  }
+
+  static async open(page: Page, link: string): Promise<Guest> {
+    await page.goto(link);
+    await expect(page.getByTestId('camera-select')).toBeEnabled();
+    expect(page.url(), 'the address can be shown to anybody').not.toContain('token');
+    return new Guest(page);
+  }
+
+  async introduce(name: string): Promise<void> {
+    await this.page.getByTestId('stage-name').fill(name);
+    await this.page.getByTestId('stage-name').blur();
+    await expect(this.page.getByText(`You are ${name}`)).toBeVisible();
+  }
+
+  async join(): Promise<void> {
+    await this.page.getByTestId('join-stage').click();
+    await this.expectOnStage();
+  }
+
+  async expectOnStage(): Promise<void> {
+    await expect(this.page.getByTestId('on-stage')).toHaveAttribute('data-state', 'live');
   }
 }
 

@@ -41,6 +41,20 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Returns one that was started before, perhaps at an earlier run of the server.
+    pub(crate) fn known(server: &'a Server, token: &str, path: &str) -> Self {
+        Self {
+            server,
+            token: token.to_owned(),
+            path: path.to_owned(),
+        }
+    }
+
+    /// Returns its path, for [`Self::known`].
+    pub(crate) fn path(&self) -> String {
+        self.path.clone()
+    }
+
     /// Returns its state.
     pub(crate) async fn job(&self) -> Value {
         let response = http::client()

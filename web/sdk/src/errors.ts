@@ -247,6 +247,31 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'Copy it again from the platform, without spaces.',
     passing: false,
   },
+  destination_unknown: {
+    message: 'That output has been removed already.',
+    advice: 'Add it again if you still need it.',
+    passing: false,
+  },
+  destination_duplicate: {
+    message: 'That address is in use already.',
+    advice: 'There is nothing to do.',
+    passing: false,
+  },
+  destination_not_allowed: {
+    message: 'This server does not send to that address.',
+    advice: 'Ask the operator to allow it.',
+    passing: false,
+  },
+  egress_over: {
+    message: 'That output has ended already.',
+    advice: 'Add it again if you still need it.',
+    passing: false,
+  },
+  idempotency_key_reused: {
+    message: 'The request was sent before with other contents.',
+    advice: 'Try again.',
+    passing: false,
+  },
   stopping: {
     message: 'The server is about to restart.',
     advice: 'Try again in a moment.',

@@ -1,5 +1,10 @@
 import { isErrorCode } from './errors.ts';
-import type { EgressDestinationStatus, EgressJob, EgressJobList } from './generated/egress.ts';
+import type {
+  EgressDestinationStatus,
+  EgressJob,
+  EgressJobList,
+  EgressPastFailure,
+} from './generated/egress.ts';
 import type {
   ChatEvent,
   ChatMessage,
@@ -180,30 +185,39 @@ const iceServer: Reader<IceServer> = object<IceServer>({
   credential: optional(string),
 });
 
+const failureCode = oneOf(
+  'connection_refused',
+  'host_not_found',
+  'unreachable',
+  'timeout',
+  'rejected',
+  'already_publishing',
+  'private_address',
+  'closed_by_server',
+  'stalled',
+  'tls_failed',
+  'codec_unsupported',
+  'worker_died',
+  'internal',
+);
+
 const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
+  id: string,
   type: oneOf('rtmp', 'hls'),
   url: string,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
-  code: nullable(
-    oneOf(
-      'connection_refused',
-      'host_not_found',
-      'unreachable',
-      'timeout',
-      'rejected',
-      'closed_by_server',
-      'stalled',
-      'tls_failed',
-      'worker_died',
-      'internal',
-    ),
-  ),
+  code: nullable(failureCode),
   last_error: nullable(string),
+  past_failure: nullable(
+    object<EgressPastFailure>({ code: failureCode, message: string, recovered_at_ms: number }),
+  ),
   attempt: number,
   next_try_at_ms: nullable(number),
   live_since_ms: nullable(number),
   bytes: number,
+  acknowledged_bytes: number,
   bitrate_bps: number,
+  delay_ms: number,
   frames: number,
   dropped_frames: number,
 });
@@ -216,6 +230,7 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
   receiving: boolean,
   restarts: number,
   worker_pid: nullable(number),
+  cpu_percent: number,
   destinations: array(destinationStatus),
 });
 

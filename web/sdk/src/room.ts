@@ -166,6 +166,11 @@ export class Room {
     if (this.#keeps(role)) this.#keep(role);
   }
 
+  /** Limits the layers that are received; `undefined` lifts the limit. For `Watch`. */
+  limit(layer: number | undefined): void {
+    this.#session?.limit(layer);
+  }
+
   /** Ends the role's media, here and on the server. */
   detach(role: MediaRole): void {
     if (!this.#keeps(role)) return;

@@ -148,6 +148,11 @@ export class Session {
     this.#send({ type: 'layers', heights: [...heights] });
   }
 
+  /** Limits the layers that the watching connection receives; `undefined` lifts the limit. */
+  limit(layer: number | undefined): void {
+    this.#send({ type: 'limit', layer: layer ?? null });
+  }
+
   /** Ends one of this session's media connections; the session stays. */
   stopMedia(media: MediaRole): void {
     this.#send({ type: 'stop', media });

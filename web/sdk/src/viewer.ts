@@ -78,6 +78,7 @@ export class Watch {
   #shown: Reception | undefined;
   #stream: MediaStream | undefined;
   #tiles: readonly Tile[] = [];
+  #limit: number | undefined;
   #video: HTMLMediaElement | undefined;
 
   constructor(room: Room, options: WatchOptions = {}) {
@@ -133,6 +134,17 @@ export class Watch {
     this.#peer?.close();
     this.#peer = undefined;
     this.#setState({ kind: 'idle' });
+  }
+
+  /** The highest layer that is received, counted from 0; `undefined` leaves the choice to what the link carries. */
+  get limit(): number | undefined {
+    return this.#limit;
+  }
+
+  /** Receives no layer above this one of any picture; `undefined` leaves the choice to what the link carries. */
+  setLimit(layer: number | undefined): void {
+    this.#limit = layer;
+    this.#room.limit(layer);
   }
 
   /** Measures what arrives; `undefined` while not connected. */
@@ -212,6 +224,7 @@ export class Watch {
       this.#everConnected = true;
       this.#peer?.close();
       this.#peer = link.peer;
+      if (this.#limit !== undefined) this.#room.limit(this.#limit);
       this.#meter.reset();
       void link.peer.ended.then(() => this.#update());
     } else if (link.kind === 'ended') {

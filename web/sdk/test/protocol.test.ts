@@ -39,16 +39,20 @@ const joined = {
   ice_servers: [{ urls: ['turn:x'], username: 'u', credential: 'c' }, { urls: ['stun:x'] }],
 };
 const destination = {
+  id: 'd1',
   type: 'rtmp',
   url: 'rtmp://x/y',
   state: 'retrying',
   code: 'timeout',
   last_error: 'No answer.',
+  past_failure: { code: 'stalled', message: 'Slow.', recovered_at_ms: 3 },
   attempt: 2,
   next_try_at_ms: 5,
   live_since_ms: null,
   bytes: 0,
+  acknowledged_bytes: 0,
   bitrate_bps: 0,
+  delay_ms: 0,
   frames: 0,
   dropped_frames: 0,
 };
@@ -60,6 +64,7 @@ const job = {
   receiving: true,
   restarts: 0,
   worker_pid: null,
+  cpu_percent: 0,
   destinations: [destination],
 };
 

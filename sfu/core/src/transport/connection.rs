@@ -183,6 +183,11 @@ impl Transport {
         len
     }
 
+    /// Returns whether the peer reads dependency descriptors.
+    pub fn has_dependency_descriptor(&self) -> bool {
+        self.extensions.dependency_descriptor != 0
+    }
+
     /// Returns whether the peer reports on packets by their transport-wide sequence numbers.
     pub fn has_feedback(&self) -> bool {
         self.extensions.transport_cc != 0

@@ -29,15 +29,38 @@ pub(crate) const VP9: &str = "m=video 9 UDP/TLS/RTP/SAVPF 118 119\r\na=mid:1\r\n
 
 /// Like [`BOTH`], with transport-wide feedback.
 pub(crate) fn with_feedback() -> String {
-    let extension = format!("a=extmap:{TWCC_ID} {TWCC}\r\n");
-    let feedback: String = [109, 120, 126]
-        .iter()
-        .map(|pt| format!("a=rtcp-fb:{pt} transport-cc\r\n"))
-        .collect();
-    let (audio, video) = BOTH.split_once("m=video").unwrap();
-    let (audio_feedback, video_feedback) =
-        feedback.split_at("a=rtcp-fb:109 transport-cc\r\n".len());
-    format!("{audio}{extension}{audio_feedback}m=video{video}{extension}{video_feedback}")
+    offering_feedback(BOTH)
+}
+
+/// Adds transport-wide feedback to m-lines.
+pub(crate) fn offering_feedback(media: &str) -> String {
+    let sections = media.split("m=").skip(1).map(|section| {
+        let pts: &[u8] = match section.starts_with("audio") {
+            true => &[109],
+            false => &[120, 126],
+        };
+        let feedback = pts
+            .iter()
+            .map(|pt| format!("a=rtcp-fb:{pt} transport-cc\r\n"));
+        let feedback: String = feedback.collect();
+        format!("m={section}a=extmap:{TWCC_ID} {TWCC}\r\n{feedback}")
+    });
+    sections.collect()
+}
+
+/// Like [`with_feedback`], with audio that repeats itself.
+pub(crate) fn with_red() -> String {
+    let red = "a=rtpmap:110 red/48000/2\r\na=fmtp:110 109/109\r\n";
+    let (audio, video) = with_feedback()
+        .split_once("m=video")
+        .map(|(audio, video)| {
+            (
+                audio.replace("SAVPF 109", "SAVPF 109 110"),
+                video.to_owned(),
+            )
+        })
+        .unwrap();
+    format!("{audio}{red}m=video{video}")
 }
 
 const TWCC_ID: u8 = 5;
@@ -65,6 +88,8 @@ pub(crate) struct Viewer {
     /// What comes on the m-lines behind the first of each kind.
     others: Vec<(bool, Received)>,
     pub(crate) retransmissions: u32,
+    /// Audio that came again with the packet behind it, by sequence number.
+    pub(crate) repeated_audio: BTreeMap<u16, Packet>,
     pub(crate) paddings: u32,
     /// Bytes of all packets.
     pub(crate) bytes: u64,
@@ -104,7 +129,8 @@ impl Feedback {
     fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
         let due = self.due.filter(|due| *due <= now)?;
         self.due = (due > now).then_some(due);
-        let first = self.next.min(*self.arrivals.keys().next()?);
+        let earliest = *self.arrivals.keys().next()?;
+        let first = self.next.min(earliest).max(earliest.saturating_sub(300));
         let last = *self.arrivals.keys().next_back()?;
         let last = last.min(first + 400);
         let micros = |at: Instant| (at - self.epoch.unwrap()).as_micros() as i64;
@@ -237,6 +263,7 @@ impl Viewer {
             audio: audio.unwrap_or_default(),
             others: videos.map(|video| (true, video)).chain(audios).collect(),
             retransmissions: 0,
+            repeated_audio: BTreeMap::new(),
             paddings: 0,
             bytes: 0,
             feedback: Feedback::default(),
@@ -277,18 +304,27 @@ impl Viewer {
             payload = &payload[4 + len..];
         }
         if packet[0] & 0x20 != 0 {
-            assert_eq!(ssrc, self.video.rtx_ssrc, "padding has a stream of its own");
+            let is_rtx = self.all().any(|(_, stream)| stream.rtx_ssrc == ssrc);
+            assert!(is_rtx, "padding has a stream of its own");
             assert_eq!(payload.len(), usize::from(*payload.last().unwrap()));
             self.paddings += 1;
             return;
         }
         let codec = match pt {
-            109 => Codec::Opus,
+            109 | 110 => Codec::Opus,
             120 | 121 => Codec::Vp8,
             118 | 119 => Codec::Vp9,
             126 | 127 => Codec::H264,
             _ => panic!("payload type {pt} was not negotiated"),
         };
+        if pt == 110 && payload[0] & 0x80 != 0 {
+            let len = usize::from(u16::from_be_bytes([payload[2] & 3, payload[3]]));
+            let (old, new) = payload[5..].split_at(len);
+            let before = timestamp.wrapping_sub(960);
+            let old = Packet::read(Codec::Opus, true, before, old);
+            self.repeated_audio.insert(seq.wrapping_sub(1), old);
+            payload = new;
+        }
         let is_repeat = matches!(pt, 119 | 121 | 127);
         if is_repeat {
             self.retransmissions += 1;

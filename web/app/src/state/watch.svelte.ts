@@ -9,6 +9,8 @@ export class WatchView {
   stats: ViewerStats | undefined = $state.raw();
   tiles: readonly Tile[] = $state.raw([]);
   sounds: readonly MediaStream[] = $state.raw([]);
+  /** The highest layer that is received, as the person chose; `undefined`: what the link carries. */
+  limit: number | undefined = $state.raw();
   /** How long no new picture has come while there should be one, in seconds. */
   stalledFor: number = $state(0);
   readonly missing = false;
@@ -39,6 +41,12 @@ export class WatchView {
     return { kind: 'reconnecting', attempt: 0, retryAtMs, error };
   }
 
+  /** Receives nothing above this layer; `undefined`: what the link carries. */
+  setLimit(layer: number | undefined): void {
+    this.limit = layer;
+    this.#watch?.setLimit(layer);
+  }
+
   retryNow(): void {
     this.view.room.retryNow();
     this.#watch?.start();
@@ -53,6 +61,7 @@ export class WatchView {
     this.view = enter(slug, () => this.#enter(slug));
     const watch = new Watch(this.view.room, { stage: true });
     this.#watch = watch;
+    watch.setLimit(this.limit);
     watch.on('state', (state) => {
       if (watch === this.#watch) this.#state = state;
     });

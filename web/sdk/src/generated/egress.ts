@@ -55,6 +55,10 @@ restarts: number,
  */
 worker_pid: number | null, 
 /**
+ * Processor time of the worker over the last seconds, percent of a core.
+ */
+cpu_percent: number, 
+/**
  * Its destinations in the order requested.
  */
 destinations: Array<EgressDestinationStatus>, };
@@ -78,6 +82,10 @@ export type EgressJobState = "starting" | "running" | "restarting" | "draining" 
  */
 export type EgressDestinationStatus = { 
 /**
+ * Its id within the job.
+ */
+id: string, 
+/**
  * `rtmp` or `hls`.
  */
 type: EgressDestinationType, 
@@ -90,13 +98,17 @@ url: string,
  */
 state: EgressDestinationState, 
 /**
- * The kind of the last failure.
+ * Why it is not live, while it is not because something failed.
  */
 code: EgressFailureCode | null, 
 /**
- * The last failure in plain words, with the server's own, and what to do.
+ * The same in plain words, with the server's own, and what to do.
  */
 last_error: string | null, 
+/**
+ * What it recovered from last.
+ */
+past_failure: EgressPastFailure | null, 
 /**
  * Connection attempts since it was last live.
  */
@@ -110,21 +122,77 @@ next_try_at_ms: number | null,
  */
 live_since_ms: number | null, 
 /**
- * Bytes sent since the job started.
+ * Bytes that have left this server since the job started.
  */
 bytes: number, 
+/**
+ * Bytes that the far side has confirmed since the job started; 0 while it confirms nothing.
+ */
+acknowledged_bytes: number, 
 /**
  * Recent bitrate, bit/s.
  */
 bitrate_bps: number, 
 /**
- * Video frames sent since the job started.
+ * How old the newest frame was when it left, milliseconds.
+ */
+delay_ms: number, 
+/**
+ * Video frames that have left this server since the job started.
  */
 frames: number, 
 /**
  * Video frames dropped since the job started, because the destination was away or slow.
  */
 dropped_frames: number, };
+
+/**
+ * A failure that is over.
+ */
+export type EgressPastFailure = { 
+/**
+ * Its kind.
+ */
+code: EgressFailureCode, 
+/**
+ * In plain words.
+ */
+message: string, 
+/**
+ * When it was over, Unix milliseconds.
+ */
+recovered_at_ms: number, };
+
+/**
+ * The body of `PATCH /api/rooms/{room}/egress/{id}`: all of it happens, or nothing.
+ */
+export type EgressChange = { 
+/**
+ * Destinations to add.
+ */
+add: Array<EgressDestination>, 
+/**
+ * Ids of destinations to end and remove. When none is left, the job ends.
+ */
+remove: Array<string>, 
+/**
+ * Ids of destinations to try again now, even given up ones.
+ */
+retry: Array<string>, };
+
+/**
+ * The body of `PATCH /api/rooms/{room}/egress/{id}/destinations/{destination}`. With neither, it is tried
+ * again now, even a given up one. With one, it is replaced: it gets a new id.
+ */
+export type EgressDestinationChange = { 
+/**
+ * Another URL.
+ */
+url?: string, 
+/**
+ * Another stream key.
+ */
+key?: string, };
 
 /**
  * The kind of a destination.
@@ -139,7 +207,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "closed_by_server" | "stalled" | "tls_failed" | "worker_died" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).
@@ -164,9 +232,30 @@ detail: string,
 /**
  * Stable code.
  */
-code: EgressErrorCode, };
+code: EgressErrorCode, 
+/**
+ * What is left, with `egress_capacity`.
+ */
+free?: EgressFree, };
 
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+
+/**
+ * What is left for new jobs.
+ */
+export type EgressFree = { 
+/**
+ * Jobs of the server.
+ */
+jobs: number, 
+/**
+ * Jobs of the room.
+ */
+jobs_in_room: number, 
+/**
+ * Processor time, percent of a core.
+ */
+cpu_percent: number, };

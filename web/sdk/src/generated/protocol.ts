@@ -36,7 +36,11 @@ paused: boolean, } | { "type": "layers",
 /**
  * Their heights in pixels, the lowest first; at most 4.
  */
-heights: Array<number>, } | { "type": "restart_ice", 
+heights: Array<number>, } | { "type": "limit", 
+/**
+ * The highest layer wanted, counted from 0, the lowest; no limit when `null`.
+ */
+layer: number | null, } | { "type": "restart_ice", 
 /**
  * Which.
  */
@@ -533,6 +537,61 @@ export type Feature = {
  * Who is shown large, and to viewers with one picture alone; `null`: the loudest speaker.
  */
 identity: string | null, };
+
+/**
+ * The answer of `GET /api/rooms/{room}/participants`.
+ */
+export type ParticipantList = { 
+/**
+ * Everybody with a media connection, those on stage first; at most 1000.
+ */
+participants: Array<Participant>, 
+/**
+ * How many there are.
+ */
+total: number, };
+
+/**
+ * Somebody with a media connection.
+ */
+export type Participant = { 
+/**
+ * Identity.
+ */
+identity: string, 
+/**
+ * The name shown.
+ */
+name: string, 
+/**
+ * Whether they are the host.
+ */
+host: boolean, 
+/**
+ * Whether they are on stage: the host or a guest.
+ */
+on_stage: boolean, 
+/**
+ * Connections that send.
+ */
+publishing: number, 
+/**
+ * Connections that receive.
+ */
+watching: number, };
+
+/**
+ * The answer of `GET /api/rooms/{room}/participants/{identity}/stats`.
+ */
+export type ParticipantStats = { 
+/**
+ * Whose they are.
+ */
+identity: string, 
+/**
+ * Each of their connections, as the server sees it; the fields are described in `docs/api.md`.
+ */
+connections: Record<string, unknown>[], };
 
 /** Why the server closed a WebSocket. */
 export const CLOSE_CODE = {

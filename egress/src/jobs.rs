@@ -1,0 +1,214 @@
+//! The jobs of one room, and what each is made of.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admission::Load,
+    journal,
+    origin::Origin,
+    service::{Changed, Room},
+    status::{self, DestinationType, JobState},
+    store::{Record, RecordedDestination},
+    supervisor::{Order, Planned},
+};
+
+/// A room's jobs, the oldest first.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    pub(crate) room: Room,
+    pub(crate) jobs: Vec<Entry>,
+    /// Whether something changed that nobody was told of.
+    pub(crate) dirty: bool,
+}
+
+/// One job.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    pub(crate) created_at_ms: u64,
+    pub(crate) status: watch::Receiver<status::Job>,
+    pub(crate) end: CancellationToken,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) origin: Option<Arc<Origin>>,
+    /// What it was asked to send to.
+    pub(crate) plan: Vec<Planned>,
+    pub(crate) next_number: usize,
+    /// The idempotency key of its request, and that request's fingerprint.
+    pub(crate) idempotency: Option<(String, Vec<u8>)>,
+    /// Whether somebody asked for its end.
+    pub(crate) ending: bool,
+    over_since: Option<Instant>,
+}
+
+impl Jobs {
+    pub(crate) fn new(room: Room) -> Self {
+        Self {
+            room,
+            jobs: Vec::new(),
+            dirty: true,
+        }
+    }
+
+    /// Returns those that run first, then those that are over, the newest first.
+    pub(crate) fn list(&self) -> Vec<status::Job> {
+        let newest_first = self
+            .jobs
+            .iter()
+            .rev()
+            .map(|entry| entry.status.borrow().clone());
+        let mut jobs: Vec<_> = newest_first.collect();
+        jobs.sort_by_key(|job| is_over(job.state));
+        jobs
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<&Entry> {
+        self.jobs.iter().find(|entry| entry.id == id)
+    }
+
+    pub(crate) fn find_mut(&mut self, id: &str) -> Option<&mut Entry> {
+        self.jobs.iter_mut().find(|entry| entry.id == id)
+    }
+
+    pub(crate) fn serves_hls(&self) -> bool {
+        self.jobs.iter().any(Entry::serves_hls)
+    }
+
+    pub(crate) fn changed(&self) -> Changed {
+        let mut origins = self.jobs.iter().filter_map(|entry| entry.origin.as_ref());
+        Changed {
+            room: self.room.clone(),
+            jobs: self.list(),
+            hls: origins.any(|origin| origin.is_live()),
+        }
+    }
+
+    /// Keeps the last [`OVER_LIMIT`] jobs that are over, for an hour, and their HLS files for a minute.
+    pub(crate) fn forget_old(&mut self, now: Instant) {
+        for entry in &mut self.jobs {
+            if !entry.is_over() {
+                continue;
+            }
+            let since = *entry.over_since.get_or_insert(now);
+            if now >= since + HLS_KEPT {
+                entry.origin = None;
+            }
+        }
+        let over = self.jobs.iter().filter(|entry| entry.is_over()).count();
+        let mut surplus = over.saturating_sub(OVER_LIMIT);
+        self.jobs.retain(|entry| {
+            let Some(since) = entry.over_since else {
+                return true;
+            };
+            let forget = surplus > 0 || now >= since + JOB_KEPT;
+            surplus = surplus.saturating_sub(usize::from(forget));
+            !forget
+        });
+    }
+}
+
+impl Entry {
+    pub(crate) fn new(
+        record: &Record,
+        plan: Vec<Planned>,
+        status: watch::Receiver<status::Job>,
+        end: CancellationToken,
+        orders: mpsc::Sender<Order>,
+        origin: Option<Arc<Origin>>,
+    ) -> Self {
+        Self {
+            id: record.id.clone(),
+            created_at_ms: record.created_at_ms,
+            status,
+            end,
+            orders,
+            origin,
+            plan,
+            next_number: record.next_number,
+            idempotency: record.idempotency.clone(),
+            ending: false,
+            over_since: None,
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        // A supervisor that panicked has dropped its sender.
+        is_over(self.status.borrow().state) || self.status.has_changed().is_err()
+    }
+
+    /// Returns whether it is over, or about to be.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending || self.is_over() || self.status.borrow().state == JobState::Draining
+    }
+
+    pub(crate) fn serves_hls(&self) -> bool {
+        let planned = |p: &Planned| p.accepted.kind == DestinationType::Hls;
+        !self.is_over() && self.plan.iter().any(planned)
+    }
+
+    pub(crate) fn load(&self, in_same_room: bool) -> Load {
+        let status = self.status.borrow();
+        Load {
+            in_same_room,
+            destinations: self.plan.len(),
+            measured_percent: status.cpu_percent,
+            state: if self.is_over() {
+                JobState::Ended
+            } else {
+                status.state
+            },
+        }
+    }
+
+    /// Returns the planned destination with this id.
+    pub(crate) fn planned(&self, id: &str) -> Option<&Planned> {
+        self.plan
+            .iter()
+            .find(|planned| journal::id(planned.number) == id)
+    }
+
+    /// Notes which destinations have been live; returns whether that is news.
+    pub(crate) fn note_proved(&mut self) -> bool {
+        let status = self.status.borrow();
+        let mut news = false;
+        for planned in &mut self.plan {
+            let id = journal::id(planned.number);
+            let mut shown = status.destinations.iter();
+            let live = shown.any(|d| d.id == id && d.live_since_ms.is_some());
+            news |= live && !planned.proved;
+            planned.proved |= live;
+        }
+        news
+    }
+
+    pub(crate) fn record(&self, room: &Room) -> Record {
+        let destinations = self.plan.iter().map(|planned| RecordedDestination {
+            number: planned.number,
+            proved: planned.proved,
+            requested: planned.requested.clone(),
+        });
+        Record {
+            id: self.id.clone(),
+            room: room.id.0,
+            slug: room.slug.clone(),
+            created_at_ms: self.created_at_ms,
+            next_number: self.next_number,
+            destinations: destinations.collect(),
+            idempotency: self.idempotency.clone(),
+        }
+    }
+}
+
+/// Returns whether a job in this state is over.
+pub(crate) fn is_over(state: JobState) -> bool {
+    matches!(state, JobState::Ended | JobState::Failed)
+}
+
+const OVER_LIMIT: usize = 20;
+const JOB_KEPT: Duration = Duration::from_secs(3600);
+const HLS_KEPT: Duration = Duration::from_secs(60);
