@@ -1,7 +1,7 @@
 //! Sets a worker up, and takes it down.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::{
         fd::AsFd,
@@ -18,13 +18,14 @@ use std::{
 
 use anyhow::Context as _;
 use gstreamer as gst;
+use sfu::Codec;
 
 use super::{Reporter, pulse::Pulse};
 use crate::{
-    link::{self, Command, Report, Setup, Target},
+    link::{self, Command, Failure, Report, Setup, Target},
     output::{Hls, Limits, Policy, Rtmp, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
-    status::DestinationState,
+    status::{DestinationState, FailureCode},
 };
 
 /// Runs a worker to its end: the body of `fanlight egress-worker`.
@@ -84,6 +85,8 @@ struct Worker {
     reporter: Reporter,
     pulse: Arc<Pulse>,
     running: BTreeMap<usize, Running>,
+    /// Destinations that were told that the broadcast cannot be read.
+    refused: BTreeSet<usize>,
 }
 
 /// A destination's attempt.
@@ -114,6 +117,7 @@ impl Worker {
             reporter,
             pulse,
             running: BTreeMap::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -137,6 +141,7 @@ impl Worker {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .handle_timeout(due)?;
+            self.refuse();
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
             }
@@ -146,7 +151,35 @@ impl Worker {
         Ok(())
     }
 
+    /// Fails all destinations when the broadcast cannot be read.
+    fn refuse(&mut self) {
+        let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = match intake.refused() {
+            Some(Codec::Vp9) => "VP9",
+            Some(Codec::Av1) => "AV1",
+            Some(Codec::H264 | Codec::Vp8 | Codec::Opus) | None => return,
+        };
+        for number in self.running.keys() {
+            if !self.refused.insert(*number) {
+                continue;
+            }
+            let failure = Failure {
+                code: FailureCode::CodecUnsupported,
+                message: format!(
+                    "The broadcast is in {name}, which outputs do not take. Choose H.264 or VP8 in the \
+                     studio, go live again, and start the output anew."
+                ),
+            };
+            let report = Report::Failed {
+                destination: *number,
+                failure,
+            };
+            self.reporter.send(&report, &[]);
+        }
+    }
+
     fn connect(&mut self, number: usize, target: Target) {
+        self.refused.remove(&number);
         let meter = self.pulse.meter(number);
         let running = match target {
             Target::Rtmp(target) => {

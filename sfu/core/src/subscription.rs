@@ -263,10 +263,13 @@ impl Subscription {
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
             let guard = sender.repeat_guard();
+            let found = self.rewrite.find(*seq);
+            if sender.is_congested() && found.is_some_and(|f| self.rewrite.is_passed(&f)) {
+                continue;
+            }
             if !sender.may_repeat() || !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
-            let found = self.rewrite.find(*seq);
             let Some(len) = found.and_then(|f| self.repeat(f, publications, sender)) else {
                 repeated.missed += 1;
                 continue;
@@ -404,6 +407,10 @@ impl Subscription {
         }
         let rewritten = self.rewrite.repeat(found, &packet)?;
         let codec = self.find_codec(publication)?;
+        if codec.red.is_some() {
+            // What it carried depended on the losses then.
+            return Some(0);
+        }
         let Some(rtx) = codec.rtx else {
             // The same SRTP index must never protect other bytes, and a transport-wide number is one.
             return match sender.transport.has_feedback() {
@@ -450,6 +457,26 @@ impl Subscription {
         };
         send(&header, packet, rewritten.frame_shift, payload, sender)
     }
+
+    /// Sends audio and what was before it, so that one of two packets in a row may be lost.
+    fn seal_with(
+        &self,
+        before: &Packet<'_>,
+        packet: &Packet<'_>,
+        rewritten: &Rewritten,
+        codec: CodecPt,
+        sender: &mut Sender<'_>,
+    ) -> usize {
+        let ticks = packet.meta.timestamp.wrapping_sub(before.meta.timestamp);
+        let mut buffer = [0; red::MAX_HEAD];
+        let head = red::repeat(codec.pt, before.payload, ticks, &mut buffer);
+        let (Some(pt), Some(head)) = (codec.red, head) else {
+            return self.seal(packet, rewritten, codec, sender);
+        };
+        let header = header(rewritten, pt, self.stream.ssrc);
+        let payload = [head, packet.payload];
+        send(&header, packet, rewritten.frame_shift, payload, sender)
+    }
 }
 
 /// A subscription and what it sends with.
@@ -478,7 +505,7 @@ impl Way<'_, '_> {
                 reading.next = index + 1;
             }
             if let Some(packet) = layer.packet(*index) {
-                self.send(&packet);
+                self.send(&packet, layer);
             }
         }
         true
@@ -491,7 +518,7 @@ impl Way<'_, '_> {
             if let Some(packet) = layer.packet(*index)
                 && packet.meta.frame.needed.meets(reading.rung.quality())
             {
-                self.send(&packet);
+                self.send(&packet, layer);
             }
         }
     }
@@ -513,7 +540,7 @@ impl Way<'_, '_> {
                     let top = reading.top_spatial(layer);
                     let rewrite = &mut self.subscription.rewrite;
                     rewrite.end_pictures_at(top, packet.index);
-                    self.send(&packet);
+                    self.send(&packet, layer);
                     reading.pass();
                 }
                 Step::LeaveOut { index, picture } => {
@@ -542,12 +569,28 @@ impl Way<'_, '_> {
         self.subscription.kind == MediaKind::Audio || self.sender.may_go()
     }
 
-    fn send(&mut self, packet: &Packet<'_>) {
+    /// Returns the packet before this one, if it is audio to be repeated along with it: for those who lose
+    /// packets and understand that, where the publisher does not repeat itself.
+    fn to_repeat<'a>(&self, packet: &Packet<'_>, layer: &'a Layer) -> Option<Packet<'a>> {
+        let is_plain = self.codec.red.is_some() && !packet.meta.is_red;
+        let before = packet.index.checked_sub(1)?;
+        let is_of_use = is_plain && self.sender.is_lossy();
+        let before = is_of_use.then(|| layer.packet(before)).flatten();
+        before.filter(|before| !before.meta.is_red)
+    }
+
+    fn send(&mut self, packet: &Packet<'_>, layer: &Layer) {
+        let before = self.to_repeat(packet, layer);
         let subscription = &mut *self.subscription;
         let Some(rewritten) = subscription.rewrite.apply(packet, self.sender.now) else {
             return;
         };
-        let len = subscription.seal(packet, &rewritten, self.codec, self.sender);
+        let len = match before {
+            Some(before) => {
+                subscription.seal_with(&before, packet, &rewritten, self.codec, self.sender)
+            }
+            None => subscription.seal(packet, &rewritten, self.codec, self.sender),
+        };
         if len > 0 {
             subscription.packets = subscription.packets.wrapping_add(1);
             let octets = u32::try_from(packet.payload.len()).unwrap_or_default();

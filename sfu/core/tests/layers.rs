@@ -17,8 +17,9 @@ mod world;
 use sfu_core::Codec;
 use world::{
     Network, World,
+    link::{Conditions, Link},
     publisher::{Publisher, Svc},
-    viewer::{BOTH, Packet, VP9},
+    viewer::{BOTH, Packet, VP9, Viewer, with_feedback, with_red},
 };
 
 #[test]
@@ -208,6 +209,56 @@ fn spatial_layers_within_a_stream_are_left_and_entered() {
             pictures += u32::from(!is_same);
         }
         assert!(pictures > 120, "{pictures}");
+    }
+}
+
+#[test]
+fn sound_is_repeated_for_those_who_lose_it() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    let viewer = world.watch(&with_red());
+    let other = world.watch(&with_feedback());
+    world.run(3000);
+    assert!(
+        world.viewer(viewer).repeated_audio.is_empty(),
+        "nothing is lost"
+    );
+    for index in [viewer, other] {
+        let lossy = Conditions {
+            loss: 80,
+            ..Conditions::of_rate(0)
+        };
+        world.links.insert(index, Link::new(lossy, 1));
+    }
+    world.run(8000);
+    assert!(
+        world.viewer(other).repeated_audio.is_empty(),
+        "not understood"
+    );
+    let Viewer {
+        audio,
+        repeated_audio,
+        ..
+    } = world.viewer(viewer);
+    let (first, last) = (
+        audio.numbers.first_key_value(),
+        audio.numbers.last_key_value(),
+    );
+    let lost = (*first.unwrap().0..*last.unwrap().0).filter(|n| !audio.numbers.contains_key(n));
+    let (mended, lost): (Vec<_>, Vec<_>) =
+        lost.partition(|number| repeated_audio.contains_key(&((number & 0xffff) as u16)));
+    assert!(
+        mended.len() > 3 * lost.len(),
+        "{} of {}",
+        mended.len(),
+        lost.len()
+    );
+    for (number, packet) in &audio.numbers {
+        let again = repeated_audio.get(&((number & 0xffff) as u16));
+        let same = again
+            .zip(*packet)
+            .is_none_or(|(a, b)| a.content == b.content);
+        assert!(same, "packet {number}");
     }
 }
 

@@ -48,6 +48,21 @@ pub(crate) fn offering_feedback(media: &str) -> String {
     sections.collect()
 }
 
+/// Like [`with_feedback`], with audio that repeats itself.
+pub(crate) fn with_red() -> String {
+    let red = "a=rtpmap:110 red/48000/2\r\na=fmtp:110 109/109\r\n";
+    let (audio, video) = with_feedback()
+        .split_once("m=video")
+        .map(|(audio, video)| {
+            (
+                audio.replace("SAVPF 109", "SAVPF 109 110"),
+                video.to_owned(),
+            )
+        })
+        .unwrap();
+    format!("{audio}{red}m=video{video}")
+}
+
 const TWCC_ID: u8 = 5;
 const TWCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
@@ -73,6 +88,8 @@ pub(crate) struct Viewer {
     /// What comes on the m-lines behind the first of each kind.
     others: Vec<(bool, Received)>,
     pub(crate) retransmissions: u32,
+    /// Audio that came again with the packet behind it, by sequence number.
+    pub(crate) repeated_audio: BTreeMap<u16, Packet>,
     pub(crate) paddings: u32,
     /// Bytes of all packets.
     pub(crate) bytes: u64,
@@ -246,6 +263,7 @@ impl Viewer {
             audio: audio.unwrap_or_default(),
             others: videos.map(|video| (true, video)).chain(audios).collect(),
             retransmissions: 0,
+            repeated_audio: BTreeMap::new(),
             paddings: 0,
             bytes: 0,
             feedback: Feedback::default(),
@@ -293,12 +311,20 @@ impl Viewer {
             return;
         }
         let codec = match pt {
-            109 => Codec::Opus,
+            109 | 110 => Codec::Opus,
             120 | 121 => Codec::Vp8,
             118 | 119 => Codec::Vp9,
             126 | 127 => Codec::H264,
             _ => panic!("payload type {pt} was not negotiated"),
         };
+        if pt == 110 && payload[0] & 0x80 != 0 {
+            let len = usize::from(u16::from_be_bytes([payload[2] & 3, payload[3]]));
+            let (old, new) = payload[5..].split_at(len);
+            let before = timestamp.wrapping_sub(960);
+            let old = Packet::read(Codec::Opus, true, before, old);
+            self.repeated_audio.insert(seq.wrapping_sub(1), old);
+            payload = new;
+        }
         let is_repeat = matches!(pt, 119 | 121 | 127);
         if is_repeat {
             self.retransmissions += 1;
