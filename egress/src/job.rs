@@ -556,7 +556,7 @@ impl Destination {
         let (refusals, budget) = match failure.code {
             FailureCode::Rejected if refused => (self.refusals + 1, REFUSAL_BUDGET),
             FailureCode::AlreadyPublishing if refused => (self.refusals + 1, BUSY_BUDGET),
-            FailureCode::PrivateAddress => (1, 1),
+            FailureCode::PrivateAddress | FailureCode::CodecUnsupported => (1, 1),
             FailureCode::Rejected
             | FailureCode::AlreadyPublishing
             | FailureCode::ConnectionRefused
@@ -752,6 +752,20 @@ mod tests {
             assert!(drain(&mut job).contains(&Action::Connect(0)));
         }
         assert_eq!(job.destinations()[0].attempt(), 51);
+    }
+
+    #[test]
+    fn a_codec_that_is_not_taken_ends_the_job() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        for destination in 0..2 {
+            job.handle_report(&failed(destination, FailureCode::CodecUnsupported), t0);
+        }
+        assert_eq!(drain(&mut job), [Action::Drain]);
+        job.handle_worker_gone(t0);
+        assert_eq!(job.state(), JobState::Failed);
+        let code = job.destinations()[0].failure().map(|f| f.code);
+        assert_eq!(code, Some(FailureCode::CodecUnsupported));
     }
 
     #[test]

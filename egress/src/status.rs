@@ -231,6 +231,8 @@ pub enum FailureCode {
     Stalled,
     /// The TLS handshake failed.
     TlsFailed,
+    /// The broadcast is in a video codec that outputs do not take.
+    CodecUnsupported,
     /// The worker process died.
     WorkerDied,
     /// Something failed on this server's side.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sfu::MediaKind;
+use sfu::{Codec, MediaKind};
 
 use super::{Clock, GraphError, Hub, audio::Audio, hub::Due, video::Video};
 use crate::link::Packet;
@@ -16,6 +16,7 @@ pub(crate) struct Intake {
     keyframe_interval: Duration,
     video: Option<Video>,
     audio: Option<Audio>,
+    refused: Option<Codec>,
 }
 
 impl Intake {
@@ -34,7 +35,13 @@ impl Intake {
             keyframe_interval,
             video: None,
             audio: None,
+            refused: None,
         }
+    }
+
+    /// Returns the codec of the broadcast's video if it is one that cannot be read.
+    pub(crate) fn refused(&self) -> Option<Codec> {
+        self.refused
     }
 
     /// Takes in a packet.
@@ -42,7 +49,14 @@ impl Intake {
         let Some(time) = self.clock.running_time(packet.presentation_ns) else {
             return Ok(());
         };
+        if !packet.codec.is_tapped() {
+            self.refused = Some(packet.codec);
+            return Ok(());
+        }
         let kind = packet.codec.kind();
+        if kind == MediaKind::Video {
+            self.refused = None;
+        }
         self.hub.handle_packet(kind);
         match kind {
             MediaKind::Video => {

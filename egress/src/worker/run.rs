@@ -19,13 +19,14 @@ use std::{
 use anyhow::Context as _;
 use gstreamer as gst;
 use rustix::time::{ClockId, clock_gettime};
+use sfu::Codec;
 
 use super::Reporter;
 use crate::{
-    link::{self, Command, Report, Setup, Target},
+    link::{self, Command, Failure, Report, Setup, Target},
     output::{Hls, Limits, Meter, Policy, Rtmp, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
-    status::DestinationState,
+    status::{DestinationState, FailureCode},
 };
 
 /// How often a worker says that it is alive.
@@ -94,6 +95,7 @@ struct Worker {
 struct Destination {
     meter: Arc<Meter>,
     running: Option<Running>,
+    refused: bool,
 }
 
 /// A destination's attempt.
@@ -146,6 +148,7 @@ impl Worker {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .handle_timeout(due)?;
+            self.refuse();
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
             }
@@ -156,6 +159,33 @@ impl Worker {
         }
         self.drain();
         Ok(())
+    }
+
+    /// Fails all destinations when the broadcast cannot be read.
+    fn refuse(&mut self) {
+        let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = match intake.refused() {
+            Some(Codec::Vp9) => "VP9",
+            Some(Codec::Av1) => "AV1",
+            Some(Codec::H264 | Codec::Vp8 | Codec::Opus) | None => return,
+        };
+        for (number, destination) in &mut self.destinations {
+            if std::mem::replace(&mut destination.refused, true) {
+                continue;
+            }
+            let failure = Failure {
+                code: FailureCode::CodecUnsupported,
+                message: format!(
+                    "The broadcast is in {name}, which outputs do not take. Choose H.264 or VP8 in the \
+                     studio, go live again, and start the output anew."
+                ),
+            };
+            let report = Report::Failed {
+                destination: *number,
+                failure,
+            };
+            self.reporter.send(&report, &[]);
+        }
     }
 
     fn report_alive(&self) {
@@ -172,6 +202,7 @@ impl Worker {
 
     fn connect(&mut self, number: usize, target: Target) {
         let destination = self.destinations.entry(number).or_default();
+        destination.refused = false;
         destination.running = Some(match target {
             Target::Rtmp(target) => {
                 let stop = Stop::default();

@@ -113,6 +113,11 @@ impl Flow {
         }
     }
 
+    /// The peer reports on every packet.
+    pub(crate) fn track(&mut self) {
+        self.tracked.get_or_insert_with(Default::default);
+    }
+
     /// Returns what to send: less than the path carries while its queue is to become empty.
     pub(crate) fn budget(&self) -> Option<u64> {
         match &self.tracked {
@@ -415,6 +420,12 @@ impl Sender<'_> {
         })
     }
 
+    /// Returns whether the path's queue is waited for to become empty: what is sent then delays the rest.
+    pub(crate) fn is_congested(&self) -> bool {
+        let tracked = self.flow.tracked.as_ref();
+        tracked.is_some_and(|tracked| !tracked.estimator.is_clear())
+    }
+
     /// Returns whether a live packet of video goes at once; not while so much is on the path already that it
     /// would only wait there.
     pub(crate) fn may_go(&mut self) -> bool {
@@ -432,8 +443,9 @@ impl Sender<'_> {
 /// IP and UDP headers.
 const OVERHEAD: usize = 28;
 
-/// What a path is believed to carry before anything is known of it: a picture of 720p with sound.
-const FIRST_ESTIMATE: u64 = 3_000_000;
+/// What a path is believed to carry before anything is known of it: a picture of 360p with sound. More comes
+/// within half a second where it is carried; less takes long to recover from.
+const FIRST_ESTIMATE: u64 = 1_000_000;
 
 /// How fast a newcomer is sent what it missed, bit/s.
 const FIRST_PACE: u64 = 5_000_000;

@@ -60,7 +60,9 @@ impl Codec {
 /// One decrypted RTP packet of a room's program, for a reader that does not speak WebRTC.
 ///
 /// Sequence numbers and timestamps are continuous per kind over every change of the publisher;
-/// `codec` may change between packets, and then the first packet is the start of a keyframe.
+/// `codec` may change between packets, and then the first packet is the start of a keyframe. Video in a codec
+/// that is not [`Codec::is_tapped`] is left out; as long as no other came, an empty packet of that codec tells so
+/// every second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapPacket {
     /// The packet's codec.
@@ -69,6 +71,6 @@ pub struct TapPacket {
     pub presentation: Instant,
     /// Whether it starts a keyframe. Always true for audio.
     pub keyframe: bool,
-    /// A whole RTP packet (RFC 3550 §5.1) without header extensions.
+    /// A whole RTP packet (RFC 3550 §5.1) without header extensions; empty only as said above.
     pub rtp: Bytes,
 }

@@ -126,6 +126,9 @@ impl Peer {
         if !self.allotment.is_due(now) {
             return;
         }
+        if self.transport.has_feedback() {
+            self.flow.track();
+        }
         let own = self.join.participant;
         let seen = |view| shown.get(view).filter(|seen| seen.participant != own);
         let subscriptions = self.subscriptions.iter();

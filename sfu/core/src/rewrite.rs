@@ -20,6 +20,8 @@ pub(crate) struct Rewrite {
     /// Oldest first, at most [`MAX_RUNS`].
     runs: VecDeque<Run>,
     replays: Replays,
+    /// Where the present run began.
+    began_at: u32,
 }
 
 /// The header fields of a packet as it goes out.
@@ -103,6 +105,7 @@ impl Rewrite {
             last: None,
             runs: VecDeque::new(),
             replays: Replays::default(),
+            began_at: random_seq & 0x7fff,
         }
     }
 
@@ -130,6 +133,7 @@ impl Rewrite {
             .is_elastic
             .then(|| self.replays.begin(start.rate, start.live));
         self.close();
+        self.began_at = self.next_seq;
         self.push(Run {
             source: start.source,
             first: start.first.index,
@@ -242,6 +246,11 @@ impl Rewrite {
                 seq: full,
             })
         })
+    }
+
+    /// Returns whether a packet is older than the keyframe with which the present run began, which every viewer can go on with.
+    pub(crate) fn is_passed(&self, found: &Found) -> bool {
+        is_later(self.began_at, found.seq)
     }
 
     /// Returns what is added to the publisher's timestamps.
@@ -543,6 +552,8 @@ mod tests {
         let found = |seq| rewrite.find(seq).map(|found| (found.source, found.index));
         assert_eq!(found(seq(1)), Some((source(2), 50)));
         assert_eq!(found(seq(0)), Some((source(1), 0x8fff)));
+        let passed = [seq(0), seq(1)].map(|seq| rewrite.is_passed(&rewrite.find(seq).unwrap()));
+        assert_eq!(passed, [true, false], "older than the present run");
     }
 
     #[test]

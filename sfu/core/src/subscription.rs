@@ -263,10 +263,13 @@ impl Subscription {
         for seq in seqs.iter().take(MAX_REPEATED) {
             repeated.asked += 1;
             let guard = sender.repeat_guard();
+            let found = self.rewrite.find(*seq);
+            if sender.is_congested() && found.is_some_and(|f| self.rewrite.is_passed(&f)) {
+                continue;
+            }
             if !sender.may_repeat() || !self.repeats.allow(*seq, guard, sender.now) {
                 continue;
             }
-            let found = self.rewrite.find(*seq);
             let Some(len) = found.and_then(|f| self.repeat(f, publications, sender)) else {
                 repeated.missed += 1;
                 continue;

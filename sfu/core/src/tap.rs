@@ -68,6 +68,7 @@ pub(crate) struct Tap {
     audio: Cursor,
     video: Cursor,
     unsupported: Option<PublicationId>,
+    told_at: Option<Instant>,
 }
 
 /// What came of walking on.
@@ -116,6 +117,7 @@ impl Tap {
             audio: Cursor::new(MediaKind::Audio),
             video: Cursor::new(MediaKind::Video),
             unsupported: None,
+            told_at: None,
         }
     }
 
@@ -149,6 +151,7 @@ impl Tap {
             if !publication.codec.is_tapped() {
                 let before = self.unsupported.replace(publication.id);
                 walked.unsupported |= before != Some(publication.id);
+                self.told_at = cursor.refuse(self.id, publication, self.told_at, queue, now);
             } else {
                 cursor.begin_target(publication, now);
                 cursor.walk(self.id, shown, queue, &mut walked, now);
@@ -183,6 +186,30 @@ impl Cursor {
             MediaKind::Video => VIDEO_HOLD,
         };
         Some(self.stalled? + hold)
+    }
+
+    /// Tells the reader from time to time that what is to be read is in a codec that taps do not yield, unless
+    /// it has had something else. Returns when it was told.
+    fn refuse(
+        &self,
+        tap: TapId,
+        publication: &Publication,
+        told_at: Option<Instant>,
+        queue: &mut Queue,
+        now: Instant,
+    ) -> Option<Instant> {
+        let lately = |at: Instant| now.saturating_duration_since(at) < TELL_AGAIN;
+        if self.last.is_some() || told_at.is_some_and(lately) || queue.is_full() {
+            return told_at;
+        }
+        let packet = TapPacket {
+            codec: publication.codec,
+            presentation: now,
+            keyframe: false,
+            rtp: Bytes::new(),
+        };
+        queue.packets.push_back((tap, packet));
+        Some(now)
     }
 
     /// Begins what is to be read, if it is something else and can be begun.
@@ -328,6 +355,9 @@ fn write(packet: &Packet<'_>, rewritten: &Rewritten, codec: Codec) -> Bytes {
 /// Several seconds of a rich stream, in case the driver is slow to read.
 const QUEUE_LIMIT: usize = 4096;
 
+/// How often a reader that never got any video is told that it is in a codec that taps do not yield.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a missing video packet is waited for: the wait before the first request, two round trips.
 const VIDEO_HOLD: Duration = Duration::from_millis(200);
 
@@ -413,6 +443,24 @@ mod tests {
         assert_eq!(f.walk(2), [(0, 2, true), (1, 3, false)]);
         f.receive(4, 200, &[0x41, 4], 3);
         assert_eq!(f.walk(3), [(2, 4, false), (3, 5, false)]);
+    }
+
+    #[test]
+    fn says_that_a_codec_is_not_for_it() {
+        let mut f = Fixture::new();
+        f.video = Publication::new(PublicationId(1), PeerId(1), Codec::Av1, 1, 64);
+        for (ms, expected) in [(0, 1), (500, 0), (1000, 1)] {
+            let shown = Shown::new(std::slice::from_ref(&f.video));
+            let now = f.t0 + Duration::from_millis(ms);
+            let walked = f
+                .tap
+                .walk([None, Some(&f.video)], &shown, &mut f.queue, now);
+            assert_eq!(walked.unsupported, ms == 0, "counted once");
+            let told: Vec<_> = std::iter::from_fn(|| f.queue.pop()).collect();
+            assert_eq!(told.len(), expected, "{ms} ms");
+            let is_empty = |(_, p): &(TapId, TapPacket)| p.codec == Codec::Av1 && p.rtp.is_empty();
+            assert!(told.iter().all(is_empty));
+        }
     }
 
     #[test]

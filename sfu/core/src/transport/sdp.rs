@@ -13,8 +13,8 @@ pub enum SdpError {
     /// Not an SDP (RFC 8866).
     #[error("it cannot be parsed")]
     Syntax,
-    /// Larger than 64 KiB.
-    #[error("it is larger than 64 KiB")]
+    /// Larger than 128 KiB.
+    #[error("it is larger than 128 KiB")]
     TooLarge,
     /// No sha-256 fingerprint (RFC 8122).
     #[error("it has no sha-256 certificate fingerprint")]
@@ -356,51 +356,66 @@ fn parse_fingerprint(value: &str) -> Option<[u8; 32]> {
     octets.next().is_none().then_some(fingerprint)
 }
 
+/// A payload type and what is said about it.
+struct Format<'a> {
+    pt: Pt,
+    name: &'a str,
+    rtpmap: &'a str,
+    fmtp: &'a str,
+}
+
 fn read_codecs(media: &MediaDescription, kind: MediaLineKind) -> Vec<CodecOffer> {
-    let formats = media.media_name.formats.iter().take(MAX_FORMATS);
+    let names = media.media_name.formats.iter().take(MAX_FORMATS);
+    let formats: Vec<_> = names
+        .filter_map(|name| {
+            Some(Format {
+                pt: parse_pt(name)?,
+                name,
+                rtpmap: values_of(media, "rtpmap", name).next()?,
+                fmtp: values_of(media, "fmtp", name).next().unwrap_or_default(),
+            })
+        })
+        .collect();
     formats
-        .clone()
+        .iter()
         .filter_map(|format| {
-            let pt = parse_pt(format)?;
-            let rtpmap = values_of(media, "rtpmap", format).next()?;
-            let fmtp = values_of(media, "fmtp", format).next().unwrap_or_default();
-            let codec = parse_codec(rtpmap, fmtp)?;
+            let codec = parse_codec(format.rtpmap, format.fmtp)?;
             let is_of_kind = match kind {
                 MediaLineKind::Audio => codec.kind() == MediaKind::Audio,
                 MediaLineKind::Video => codec.kind() == MediaKind::Video,
                 MediaLineKind::DataChannel | MediaLineKind::Other => false,
             };
-            let rtx = formats.clone().find_map(|candidate| {
-                let rtpmap = values_of(media, "rtpmap", candidate).next()?;
-                let fmtp = values_of(media, "fmtp", candidate).next()?;
-                let is_rtx = rtpmap.to_ascii_lowercase().starts_with("rtx/")
-                    && parameter(fmtp, "apt").is_some_and(|apt| apt == format.as_str());
-                is_rtx.then(|| parse_pt(candidate))?
-            });
-            let red = formats.clone().find_map(|candidate| {
-                let rtpmap = values_of(media, "rtpmap", candidate).next()?;
-                let fmtp = values_of(media, "fmtp", candidate).next()?;
-                let is_red = codec == Codec::Opus
-                    && rtpmap.eq_ignore_ascii_case("red/48000/2")
-                    && fmtp.split('/').all(|pt| pt.trim() == format.as_str());
-                is_red.then(|| parse_pt(candidate))?
-            });
+            let repeats = |other: &&Format<'_>| other.is_rtx_of(format);
+            let is_red = |other: &&Format<'_>| codec == Codec::Opus && other.is_red_of(format);
             is_of_kind.then(|| CodecOffer {
                 codec: CodecPt {
                     codec,
-                    pt,
-                    rtx,
-                    red,
+                    pt: format.pt,
+                    rtx: formats.iter().find(repeats).map(|rtx| rtx.pt),
+                    red: formats.iter().find(is_red).map(|red| red.pt),
                 },
-                rtpmap: rtpmap.to_owned(),
-                fmtp: fmtp.to_owned(),
-                feedback: values_of(media, "rtcp-fb", format)
+                rtpmap: format.rtpmap.to_owned(),
+                fmtp: format.fmtp.to_owned(),
+                feedback: values_of(media, "rtcp-fb", format.name)
                     .chain(values_of(media, "rtcp-fb", "*"))
                     .map(str::to_owned)
                     .collect(),
             })
         })
         .collect()
+}
+
+impl Format<'_> {
+    fn is_rtx_of(&self, other: &Self) -> bool {
+        let head = self.rtpmap.get(..4);
+        head.is_some_and(|head| head.eq_ignore_ascii_case("rtx/"))
+            && parameter(self.fmtp, "apt") == Some(other.name)
+    }
+
+    fn is_red_of(&self, other: &Self) -> bool {
+        self.rtpmap.eq_ignore_ascii_case("red/48000/2")
+            && self.fmtp.split('/').all(|pt| pt.trim() == other.name)
+    }
 }
 
 fn parse_pt(format: &str) -> Option<Pt> {
@@ -524,7 +539,8 @@ const DIRECTIONS: [(&str, (bool, bool)); 4] = [
 
 const MIXED: &str = "extmap-allow-mixed";
 
-const MAX_LEN: usize = 64 * 1024;
+/// Browsers write about 5 KiB for each video m-line.
+const MAX_LEN: usize = 128 * 1024;
 const MAX_MEDIA_LINES: usize = 32;
 const MAX_FORMATS: usize = 128;
 const MAX_RIDS: usize = 4;

@@ -111,7 +111,7 @@ fn unusable_offers_say_why() {
         "{OBS_PUBLISH}{}",
         "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n".repeat(31)
     );
-    let long = format!("{OBS_PUBLISH}a=x:{}\r\n", "y".repeat(64 * 1024));
+    let long = format!("{OBS_PUBLISH}a=x:{}\r\n", "y".repeat(128 * 1024));
     let without = |prefix: &str| {
         let lines = OBS_PUBLISH.lines().filter(|line| !line.starts_with(prefix));
         lines.fold(String::new(), |sdp, line| sdp + line + "\r\n")

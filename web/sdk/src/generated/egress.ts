@@ -207,7 +207,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "worker_died" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).
