@@ -134,6 +134,17 @@ impl Delivered {
         Some(bytes * 8_000_000 / (count * BUCKET).unsigned_abs())
     }
 
+    /// Returns the highest bitrate over 33 ms within the last `window` microseconds.
+    pub(crate) fn peak(&self, window: i64) -> u64 {
+        let bytes = |number| self.buckets.get(index(number, BUCKETS)).copied();
+        let count = (window / BUCKET).min(BUCKETS as i64 - 1);
+        let pairs = (self.newest - count..self.newest).filter_map(|number| {
+            let pair = u64::from(bytes(number)?) + u64::from(bytes(number + 1)?);
+            Some(pair * 8_000_000 / (2 * BUCKET).unsigned_abs())
+        });
+        pairs.max().unwrap_or_default()
+    }
+
     /// Returns the time of the newest arrival, in whole buckets.
     pub(crate) fn newest(&self) -> i64 {
         self.newest * BUCKET

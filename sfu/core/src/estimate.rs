@@ -178,7 +178,10 @@ impl Estimator {
         now: i64,
     ) -> Verdict {
         let is_full = self.queued_reports >= 2 || standing > VERY_FULL;
-        if is_full && let Some(capacity) = self.full_rate() {
+        if is_full
+            && let Some(capacity) = self.full_rate()
+            && !self.was_held_up(capacity)
+        {
             self.phase = Phase::Draining {
                 capacity,
                 looked: (now, standing),
@@ -234,6 +237,14 @@ impl Estimator {
     fn full_rate(&self) -> Option<u64> {
         let since = self.delivered.newest() - self.empty_at;
         self.delivered.rate(since.clamp(LEAST_WINDOW, FULL_WINDOW))
+    }
+
+    /// Returns whether packets waited for something else than the path: they came much faster than it is
+    /// believed to carry once they came, as after a pause of the radio or of the viewer's processor. A path
+    /// that stays full is not excused for long.
+    fn was_held_up(&self, capacity: u64) -> bool {
+        let since = self.delivered.newest() - self.empty_at;
+        since < EXCUSED && self.delivered.peak(BURSTS) > capacity * 3 / 2 + ONE_PACKET
     }
 
     fn by_loss(&mut self, rate: Option<u64>, now: i64) -> Verdict {
@@ -330,6 +341,12 @@ const DRAIN: u64 = 88;
 const WINDOW: i64 = 400_000;
 const FULL_WINDOW: i64 = 400_000;
 const LEAST_WINDOW: i64 = 230_000;
+
+/// How far back a burst is looked for, for how long it excuses a queue, and what a packet more within a
+/// measurement of bursts means, bit/s.
+const BURSTS: i64 = 200_000;
+const EXCUSED: i64 = 700_000;
+const ONE_PACKET: u64 = 300_000;
 
 /// A queue that has not changed for this long is none.
 const FLAT: i64 = 1_000_000;

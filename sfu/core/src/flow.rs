@@ -230,7 +230,7 @@ impl Flow {
 
     fn pace(&mut self, now: i64) {
         let is_known = match &self.tracked {
-            Some(tracked) => tracked.newest.is_some(),
+            Some(tracked) => tracked.estimator.is_measured(),
             None => true,
         };
         if let Some(bitrate) = self.budget().filter(|_| is_known) {
@@ -448,7 +448,7 @@ const OVERHEAD: usize = 28;
 const FIRST_ESTIMATE: u64 = 1_000_000;
 
 /// How fast a newcomer is sent what it missed, bit/s.
-const FIRST_PACE: u64 = 5_000_000;
+const FIRST_PACE: u64 = 10_000_000;
 
 /// How much faster than the estimate what may be paced is sent, in tenths.
 const PACE_TENTHS: u64 = 25;

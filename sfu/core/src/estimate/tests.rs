@@ -39,6 +39,8 @@ struct Path {
     /// The estimate every 10 ms.
     history: Vec<(Duration, u64)>,
     congested: u32,
+    /// Until then the viewer reads what came only now and then, and late.
+    starved_until: Instant,
 }
 
 /// A packet's number and when it arrived, if it did.
@@ -67,6 +69,7 @@ impl Path {
             next_report: start,
             history: Vec::new(),
             congested: 0,
+            starved_until: start,
         }
     }
 
@@ -138,7 +141,11 @@ impl Path {
             .push(size as usize, self.prober.id(), self.micros());
         self.prober.sent(size);
         if let Some(at) = self.link.send(size as usize, self.now) {
-            self.flights.push_back((at, seq));
+            let since = (at - self.start).as_millis() as u64;
+            let read = self.start + ms(since.next_multiple_of(120) + 40);
+            let at = if at < self.starved_until { read } else { at };
+            let last = self.flights.back().map_or(at, |(last, _)| *last);
+            self.flights.push_back((at.max(last), seq));
         }
     }
 
@@ -327,4 +334,22 @@ fn a_longer_way_is_not_taken_for_a_queue_for_long() {
     path.run(4000);
     let bitrate = path.estimator.bitrate();
     assert!(bitrate > 2_400_000, "{bitrate}");
+}
+
+#[test]
+fn a_starved_viewer_is_not_taken_for_a_full_path() {
+    for (starved, stream) in [(150, 650_000), (250, 650_000), (400, 2_000_000)] {
+        let source = Source::Limited(stream, 2_500_000);
+        let mut path = Path::new(Conditions::of_rate(20_000_000), source, 1);
+        path.run(3000);
+        for _ in 0..10 {
+            path.starved_until = path.now + ms(starved);
+            path.run(2370);
+            let least = path.history.iter().rev().take(230).map(|(_, b)| *b).min();
+            assert!(
+                least.unwrap() > 2_200_000,
+                "{starved} ms of {stream}: {least:?}"
+            );
+        }
+    }
 }
