@@ -252,6 +252,8 @@ async fn a_worker_that_hangs_is_replaced() {
         .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}]))
         .await;
     let pid = stage.wait_live(&job).await.worker_pid.unwrap().to_string();
+    // A young one is given more time.
+    sleep(secs(11)).await;
     support::output("kill", &["-STOP", &pid]);
     let (_, took) = stage.wait_for(&job, secs(4), |job| job.restarts == 1).await;
     println!("worker started again after {took:?}");
