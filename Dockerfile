@@ -28,7 +28,7 @@ COPY --from=server /out/fanlight /usr/local/bin/fanlight
 USER fanlight
 ENV FANLIGHT_DATA_DIR=/var/lib/fanlight
 VOLUME /var/lib/fanlight
-EXPOSE 8080/tcp 7000/udp 7000/tcp
+EXPOSE 8080/tcp 7000-7063/udp 7000/tcp
 HEALTHCHECK --interval=10s --timeout=3s CMD curl -fsSk http://localhost:8080/healthz || curl -fsSk https://localhost:8080/healthz
 ENTRYPOINT ["fanlight"]
 CMD ["serve"]

@@ -37,6 +37,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
 
     let (driver, sfu, events) = sfu::bind(&config.media)?;
     let (advertised, reach) = (driver.advertised().to_vec(), driver.reach());
+    info!(udp = ?driver.ports(), tcp = ?driver.advertised_tcp().first().map(SocketAddr::port), "media ports");
     let signaling =
         signaling::Service::open(config.signaling.clone(), &config.data_dir, sfu.clone()).await?;
     let program = std::env::current_exe().context("find the server's own program")?;

@@ -28,8 +28,8 @@ use crate::{
 /// receiver reports, transport-wide feedback, retransmission requests for real losses.
 ///
 /// Delays are measured by stamps in the H264 stream, which survive every server that does not transcode, and
-/// by the kernel's time of arrival: the load of this program is not in them. A packet's delay is that of the
-/// first packet of a frame; a frame's delay is from the send call of its last packet until it is complete.
+/// by the kernel's time of arrival: the load of this program is not in them. Every fourth frame has a stamp. A
+/// packet's delay is that of the first packet of a frame; a frame's delay is from the send call of its last packet until it is complete.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
     /// Where to publish (WHIP). `{}` stands for the publisher's number, from 0.

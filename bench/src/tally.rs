@@ -31,8 +31,6 @@ pub(crate) struct Tally {
     pub(crate) keyframe_requests: u64,
     /// Transport-wide feedback packets sent.
     pub(crate) feedback: u64,
-    /// Complete video frames.
-    pub(crate) frames: u64,
     /// From POST to the media connection.
     pub(crate) to_connected: Histogram,
     /// From POST to the first RTP packet.
@@ -61,7 +59,6 @@ impl Tally {
             (&mut self.nacked, other.nacked),
             (&mut self.keyframe_requests, other.keyframe_requests),
             (&mut self.feedback, other.feedback),
-            (&mut self.frames, other.frames),
         ];
         for (count, more) in counts {
             *count += more;

@@ -195,7 +195,6 @@ impl Viewer {
                 .record(between(stamp.sent, datagram.arrival));
         }
         if let Some((stamp, complete)) = progress.complete {
-            tally.frames += 1;
             if is_live(complete)
                 && let Some(sent) = self.sent_frames.get(stamp)
             {

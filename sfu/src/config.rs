@@ -1,15 +1,18 @@
 //! Media settings and what may be wrong with them.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, thread};
 
 use serde::{Deserialize, Serialize};
+use sfu_core::ShardId;
 use thiserror::Error;
 
 /// Media settings: where the server listens, and which addresses it tells its peers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// UDP port for media, 0 for any free one.
+    /// Threads that forward media, each on a UDP port of its own; 0 for one a processor core, at most 64.
+    pub shards: u8,
+    /// UDP port for media, 0 for any free one. The second shard has the next one, and so on.
     pub udp_port: u16,
     /// Whether peers whose networks let no UDP through may connect over TCP (RFC 6544).
     pub tcp: bool,
@@ -33,6 +36,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            shards: 0,
             udp_port: 7000,
             tcp: true,
             tcp_port: 0,
@@ -60,6 +64,12 @@ impl Config {
                 "history_packets must be a power of two from 256 to 8192",
             ));
         }
+        let shards = u16::from(self.shards());
+        if self.shards > ShardId::COUNT || self.udp_port > u16::MAX - shards {
+            return Err(BindError::Config(
+                "shards must be at most 64, and udp_port so low that each has a port",
+            ));
+        }
         if self.hold_ms > MAX_HOLD_MS || self.hold_from_percent > 100 {
             return Err(BindError::Config(
                 "hold_ms must be at most 20 and hold_from_percent at most 100",
@@ -80,6 +90,15 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// Returns how many shards there are to be.
+    pub(crate) fn shards(&self) -> u8 {
+        if self.shards > 0 {
+            return self.shards;
+        }
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        u8::try_from(cores).unwrap_or(u8::MAX).min(ShardId::COUNT)
     }
 }
 
@@ -132,6 +151,9 @@ mod tests {
             ("short history", Config { history_packets: 128, ..valid.clone() }, false),
             ("odd history", Config { history_packets: 1000, ..valid.clone() }, false),
             ("long history", Config { history_packets: 16_384, ..valid.clone() }, false),
+            ("shards", Config { shards: 64, ..valid.clone() }, true),
+            ("many shards", Config { shards: 65, ..valid.clone() }, false),
+            ("no ports left", Config { shards: 2, udp_port: 65_535, ..valid.clone() }, false),
             ("no holding", Config { hold_ms: 0, ..valid.clone() }, true),
             ("long holding", Config { hold_ms: 21, ..valid.clone() }, false),
             ("never busy enough", Config { hold_from_percent: 101, ..valid.clone() }, false),

@@ -25,6 +25,14 @@ impl EventQueue {
         (Self { channel, backlog }, events)
     }
 
+    /// Creates another queue with the same reader.
+    pub(crate) fn sibling(&self) -> Self {
+        Self {
+            channel: self.channel.clone(),
+            backlog: VecDeque::new(),
+        }
+    }
+
     /// Appends an event. Returns whether it was taken.
     pub(crate) fn push(&mut self, event: Event) -> bool {
         let event = if self.backlog.is_empty() {

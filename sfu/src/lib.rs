@@ -10,6 +10,8 @@ mod driver;
 mod events;
 mod handle;
 mod hold;
+mod link;
+mod load;
 mod meters;
 mod port;
 mod receive;

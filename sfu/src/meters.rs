@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
+use sfu_core::ShardId;
+
 use crate::{
     batch::{SendDrop, Sent},
     receive::Arrived,
@@ -26,41 +28,44 @@ pub(crate) struct Meters {
     busy: Gauge,
     connections: Gauge,
     tcp_drops: Counter,
+    relay_drops: Counter,
     hold: Gauge,
 }
 
 impl Meters {
     /// Registers the meters with the recorder that is installed.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(shard: ShardId) -> Self {
         describe();
+        let shard = shard.0.to_string();
         let drops = |reason, word| {
             (
                 reason,
-                counter!("fanlight_send_drops_total", "reason" => word),
+                counter!("fanlight_send_drops_total", "shard" => shard.clone(), "reason" => word),
             )
         };
         Self {
-            received: counter!("fanlight_datagrams_received_total"),
-            receive_calls: counter!("fanlight_receive_calls_total"),
-            receive_unusable: counter!("fanlight_receive_drops_total", "reason" => "unusable"),
-            receive_errors: counter!("fanlight_receive_errors_total"),
-            sent: counter!("fanlight_datagrams_sent_total"),
-            sent_bytes: counter!("fanlight_datagram_bytes_sent_total"),
-            send_calls: counter!("fanlight_send_calls_total"),
+            received: counter!("fanlight_datagrams_received_total", "shard" => shard.clone()),
+            receive_calls: counter!("fanlight_receive_calls_total", "shard" => shard.clone()),
+            receive_unusable: counter!("fanlight_receive_drops_total", "shard" => shard.clone(), "reason" => "unusable"),
+            receive_errors: counter!("fanlight_receive_errors_total", "shard" => shard.clone()),
+            sent: counter!("fanlight_datagrams_sent_total", "shard" => shard.clone()),
+            sent_bytes: counter!("fanlight_datagram_bytes_sent_total", "shard" => shard.clone()),
+            send_calls: counter!("fanlight_send_calls_total", "shard" => shard.clone()),
             send_drops: [
                 drops(SendDrop::BufferFull, "buffer_full"),
                 drops(SendDrop::Unreachable, "unreachable"),
                 drops(SendDrop::Denied, "denied"),
                 drops(SendDrop::Other, "other"),
             ],
-            commands: gauge!("fanlight_command_queue_depth"),
-            tap_drops: counter!("fanlight_tap_drops_total", "reason" => "slow_reader"),
-            event_drops: counter!("fanlight_event_drops_total", "reason" => "slow_control_plane"),
-            event_backlog: gauge!("fanlight_event_backlog_depth"),
-            connections: gauge!("fanlight_tcp_connections"),
-            tcp_drops: counter!("fanlight_send_drops_total", "reason" => "connection_slow"),
-            busy: gauge!("fanlight_shard_busy_ratio"),
-            hold: gauge!("fanlight_shard_hold_seconds"),
+            commands: gauge!("fanlight_command_queue_depth", "shard" => shard.clone()),
+            tap_drops: counter!("fanlight_tap_drops_total", "shard" => shard.clone(), "reason" => "slow_reader"),
+            event_drops: counter!("fanlight_event_drops_total", "shard" => shard.clone(), "reason" => "slow_control_plane"),
+            event_backlog: gauge!("fanlight_event_backlog_depth", "shard" => shard.clone()),
+            connections: gauge!("fanlight_tcp_connections", "shard" => shard.clone()),
+            relay_drops: counter!("fanlight_relay_drops_total", "shard" => shard.clone(), "reason" => "shard_behind"),
+            tcp_drops: counter!("fanlight_send_drops_total", "shard" => shard.clone(), "reason" => "connection_slow"),
+            busy: gauge!("fanlight_shard_busy_ratio", "shard" => shard.clone()),
+            hold: gauge!("fanlight_shard_hold_seconds", "shard" => shard.clone()),
         }
     }
 
@@ -121,6 +126,11 @@ impl Meters {
         }
     }
 
+    /// Counts a batch that another shard was too busy for.
+    pub(crate) fn relay_dropped(&self) {
+        self.relay_drops.increment(1);
+    }
+
     /// Notes how busy the shard is, in thousandths, and how long it holds packets.
     pub(crate) fn busy(&self, busy: u32, hold: Duration) {
         self.busy.set(f64::from(busy) / 1000.0);
@@ -177,6 +187,10 @@ fn describe() {
     describe_gauge!(
         "fanlight_tcp_connections",
         "Connections of peers whose networks let no UDP through"
+    );
+    describe_counter!(
+        "fanlight_relay_drops_total",
+        "Batches of packets that another shard was too busy for"
     );
     describe_gauge!(
         "fanlight_shard_busy_ratio",

@@ -1,7 +1,7 @@
 //! One shard: a media port, a clock and a command queue around one `Sfu`.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     time::{Duration, Instant},
 };
@@ -18,6 +18,8 @@ use crate::{
     events::EventQueue,
     handle::Command,
     hold::Hold,
+    link::{Letter, Links},
+    load::Place,
     meters::Meters,
     port::Port,
     receive::{Arrived, RECEIVE_BATCH, ReceiveBatch},
@@ -33,6 +35,7 @@ pub(crate) struct Plan {
     pub(crate) connections: Connections,
     pub(crate) core: sfu_core::Config,
     pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) links: Links,
     pub(crate) events: EventQueue,
     pub(crate) hold: Hold,
 }
@@ -58,17 +61,17 @@ struct Core {
     sfu: Sfu,
     events: EventQueue,
     taps: Taps,
-    peers: BTreeSet<PeerId>,
+    links: Links,
+    peers: BTreeMap<PeerId, Place>,
     meters: Meters,
     hold: Hold,
-    /// Datagrams taken since everything was forwarded.
-    held: usize,
 }
 
 /// What a turn is about.
 enum Turn {
     Received(io::Result<Arrived>),
     Tcp(Inbound),
+    Letter(Letter),
     Command(Command),
     Clock,
     Wishes,
@@ -81,6 +84,7 @@ impl Shard {
     /// # Errors
     /// When the reactor does not take the socket.
     pub(crate) fn new(plan: Plan) -> io::Result<Self> {
+        let shard = plan.core.shard;
         Ok(Self {
             ports: Ports {
                 udp: Port::new(plan.sockets)?,
@@ -91,10 +95,10 @@ impl Shard {
                 sfu: Sfu::new(plan.core, Instant::now()),
                 events: plan.events,
                 taps: Taps::default(),
-                peers: BTreeSet::new(),
-                meters: Meters::new(),
+                peers: BTreeMap::new(),
+                meters: Meters::new(shard),
+                links: plan.links,
                 hold: plan.hold,
-                held: 0,
             },
             inbound: ReceiveBatch::new(),
             receive_failures: 0,
@@ -115,6 +119,7 @@ impl Shard {
                 received = self.ports.udp.receive(&mut self.inbound) => Turn::Received(received),
                 Some(inbound) = self.ports.tcp.recv() => Turn::Tcp(inbound),
                 Some(command) = self.commands.recv() => Turn::Command(command),
+                Some(letter) = self.core.links.recv() => Turn::Letter(letter),
                 () = alarm.as_mut() => Turn::Clock,
                 () = self.core.taps.wished() => Turn::Wishes,
                 () = self.core.events.drain() => Turn::Events,
@@ -153,6 +158,7 @@ impl Shard {
                 }
                 core.meters.connections(self.ports.tcp.len());
             }
+            Turn::Letter(first) => core.handle_letters(first, &mut self.ports, now),
             Turn::Command(command) => {
                 core.meters
                     .depths(self.commands.len() + 1, core.events.backlog());
@@ -197,9 +203,7 @@ impl Core {
         now: Instant,
     ) {
         self.sfu.handle_datagram(path, datagram, now);
-        self.held += 1;
-        let forwarded = self.peers.len().max(1) * FORWARDED_BYTES;
-        if self.held >= (PORTION_BYTES / forwarded).max(1) {
+        if self.sfu.waiting() >= self.portion() {
             self.send_all(Duration::ZERO, ports, now);
         }
     }
@@ -221,15 +225,29 @@ impl Core {
 
     fn handle_command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Negotiate { join, offer, reply } => {
+            Command::Negotiate {
+                join,
+                offer,
+                home,
+                place,
+                reply,
+            } => {
                 let result = if self.events.is_congested() {
                     Err(NegotiateError::Full)
                 } else {
                     self.sfu.negotiate(join, &offer, now)
                 };
+                if let Ok(answer) = &result {
+                    self.peers.insert(answer.peer, place);
+                    self.sfu.follow(join.room, home);
+                }
                 self.answer(result, reply, now);
             }
-            Command::Close { peer, reason } => self.sfu.close(peer, reason, now),
+            Command::Close { peer, reason } => {
+                self.sfu.close(peer, reason, now);
+                // Its place is free for the next command already.
+                self.peers.remove(&peer);
+            }
             Command::Send {
                 peer,
                 label,
@@ -273,9 +291,6 @@ impl Core {
         reply: oneshot::Sender<Result<Answer, NegotiateError>>,
         now: Instant,
     ) {
-        if let Ok(answer) = &result {
-            self.peers.insert(answer.peer);
-        }
         // Nobody would ever use or close a peer whose caller has gone.
         if let Err(Ok(answer)) = reply.send(result) {
             self.sfu.close(answer.peer, CloseReason::Requested, now);
@@ -289,6 +304,30 @@ impl Core {
                 Wish::End(tap) => self.sfu.remove_tap(tap),
             }
         }
+    }
+
+    /// Takes what other shards say, in portions like datagrams.
+    fn handle_letters(&mut self, first: Letter, ports: &mut Ports, now: Instant) {
+        let mut next = Some(first);
+        for _ in 0..LETTER_BATCH {
+            let Some((from, message)) = next.take() else {
+                return;
+            };
+            self.sfu.handle_relay(from, &message, now);
+            if self.sfu.waiting() >= self.portion() {
+                self.send_all(Duration::ZERO, ports, now);
+            }
+            next = self.links.try_recv();
+        }
+        if let Some((from, message)) = next {
+            self.sfu.handle_relay(from, &message, now);
+        }
+    }
+
+    /// Returns how many datagrams may be taken before all of them are forwarded.
+    fn portion(&self) -> usize {
+        let forwarded = self.peers.len().max(1) * FORWARDED_BYTES;
+        (PORTION_BYTES / forwarded).max(1)
     }
 
     /// Forwards what need not wait, and sends everything the SFU has to say.
@@ -309,18 +348,27 @@ impl Core {
             while let Some(event) = self.sfu.poll_event() {
                 self.note_event(event);
             }
+            self.write_letters();
             if !self.feed_taps(now) {
                 break;
             }
-        }
-        if !self.sfu.is_holding() {
-            self.held = 0;
         }
     }
 
     fn worked(&mut self, from: Instant) {
         self.hold.worked(from, Instant::now());
         self.meters.busy(self.hold.busy(), self.hold.limit());
+    }
+
+    fn write_letters(&mut self) {
+        for shard in self.links.recover() {
+            self.sfu.relay_lost(shard);
+        }
+        while let Some((to, message)) = self.sfu.poll_relay() {
+            if !self.links.send(to, message) {
+                self.meters.relay_dropped();
+            }
+        }
     }
 
     fn note_event(&mut self, event: Event) {
@@ -349,12 +397,15 @@ impl Core {
     }
 
     fn say_goodbye(&mut self, ports: &mut Ports, now: Instant) {
-        for peer in std::mem::take(&mut self.peers) {
+        for peer in std::mem::take(&mut self.peers).into_keys() {
             self.sfu.close(peer, CloseReason::Requested, now);
         }
         self.send_output(ports, now);
     }
 }
+
+/// Most letters of other shards read in one turn.
+const LETTER_BATCH: usize = 16;
 
 /// Most commands served in one turn.
 const COMMAND_BATCH: usize = 16;

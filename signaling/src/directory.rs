@@ -355,6 +355,15 @@ impl Directory {
         guests
     }
 
+    /// Notes that a participant is done whose publishing peer is gone already. Returns the guests' peers that are
+    /// to be closed.
+    pub(crate) fn finish(&mut self, room: RoomId, by: &Member, now: Instant) -> Vec<PeerId> {
+        let guests = self.room_mut(room).map(|room| room.finish(by, now));
+        let guests = guests.unwrap_or_default();
+        self.dismiss(&guests, STAGE_CLOSED);
+        guests
+    }
+
     /// Takes a guest off the stage. Returns their peers, which are to be closed.
     pub(crate) fn remove_guest(
         &mut self,

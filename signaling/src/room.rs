@@ -353,6 +353,22 @@ impl Room {
         self.close_stage(now)
     }
 
+    /// The same for a participant whose peer is gone already: it was no interruption.
+    pub(crate) fn finish(&mut self, by: &Member, now: Instant) -> Vec<PeerId> {
+        let Some(broadcast) = &mut self.broadcast else {
+            return Vec::new();
+        };
+        if broadcast.identity != by.identity || self.stage.host().is_some() {
+            return Vec::new();
+        }
+        match broadcast.state {
+            Air::On => broadcast.state = Air::Ending,
+            Air::Ending => {}
+            Air::Off { .. } => self.broadcast = None,
+        }
+        self.close_stage(now)
+    }
+
     /// Takes a guest off the stage for good. Returns their peers, which are to be closed.
     pub(crate) fn remove_guest(
         &mut self,
@@ -374,6 +390,11 @@ impl Room {
         } else {
             Vec::new()
         }
+    }
+
+    /// Returns who is featured and on stage, by their id in the SFU.
+    pub(crate) fn featured(&self) -> Option<ParticipantId> {
+        self.stage.featured().map(auth::participant)
     }
 
     /// Features somebody on stage, or nobody. Returns their id in the SFU.
@@ -752,6 +773,15 @@ mod tests {
         let (mut room, t0) = with_guest();
         assert_eq!(room.stop(PeerId(5), t0), [], "a guest leaves");
         assert!(room.info().live);
+        let (mut room, t0) = with_guest();
+        assert_eq!(room.finish(&ann(), t0), [], "she is there");
+        room.handle_unpublished(PublicationId(1), t0);
+        room.handle_closed(PeerId(1), t0);
+        assert_eq!(room.finish(&gil(), t0), [], "no host");
+        assert_eq!(room.finish(&ann(), t0), [PeerId(5)], "her peer was faster");
+        room.handle_unpublished(PublicationId(5), t0);
+        room.handle_closed(PeerId(5), t0);
+        assert!(!room.info().live);
         let (mut room, t0) = with_guest();
         assert_eq!(room.stop(PeerId(1), t0), [PeerId(5)]);
         for (peer, publication) in [(1, 1), (5, 5)] {

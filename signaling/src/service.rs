@@ -304,9 +304,15 @@ impl Service {
             {
                 Ok(answer) => {
                     let now = Instant::now();
-                    service
-                        .directory()
-                        .add_peer(room, answer.peer, purpose, member, owner, now);
+                    let featured = {
+                        let mut directory = service.directory();
+                        directory.add_peer(room, answer.peer, purpose, member, owner, now);
+                        directory.room(room).and_then(Room::featured)
+                    };
+                    // The SFU forgets it with a room that was empty for a moment.
+                    if role == Role::Publisher && featured.is_some() {
+                        service.sfu().feature(room, featured).await;
+                    }
                     Ok(answer)
                 }
                 Err(error) => {
@@ -326,6 +332,13 @@ impl Service {
     pub(crate) async fn stop_peer(&self, peer: PeerId) {
         let guests = self.directory().stop(peer, Instant::now());
         self.close_peers(std::iter::once(peer).chain(guests)).await;
+    }
+
+    /// Ends the broadcast of a participant who is done and whose peer is gone already.
+    pub(crate) async fn finish(&self, room: RoomId, member: &Member) {
+        let guests = self.directory().finish(room, member, Instant::now());
+        self.close_peers(guests).await;
+        self.changed().notify_one();
     }
 
     /// Limits the layers that a viewer is sent.

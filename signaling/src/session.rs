@@ -74,6 +74,8 @@ pub(crate) enum Action {
     ClosePeer(PeerId),
     /// Close this peer: its participant is, and a broadcast of theirs is over.
     Stop(PeerId),
+    /// The participant is done, whose publishing peer is gone already.
+    Finish,
     /// Pause or go on.
     SetPaused(bool),
     /// Begin a new ICE session of this peer, and send what comes of it.
@@ -299,7 +301,12 @@ impl Session {
             (ClientMessage::Stop { media: which }, State::Joined { media, .. }) => MEDIA
                 .into_iter()
                 .filter(|role| which.is_none_or(|which| which == *role))
-                .filter_map(|role| media.of(role).take().map(Action::Stop))
+                .filter_map(|role| match (media.of(role).take(), role) {
+                    (Some(peer), _) => Some(Action::Stop(peer)),
+                    // Its goodbye over UDP was faster.
+                    (None, MediaRole::Publish) => Some(Action::Finish),
+                    (None, MediaRole::Watch) => None,
+                })
                 .collect(),
         }
     }
@@ -512,10 +519,8 @@ mod tests {
         };
         assert_eq!(told, [Action::Send(message)]);
         assert!(session.handle_media_closed(PeerId(1), "left").is_empty());
-        assert!(
-            session.handle_text(r#"{"type":"stop"}"#, t0).is_empty(),
-            "nothing to stop"
-        );
+        let stop = session.handle_text(r#"{"type":"stop"}"#, t0);
+        assert_eq!(stop, [Action::Finish], "no peer to stop");
     }
 
     #[test]
@@ -603,7 +608,7 @@ mod tests {
                             drop(session.handle_negotiated(role, Ok((PeerId(1), String::new()))));
                         }
                         Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) | Action::Stop(_) => {}
-                        Action::SetPaused(_) | Action::SetHeights(_) | Action::Limit(..) | Action::RestartIce { .. } => {}
+                        Action::SetPaused(_) | Action::SetHeights(_) | Action::Finish | Action::Limit(..) | Action::RestartIce { .. } => {}
                         Action::Ping | Action::Close { .. } => {}
                     }
                 }

@@ -158,6 +158,11 @@ impl Driver<'_> {
                 }
                 Action::ClosePeer(peer) => self.service.close_peers([peer]).await,
                 Action::Stop(peer) => self.service.stop_peer(peer).await,
+                Action::Finish => {
+                    if let Some((room, member)) = self.entered.clone() {
+                        self.service.finish(room, &member).await;
+                    }
+                }
                 Action::SetPaused(paused) => self.set_paused(paused),
                 Action::RestartIce {
                     media,

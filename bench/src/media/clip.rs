@@ -15,8 +15,8 @@ pub(crate) struct Clip {
     pub(crate) audio: Vec<Vec<u8>>,
     /// Average bits per second of the video.
     pub(crate) bitrate: u64,
-    /// Whether every frame carries a stamp, or only keyframes.
-    pub(crate) stamps_all: bool,
+    /// How many frames there are to one with a stamp. Keyframes always have one.
+    pub(crate) stamp_gap: u32,
 }
 
 /// One video frame as NAL units.
@@ -54,7 +54,7 @@ impl Clip {
             bitrate: bytes as u64 * 8 * 30 / video.len() as u64,
             video,
             audio: ogg::opus_packets(audio)?,
-            stamps_all: true,
+            stamp_gap: STAMP_GAP,
         })
     }
 
@@ -81,7 +81,7 @@ impl Clip {
             video: (0..60).map(frame).collect(),
             audio: vec![],
             bitrate: 10 * 1100 * 8 * 30,
-            stamps_all: false,
+            stamp_gap: u32::MAX,
         }
     }
 
@@ -90,6 +90,9 @@ impl Clip {
         Self::FRAME * u32::try_from(self.video.len()).unwrap_or(u32::MAX)
     }
 }
+
+/// A stamp is a packet of its own: on every frame it would make a tenth of all packets.
+const STAMP_GAP: u32 = 4;
 
 /// Parameter sets of 720p baseline.
 const SPS: [u8; 14] = [

@@ -145,7 +145,7 @@ impl Player {
             frame: number,
             is_key: frame.is_key,
         };
-        let is_stamped = self.clip.stamps_all || frame.is_key;
+        let is_stamped = frame.is_key || number.wrapping_add(1).is_multiple_of(self.clip.stamp_gap);
         let stamp = is_stamped.then(|| stamp.to_nal());
         let payloads = packetize(frame, stamp.as_deref());
         let count = payloads.len();

@@ -25,6 +25,9 @@ pub(crate) struct Allotment {
     falls: u32,
     /// Whether the path carries less than the best, and nothing of some picture.
     outcome: (bool, bool),
+    /// What the qualities took at most lately.
+    peaks: Vec<Peak>,
+    fades_at: Option<Instant>,
     /// Since when a picture that is shown does not fit.
     starving_since: Option<Instant>,
 }
@@ -36,6 +39,13 @@ pub(crate) struct Slots<'a> {
     pub(crate) shown: &'a [Option<&'a Publication>],
     /// The publication that matters most.
     pub(crate) first: Option<PublicationId>,
+}
+
+/// What a quality took at most, fading over some seconds: encoders ramp up, and quiet pictures take little.
+#[derive(Clone, Copy, Debug)]
+struct Peak {
+    publication: PublicationId,
+    rung: Rung,
 }
 
 impl Allotment {
@@ -95,6 +105,7 @@ impl Allotment {
     ) {
         self.due = Some(now + INTERVAL);
         let audio = audio_share(subscriptions, slots.shown);
+        self.note_peaks(slots, now);
         let ladders = self.ladders(subscriptions, slots);
         let may_climb = self.no_climb_until.is_none_or(|until| now >= until);
         let wants: Vec<_> = ladders
@@ -184,17 +195,55 @@ impl Allotment {
         let video = shown.filter(|(_, (subscription, _))| subscription.kind == MediaKind::Video);
         let mut ladders: Vec<_> = video
             .filter_map(|(position, (_, publication))| {
-                let ladder = (*publication)?.ladder();
+                let publication = (*publication)?;
+                let (id, ladder) = (publication.id, publication.ladder());
                 let within = |rung: &&Rung| self.limit.is_none_or(|limit| rung.level() <= limit);
                 let mut wanted: Vec<_> = ladder.iter().filter(within).copied().collect();
                 if wanted.is_empty() {
                     wanted.extend(ladder.first());
+                }
+                let shown = self.chosen(position);
+                let shown = wanted
+                    .iter()
+                    .position(|rung| shown.is_some_and(|s| rung.is_same(s)));
+                for rung in wanted.iter_mut().skip(shown.map_or(1, |shown| shown + 1)) {
+                    rung.bitrate = self.peak(id, *rung);
                 }
                 (!wanted.is_empty()).then_some((position, wanted))
             })
             .collect();
         ladders.sort_by_key(|(position, _)| is_later(position));
         ladders
+    }
+
+    /// Takes the present bitrates, and lets the peaks of before fade.
+    fn note_peaks(&mut self, slots: &Slots<'_>, now: Instant) {
+        let fades = self.fades_at.is_none_or(|at| now >= at);
+        if fades {
+            self.fades_at = Some(now + INTERVAL);
+        }
+        let kept = |peak: u64| if fades { peak - peak / FADING } else { peak };
+        let before = std::mem::take(&mut self.peaks);
+        for publication in slots.shown.iter().copied().flatten() {
+            let rungs = publication.ladder().iter().map(|rung| {
+                let was = before.iter().find(|peak| peak.is_of(publication.id, *rung));
+                let faded = was.map_or(0, |was| kept(was.rung.bitrate));
+                Peak {
+                    publication: publication.id,
+                    rung: Rung {
+                        bitrate: faded.max(rung.bitrate),
+                        ..*rung
+                    },
+                }
+            });
+            self.peaks.extend(rungs);
+        }
+    }
+
+    fn peak(&self, publication: PublicationId, rung: Rung) -> u64 {
+        let mut peaks = self.peaks.iter();
+        let peak = peaks.find(|peak| peak.is_of(publication, rung));
+        peak.map_or(rung.bitrate, |peak| peak.rung.bitrate)
     }
 
     /// Looks for what would carry the best of everything, if less was chosen.
@@ -205,6 +254,12 @@ impl Allotment {
         let tops = wants.iter().filter_map(|want| want.ladder.last());
         let best: u64 = tops.map(|rung| on_wire(rung.bitrate)).sum();
         flow.seek(audio + best * allocate::MARGIN / 100, now);
+    }
+}
+
+impl Peak {
+    fn is_of(&self, publication: PublicationId, rung: Rung) -> bool {
+        self.publication == publication && self.rung.is_same(rung)
     }
 }
 
@@ -249,3 +304,6 @@ const MOST_FALLS: u32 = 4;
 
 /// How long the lowest quality is shown though it does harm.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The part of a peak that is gone after [`INTERVAL`]: half of it after six seconds.
+const FADING: u64 = 30;

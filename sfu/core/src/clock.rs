@@ -105,6 +105,12 @@ impl RtpClock {
         self.report = Some(report);
     }
 
+    /// Returns the publisher's last sender report, as [`RtpClock::handle_report`] takes it.
+    pub(crate) fn report(&self) -> Option<(i64, u32)> {
+        let report = self.report?;
+        Some((report.ntp, low32(report.timestamp)))
+    }
+
     /// Returns when a packet that has just arrived is to be presented.
     pub(crate) fn map(&mut self, timestamp: u32, arrival: i64, remote: &mut RemoteClock) -> i64 {
         let Some(last) = self.last else {

@@ -51,6 +51,7 @@ mod publication;
 mod reading;
 mod reception;
 mod red;
+mod relay;
 mod repeat;
 mod replay;
 mod rewrite;
@@ -77,6 +78,7 @@ pub use id::{Mid, ParticipantId, PeerId, Pt, PublicationId, RoomId, Ssrc, Subscr
 pub use media::{Codec, MediaKind, TapPacket};
 pub use outgoing::Outgoing;
 pub use path::{Local, Path};
+pub use relay::{RelayBatch, RelayMessage};
 pub use sfu::{
     Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
 };

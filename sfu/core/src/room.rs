@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Codec, Event, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, Role, RoomId, Ssrc,
-    TapId, TapSource,
+    Codec, Event, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, RelayMessage, Role,
+    RoomId, Ssrc, TapId, TapSource,
     clock::{RemoteClock, ServerClock},
     demand::{Demand, Sight},
     held::{Held, Waiting},
@@ -13,6 +13,7 @@ use crate::{
     peers::Peers,
     publication::Publication,
     publication::Source,
+    relay::{Inlet, Outbound, Outlet},
     slot::{Owner, Shown, View},
     stage::Stage,
     stats::Totals,
@@ -31,6 +32,10 @@ pub(crate) struct Room {
     pub(crate) touched: bool,
     /// What arrived and was not forwarded yet.
     pub(crate) held: Held,
+    /// Who else has viewers of it.
+    pub(crate) outlet: Outlet,
+    /// Where its publications come from, if not from publishers here.
+    pub(crate) inlet: Option<Inlet>,
     /// Its timer.
     pub(crate) scheduled: Scheduled,
     publishers: Vec<PeerId>,
@@ -53,6 +58,8 @@ pub(crate) struct Sinks<'a> {
     pub(crate) totals: &'a mut Totals,
     /// Viewers to whom something new is sent, and who need a sender report.
     pub(crate) began: &'a mut Vec<PeerId>,
+    /// Messages for others who have viewers of the room.
+    pub(crate) relayed: &'a mut Outbound,
     /// Viewers with a probe on its way or packets that wait for room: their timers change.
     pub(crate) paced: &'a mut Vec<PeerId>,
 }
@@ -140,7 +147,7 @@ impl Room {
 
     /// Returns whether nobody is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.publishers.is_empty() && self.viewers.is_empty() && self.taps.is_empty()
+        !self.has_peers() && self.taps.is_empty() && self.outlet.is_empty()
     }
 
     /// Returns whether it has a peer.
@@ -148,11 +155,25 @@ impl Room {
         !self.publishers.is_empty() || !self.viewers.is_empty()
     }
 
+    /// Returns whether it is one of the rooms of this SFU; one that is followed counts at its home.
+    pub(crate) fn counts(&self) -> bool {
+        self.inlet.is_none() && (self.has_peers() || !self.outlet.is_empty())
+    }
+
+    /// Returns a layer.
+    pub(crate) fn layer_mut(
+        &mut self,
+        publication: PublicationId,
+        layer: usize,
+    ) -> Option<&mut Layer> {
+        let mut publications = self.publications.iter_mut();
+        let publication = publications.find(|p| p.id == publication)?;
+        publication.layers.get_mut(layer)
+    }
+
     /// Returns the layer that a stream carries.
     pub(crate) fn find_layer(&mut self, route: Route) -> Option<&mut Layer> {
-        let mut publications = self.publications.iter_mut();
-        let publication = publications.find(|p| p.id == route.publication)?;
-        publication.layers.get_mut(route.layer)
+        self.layer_mut(route.publication, route.layer)
     }
 
     /// Returns the publishing peers, oldest first.
@@ -238,7 +259,13 @@ impl Room {
     }
 
     /// Sends what arrived since the last call to all viewers and taps.
-    pub(crate) fn forward(&mut self, peers: &mut Peers, sinks: &mut Sinks<'_>, now: Instant) {
+    pub(crate) fn forward(
+        &mut self,
+        id: RoomId,
+        peers: &mut Peers,
+        sinks: &mut Sinks<'_>,
+        now: Instant,
+    ) {
         for publication in &mut self.publications {
             publication.refresh(now);
         }
@@ -268,6 +295,8 @@ impl Room {
             let unsupported = u64::from(walked.unsupported);
             sinks.totals.drop_many("tap_codec_unsupported", unsupported);
         }
+        self.outlet
+            .tell(id, &self.publications, &self.stage, sinks.relayed, now);
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
     }
@@ -288,7 +317,8 @@ impl Room {
             return;
         }
         let viewers = self.viewers.iter().filter_map(|id| peers.get(*id));
-        let receivers = viewers.filter(|p| p.transport.is_connected()).count() + self.taps.len();
+        let receivers = viewers.filter(|p| p.transport.is_connected()).count();
+        let receivers = receivers + self.taps.len() + self.outlet.followers();
         for publication in self.publications.iter().filter(|p| p.layers.len() > 1) {
             let lowest = publication.ladder().first();
             let mut sight = Sight {
@@ -309,6 +339,10 @@ impl Room {
             });
             if tapped.count() > 0 {
                 sight.aimed |= top.map_or(0, |layer| 1 << layer);
+            }
+            if self.inlet.is_none() {
+                sight.aimed |= self.outlet.wanted(publication.id);
+                sight.content |= !self.outlet.is_empty();
             }
             let layers = publication.layers.len();
             if let Some(wanted) = self.demand.look(publication.id, layers, sight, now) {
@@ -386,31 +420,45 @@ impl Room {
         }
     }
 
-    /// Sends publishers the requests that are due: for missing packets and for keyframes.
+    /// Sends publishers the requests that are due: for missing packets and for keyframes. Where they are
+    /// elsewhere, their home takes care of what is missing.
     pub(crate) fn ask(
         &mut self,
+        id: RoomId,
         peers: &mut Peers,
-        out: &mut Outgoing,
-        totals: &mut Totals,
+        sinks: &mut Sinks<'_>,
         now: Instant,
     ) {
         let mut wanted = Vec::new();
         for publication in &mut self.publications {
             let mut compound = Compound::default();
-            for layer in &mut publication.layers {
+            for (position, layer) in (0..).zip(&mut publication.layers) {
                 let Some(ssrc) = layer.ssrc else { continue };
                 wanted.clear();
-                totals.stats.packets_lost += layer.poll_missing(&mut wanted, now);
+                let lost = layer.poll_missing(&mut wanted, now);
+                let needs_keyframe = layer.keyframes.poll_send(now);
+                if let Some(inlet) = &self.inlet {
+                    if needs_keyframe {
+                        let request = RelayMessage::Keyframe {
+                            room: id,
+                            publication: publication.id,
+                            layer: position,
+                        };
+                        sinks.relayed.push_back((inlet.home, request));
+                    }
+                    continue;
+                }
+                sinks.totals.stats.packets_lost += lost;
                 if !wanted.is_empty() {
                     compound.nack(ssrc, &wanted);
                 }
-                if layer.keyframes.poll_send(now) {
+                if needs_keyframe {
                     compound.keyframe(ssrc);
-                    totals.stats.keyframe_requests += 1;
+                    sinks.totals.stats.keyframe_requests += 1;
                 }
             }
             if let Some(peer) = peers.get_mut(publication.peer) {
-                peer.send(compound, out);
+                peer.send(compound, sinks.out);
             }
         }
     }

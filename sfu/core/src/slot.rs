@@ -73,6 +73,14 @@ impl Slots {
         self.slots.resize(count, Slot::default());
     }
 
+    /// Makes the slots show exactly this.
+    pub(crate) fn show(&mut self, shown: &[Option<PublicationId>]) {
+        self.slots.resize(shown.len(), Slot::default());
+        for (slot, shown) in self.slots.iter_mut().zip(shown) {
+            slot.shown = *shown;
+        }
+    }
+
     /// Returns what each slot shows.
     pub(crate) fn shown(&self) -> impl ExactSizeIterator<Item = Option<PublicationId>> {
         self.slots.iter().map(|slot| slot.shown)

@@ -20,7 +20,17 @@ pub(crate) struct Stage {
     featured: Option<ParticipantId>,
     /// Whether something changed besides loudness.
     disturbed: bool,
+    /// Whether what is shown is decided elsewhere.
+    follows: bool,
     looked_at: Option<Instant>,
+}
+
+/// What is shown, by slot and in the program: what is decided at a room's home and repeated elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scene {
+    video: Slotted,
+    audio: Slotted,
+    program: Program,
 }
 
 /// A publication, as far as the stage knows it.
@@ -52,6 +62,7 @@ impl Default for Stage {
             floor: Floor::default(),
             featured: None,
             disturbed: false,
+            follows: false,
             looked_at: None,
         }
     }
@@ -123,6 +134,9 @@ impl Stage {
 
     /// Decides anew. Returns whether what is shown has changed.
     pub(crate) fn arrange(&mut self, now: Instant) -> bool {
+        if self.follows {
+            return std::mem::take(&mut self.disturbed);
+        }
         let is_due = |at: Instant| now.saturating_duration_since(at) >= LOOK;
         let may_change = self.acts.len() > 1 && self.looked_at.is_none_or(is_due);
         if !self.disturbed && !may_change {
@@ -142,6 +156,34 @@ impl Stage {
     pub(crate) fn layout(&self) -> (Slotted, Slotted, Option<PublicationId>) {
         let (video, audio) = (self.video.shown(), self.audio.shown());
         (video.collect(), audio.collect(), self.program.video)
+    }
+
+    /// Returns what is shown if it is not this already.
+    pub(crate) fn differs(&self, scene: Option<&Scene>) -> Option<Scene> {
+        let is_same = scene.is_some_and(|scene| {
+            self.program == scene.program
+                && self.video.shown().eq(scene.video.iter().copied())
+                && self.audio.shown().eq(scene.audio.iter().copied())
+        });
+        (!is_same).then(|| Scene {
+            video: self.video.shown().collect(),
+            audio: self.audio.shown().collect(),
+            program: self.program,
+        })
+    }
+
+    /// Shows what is shown elsewhere, from now on.
+    pub(crate) fn follow(&mut self, scene: &Scene) {
+        self.follows = true;
+        self.video.show(&scene.video);
+        self.audio.show(&scene.audio);
+        self.program = scene.program;
+        self.disturbed = true;
+    }
+
+    /// Returns whose publication it is.
+    pub(crate) fn owner_of(&self, publication: PublicationId) -> Option<Owner> {
+        Some(self.find(publication)?.owner)
     }
 
     /// Returns whether a view shows anything.

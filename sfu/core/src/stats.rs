@@ -93,6 +93,58 @@ impl Stats {
     }
 }
 
+impl Stats {
+    /// Adds those of another shard.
+    pub fn merge(&mut self, other: &Self) {
+        // By name, so that a new one is not forgotten.
+        let Self {
+            rooms,
+            publishers,
+            viewers,
+            viewers_limited,
+            viewers_paused,
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            packets_lost,
+            retransmitted,
+            retransmit_missed,
+            keyframe_requests,
+            dropped,
+            peers_udp,
+            peers_tcp,
+            slots_by_layer,
+            estimates,
+        } = other;
+        self.rooms += rooms;
+        self.publishers += publishers;
+        self.viewers += viewers;
+        self.viewers_limited += viewers_limited;
+        self.viewers_paused += viewers_paused;
+        self.packets_in += packets_in;
+        self.bytes_in += bytes_in;
+        self.packets_out += packets_out;
+        self.bytes_out += bytes_out;
+        self.packets_lost += packets_lost;
+        self.retransmitted += retransmitted;
+        self.retransmit_missed += retransmit_missed;
+        self.keyframe_requests += keyframe_requests;
+        self.peers_udp += peers_udp;
+        self.peers_tcp += peers_tcp;
+        let gauges = self.slots_by_layer.iter_mut().zip(slots_by_layer);
+        gauges.for_each(|(total, count)| *total += count);
+        let gauges = self.estimates.iter_mut().zip(estimates);
+        gauges.for_each(|(total, count)| *total += count);
+        for (reason, count) in dropped {
+            match self.dropped.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, total)) => *total += count,
+                None => self.dropped.push((reason, *count)),
+            }
+        }
+    }
+}
+
 /// One room, for the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RoomStats {
@@ -100,6 +152,14 @@ pub struct RoomStats {
     pub live: bool,
     /// Connected viewing peers.
     pub viewers: usize,
+}
+
+impl RoomStats {
+    /// Adds those of another shard.
+    pub fn merge(&mut self, other: &Self) {
+        self.live |= other.live;
+        self.viewers += other.viewers;
+    }
 }
 
 /// One peer, for the API: what `getStats` is to a browser, seen from here.

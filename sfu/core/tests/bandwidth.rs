@@ -290,3 +290,22 @@ fn the_only_picture_is_not_paused_for_jitter() {
         }
     }
 }
+
+#[test]
+fn a_quiet_moment_is_no_reason_to_climb() {
+    let mut world = World::new(17);
+    let publisher = world.publish(Publisher::ladder(1, Codec::Vp8));
+    world.run(1500);
+    let viewer = world.watch_behind(Conditions::of_rate(1_500_000));
+    world.run(4000);
+    for _ in 0..4 {
+        // The picture moves less for two seconds.
+        world.publisher(publisher).layers[2].packets_per_frame = 3;
+        world.run(1000);
+        world.assert_layer(viewer, 1);
+        world.publisher(publisher).layers[2].packets_per_frame = 8;
+        for _ in 0..3 {
+            world.assert_layer(viewer, 1);
+        }
+    }
+}

@@ -147,10 +147,11 @@ export class GoLive {
   /** Ends the broadcast. */
   stop(): void {
     if (this.#state.kind === 'idle') return;
+    // First the word, then the silence: so the server knows that it is no interruption.
+    this.#room.detach(this.#role);
     this.#dropPeer();
     this.#source.abort();
     this.#listening.abort();
-    this.#room.detach(this.#role);
     this.#paused = false;
     this.#applyEnabled();
     this.#setState({ kind: 'idle' });

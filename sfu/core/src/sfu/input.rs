@@ -107,6 +107,7 @@ impl Sfu {
             });
         }
         self.note(id);
+        self.waiting += 1;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use sfu_core::{
     Config, Event, Join, ParticipantId, Path, PeerId, PublicationId, Role, RoomConfig, RoomId, Sfu,
-    TapId, TapPacket,
+    ShardId, TapId, TapPacket,
 };
 
 use crate::support::client::{CHROMIUM_ORDER, Client};
@@ -21,6 +21,9 @@ use publisher::Publisher;
 use viewer::Viewer;
 
 pub(crate) const ROOM: RoomId = RoomId(7);
+
+pub(crate) const HERE: ShardId = ShardId(0);
+pub(crate) const ELSEWHERE: ShardId = ShardId(1);
 
 /// What the network does to media; handshakes are spared, they have tests of their own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +48,12 @@ type Staged = (
 /// The server, its peers and the time.
 pub(crate) struct World {
     pub(crate) sfu: Sfu,
+    /// Another one, for rooms whose home is the first.
+    pub(crate) elsewhere: Sfu,
+    /// Whether who joins does so at the other one.
+    pub(crate) joins_elsewhere: bool,
+    /// Whether nothing that happened at home arrives at the other one.
+    pub(crate) loses_news: bool,
     pub(crate) start: Instant,
     pub(crate) now: Instant,
     pub(crate) network: Network,
@@ -100,15 +109,22 @@ impl World {
         let config = Config {
             advertise: vec![([192, 0, 2, 1], 7000).into()],
             advertise_tcp: vec![([192, 0, 2, 1], 7000).into()],
-            shard: sfu_core::ShardId(0),
+            shard: HERE,
             max_peers: 100,
             history_packets: 1024,
             connect_timeout: Duration::from_secs(10),
             unix_time: Duration::from_secs(1_700_000_000),
             seed: [seed as u8; 32],
         };
+        let elsewhere = Config {
+            shard: ELSEWHERE,
+            ..config.clone()
+        };
         Self {
             sfu: Sfu::new(config, start),
+            elsewhere: Sfu::new(elsewhere, start),
+            joins_elsewhere: false,
+            loses_news: false,
             start,
             now: start,
             network: Network::default(),
@@ -168,7 +184,12 @@ impl World {
         app: impl FnOnce(&str) -> App,
     ) -> usize {
         let index = self.members.len();
-        let answer = self.sfu.negotiate(join, offer, self.now).unwrap();
+        let sfu = match self.joins_elsewhere {
+            false => &mut self.sfu,
+            true => &mut self.elsewhere,
+        };
+        let answer = sfu.negotiate(join, offer, self.now).unwrap();
+        sfu.follow(join.room, HERE);
         let value = |name: &str| {
             let line = answer.sdp.lines().find_map(|line| line.strip_prefix(name));
             line.unwrap().to_owned()
@@ -204,13 +225,15 @@ impl World {
         for _ in 0..ms {
             self.now += Duration::from_millis(1);
             self.deliver();
-            if self.sfu.poll_timeout().is_some_and(|due| due <= self.now) {
-                self.sfu.handle_timeout(self.now);
-                let due = self.sfu.poll_timeout();
-                assert!(
-                    due.is_none_or(|due| due > self.now),
-                    "a timer that never ends"
-                );
+            for sfu in [&mut self.sfu, &mut self.elsewhere] {
+                if sfu.poll_timeout().is_some_and(|due| due <= self.now) {
+                    sfu.handle_timeout(self.now);
+                    let due = sfu.poll_timeout();
+                    assert!(
+                        due.is_none_or(|due| due > self.now),
+                        "a timer that never ends"
+                    );
+                }
             }
             self.flush();
             for index in 0..self.members.len() {
@@ -255,7 +278,9 @@ impl World {
     pub(crate) fn send_raw(&mut self, index: usize, datagram: &[u8]) {
         let source = self.members[index].address;
         let mut datagram = datagram.to_vec();
-        self.sfu.handle_datagram(source, &mut datagram, self.now);
+        let now = self.now;
+        self.sfu_of(index)
+            .handle_datagram(source, &mut datagram, now);
         self.flush();
     }
 
@@ -284,11 +309,12 @@ impl World {
             && entry.key().0 <= self.now
         {
             let mut flight = entry.remove();
+            let now = self.now;
             let member = &mut self.members[flight.member];
             if flight.to_server {
                 let source = member.address;
-                self.sfu
-                    .handle_datagram(source, &mut flight.datagram, self.now);
+                self.sfu_of(flight.member)
+                    .handle_datagram(source, &mut flight.datagram, now);
                 self.flush();
             } else if !member.silent {
                 member.receive(&flight.datagram, self.now);
@@ -296,10 +322,36 @@ impl World {
         }
     }
 
+    fn sfu_of(&mut self, index: usize) -> &mut Sfu {
+        match ShardId::of_peer(self.members[index].peer) {
+            HERE => &mut self.sfu,
+            _ => &mut self.elsewhere,
+        }
+    }
+
     fn flush(&mut self) {
-        let out = self.sfu.flush(self.now);
-        let datagrams: Vec<_> = out.iter().map(|(to, d)| (to, d.to_vec())).collect();
-        out.clear();
+        let mut datagrams = Vec::new();
+        let mut has_letters = true;
+        while has_letters {
+            has_letters = false;
+            for sfu in [&mut self.sfu, &mut self.elsewhere] {
+                let out = sfu.flush(self.now);
+                datagrams.extend(out.iter().map(|(to, d)| (to, d.to_vec())));
+                out.clear();
+            }
+            while let Some((to, message)) = self.sfu.poll_relay() {
+                assert_eq!(to, ELSEWHERE);
+                if !self.loses_news {
+                    has_letters = true;
+                    self.elsewhere.handle_relay(HERE, &message, self.now);
+                }
+            }
+            while let Some((to, message)) = self.elsewhere.poll_relay() {
+                assert_eq!(to, HERE);
+                has_letters = true;
+                self.sfu.handle_relay(ELSEWHERE, &message, self.now);
+            }
+        }
         for (to, datagram) in datagrams {
             let mut members = self.members.iter();
             match members.position(|m| m.address == to) {
@@ -307,7 +359,9 @@ impl World {
                 None => assert!(self.members.iter().any(|m| m.gone.contains(&to))),
             }
         }
-        while let Some(event) = self.sfu.poll_event() {
+        let mut events: Vec<_> = std::iter::from_fn(|| self.sfu.poll_event()).collect();
+        events.extend(std::iter::from_fn(|| self.elsewhere.poll_event()));
+        for event in events {
             match &event {
                 Event::Published {
                     peer, publication, ..

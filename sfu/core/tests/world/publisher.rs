@@ -80,7 +80,7 @@ pub(crate) struct Stream {
     /// Whether it is sent.
     pub(crate) enabled: bool,
     rid: Option<char>,
-    packets_per_frame: u32,
+    pub(crate) packets_per_frame: u32,
     /// Of each packet.
     body_len: usize,
     wants_keyframe: bool,

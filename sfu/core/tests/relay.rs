@@ -1,0 +1,166 @@
+//! A room over two SFUs, over a virtual network.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "a test knows its numbers, and prints its seeds"
+)]
+
+#[allow(dead_code, reason = "each test uses its part of the client")]
+mod support;
+#[allow(dead_code, reason = "each test uses its part of the world")]
+mod world;
+
+use sfu_core::{Codec, Event};
+use world::{
+    ELSEWHERE, Network, ROOM, World,
+    publisher::Publisher,
+    viewer::{BOTH, Packet, WITHOUT_RTX},
+};
+
+#[test]
+fn viewers_elsewhere_get_everything_whatever_the_network_does() {
+    let cases = [
+        (1, Codec::H264, 0, 0, 0),
+        (2, Codec::Vp8, 2, 1, 3),
+        (3, Codec::H264, 5, 2, 8),
+        (4, Codec::Vp8, 10, 5, 15),
+    ];
+    for (seed, codec, loss, duplicate, jitter) in cases {
+        let mut world = World::new(seed);
+        let publisher = world.publish(Publisher::new(1, codec));
+        world.publisher(publisher).padding = true;
+        let here = world.watch(BOTH);
+        world.joins_elsewhere = true;
+        let there = [BOTH, WITHOUT_RTX].map(|media| world.watch(media));
+        world.run(1000);
+        world.network = Network {
+            loss,
+            duplicate,
+            jitter,
+        };
+        world.run(5000);
+        world.network = Network::default();
+        world.run(1500);
+        for viewer in there.into_iter().chain([here]) {
+            let packets = world.viewer(viewer).video.complete();
+            assert!(packets.len() > 600, "{codec:?}: {}", packets.len());
+            assert_continuous(&packets);
+        }
+        assert!(world.viewer(there[0]).audio.packets().len() > 250);
+        let repaired = world.elsewhere.stats().retransmitted;
+        assert_eq!(repaired > 0, loss > 0, "from its own history");
+        let publisher = world.publisher(publisher);
+        assert!(publisher.requests <= 4, "{} requests", publisher.requests);
+    }
+}
+
+#[test]
+fn a_newcomer_elsewhere_starts_at_once() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::new(1, Codec::H264));
+    let _here = world.watch(BOTH);
+    world.run(2000);
+    let asked = world.publisher(publisher).requests;
+    world.joins_elsewhere = true;
+    let first = world.watch(BOTH);
+    world.run(300);
+    assert!(!world.viewer(first).video.complete().is_empty());
+    let second = world.watch(BOTH);
+    world.run(300);
+    assert!(!world.viewer(second).video.complete().is_empty());
+    let asked = world.publisher(publisher).requests - asked;
+    assert!(asked <= 1, "{asked} requests for two newcomers");
+}
+
+#[test]
+fn keyframe_requests_cross_back_to_the_publisher() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::new(1, Codec::H264));
+    world.joins_elsewhere = true;
+    let viewer = world.watch(BOTH);
+    world.run(2000);
+    let before = world.publisher(publisher).requests;
+    let ssrc = world.viewer(viewer).video.ssrc();
+    let [a, b, c, d] = ssrc.to_be_bytes();
+    world.send_rtcp(viewer, &[0x81, 206, 0, 2, 0, 0, 0, 9, a, b, c, d]);
+    world.run(600);
+    assert_eq!(world.publisher(publisher).requests, before + 1);
+    let stats = world.elsewhere.stats();
+    assert_eq!(stats.keyframe_requests, 0, "counted where they are sent");
+}
+
+#[test]
+fn lost_news_is_made_up_for() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    world.joins_elsewhere = true;
+    let viewer = world.watch(BOTH);
+    world.run(2000);
+    for outage in [50, 2000] {
+        world.loses_news = true;
+        world.run(outage);
+        world.loses_news = false;
+        world.sfu.relay_lost(ELSEWHERE);
+        let before = world.viewer(viewer).video.complete().len();
+        world.run(2000);
+        let after = world.viewer(viewer).video.complete().len();
+        assert!(after > before + 150, "{outage} ms: {before} to {after}");
+    }
+}
+
+#[test]
+fn a_takeover_at_home_is_a_cut_elsewhere() {
+    let mut world = World::new(1);
+    let old = world.publish(Publisher::new(1, Codec::Vp8));
+    world.joins_elsewhere = true;
+    let viewer = world.watch(BOTH);
+    world.run(2000);
+    world.joins_elsewhere = false;
+    world.publish(Publisher::new(2, Codec::H264));
+    world.run(3000);
+    world.members[old].silent = true;
+    let packets = world.viewer(viewer).video.complete();
+    assert_continuous(&packets);
+    let before = packets.len();
+    world.run(1000);
+    assert!(world.viewer(viewer).video.complete().len() > before + 50);
+    let stages = world.events.iter();
+    let stages = stages.filter(|event| matches!(event, Event::Stage { .. }));
+    assert!(stages.count() >= 2, "told by the home alone");
+}
+
+#[test]
+fn a_room_is_left_with_its_last_viewer() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    world.joins_elsewhere = true;
+    let viewer = world.watch(BOTH);
+    world.run(1000);
+    assert_eq!(world.sfu.stats().rooms + world.elsewhere.stats().rooms, 1);
+    world.leave(viewer);
+    world.run(1000);
+    let now = world.now;
+    assert_eq!(world.elsewhere.room_stats(ROOM, now).viewers, 0);
+    let viewer = world.watch(BOTH);
+    world.run(1500);
+    assert!(!world.viewer(viewer).video.complete().is_empty(), "again");
+}
+
+fn assert_continuous(packets: &[Packet]) {
+    assert!(packets[0].starts_keyframe);
+    for pair in packets.windows(2) {
+        let (a, b) = (pair[0], pair[1]);
+        let step = b.timestamp.wrapping_sub(a.timestamp).cast_signed();
+        if a.publisher == b.publisher {
+            assert_eq!(b.content, a.content + 1);
+            assert!(step >= 0);
+        } else {
+            assert!(b.starts_keyframe);
+            assert!(step > 0);
+        }
+    }
+}
