@@ -70,7 +70,7 @@ fn whole(percent: f32) -> u32 {
 
 /// 720p30 H.264 passed through with AAC to one RTMP server: `worker_cost_of_passing_720p30_through` in
 /// `tests/outputs.rs`, rounded up.
-const PASS_THROUGH_PERCENT: u32 = 8;
+const PASS_THROUGH_PERCENT: u32 = 6;
 /// Likewise for each RTMP server more.
 const FURTHER_DESTINATION_PERCENT: u32 = 1;
 /// What outputs may use of each core when the configuration says nothing; the rest is for viewers.

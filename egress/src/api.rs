@@ -6,6 +6,7 @@ use axum::{
     body::Bytes,
     extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, patch, post},
 };
@@ -44,6 +45,10 @@ pub(crate) fn job_routes(service: Service) -> Router {
                 .fallback(wrong_method),
         )
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(
+            service.clone(),
+            after_resume,
+        ))
         .with_state(service)
 }
 
@@ -58,6 +63,15 @@ pub(crate) fn hls_routes(service: Service) -> Router {
         .route("/hls/{room}/{file}", get(get_file).fallback(wrong_method))
         .layer(cors)
         .with_state(service)
+}
+
+async fn after_resume(
+    State(service): State<Service>,
+    request: axum::extract::Request,
+    next: middleware::Next,
+) -> Response {
+    service.resumed().await;
+    next.run(request).await
 }
 
 async fn start_job(

@@ -70,6 +70,8 @@ struct Shared {
     next_job: AtomicU64,
     tasks: TaskTracker,
     cancel: CancellationToken,
+    /// Cancelled once the jobs of the last run are taken up.
+    resumed: CancellationToken,
     /// What goes on after a restart. Locked before the rooms, and while a record is written, so that the last
     /// one written is the newest.
     store: Mutex<Store>,
@@ -162,6 +164,7 @@ impl Service {
                 next_job: AtomicU64::new(unix_ms_now()),
                 tasks: TaskTracker::new(),
                 cancel: CancellationToken::new(),
+                resumed: CancellationToken::new(),
                 store,
                 leftovers: Leftovers::open(folder.join("workers"))?,
                 keyed: tokio::sync::Mutex::default(),
@@ -199,6 +202,7 @@ impl Service {
     /// within five seconds. Jobs that nobody ended go on at the next start.
     pub async fn run(&self, cancel: CancellationToken) {
         self.resume().await;
+        self.shared.resumed.cancel();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -284,6 +288,11 @@ impl Service {
             job,
             replayed: false,
         })
+    }
+
+    /// Waits until the jobs of the last run are there, so that nobody is told that they are not.
+    pub(crate) async fn resumed(&self) {
+        let _ = timeout(STOP_LIMIT, self.shared.resumed.cancelled()).await;
     }
 
     /// Starts the jobs that the last run of the server left.

@@ -138,6 +138,8 @@ impl Run {
             self.publish();
             let due = self.job.poll_timeout();
             let event = tokio::select! {
+                // What a worker has said comes before the conclusion that it says nothing.
+                biased;
                 event = next_event(self.process.as_mut()) => event,
                 Some(order) = self.supervisor.orders.recv(), if !ending => Event::Order(order),
                 () = end.cancelled(), if !ending => Event::End,

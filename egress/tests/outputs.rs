@@ -794,8 +794,9 @@ async fn worker_cost_of_passing_720p30_through() {
         large: true,
         ..Sends::default()
     };
-    let _broadcaster = stage.broadcast(large);
     for destinations in [1, 4] {
+        // Its file lasts for one round.
+        let _broadcaster = stage.broadcast(large);
         let rtmp = |i| json!({"type": "rtmp", "url": server.url("live"), "key": format!("k{i}")});
         let list: Vec<_> = (0..destinations).map(rtmp).collect();
         let started = std::time::Instant::now();

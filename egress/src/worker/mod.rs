@@ -1,5 +1,6 @@
 //! The body of a worker process: one job's pipelines and destinations. Does as it is told; retries nothing.
 
+mod pulse;
 mod reporter;
 mod run;
 

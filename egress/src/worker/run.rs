@@ -1,7 +1,7 @@
 //! Sets a worker up, and takes it down.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::{
         fd::AsFd,
@@ -18,19 +18,15 @@ use std::{
 
 use anyhow::Context as _;
 use gstreamer as gst;
-use rustix::time::{ClockId, clock_gettime};
 use sfu::Codec;
 
-use super::Reporter;
+use super::{Reporter, pulse::Pulse};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
-    output::{Hls, Limits, Meter, Policy, Rtmp, Stop},
+    output::{Hls, Limits, Policy, Rtmp, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
     status::{DestinationState, FailureCode},
 };
-
-/// How often a worker says that it is alive.
-const HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// Runs a worker to its end: the body of `fanlight egress-worker`.
 ///
@@ -87,15 +83,10 @@ struct Worker {
     hub: Arc<Hub>,
     intake: Arc<Mutex<Intake>>,
     reporter: Reporter,
-    destinations: BTreeMap<usize, Destination>,
-}
-
-/// A destination that was started at least once.
-#[derive(Default)]
-struct Destination {
-    meter: Arc<Meter>,
-    running: Option<Running>,
-    refused: bool,
+    pulse: Arc<Pulse>,
+    running: BTreeMap<usize, Running>,
+    /// Destinations that were told that the broadcast cannot be read.
+    refused: BTreeSet<usize>,
 }
 
 /// A destination's attempt.
@@ -115,6 +106,7 @@ impl Worker {
             setup.transcode_bitrate,
             Duration::from_millis(setup.keyframe_interval_ms),
         )));
+        let pulse = Pulse::start(hub.clone(), reporter.clone());
         let (into, broken) = (intake.clone(), reporter.clone());
         thread::spawn(move || read_packets(&packets, &into, &broken));
         Self {
@@ -123,14 +115,15 @@ impl Worker {
             hub,
             intake,
             reporter,
-            destinations: BTreeMap::new(),
+            pulse,
+            running: BTreeMap::new(),
+            refused: BTreeSet::new(),
         }
     }
 
     /// Runs until told to drain, or until the supervisor is gone.
     fn run(mut self, commands: &Receiver<Command>) -> anyhow::Result<()> {
         self.reporter.send(&Report::Ready, &[]);
-        let mut beat_at = Instant::now();
         loop {
             match commands.recv_timeout(TICK) {
                 Ok(Command::Connect {
@@ -152,10 +145,7 @@ impl Worker {
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
             }
-            if Instant::now() >= beat_at {
-                beat_at = Instant::now() + HEARTBEAT;
-                self.report_alive();
-            }
+            self.pulse.tick();
         }
         self.drain();
         Ok(())
@@ -169,8 +159,8 @@ impl Worker {
             Some(Codec::Av1) => "AV1",
             Some(Codec::H264 | Codec::Vp8 | Codec::Opus) | None => return,
         };
-        for (number, destination) in &mut self.destinations {
-            if std::mem::replace(&mut destination.refused, true) {
+        for number in self.running.keys() {
+            if !self.refused.insert(*number) {
                 continue;
             }
             let failure = Failure {
@@ -188,22 +178,10 @@ impl Worker {
         }
     }
 
-    fn report_alive(&self) {
-        let counters = self.destinations.iter();
-        let counters =
-            counters.map(|(number, destination)| (*number, destination.meter.counters()));
-        let report = Report::Alive {
-            receiving: self.hub.is_receiving(),
-            cpu_ms: cpu_ms(),
-            counters: counters.collect(),
-        };
-        self.reporter.send(&report, &[]);
-    }
-
     fn connect(&mut self, number: usize, target: Target) {
-        let destination = self.destinations.entry(number).or_default();
-        destination.refused = false;
-        destination.running = Some(match target {
+        self.refused.remove(&number);
+        let meter = self.pulse.meter(number);
+        let running = match target {
             Target::Rtmp(target) => {
                 let stop = Stop::default();
                 let rtmp = Rtmp {
@@ -220,7 +198,7 @@ impl Worker {
                     clock: self.clock,
                     hub: self.hub.clone(),
                     reporter: self.reporter.clone(),
-                    meter: destination.meter.clone(),
+                    meter,
                     stop: stop.clone(),
                 };
                 Running::Thread(thread::spawn(move || rtmp.run()), stop)
@@ -230,15 +208,15 @@ impl Worker {
                 self.setup.segment_ms,
                 self.clock,
                 self.reporter.clone(),
-                destination.meter.clone(),
+                meter,
             )))),
-        });
+        };
+        self.running.insert(number, running);
     }
 
     /// Ends one destination cleanly; it reports its end itself.
     fn disconnect(&mut self, number: usize) {
-        let destination = self.destinations.get_mut(&number);
-        match destination.and_then(|destination| destination.running.take()) {
+        match self.running.remove(&number) {
             Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),
             Some(Running::Hls(attached)) => {
                 // Sends the last segment.
@@ -258,39 +236,31 @@ impl Worker {
     }
 
     /// Ends every destination. Bounded by the time an RTMP server is given for a goodbye.
-    fn drain(mut self) {
+    fn drain(self) {
         let deadline = Instant::now() + DRAIN_LIMIT;
         let mut threads = Vec::new();
-        for (number, destination) in &mut self.destinations {
-            match destination.running.take() {
-                Some(Running::Thread(thread, stop)) => {
+        for (number, running) in self.running {
+            match running {
+                Running::Thread(thread, stop) => {
                     stop.stop();
                     threads.push(thread);
                 }
-                Some(Running::Hls(attached)) => {
+                Running::Hls(attached) => {
                     // Sends the last segment.
                     drop(attached);
                     let report = Report::State {
-                        destination: *number,
+                        destination: number,
                         state: DestinationState::Ended,
                     };
                     self.reporter.send(&report, &[]);
                 }
-                None => {}
             }
         }
         while Instant::now() < deadline && threads.iter().any(|thread| !thread.is_finished()) {
             thread::sleep(Duration::from_millis(10));
         }
-        self.report_alive();
+        self.pulse.end();
     }
-}
-
-/// Returns the processor time that this process has used.
-fn cpu_ms() -> u64 {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
-    seconds * 1000 + u64::try_from(used.tv_nsec / 1_000_000).unwrap_or(0)
 }
 
 fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Reporter) {

@@ -1,0 +1,100 @@
+//! Says that the worker is alive.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Reporter;
+use crate::{link::Report, output::Meter, pipeline::Hub};
+
+/// Reports every [`HEARTBEAT`] from a thread of its own, so that work which takes its time on a busy machine
+/// (loading a plugin, starting a pipeline) does not look like a hang; but not for longer than [`STUCK`].
+pub(super) struct Pulse {
+    hub: Arc<Hub>,
+    reporter: Reporter,
+    state: Mutex<State>,
+}
+
+struct State {
+    meters: BTreeMap<usize, Arc<Meter>>,
+    /// When the worker's own loop last came round.
+    ticked: Instant,
+    ended: bool,
+}
+
+impl Pulse {
+    pub(super) fn start(hub: Arc<Hub>, reporter: Reporter) -> Arc<Self> {
+        let pulse = Arc::new(Self {
+            hub,
+            reporter,
+            state: Mutex::new(State {
+                meters: BTreeMap::new(),
+                ticked: Instant::now(),
+                ended: false,
+            }),
+        });
+        let beating = pulse.clone();
+        thread::spawn(move || {
+            while beating.beat_if_well() {
+                thread::sleep(HEARTBEAT);
+            }
+        });
+        pulse
+    }
+
+    /// Takes in that the worker's loop came round.
+    pub(super) fn tick(&self) {
+        self.lock().ticked = Instant::now();
+    }
+
+    /// Returns the meter of a destination.
+    pub(super) fn meter(&self, number: usize) -> Arc<Meter> {
+        self.lock().meters.entry(number).or_default().clone()
+    }
+
+    /// Reports for the last time.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        self.report(&state);
+    }
+
+    /// Returns whether to go on.
+    fn beat_if_well(&self) -> bool {
+        let state = self.lock();
+        if !state.ended && state.ticked.elapsed() < STUCK {
+            self.report(&state);
+        }
+        !state.ended
+    }
+
+    fn report(&self, state: &State) {
+        let counters = state.meters.iter();
+        let counters = counters.map(|(number, meter)| (*number, meter.counters()));
+        let report = Report::Alive {
+            receiving: self.hub.is_receiving(),
+            cpu_ms: cpu_ms(),
+            counters: counters.collect(),
+        };
+        self.reporter.send(&report, &[]);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the processor time that this process has used.
+fn cpu_ms() -> u64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
+    seconds * 1000 + u64::try_from(used.tv_nsec / 1_000_000).unwrap_or(0)
+}
+
+const HEARTBEAT: Duration = Duration::from_millis(250);
+const STUCK: Duration = Duration::from_secs(5);
