@@ -171,8 +171,8 @@ impl Job {
 
     /// Takes in what the worker says.
     pub(crate) fn handle_report(&mut self, report: &Report, now: Instant) {
-        if let Phase::Running { silent_at, .. } = &mut self.phase {
-            *silent_at = now + SILENCE_LIMIT;
+        if let Phase::Running { since, silent_at } = &mut self.phase {
+            *silent_at = now + silence_limit(now.duration_since(*since));
         }
         match report {
             Report::Ready => self.handle_ready(now),
@@ -355,7 +355,7 @@ impl Job {
         }
         self.phase = Phase::Running {
             since: now,
-            silent_at: now + SILENCE_LIMIT,
+            silent_at: now + silence_limit(Duration::ZERO),
         };
         for destination in &mut self.destinations {
             if destination.start_attempt() {
@@ -644,10 +644,22 @@ impl Destination {
     }
 }
 
+/// Returns how long a worker of this age may say nothing.
+fn silence_limit(age: Duration) -> Duration {
+    if age < SETTLING {
+        SETTLING_LIMIT
+    } else {
+        SILENCE_LIMIT
+    }
+}
+
 /// A worker is ready in 50 ms; the first start after an installation scans all GStreamer plugins.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// A worker reports every 250 ms.
-const SILENCE_LIMIT: Duration = Duration::from_millis(1700);
+const SILENCE_LIMIT: Duration = Duration::from_millis(1500);
+/// A worker that loads its plugins on a machine far above its load was seen silent for two seconds.
+const SETTLING: Duration = Duration::from_secs(10);
+const SETTLING_LIMIT: Duration = Duration::from_secs(6);
 /// Below the bound of the whole server's shutdown.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 const KILL_AGAIN: Duration = Duration::from_secs(1);
@@ -895,9 +907,14 @@ mod tests {
     fn a_silent_worker_is_killed() {
         let t0 = Instant::now();
         let mut job = running(t0);
-        assert_eq!(wake(&mut job), t0 + SILENCE_LIMIT);
+        assert_eq!(wake(&mut job), t0 + SETTLING_LIMIT);
         assert_eq!(drain(&mut job), [Action::Kill]);
-        job.handle_worker_gone(t0 + SILENCE_LIMIT + ms(5));
+        let mut job = running(t0);
+        let old = t0 + SETTLING;
+        job.handle_report(&Report::KeyframeWanted, old);
+        assert_eq!(wake(&mut job), old + SILENCE_LIMIT);
+        assert_eq!(drain(&mut job), [Action::Kill]);
+        job.handle_worker_gone(old + SILENCE_LIMIT + ms(5));
         assert_eq!(job.state(), JobState::Restarting);
     }
 

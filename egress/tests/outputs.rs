@@ -211,6 +211,33 @@ async fn what_is_wrong_with_a_server_is_said_within_ten_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_codec_that_outputs_do_not_take_is_said() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let silent = Sends {
+        no_video: true,
+        ..Sends::default()
+    };
+    let _sound = stage.broadcast(silent);
+    let job = stage
+        .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}]))
+        .await;
+    let program = stage.program.clone();
+    let failed = |job: &Job| {
+        program.refuse(sfu::Codec::Vp9);
+        job.state == JobState::Failed
+    };
+    let (job, _) = stage.wait_for(&job, secs(15), failed).await;
+    for destination in &job.destinations {
+        assert_eq!(destination.code, Some(FailureCode::CodecUnsupported));
+        assert_eq!(destination.state, DestinationState::Failed);
+        let said = destination.last_error.as_ref().unwrap();
+        assert!(said.contains("VP9") && said.contains("H.264"), "{said}");
+    }
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stalls_is_connected_anew() {
     let stage = Stage::new();
     let server = RtmpServer::start(&stage.path("server"));
@@ -252,6 +279,8 @@ async fn a_worker_that_hangs_is_replaced() {
         .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}]))
         .await;
     let pid = stage.wait_live(&job).await.worker_pid.unwrap().to_string();
+    // A young one is given more time.
+    sleep(secs(11)).await;
     support::output("kill", &["-STOP", &pid]);
     let (_, took) = stage.wait_for(&job, secs(4), |job| job.restarts == 1).await;
     println!("worker started again after {took:?}");

@@ -32,6 +32,21 @@ struct Tap {
     keyframe_requests: Arc<AtomicU64>,
 }
 
+impl Program {
+    /// Says, as a tap does every second, that the video is in a codec that taps do not yield.
+    pub(crate) fn refuse(&self, codec: Codec) {
+        let packet = TapPacket {
+            codec,
+            presentation: Instant::now(),
+            keyframe: false,
+            rtp: Bytes::new(),
+        };
+        for tap in self.taps.lock().unwrap().iter() {
+            let _ = tap.try_send(packet.clone());
+        }
+    }
+}
+
 impl Sources for Program {
     fn open(&self, _room: RoomId) -> BoxFuture<'_, Option<Box<dyn Source>>> {
         let (sender, packets) = mpsc::channel(2048);

@@ -183,6 +183,43 @@ async fn session_is_ended_by_its_maker_or_an_administrator() {
 }
 
 #[tokio::test]
+async fn guest_publishes_beside_the_host_by_whip_and_leaves_with_them() {
+    let server = Server::start_with_media(Config::default()).await;
+    let host = server.token("one", "publish", HOUR).await;
+    let guest = server.token("one", "stage", HOUR).await;
+    let offer = offer("sendonly");
+    let publish = |token| request(Method::POST, "/whip/one", Some(token), SDP, &offer);
+    let (status, _, body) = server.send(publish(&guest)).await;
+    assert_eq!((status.as_u16(), &*code_of(&body)), (409, "stage_closed"));
+    let (stage, _) = open(&server, "/whip/one", Some(&host), "sendonly").await;
+    let (session, _) = open(&server, "/whip/one", Some(&guest), "sendonly").await;
+    let admin = server.token("one", "admin", HOUR).await;
+    let (json, size) = (Some("application/json"), r#"{"stage_size":2}"#);
+    let change = request(Method::PATCH, "/api/rooms/one", Some(&admin), json, size);
+    assert_eq!(server.send(change).await.0, 200);
+    let second = server.token("one", "stage", HOUR).await;
+    let (status, _, body) = server.send(publish(&second)).await;
+    assert_eq!((status.as_u16(), &*code_of(&body)), (409, "stage_full"));
+
+    let end = request(Method::DELETE, &stage, Some(&host), None, "");
+    assert_eq!(server.send(end).await.0, 200);
+    let gone = || request(Method::DELETE, &session, Some(&guest), None, "");
+    let closed = async {
+        loop {
+            let fragment = Some("application/trickle-ice-sdpfrag");
+            let asked = request(Method::PATCH, &session, Some(&guest), fragment, "");
+            if server.send(asked).await.0 == 404 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(10), closed).await;
+    assert!(waited.is_ok(), "the guest's session ends with the host's");
+    assert_eq!(server.send(gone()).await.0, 404);
+}
+
+#[tokio::test]
 async fn stage_is_its_first_ones_until_they_are_gone() {
     let server = Server::start_with_media(Config::default()).await;
     let ann = server.token("one", "publish", HOUR).await;

@@ -1,3 +1,4 @@
+import type { Page } from '@playwright/test';
 import { expect, test } from '../support/fixtures.ts';
 import { expectPicture, expectVideoFlows, POLL, received } from '../support/media.ts';
 import { message, Studio, say, Watch } from '../support/pages.ts';
@@ -90,6 +91,25 @@ test('the broadcaster switches to the screen and the viewer sees it without join
   expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
 });
 
+test('a change of network begins a new ICE session and interrupts nothing', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const broadcaster = await newPage();
+  await (await Studio.open(broadcaster, server, room)).goLive();
+  const viewer = await newPage();
+  await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer);
+  for (const page of [broadcaster, viewer]) {
+    const before = await iceSession(page);
+    await page.evaluate(() => window.dispatchEvent(new Event('online')));
+    await expect.poll(() => iceSession(page), { intervals: POLL }).not.toBe(before);
+    await expectVideoFlows(viewer, 30);
+  }
+  expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
+});
+
 test('broadcaster and viewer come back by themselves when the server was restarted', async ({
   newPage,
 }) => {
@@ -122,3 +142,11 @@ test('broadcaster and viewer come back by themselves when the server was restart
     await server.stop();
   }
 });
+
+/** The server's username fragment on the page's connection. */
+async function iceSession(page: Page): Promise<string> {
+  return page.evaluate(() => {
+    const sdp = openedConnections.at(-1)?.currentRemoteDescription?.sdp ?? '';
+    return /a=ice-ufrag:(\S+)/.exec(sdp)?.[1] ?? '';
+  });
+}
