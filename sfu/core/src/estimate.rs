@@ -220,14 +220,19 @@ impl Estimator {
             self.bitrate = part(capacity, FULL_PATH).max(LEAST);
         }
         let mut looked = looked;
-        if now - at >= FLAT && change * 5 < before.max(EMPTY) && self.loss.is_low() {
+        let is_flat = change * 5 < before.max(EMPTY);
+        let patience = match self.loss.is_low() {
+            true => FLAT,
+            false => FLAT_AND_LOSSY,
+        };
+        if is_flat && now - at >= patience {
             // Less is sent than the path carried, and yet they wait as long: the path itself is longer.
             self.queueing.rebase();
             self.phase = Phase::Clear;
             self.bitrate = part(capacity, FULL_PATH).max(LEAST);
             return;
         }
-        if now - at >= FLAT || is_moving {
+        if is_moving || now - at >= FLAT && !is_flat {
             looked = (now, standing);
         }
         self.phase = Phase::Draining { capacity, looked };
@@ -350,6 +355,9 @@ const ONE_PACKET: u64 = 300_000;
 
 /// A queue that has not changed for this long is none.
 const FLAT: i64 = 1_000_000;
+
+/// The same where packets are lost: perhaps others keep the queue full.
+const FLAT_AND_LOSSY: i64 = 3_000_000;
 
 const LOSS_WINDOW: i64 = 400_000;
 const LOSS_PACKETS: u32 = 20;

@@ -9,6 +9,8 @@ test('a guest joins in front of viewers who negotiate nothing, is featured and r
   room,
   newPage,
 }) => {
+  // Five pages that encode and decode on two cores.
+  test.slow();
   const studio = await Studio.open(await newPage(), server, room, '?simulcast=0');
   await studio.chooseQuality('480p');
   const link = await studio.inviteGuests();

@@ -324,16 +324,16 @@ fn probes_make_no_long_queue_on_a_slow_link() {
 
 #[test]
 fn a_longer_way_is_not_taken_for_a_queue_for_long() {
-    let mut path = Path::new(
-        Conditions::of_rate(10_000_000),
-        Source::Limited(1_000_000, 3_000_000),
-        1,
-    );
-    path.run(5000);
-    path.link.conditions.delay = ms(90);
-    path.run(4000);
-    let bitrate = path.estimator.bitrate();
-    assert!(bitrate > 2_400_000, "{bitrate}");
+    for (loss, patience) in [(0, 4000), (60, 8000)] {
+        let mut conditions = Conditions::of_rate(10_000_000);
+        conditions.loss = loss;
+        let mut path = Path::new(conditions, Source::Limited(1_000_000, 3_000_000), 1);
+        path.run(5000);
+        path.link.conditions.delay = ms(90);
+        path.run(patience);
+        let bitrate = path.estimator.bitrate();
+        assert!(bitrate > 2_400_000, "{loss} per mille: {bitrate}");
+    }
 }
 
 #[test]
