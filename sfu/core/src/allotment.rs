@@ -203,6 +203,7 @@ impl Allotment {
                     wanted.extend(ladder.first());
                 }
                 let shown = self.chosen(position);
+                Rung::remove_detours(&mut wanted, shown);
                 let shown = wanted
                     .iter()
                     .position(|rung| shown.is_some_and(|s| rung.is_same(s)));

@@ -45,6 +45,24 @@ impl Rung {
         }
     }
 
+    /// Removes from a ladder what is no step up from `shown`: a larger picture at a lower frame rate costs a
+    /// keyframe as large as the full rate's. On the way down it costs none.
+    pub(crate) fn remove_detours(ladder: &mut Vec<Self>, shown: Option<Self>) {
+        let shown = shown.and_then(|shown| ladder.iter().position(|rung| rung.is_same(shown)));
+        let mut position = 0;
+        let all = ladder.clone();
+        ladder.retain(|rung| {
+            let is_above = shown.is_none_or(|shown| position > shown);
+            position += 1;
+            let is_smoother = |other: &Self| {
+                let (picture, other_picture) =
+                    ((rung.layer, rung.spatial), (other.layer, other.spatial));
+                picture == other_picture && other.temporal > rung.temporal
+            };
+            !(is_above && rung.spatial > 0 && all.iter().any(is_smoother))
+        });
+    }
+
     /// Returns whether the same is forwarded.
     pub(crate) fn is_same(&self, other: Self) -> bool {
         (self.layer, self.spatial, self.temporal) == (other.layer, other.spatial, other.temporal)
@@ -69,5 +87,45 @@ impl Rung {
     /// Returns whether layers within the stream do not matter.
     pub(crate) fn is_whole(&self) -> bool {
         self.spatial == u8::MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn larger_pictures_at_lower_frame_rates_are_no_steps_up() {
+        let rung = |(spatial, temporal): (u8, u8)| Rung {
+            layer: 0,
+            spatial,
+            temporal,
+            bitrate: u64::from(spatial * 10 + temporal) * 1000,
+        };
+        let all = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)];
+        type Case<'a> = (&'a str, Option<(u8, u8)>, &'a [(u8, u8)]);
+        let cases: &[Case<'_>] = &[
+            ("nothing", None, &[(0, 0), (0, 1), (0, 2), (1, 2), (2, 2)]),
+            (
+                "the lowest",
+                Some((0, 0)),
+                &[(0, 0), (0, 1), (0, 2), (1, 2), (2, 2)],
+            ),
+            (
+                "a detour",
+                Some((1, 1)),
+                &[(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)],
+            ),
+            ("the top", Some((2, 2)), &all),
+        ];
+        for (label, shown, expected) in cases {
+            let mut ladder: Vec<_> = all.iter().copied().map(rung).collect();
+            Rung::remove_detours(&mut ladder, shown.map(rung));
+            let left: Vec<_> = ladder.iter().map(|r| (r.spatial, r.temporal)).collect();
+            assert_eq!(left, *expected, "{label}");
+        }
+        let mut simulcast = vec![Rung::whole(0, 150_000), Rung::whole(1, 500_000)];
+        Rung::remove_detours(&mut simulcast, None);
+        assert_eq!(simulcast.len(), 2);
     }
 }
