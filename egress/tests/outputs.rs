@@ -111,9 +111,10 @@ async fn assert_hls_headers(stage: &Stage) {
 
 fn assert_in_step(probe: &Probe) {
     assert!(probe.offsets.len() >= 3, "{:?}", probe.offsets);
-    for offset in &probe.offsets {
-        assert!(offset.abs() < 0.1, "{:?}", probe.offsets);
-    }
+    // A busy machine delays single beeps.
+    let mut sizes: Vec<f64> = probe.offsets.iter().map(|offset| offset.abs()).collect();
+    sizes.sort_by(f64::total_cmp);
+    assert!(sizes[sizes.len() / 2] < 0.06, "{:?}", probe.offsets);
     println!("sound behind picture, s: {:?}", probe.offsets);
 }
 
