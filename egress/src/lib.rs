@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod backoff;
 mod config;
+mod delivery;
 mod destination;
 mod feed;
 mod fmp4;
@@ -23,6 +24,8 @@ mod playlist;
 mod problem;
 mod process;
 mod rate;
+mod refusal;
+mod register;
 mod rtmp;
 mod service;
 #[cfg_attr(
