@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use crate::{
     config::Config,
-    link::{RtmpTarget, Target},
+    link::{HlsTarget, RtmpTarget, Target},
     pattern,
     status::{Destination, DestinationType, ErrorCode, StreamKey},
 };
@@ -71,10 +71,13 @@ pub(crate) fn accept(
 ) -> Result<Accepted, DestinationError> {
     match destination {
         Destination::Rtmp { url, key } => accept_rtmp(url, key, config),
-        Destination::Hls {} => Ok(Accepted {
+        Destination::Hls { .. } => Ok(Accepted {
             kind: DestinationType::Hls,
             shown_url: format!("/hls/{room}/index.m3u8"),
-            target: Target::Hls,
+            target: Target::Hls(HlsTarget {
+                segment_ms: config.hls.segment_ms,
+                part_ms: config.hls.part_ms,
+            }),
         }),
     }
 }
@@ -215,7 +218,7 @@ mod tests {
         };
         accept(&destination, "room", &config).map(|accepted| match accepted.target {
             Target::Rtmp(target) => target,
-            Target::Hls => panic!("not HLS"),
+            Target::Hls(_) => panic!("not HLS"),
         })
     }
 

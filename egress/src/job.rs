@@ -151,8 +151,8 @@ impl Job {
                 self.drain_when_hopeless(now);
             }
             Report::KeyframeWanted
-            | Report::HlsInit
-            | Report::HlsSegment(_)
+            | Report::HlsInit(_)
+            | Report::HlsStep(_)
             | Report::Broken { .. } => {}
         }
     }
@@ -376,6 +376,7 @@ const CRASH_BUDGET: u32 = 10;
 mod tests {
     use super::*;
     use crate::{
+        delivery::{LEAVE_LIMIT, REFUSAL_BUDGET, RETRY_DELAY_CAP},
         link::{Counters, Failure},
         status::FailureCode,
     };

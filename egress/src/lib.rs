@@ -11,6 +11,7 @@ mod delivery;
 mod destination;
 mod feed;
 mod fmp4;
+mod hls;
 mod job;
 mod jobs;
 mod journal;
@@ -28,13 +29,6 @@ mod refusal;
 mod register;
 mod rtmp;
 mod service;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "private playlists and downloads are about to use it"
-    )
-)]
 mod signed;
 mod source;
 pub mod status;

@@ -3,6 +3,7 @@
 mod connection;
 mod dial;
 mod hls;
+mod hls_layer;
 mod queue;
 mod rtmp;
 mod rtmp_failure;
