@@ -30,6 +30,14 @@ mod register;
 mod rtmp;
 mod scene;
 mod service;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "private playlists and downloads are about to use it"
+    )
+)]
+mod signed;
 mod source;
 pub mod status;
 mod store;
