@@ -557,7 +557,7 @@ mod tests {
                 File::Media(bytes) | File::Init(bytes) => {
                     String::from_utf8(bytes.to_vec()).unwrap()
                 }
-                other => panic!("{other:?}"),
+                File::Playlist(_) | File::Reload(_) => panic!("a playlist"),
             })
         }
     }
@@ -669,15 +669,16 @@ mod tests {
         play.segment(&ALL);
         play.part(&ALL, false);
         let origin = play.origin.clone();
+        let tasks = tokio_util::task::TaskTracker::new();
         let waits = |segment, part| {
             let origin = origin.clone();
             let from = Some(From { segment, part });
             let reload = Reload { from, skip: false };
-            tokio::task::spawn(async move { origin.get(Wanted::Playlist(V1, reload)).await })
+            tasks.spawn(async move { origin.get(Wanted::Playlist(V1, reload)).await })
         };
         let hinted = {
             let origin = origin.clone();
-            tokio::task::spawn(async move { origin.get(Wanted::Part(V1, part(101, 1))).await })
+            tasks.spawn(async move { origin.get(Wanted::Part(V1, part(101, 1))).await })
         };
         let (playlist, whole) = (waits(101, Some(1)), waits(101, None));
         assert_eq!(waits(103, None).await.unwrap(), Err(Refusal::TooFar));

@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn the_multivariant_playlist_announces_every_rendition() {
-        let video = MasterEntry {
-            rendition: Rendition::Video(0),
+        let entry = |rendition| MasterEntry {
+            rendition,
             peak: 3_000_000,
             average: 2_500_000,
             codecs: "avc1.42c01f,mp4a.40.2".into(),
@@ -289,12 +289,12 @@ mod tests {
             height: 720,
             frames_per_second: 30.0,
         };
+        let video = entry(Rendition::Video(0));
         let audio = MasterEntry {
-            rendition: Rendition::Audio,
             codecs: "mp4a.40.2".into(),
             width: 0,
             height: 0,
-            ..video.clone()
+            ..entry(Rendition::Audio)
         };
         assert_eq!(
             master(&[video, audio]),

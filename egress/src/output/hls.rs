@@ -338,24 +338,26 @@ impl Output for Hls {
         let Air::On { video, .. } = self.air else {
             return;
         };
-        match (frame.kind, frame.rendition) {
-            (MediaKind::Video, 0) => {
+        match frame.kind {
+            MediaKind::Video => {
                 self.meter.count_frame();
                 self.lead(frame);
             }
-            (MediaKind::Video, number) => {
-                self.layers
-                    .entry(number)
-                    .or_insert_with(Layer::new)
-                    .push(frame.clone());
-            }
-            (MediaKind::Audio, _) => {
+            MediaKind::Audio => {
                 self.audio.push(frame);
                 if !video {
                     self.lead(frame);
                 }
             }
         }
+        self.flush(false);
+    }
+
+    fn push_layer(&mut self, frame: &Frame) {
+        self.layers
+            .entry(frame.rendition)
+            .or_insert_with(Layer::new)
+            .push(frame.clone());
         self.flush(false);
     }
 }

@@ -1,42 +1,54 @@
 //! Puts packets into the pipeline of their codec.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sfu::{Codec, MediaKind};
 
 use super::{Clock, GraphError, Hub, audio::Audio, hub::Due, video::Video};
-use crate::link::Packet;
+use crate::{
+    link::{Packet, Setup},
+    preset::Mode,
+    scene::Scene,
+};
 
 /// The pipelines of the broadcast that is arriving. A codec that changes gets a new one.
 pub(crate) struct Intake {
     hub: Arc<Hub>,
     clock: Clock,
+    mode: Mode,
+    audio_only: bool,
+    scene: Scene,
     audio_bitrate: u32,
     transcode_bitrate: u32,
     keyframe_interval: Duration,
     video: Option<Video>,
+    /// The lower layers of what passes through, by rendition.
+    layers: BTreeMap<u8, Video>,
     audio: Option<Audio>,
     refused: Option<Codec>,
 }
 
 impl Intake {
-    pub(crate) fn new(
-        hub: Arc<Hub>,
-        clock: Clock,
-        audio_bitrate: u32,
-        transcode_bitrate: u32,
-        keyframe_interval: Duration,
-    ) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, clock: Clock, setup: &Setup) -> Self {
         Self {
             hub,
             clock,
-            audio_bitrate,
-            transcode_bitrate,
-            keyframe_interval,
+            mode: setup.mode,
+            audio_only: setup.audio_only,
+            audio_bitrate: setup.audio_bitrate,
+            transcode_bitrate: setup.transcode_bitrate,
+            keyframe_interval: Duration::from_millis(setup.keyframe_interval_ms),
+            scene: Scene::default(),
             video: None,
+            layers: BTreeMap::new(),
             audio: None,
             refused: None,
         }
+    }
+
+    /// Takes over what is to be composed.
+    pub(crate) fn set_scene(&mut self, scene: Scene) {
+        self.scene = scene;
     }
 
     /// Returns the codec of the broadcast's video if it is one that cannot be read.
@@ -54,6 +66,12 @@ impl Intake {
             return Ok(());
         }
         let kind = packet.codec.kind();
+        if self.audio_only && kind == MediaKind::Video {
+            return Ok(());
+        }
+        if self.mode == Mode::PassThrough && packet.lane > 0 {
+            return self.push_layer(packet, time);
+        }
         if kind == MediaKind::Video {
             self.refused = None;
         }
@@ -73,6 +91,26 @@ impl Intake {
         Ok(())
     }
 
+    /// Takes in a packet of a lower layer, which passes through or is left out.
+    fn push_layer(&mut self, packet: &Packet<'_>, time: Duration) -> Result<(), GraphError> {
+        let Some(rendition) = u8::try_from(packet.lane).ok().filter(|n| *n <= LAYER_LIMIT) else {
+            return Ok(());
+        };
+        if packet.codec != Codec::H264 {
+            self.layers.remove(&rendition);
+            return Ok(());
+        }
+        let layer = match self.layers.remove(&rendition) {
+            Some(layer) => layer,
+            None => Video::start_layer(rendition, &self.hub, &self.clock)?,
+        };
+        self.layers
+            .entry(rendition)
+            .or_insert(layer)
+            .push(packet.rtp, time);
+        Ok(())
+    }
+
     /// Does what is due: `None` when nothing is on air. A pipeline that has failed is made anew; what was
     /// wrong with it is returned.
     pub(crate) fn handle_timeout(&mut self, due: Option<Due>) -> Result<Vec<String>, GraphError> {
@@ -81,6 +119,12 @@ impl Intake {
             self.video = None;
             failures.push(failure);
         }
+        self.layers.retain(|_, layer| {
+            let failure = layer.failure();
+            let works = failure.is_none();
+            failures.extend(failure);
+            works
+        });
         if let Some(failure) = self.audio.as_ref().and_then(Audio::failure) {
             self.audio = None;
             failures.push(failure);
@@ -94,6 +138,7 @@ impl Intake {
             }
             None if self.hub.is_off() => {
                 self.video = None;
+                self.layers.clear();
                 self.audio = None;
             }
             None => {}
@@ -109,3 +154,6 @@ impl Intake {
         Ok(self.audio.insert(audio))
     }
 }
+
+/// Lower layers than these are left out.
+const LAYER_LIMIT: u8 = 4;

@@ -109,7 +109,7 @@ impl Parser {
             }
             "#EXT-X-SKIP" => {
                 check(self.version >= 9, "EXT-X-SKIP needs version 9")?;
-                media.skipped = float(value, "SKIPPED-SEGMENTS")? as u64;
+                media.skipped = whole(value, "SKIPPED-SEGMENTS")?;
             }
             _ => return Ok(false),
         }
@@ -144,8 +144,8 @@ impl Parser {
                 self.media.hint = Some(text(value, "URI")?);
             }
             "#EXT-X-RENDITION-REPORT" => {
-                let last = float(value, "LAST-MSN")? as u64;
-                let part = float(value, "LAST-PART")? as u64;
+                let last = whole(value, "LAST-MSN")?;
+                let part = whole(value, "LAST-PART")?;
                 self.media.reports.push((text(value, "URI")?, last, part));
             }
             "#EXT-X-ENDLIST" => self.media.ended = true,
@@ -293,18 +293,15 @@ pub(crate) fn in_step(one: &Media, other: &Media) -> Result<(), String> {
             &format!("segment {sequence}: {number}, {same}"),
         )?;
     }
-    let dates = |media: &Media| -> BTreeMap<u64, (String, u64)> {
-        let numbered = media.segments.iter().zip(media.sequence + media.skipped..);
-        numbered
-            .map(|(s, sequence)| (sequence, (s.date.clone(), (s.duration * 1e6) as u64)))
-            .collect()
+    let numbered = |media: &Media| -> BTreeMap<u64, Segment> {
+        let segments = media.segments.iter().cloned();
+        (media.sequence + media.skipped..).zip(segments).collect()
     };
-    let (a, b) = (dates(one), dates(other));
-    let common = a
-        .iter()
-        .filter_map(|(sequence, a)| Some((sequence, a, b.get(sequence)?)));
-    for (sequence, a, b) in common {
-        check(a == b, &format!("segment {sequence}: {a:?}, {b:?}"))?;
+    let (a, b) = (numbered(one), numbered(other));
+    for (sequence, a) in &a {
+        let Some(b) = b.get(sequence) else { continue };
+        let same = a.date == b.date && (a.duration - b.duration).abs() < 1e-6;
+        check(same, &format!("segment {sequence}: {a:?}, {b:?}"))?;
     }
     Ok(())
 }
@@ -315,6 +312,11 @@ fn attribute<'a>(value: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn float(value: &str, name: &str) -> Result<f64, String> {
+    let text = attribute(value, name).ok_or_else(|| format!("{name} is missing in {value}"))?;
+    text.parse().map_err(|_| format!("{name}={text}"))
+}
+
+fn whole(value: &str, name: &str) -> Result<u64, String> {
     let text = attribute(value, name).ok_or_else(|| format!("{name} is missing in {value}"))?;
     text.parse().map_err(|_| format!("{name}={text}"))
 }
