@@ -94,12 +94,12 @@ impl Parser {
     /// Takes in a tag that is about the whole playlist.
     fn head(&mut self, tag: &str, value: &str) -> Result<bool, String> {
         let media = &mut self.media;
-        let whole = || value.parse::<u64>().map_err(|_| format!("{tag}:{value}"));
+        let number = || value.parse::<u64>().map_err(|_| format!("{tag}:{value}"));
         match tag {
-            "#EXT-X-VERSION" => self.version = whole()?,
-            "#EXT-X-TARGETDURATION" => media.target = whole()? as f64,
-            "#EXT-X-MEDIA-SEQUENCE" => media.sequence = whole()?,
-            "#EXT-X-DISCONTINUITY-SEQUENCE" => media.discontinuity_sequence = whole()?,
+            "#EXT-X-VERSION" => self.version = number()?,
+            "#EXT-X-TARGETDURATION" => media.target = number()? as f64,
+            "#EXT-X-MEDIA-SEQUENCE" => media.sequence = number()?,
+            "#EXT-X-DISCONTINUITY-SEQUENCE" => media.discontinuity_sequence = number()?,
             "#EXT-X-INDEPENDENT-SEGMENTS" => {}
             "#EXT-X-PART-INF" => media.part_target = float(value, "PART-TARGET")?,
             "#EXT-X-SERVER-CONTROL" => {
