@@ -196,6 +196,7 @@ const failureCode = oneOf(
   'closed_by_server',
   'stalled',
   'tls_failed',
+  'passphrase_wrong',
   'codec_unsupported',
   'worker_died',
   'internal',
