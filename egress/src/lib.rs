@@ -25,6 +25,14 @@ mod process;
 mod rate;
 mod rtmp;
 mod service;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "private playlists and downloads are about to use it"
+    )
+)]
+mod signed;
 mod source;
 pub mod status;
 mod store;

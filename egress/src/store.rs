@@ -122,7 +122,8 @@ impl Store {
     }
 }
 
-fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
+/// Returns the key in a file, making one that only the server's user can read if there is none.
+pub(crate) fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     if !path.exists() {
         let mut key = [0; KEY_BYTES];
         rand::fill(&mut key).map_err(io::Error::other)?;
