@@ -204,7 +204,7 @@ const failureCode = oneOf(
 
 const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
   id: string,
-  type: oneOf('rtmp', 'hls'),
+  type: oneOf('rtmp', 'srt', 'hls'),
   url: string,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
   code: nullable(failureCode),
