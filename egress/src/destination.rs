@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 use crate::{
     config::Config,
-    link::{RtmpTarget, Target},
+    link::{HlsTarget, RtmpTarget, Target},
     pattern,
     status::{Destination, DestinationType, ErrorCode, StreamKey},
 };
@@ -74,7 +74,7 @@ pub(crate) fn accept(
         Destination::Hls {} => Ok(Accepted {
             kind: DestinationType::Hls,
             shown_url: format!("/hls/{room}/index.m3u8"),
-            target: Target::Hls,
+            target: Target::Hls(HlsTarget::default()),
         }),
     }
 }
@@ -215,7 +215,7 @@ mod tests {
         };
         accept(&destination, "room", &config).map(|accepted| match accepted.target {
             Target::Rtmp(target) => target,
-            Target::Hls => panic!("not HLS"),
+            Target::Hls(_) => panic!("not HLS"),
         })
     }
 

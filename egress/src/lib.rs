@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod backoff;
 mod config;
+mod delivery;
 mod destination;
 mod feed;
 mod fmp4;
@@ -20,10 +21,14 @@ mod output;
 mod pattern;
 mod pipeline;
 mod playlist;
+mod preset;
 mod problem;
 mod process;
 mod rate;
+mod refusal;
+mod register;
 mod rtmp;
+mod scene;
 mod service;
 #[cfg_attr(
     not(test),
@@ -37,9 +42,11 @@ mod source;
 pub mod status;
 mod store;
 mod supervisor;
+mod wish;
 mod worker;
 
 pub use config::{Config, ConfigError, HlsConfig};
+pub use scene::{Image, Layout, Look, Scene, Tile};
 pub use service::{Changed, OpenError, Room, Service};
 pub use source::{BoxFuture, Source, Sources};
 pub use worker::run_worker;

@@ -15,7 +15,7 @@ use egress::{BoxFuture, Source, Sources};
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use sfu::{Codec, MediaKind, RoomId, TapPacket};
+use sfu::{Codec, MediaKind, RoomId, TapPacket, TapVideo};
 use tokio::sync::mpsc;
 
 /// The room's program: what broadcasters send reaches whoever has opened it.
@@ -36,6 +36,7 @@ impl Program {
     /// Says, as a tap does every second, that the video is in a codec that taps do not yield.
     pub(crate) fn refuse(&self, codec: Codec) {
         let packet = TapPacket {
+            lane: 0,
             codec,
             presentation: Instant::now(),
             keyframe: false,
@@ -48,7 +49,11 @@ impl Program {
 }
 
 impl Sources for Program {
-    fn open(&self, _room: RoomId) -> BoxFuture<'_, Option<Box<dyn Source>>> {
+    fn open<'a>(
+        &'a self,
+        _room: RoomId,
+        _source: &'a egress::status::Source,
+    ) -> BoxFuture<'a, Option<Box<dyn Source>>> {
         let (sender, packets) = mpsc::channel(2048);
         self.taps.lock().unwrap().push(sender);
         let tap = Tap {
@@ -67,6 +72,8 @@ impl Source for Tap {
     fn request_keyframe(&self) {
         self.keyframe_requests.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn set_video(&self, _video: TapVideo) {}
 }
 
 /// Sends until dropped.
@@ -166,6 +173,7 @@ fn forward(pipeline: &gst::Pipeline, name: &str, codec: Codec, program: &Program
         *sequence = sequence.wrapping_add(1);
         rtp[2..4].copy_from_slice(&sequence.to_be_bytes());
         let packet = TapPacket {
+            lane: 0,
             codec,
             presentation,
             keyframe,
