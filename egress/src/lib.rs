@@ -20,6 +20,7 @@ mod origin;
 mod output;
 mod pattern;
 mod pipeline;
+mod platform;
 mod playlist;
 mod preset;
 mod problem;
@@ -28,6 +29,7 @@ mod rate;
 mod refusal;
 mod register;
 mod rtmp;
+mod sandbox;
 mod scene;
 mod service;
 #[cfg_attr(
