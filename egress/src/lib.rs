@@ -18,6 +18,7 @@ mod leftover;
 mod link;
 mod origin;
 mod output;
+mod overload;
 mod pattern;
 mod pipeline;
 mod playlist;
