@@ -21,6 +21,7 @@ mod output;
 mod overload;
 mod pattern;
 mod pipeline;
+mod platform;
 mod playlist;
 mod preset;
 mod problem;
@@ -29,6 +30,7 @@ mod rate;
 mod refusal;
 mod register;
 mod rtmp;
+mod sandbox;
 mod scene;
 mod service;
 #[cfg_attr(

@@ -113,7 +113,7 @@ impl Register {
             if others.any(|other| other.accepted.target == accepted.target) {
                 return Err(match accepted.kind {
                     DestinationType::Hls => StartError::HlsActive,
-                    DestinationType::Rtmp => StartError::Duplicate(place),
+                    DestinationType::Rtmp | DestinationType::Srt => StartError::Duplicate(place),
                 });
             }
             plan.push(Planned {
@@ -167,7 +167,7 @@ impl Register {
         orders.extend(retried.into_iter().map(Order::Retry));
         for planned in &added {
             let origin = origin.clone().filter(|_| is_hls(planned));
-            orders.push(Order::Add(planned.clone(), origin));
+            orders.push(Order::Add(Box::new(planned.clone()), origin));
         }
         if let Some(wish) = &wish {
             orders.push(Order::Show(wish.clone()));

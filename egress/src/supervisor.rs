@@ -49,7 +49,7 @@ pub(crate) struct Planned {
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Adds a destination; HLS comes with its origin.
-    Add(Planned, Option<Arc<Origin>>),
+    Add(Box<Planned>, Option<Arc<Origin>>),
     /// Ends and forgets a destination.
     Remove(usize),
     /// Tries a destination again now.
@@ -211,7 +211,7 @@ impl Run {
                 if origin.is_some() {
                     self.supervisor.origin = origin;
                 }
-                self.add(planned);
+                self.add(*planned);
             }
             Order::Remove(number) => {
                 let hls = self

@@ -227,6 +227,22 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'The broadcaster can switch it on in the studio.',
     passing: true,
   },
+  preset_invalid: {
+    message: 'This picture cannot be made.',
+    advice:
+      'Choose another preset. The stage is always composed, and only composed pictures have a layout.',
+    passing: false,
+  },
+  preset_fixed: {
+    message: 'This output cannot change between passing the picture through and composing it.',
+    advice: 'Start another output.',
+    passing: false,
+  },
+  source_invalid: {
+    message: 'This cannot be sent.',
+    advice: 'Name the participant.',
+    passing: false,
+  },
   destinations_empty: {
     message: 'No destination was given.',
     advice: 'Enter an address to send to.',

@@ -1,9 +1,13 @@
 import { isErrorCode } from './errors.ts';
 import type {
+  EgressCustomPreset,
+  EgressDegraded,
   EgressDestinationStatus,
   EgressJob,
   EgressJobList,
   EgressPastFailure,
+  EgressPreset,
+  EgressSource,
 } from './generated/egress.ts';
 import type {
   ChatEvent,
@@ -196,14 +200,16 @@ const failureCode = oneOf(
   'closed_by_server',
   'stalled',
   'tls_failed',
+  'passphrase_wrong',
   'codec_unsupported',
   'worker_died',
+  'overloaded',
   'internal',
 );
 
 const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
   id: string,
-  type: oneOf('rtmp', 'hls'),
+  type: oneOf('rtmp', 'srt', 'hls'),
   url: string,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
   code: nullable(failureCode),
@@ -222,10 +228,56 @@ const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinat
   dropped_frames: number,
 });
 
+const egressSource: Reader<EgressSource> = (value, at) => {
+  const type = oneOf('program', 'stage', 'participant', 'track')(record(value, at).type, at);
+  switch (type) {
+    case 'program':
+    case 'stage':
+      return { type };
+    case 'participant':
+      return object<Extract<EgressSource, { type: 'participant' }>>({
+        type: literal(type),
+        identity: string,
+      })(value, at);
+    case 'track':
+      return object<Extract<EgressSource, { type: 'track' }>>({
+        type: literal(type),
+        identity: string,
+        track: oneOf('camera', 'screen', 'microphone', 'screen_audio'),
+      })(value, at);
+  }
+};
+
+const customPreset: Reader<EgressCustomPreset> = object<EgressCustomPreset>({
+  width: number,
+  height: number,
+  frame_rate: number,
+  bitrate_bps: number,
+  keyframe_interval_ms: optional(number),
+});
+
+const egressPreset: Reader<EgressPreset> = (value, at) =>
+  typeof value === 'string' ? presetName(value, at) : customPreset(value, at);
+
+const presetName = oneOf('pass_through', '480p30', '720p30', '720p60', '1080p30', '1080p60');
+
+const layout = oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single');
+
 const egressJob: Reader<EgressJob> = object<EgressJob>({
   id: string,
   room: string,
-  state: oneOf('starting', 'running', 'restarting', 'draining', 'ended', 'failed'),
+  state: oneOf('starting', 'running', 'restarting', 'draining', 'paused', 'ended', 'failed'),
+  source: egressSource,
+  audio_only: boolean,
+  preset: egressPreset,
+  layout: nullable(layout),
+  degraded: nullable(
+    object<EgressDegraded>({
+      reason: literal('overload'),
+      preset: nullable(customPreset),
+      since_ms: number,
+    }),
+  ),
   created_at_ms: number,
   receiving: boolean,
   restarts: number,

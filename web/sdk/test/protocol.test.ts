@@ -64,6 +64,11 @@ const job = {
   receiving: true,
   restarts: 0,
   worker_pid: null,
+  source: { type: 'program' as const },
+  audio_only: false,
+  preset: 'pass_through' as const,
+  layout: null,
+  degraded: null,
   cpu_percent: 0,
   destinations: [destination],
 };

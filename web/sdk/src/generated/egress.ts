@@ -92,13 +92,60 @@ export type EgressLayout = "grid" | "speaker" | "picture_in_picture" | "screen" 
  */
 export type EgressDestination = { "type": "rtmp", 
 /**
- * `rtmp://` or `rtmps://` URL of the server and application.
+ * `rtmp://` or `rtmps://` URL of the server and application. Not with a platform.
  */
-url: string, 
+url?: string, 
+/**
+ * Instead of a URL, a platform whose URL is known.
+ */
+platform?: EgressPlatform, 
 /**
  * The stream key. Never returned, never logged.
  */
-key: string, } | { "type": "hls", };
+key: string, } | { "type": "srt", 
+/**
+ * `srt://host:port`.
+ */
+url: string, 
+/**
+ * The stream id, which many receivers use as a key: never returned, never logged.
+ */
+stream_id?: string, 
+/**
+ * Encrypts the stream, 10 to 79 characters. Never returned, never logged.
+ */
+passphrase?: string, 
+/**
+ * How long the receiver may wait for repeated packets, up to 8000 ms; 120 when not given.
+ */
+latency_ms?: number, } | { "type": "hls", };
+
+/**
+ * That a job is less than what was asked for.
+ */
+export type EgressDegraded = { 
+/**
+ * Why.
+ */
+reason: EgressDegradedReason, 
+/**
+ * What its picture is like meanwhile; `None` while the job is paused.
+ */
+preset: EgressCustomPreset | null, 
+/**
+ * Since when, Unix milliseconds.
+ */
+since_ms: number, };
+
+/**
+ * Why a job is less than what was asked for.
+ */
+export type EgressDegradedReason = "overload";
+
+/**
+ * A platform whose address is known.
+ */
+export type EgressPlatform = "youtube" | "facebook" | "twitch" | "vimeo";
 
 /**
  * One job, as `GET /api/rooms/{room}/egress/{id}` answers.
@@ -132,6 +179,10 @@ preset: EgressPreset,
  * How its picture is arranged, if the request said so.
  */
 layout: EgressLayout | null, 
+/**
+ * Set while it is less than what was asked for.
+ */
+degraded: EgressDegraded | null, 
 /**
  * When it was requested, Unix milliseconds.
  */
@@ -169,7 +220,7 @@ jobs: Array<EgressJob>, };
 /**
  * What a job is doing.
  */
-export type EgressJobState = "starting" | "running" | "restarting" | "draining" | "ended" | "failed";
+export type EgressJobState = "starting" | "running" | "restarting" | "draining" | "paused" | "ended" | "failed";
 
 /**
  * One destination's state.
@@ -180,7 +231,7 @@ export type EgressDestinationStatus = {
  */
 id: string, 
 /**
- * `rtmp` or `hls`.
+ * `rtmp`, `srt` or `hls`.
  */
 type: EgressDestinationType, 
 /**
@@ -272,7 +323,15 @@ remove: Array<string>,
 /**
  * Ids of destinations to try again now, even given up ones.
  */
-retry: Array<string>, };
+retry: Array<string>, 
+/**
+ * Another arrangement of a composed picture; `null` for the one that the host sets.
+ */
+layout?: EgressLayout | null, 
+/**
+ * Another preset of a composed picture.
+ */
+preset?: EgressPreset, };
 
 /**
  * The body of `PATCH /api/rooms/{room}/egress/{id}/destinations/{destination}`. With neither, it is tried
@@ -284,14 +343,14 @@ export type EgressDestinationChange = {
  */
 url?: string, 
 /**
- * Another stream key.
+ * Another stream key; with SRT, another stream id.
  */
 key?: string, };
 
 /**
  * The kind of a destination.
  */
-export type EgressDestinationType = "rtmp" | "hls";
+export type EgressDestinationType = "rtmp" | "srt" | "hls";
 
 /**
  * What a destination is doing.
@@ -301,7 +360,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "overloaded" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).
@@ -335,7 +394,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
