@@ -24,7 +24,7 @@ use crate::{
     admission::Work,
     api,
     config::{Config, ConfigError},
-    destination,
+    destination, hls,
     jobs::{Entry, Jobs, first_status, is_over},
     leftover::Leftovers,
     origin::Origin,
@@ -32,6 +32,7 @@ use crate::{
     refusal::StartError,
     register::Register,
     scene::Scene,
+    signed::Signer,
     source::{Source, Sources},
     status::{self, DestinationState, DestinationType},
     store::{Record, Store},
@@ -99,6 +100,13 @@ impl Service {
         config.validate()?;
         let folder = data_dir.join("egress");
         let store = Mutex::new(Store::open(&folder)?);
+        let signer = Signer::open(&folder)?;
+        // What an earlier run has left is in no playlist.
+        let rewind_folder = folder.join("rewind");
+        match std::fs::remove_dir_all(&rewind_folder) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            Ok(()) | Err(_) => {}
+        }
         Ok(Self {
             register: Arc::new(Register {
                 config,
@@ -112,6 +120,8 @@ impl Service {
                 cancel: CancellationToken::new(),
                 resumed: CancellationToken::new(),
                 store,
+                rewind_folder,
+                signer,
                 leftovers: Leftovers::open(folder.join("workers"))?,
                 keyed: tokio::sync::Mutex::default(),
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -126,9 +136,9 @@ impl Service {
         api::job_routes(self.clone())
     }
 
-    /// Returns the routes under `/hls/{room}`. They are public.
+    /// Returns the routes under `/hls/{room}`. They are public, but for tokens of their own.
     pub fn hls_routes(&self) -> Router {
-        api::hls_routes(self.clone())
+        hls::routes(self.clone())
     }
 
     /// Returns the stream of changes, at most two a second of each room, the latest winning. Replaces the
@@ -364,7 +374,7 @@ impl Service {
         }
         jobs.room = room.clone();
         jobs.dirty = true;
-        let origin = hls.then(|| register.new_origin());
+        let origin = hls.then(|| register.new_origin(&record.id, &plan));
         let (status, watched) = watch::channel(first_status(room, record, &plan));
         let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
         let (level, levels) = watch::channel(Level::Full);
@@ -511,6 +521,10 @@ impl Service {
         let _ = status.wait_for(|job| is_over(job.state)).await;
         let job = status.borrow().clone();
         Some(job)
+    }
+
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.register.signer
     }
 
     /// Returns the origin that serves the room with this slug.

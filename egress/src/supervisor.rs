@@ -345,8 +345,8 @@ impl Run {
 
     fn handle_report(&mut self, report: &Report, body: Bytes, now: Instant) {
         match (&self.supervisor.origin, report) {
-            (Some(origin), Report::HlsInit) => origin.push_init(body),
-            (Some(origin), Report::HlsSegment(head)) => origin.push_segment(*head, body),
+            (Some(origin), Report::HlsInit(head)) => origin.push_init(head.clone(), body),
+            (Some(origin), Report::HlsStep(head)) => origin.push(head, body),
             (_, Report::KeyframeWanted) => self.demand.send_modify(|demand| demand.urgent += 1),
             (_, Report::Broken { message }) => {
                 tracing::warn!(reason = message, "egress worker is broken");
@@ -395,7 +395,6 @@ impl Run {
             hold_ms: config.hold_ms,
             audio_bitrate: config.audio_bitrate,
             transcode_bitrate: config.transcode_bitrate,
-            segment_ms: config.hls.segment_ms,
             allow_private: config.allow_private_targets,
             tls_ca_file: config.tls_ca_file.clone(),
         }

@@ -228,27 +228,24 @@ const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinat
   dropped_frames: number,
 });
 
-const egressSource: Reader<EgressSource> = (value, at) => {
-  const type = oneOf('program', 'stage', 'participant', 'track')(record(value, at).type, at);
-  switch (type) {
-    case 'program':
-    case 'stage':
-      return { type };
-    case 'participant':
-      return object<Extract<EgressSource, { type: 'participant' }>>({
-        type: literal(type),
-        identity: string,
-      })(value, at);
-    case 'track':
-      return object<Extract<EgressSource, { type: 'track' }>>({
-        type: literal(type),
-        identity: string,
-        track: oneOf('camera', 'screen', 'microphone', 'screen_audio'),
-      })(value, at);
-  }
+const egressSources: Tagged<EgressSource> = {
+  program: object({ type: literal('program') }),
+  stage: object({ type: literal('stage') }),
+  participant: object({ type: literal('participant'), identity: string }),
+  track: object<Extract<EgressSource, { type: 'track' }>>({
+    type: literal('track'),
+    identity: string,
+    track: oneOf('camera', 'screen', 'microphone', 'screen_audio'),
+  }),
 };
 
-const customPreset: Reader<EgressCustomPreset> = object<EgressCustomPreset>({
+const egressSource: Reader<EgressSource> = (value, at) => {
+  const type = oneOf('program', 'stage', 'participant', 'track')(record(value, at).type, at);
+  return egressSources[type](value, at);
+};
+
+const presetName = oneOf('pass_through', '480p30', '720p30', '720p60', '1080p30', '1080p60');
+const customPreset = object<EgressCustomPreset>({
   width: number,
   height: number,
   frame_rate: number,
@@ -259,18 +256,13 @@ const customPreset: Reader<EgressCustomPreset> = object<EgressCustomPreset>({
 const egressPreset: Reader<EgressPreset> = (value, at) =>
   typeof value === 'string' ? presetName(value, at) : customPreset(value, at);
 
-const presetName = oneOf('pass_through', '480p30', '720p30', '720p60', '1080p30', '1080p60');
-
-const layout = oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single');
-
 const egressJob: Reader<EgressJob> = object<EgressJob>({
   id: string,
   room: string,
-  state: oneOf('starting', 'running', 'restarting', 'draining', 'paused', 'ended', 'failed'),
   source: egressSource,
   audio_only: boolean,
   preset: egressPreset,
-  layout: nullable(layout),
+  layout: nullable(oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single')),
   degraded: nullable(
     object<EgressDegraded>({
       reason: literal('overload'),
@@ -278,6 +270,7 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
       since_ms: number,
     }),
   ),
+  state: oneOf('starting', 'running', 'restarting', 'draining', 'paused', 'ended', 'failed'),
   created_at_ms: number,
   receiving: boolean,
   restarts: number,
