@@ -73,7 +73,7 @@ fn try_run() -> anyhow::Result<()> {
 fn reach(setup: &Setup) -> Reach {
     Reach {
         read: setup.tls_ca_file.iter().cloned().collect(),
-        write: Vec::new(),
+        write: setup.folders.clone(),
     }
 }
 
@@ -133,6 +133,8 @@ impl Worker {
     /// Runs until told to drain, or until the supervisor is gone.
     fn run(mut self, commands: &Receiver<Command>) -> anyhow::Result<()> {
         self.reporter.send(&Report::Ready, &[]);
+        // Everything starts with one; the next in its turn may be seconds away.
+        self.reporter.send(&Report::KeyframeWanted, &[]);
         loop {
             match commands.recv_timeout(TICK) {
                 Ok(Command::Connect {
