@@ -31,7 +31,7 @@ async fn a_worker_has_few_rights() {
     // What a careless parent of the server has left open.
     let stray = stage.path("stray").join("file");
     let inherited = dup(File::create(&stray).unwrap()).unwrap();
-    let _broadcaster = stage.broadcast(Sends::default());
+    let _broadcaster = stage.broadcast(Sends::obedient());
     let job = stage
         .start(json!([{"type": "rtmp", "url": server.url("live"), "key": KEY}]))
         .await;
@@ -90,7 +90,7 @@ async fn secrets_appear_nowhere() {
     let port = free_udp_port();
     let options = format!("passphrase={PASSPHRASE}");
     let _receiver = SrtReceiver::start(&stage.path("srt").join("a.ts"), port, &options);
-    let _broadcaster = stage.broadcast(Sends::default());
+    let _broadcaster = stage.broadcast(Sends::obedient());
     let srt = |port: u16| {
         json!({"type": "srt", "url": format!("srt://127.0.0.1:{port}"),
         "stream_id": STREAM_ID, "passphrase": PASSPHRASE})
