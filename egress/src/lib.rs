@@ -11,6 +11,7 @@ mod delivery;
 mod destination;
 mod feed;
 mod fmp4;
+mod hls;
 mod job;
 mod jobs;
 mod journal;
@@ -20,6 +21,7 @@ mod origin;
 mod output;
 mod pattern;
 mod pipeline;
+mod platform;
 mod playlist;
 mod preset;
 mod problem;
@@ -28,15 +30,9 @@ mod rate;
 mod refusal;
 mod register;
 mod rtmp;
+mod sandbox;
 mod scene;
 mod service;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "private playlists and downloads are about to use it"
-    )
-)]
 mod signed;
 mod source;
 pub mod status;

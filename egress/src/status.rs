@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+pub use crate::platform::Platform;
 pub use crate::scene::Layout;
 
 /// The body of `POST /api/rooms/{room}/egress`.
@@ -138,14 +139,42 @@ pub struct CustomPreset {
 pub enum Destination {
     /// An RTMP server.
     Rtmp {
-        /// `rtmp://` or `rtmps://` URL of the server and application.
+        /// `rtmp://` or `rtmps://` URL of the server and application. Not with a platform.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        #[ts(as = "Option<String>", optional)]
         url: String,
+        /// Instead of a URL, a platform whose URL is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        platform: Option<Platform>,
         /// The stream key. Never returned, never logged.
         #[ts(as = "String")]
         key: StreamKey,
     },
+    /// An SRT receiver in listener mode, which gets MPEG-TS.
+    Srt {
+        /// `srt://host:port`.
+        url: String,
+        /// The stream id, which many receivers use as a key: never returned, never logged.
+        #[serde(default)]
+        #[ts(as = "Option<String>", optional)]
+        stream_id: Option<StreamKey>,
+        /// Encrypts the stream, 10 to 79 characters. Never returned, never logged.
+        #[serde(default)]
+        #[ts(as = "Option<String>", optional)]
+        passphrase: Option<StreamKey>,
+        /// How long the receiver may wait for repeated packets, up to 8000 ms; 120 when not given.
+        #[serde(default)]
+        #[ts(optional)]
+        latency_ms: Option<u32>,
+    },
     /// This server's own playlist, `/hls/{room}/index.m3u8`.
-    Hls {},
+    Hls {
+        /// Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[ts(optional, as = "Option<bool>")]
+        private: bool,
+    },
 }
 
 /// A stream key: a secret that does not print.
@@ -238,7 +267,7 @@ pub enum JobState {
 pub struct DestinationStatus {
     /// Its id within the job.
     pub id: String,
-    /// `rtmp` or `hls`.
+    /// `rtmp`, `srt` or `hls`.
     pub r#type: DestinationType,
     /// The RTMP URL without its key, or the playlist's path.
     pub url: String,
@@ -313,7 +342,7 @@ pub struct DestinationChange {
     /// Another URL.
     #[ts(optional)]
     pub url: Option<String>,
-    /// Another stream key.
+    /// Another stream key; with SRT, another stream id.
     #[ts(optional, as = "Option<String>")]
     pub key: Option<StreamKey>,
 }
@@ -322,13 +351,48 @@ impl DestinationChange {
     /// Returns what `destination` becomes; `None` when nothing about it changes.
     pub(crate) fn apply(self, destination: Destination) -> Option<Destination> {
         match destination {
-            Destination::Rtmp { url, key } if self != Self::default() => Some(Destination::Rtmp {
+            Destination::Rtmp { url, platform, key } if self != Self::default() => {
+                Some(Destination::Rtmp {
+                    platform: platform.filter(|_| self.url.is_none()),
+                    url: self.url.unwrap_or(url),
+                    key: self.key.unwrap_or(key),
+                })
+            }
+            Destination::Srt {
+                url,
+                stream_id,
+                passphrase,
+                latency_ms,
+            } if self != Self::default() => Some(Destination::Srt {
                 url: self.url.unwrap_or(url),
-                key: self.key.unwrap_or(key),
+                stream_id: self.key.or(stream_id),
+                passphrase,
+                latency_ms,
             }),
-            Destination::Rtmp { .. } | Destination::Hls {} => None,
+            Destination::Rtmp { .. } | Destination::Srt { .. } | Destination::Hls { .. } => None,
         }
     }
+}
+
+/// The body of `POST /api/rooms/{room}/hls/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct HlsTokenRequest {
+    /// For how long the token opens the room's playlists, seconds; at most 31 days.
+    #[ts(type = "number")]
+    pub valid_for_s: u64,
+}
+
+/// The answer: an address that opens the room's private playlists and all below them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+pub struct HlsToken {
+    /// The multivariant playlist, with the token.
+    pub path: String,
+    /// For `/hls/{room}/index.m3u8?token=…`, which leads to `path`.
+    pub token: String,
+    /// When it expires, Unix milliseconds.
+    #[ts(type = "number")]
+    pub expires_at_ms: u64,
 }
 
 /// Why a destination's last attempt failed.
@@ -346,6 +410,8 @@ pub enum FailureCode {
     Timeout,
     /// The server refused the application or the stream key.
     Rejected,
+    /// The receiver expects another passphrase, or none.
+    PassphraseWrong,
     /// Somebody is sending with this key already.
     AlreadyPublishing,
     /// The host's name leads to a private address, which this server does not allow.
@@ -371,6 +437,8 @@ pub enum FailureCode {
 pub enum DestinationType {
     /// RTMP or RTMPS.
     Rtmp,
+    /// SRT.
+    Srt,
     /// HLS.
     Hls,
 }
@@ -457,6 +525,14 @@ pub enum ErrorCode {
     HlsActive,
     /// The room has no HLS output, or the file has left the playlist.
     HlsUnknown,
+    /// What was waited for did not come in time.
+    HlsLate,
+    /// The room's HLS output is private, and the address has no token.
+    TokenMissing,
+    /// The token in the address was made for another broadcast, or is none.
+    TokenInvalid,
+    /// The time for which the address was valid is over.
+    TokenExpired,
     /// No destination was given.
     DestinationsEmpty,
     /// More destinations were given than allowed.

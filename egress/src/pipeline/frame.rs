@@ -11,6 +11,8 @@ use crate::fmp4::{AudioFormat, VideoFormat};
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) kind: MediaKind,
+    /// Of which quality it is: 0 is the program that every output gets.
+    pub(crate) rendition: u8,
     pub(crate) time: Duration,
     pub(crate) keyframe: bool,
     pub(crate) buffer: gst::Buffer,
@@ -27,6 +29,7 @@ impl Frame {
         let delta = buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         Some(Self {
             kind,
+            rendition: 0,
             time,
             keyframe: kind == MediaKind::Audio || !delta,
             buffer,
@@ -39,6 +42,19 @@ impl Frame {
             .map_readable()
             .map(|map| map.to_vec())
             .unwrap_or_default()
+    }
+
+    /// Returns it as a sample whose buffer bears its time.
+    pub(crate) fn to_sample(&self) -> gst::Sample {
+        let mut buffer = self.buffer.copy();
+        let stamped = buffer.make_mut();
+        let time = super::clock::clock_time(self.time);
+        stamped.set_pts(time);
+        stamped.set_dts(time);
+        gst::Sample::builder()
+            .buffer(&buffer)
+            .caps(&self.caps)
+            .build()
     }
 
     /// Returns the H.264 format; `None` when it is not complete.

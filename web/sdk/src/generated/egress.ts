@@ -92,13 +92,42 @@ export type EgressLayout = "grid" | "speaker" | "picture_in_picture" | "screen" 
  */
 export type EgressDestination = { "type": "rtmp", 
 /**
- * `rtmp://` or `rtmps://` URL of the server and application.
+ * `rtmp://` or `rtmps://` URL of the server and application. Not with a platform.
  */
-url: string, 
+url?: string, 
+/**
+ * Instead of a URL, a platform whose URL is known.
+ */
+platform?: EgressPlatform, 
 /**
  * The stream key. Never returned, never logged.
  */
-key: string, } | { "type": "hls", };
+key: string, } | { "type": "srt", 
+/**
+ * `srt://host:port`.
+ */
+url: string, 
+/**
+ * The stream id, which many receivers use as a key: never returned, never logged.
+ */
+stream_id?: string, 
+/**
+ * Encrypts the stream, 10 to 79 characters. Never returned, never logged.
+ */
+passphrase?: string, 
+/**
+ * How long the receiver may wait for repeated packets, up to 8000 ms; 120 when not given.
+ */
+latency_ms?: number, } | { "type": "hls", 
+/**
+ * Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
+ */
+private?: boolean, };
+
+/**
+ * A platform whose address is known.
+ */
+export type EgressPlatform = "youtube" | "facebook" | "twitch" | "vimeo";
 
 /**
  * One job, as `GET /api/rooms/{room}/egress/{id}` answers.
@@ -180,7 +209,7 @@ export type EgressDestinationStatus = {
  */
 id: string, 
 /**
- * `rtmp` or `hls`.
+ * `rtmp`, `srt` or `hls`.
  */
 type: EgressDestinationType, 
 /**
@@ -284,14 +313,14 @@ export type EgressDestinationChange = {
  */
 url?: string, 
 /**
- * Another stream key.
+ * Another stream key; with SRT, another stream id.
  */
 key?: string, };
 
 /**
  * The kind of a destination.
  */
-export type EgressDestinationType = "rtmp" | "hls";
+export type EgressDestinationType = "rtmp" | "srt" | "hls";
 
 /**
  * What a destination is doing.
@@ -301,7 +330,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).
@@ -335,7 +364,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
@@ -353,3 +382,29 @@ jobs_in_room: number,
  * Processor time, percent of a core.
  */
 cpu_percent: number, };
+
+/**
+ * The body of `POST /api/rooms/{room}/hls/tokens`.
+ */
+export type HlsTokenRequest = { 
+/**
+ * For how long the token opens the room's playlists, seconds; at most 31 days.
+ */
+valid_for_s: number, };
+
+/**
+ * The answer: an address that opens the room's private playlists and all below them.
+ */
+export type HlsToken = { 
+/**
+ * The multivariant playlist, with the token.
+ */
+path: string, 
+/**
+ * For `/hls/{room}/index.m3u8?token=…`, which leads to `path`.
+ */
+token: string, 
+/**
+ * When it expires, Unix milliseconds.
+ */
+expires_at_ms: number, };

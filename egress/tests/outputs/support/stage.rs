@@ -21,7 +21,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::broadcaster::{Broadcaster, Program, Sends};
+use super::{
+    broadcaster::{Broadcaster, Program, Sends},
+    log::Log,
+};
 
 /// A server with one room.
 pub(crate) struct Stage {
@@ -51,10 +54,7 @@ impl Stage {
     }
 
     fn open(config: Config, directory: TempDir, program: Program) -> Self {
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter("egress=debug")
-            .with_test_writer()
-            .try_init();
+        Log::start();
         let worker = PathBuf::from(env!("CARGO_BIN_EXE_egress_worker"));
         let data = directory.path().join("data");
         let service = Service::open(config, program.clone(), worker, &data).unwrap();
@@ -164,7 +164,7 @@ impl Stage {
 
     /// Downloads everything that the playlist lists into one file; returns the playlist as well.
     pub(crate) async fn download_hls(&self, name: &str) -> (PathBuf, String) {
-        let (status, _, body) = self.request("GET", "/hls/room/index.m3u8", "").await;
+        let (status, _, body) = self.request("GET", "/hls/room/v0/index.m3u8", "").await;
         assert_eq!(status, StatusCode::OK);
         let playlist = String::from_utf8(body.to_vec()).unwrap();
         let mut all = Vec::new();
@@ -174,7 +174,9 @@ impl Stage {
                 None if line.starts_with('#') => continue,
                 None => line,
             };
-            let (status, _, body) = self.request("GET", &format!("/hls/room/{file}"), "").await;
+            let (status, _, body) = self
+                .request("GET", &format!("/hls/room/v0/{file}"), "")
+                .await;
             assert_eq!(status, StatusCode::OK, "{file}");
             all.extend_from_slice(&body);
         }
