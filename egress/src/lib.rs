@@ -13,6 +13,7 @@ mod fmp4;
 mod job;
 mod jobs;
 mod journal;
+mod layout;
 mod leftover;
 mod link;
 mod origin;
@@ -20,10 +21,12 @@ mod output;
 mod pattern;
 mod pipeline;
 mod playlist;
+mod preset;
 mod problem;
 mod process;
 mod rate;
 mod rtmp;
+mod scene;
 mod service;
 #[cfg_attr(
     not(test),
@@ -40,6 +43,7 @@ mod supervisor;
 mod worker;
 
 pub use config::{Config, ConfigError, HlsConfig};
+pub use scene::{Image, Layout, Look, Scene, Tile};
 pub use service::{Changed, OpenError, Room, Service};
 pub use source::{BoxFuture, Source, Sources};
 pub use worker::run_worker;

@@ -53,6 +53,11 @@ impl Graph {
         Ok(())
     }
 
+    /// Returns the pipeline, to add and remove elements while it plays.
+    pub(crate) fn pipeline(&self) -> &gst::Pipeline {
+        &self.pipeline
+    }
+
     /// Returns an element of the description by its name.
     pub(crate) fn element(&self, name: &str) -> Result<gst::Element, GraphError> {
         self.pipeline
@@ -74,15 +79,18 @@ impl Graph {
 
     /// Waits at most `timeout` for the pipeline to end or fail, and keeps its latency right meanwhile.
     pub(crate) fn wait(&self, timeout: Duration) -> Option<Said> {
-        let timeout = super::clock::clock_time(timeout);
-        let message = self.bus.timed_pop_filtered(
-            timeout,
-            &[
-                gst::MessageType::Error,
-                gst::MessageType::Eos,
-                gst::MessageType::Latency,
-            ],
-        )?;
+        let told = [
+            gst::MessageType::Error,
+            gst::MessageType::Eos,
+            gst::MessageType::Latency,
+        ];
+        let message = if timeout.is_zero() {
+            // The other one gives up before it has looked.
+            self.bus.pop_filtered(&told)
+        } else {
+            let timeout = super::clock::clock_time(timeout);
+            self.bus.timed_pop_filtered(timeout, &told)
+        }?;
         let view = message.view();
         if let gst::MessageView::Error(error) = view {
             return Some(Said::Failed {
