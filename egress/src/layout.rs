@@ -76,7 +76,7 @@ fn find(pictures: &[Picture], main: Option<u32>) -> Option<u32> {
 fn screen(pictures: &[Picture], main: Option<u32>) -> Option<u32> {
     let screens = || pictures.iter().filter(|picture| picture.screen);
     let wanted = screens().find(|picture| Some(picture.lane) == main);
-    Some(wanted.or(screens().last())?.lane)
+    Some(wanted.or(screens().next_back())?.lane)
 }
 
 /// As many columns as make the tiles largest; the last row is centred.

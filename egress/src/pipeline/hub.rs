@@ -38,6 +38,8 @@ struct State {
     /// when there are more, an output waits for the next keyframe.
     recent: Vec<Frame>,
     last_times: [Option<Duration>; 2],
+    /// When a packet last arrived for the composer, whose own frames come all the time.
+    composed_of: Option<Duration>,
 }
 
 /// Takes its output out of the hub when dropped.
@@ -67,6 +69,7 @@ impl Hub {
                 last_keyframe: None,
                 recent: Vec::new(),
                 last_times: [None; 2],
+                composed_of: None,
             }),
             switched: Condvar::new(),
         })
@@ -77,7 +80,17 @@ impl Hub {
     }
 
     pub(crate) fn is_receiving(&self) -> bool {
-        self.lock().program.is_receiving(self.clock.now())
+        let now = self.clock.now();
+        let state = self.lock();
+        match state.composed_of {
+            Some(last) => now < last + Duration::from_secs(1),
+            None => state.program.is_receiving(now),
+        }
+    }
+
+    /// Takes in that a packet has arrived of what the programme is composed of.
+    pub(crate) fn handle_input(&self) {
+        self.lock().composed_of = Some(self.clock.now());
     }
 
     /// Returns whether there is no broadcast, not even one about to go on air.

@@ -43,7 +43,7 @@ pub(crate) struct Composer {
     /// By the lanes that belong together.
     lateness: BTreeMap<LaneId, Arc<Mutex<Lateness>>>,
     keyframe_wanted: Arc<AtomicBool>,
-    last_packet: Option<Duration>,
+    next_request: Duration,
     troubles: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl Composer {
             lanes: BTreeMap::new(),
             lateness: BTreeMap::new(),
             keyframe_wanted: Arc::default(),
-            last_packet: None,
+            next_request: Duration::ZERO,
             troubles: Vec::new(),
         };
         composer.scene = scene.clone();
@@ -114,17 +114,16 @@ impl Composer {
         self.encoder
     }
 
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> Vec<crate::layout::Place> {
+        self.stagehand.shown()
+    }
+
     /// Shows another scene from here on.
     pub(crate) fn set_scene(&mut self, scene: Scene) {
         let before = std::mem::replace(&mut self.scene, scene.clone());
         self.dress(Some(&before.look));
         self.stage(scene);
-    }
-
-    /// Returns whether a packet arrived within the last second.
-    pub(crate) fn is_receiving(&self) -> bool {
-        let last = self.last_packet.map(|last| last + Duration::from_secs(1));
-        last.is_some_and(|until| self.clock.now() < until)
     }
 
     /// Takes in a packet of the scene; others are ignored.
@@ -134,7 +133,7 @@ impl Composer {
         if !self.lanes.contains_key(&id) && !self.open(id) {
             return;
         }
-        self.last_packet = Some(now);
+        self.hub.handle_input();
         let feed = self.feed(id);
         let (Some(lane), Some(feed)) = (self.lanes.get_mut(&id), feed) else {
             return;
@@ -167,14 +166,14 @@ impl Composer {
         }
     }
 
-    /// Returns whether a keyframe is wanted of those who send, once.
-    pub(crate) fn take_keyframe_wanted(&self) -> bool {
-        self.keyframe_wanted.swap(false, Ordering::Relaxed)
-    }
-
-    /// Has the next picture be a keyframe.
-    pub(crate) fn force_keyframe(&self) {
-        self.mixer.force_keyframe();
+    /// Returns whether a keyframe is wanted of those who send, once, and not too often.
+    pub(crate) fn take_keyframe_wanted(&mut self) -> bool {
+        let now = self.clock.now();
+        if now < self.next_request || !self.keyframe_wanted.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        self.next_request = now + REQUEST_GAP;
+        true
     }
 
     /// Does what is due. A lane whose decoder has failed gets another one after a while; what was wrong is
@@ -270,11 +269,11 @@ impl Composer {
             };
             if wanted {
                 lane.idle = None;
-            } else if now > *lane.idle.get_or_insert(now) + IDLE {
-                if let Some(lane) = self.lanes.remove(&id) {
-                    drop(lane.decoder);
-                    self.mixer.remove(&lane.input, id.1);
-                }
+            } else if now > *lane.idle.get_or_insert(now) + IDLE
+                && let Some(lane) = self.lanes.remove(&id)
+            {
+                drop(lane.decoder);
+                self.mixer.remove(&lane.input, id.1);
             }
         }
     }
@@ -422,5 +421,7 @@ fn lanes_of(scene: &Scene) -> impl Iterator<Item = LaneId> {
 const LEAD: Duration = Duration::from_millis(100);
 /// Longer than the mixer waits.
 const IDLE: Duration = Duration::from_millis(500);
+/// A publisher's browser ignores what comes sooner.
+const REQUEST_GAP: Duration = Duration::from_millis(300);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);

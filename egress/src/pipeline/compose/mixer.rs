@@ -21,7 +21,6 @@ pub(crate) struct Mixer {
     stagehand: Arc<Stagehand>,
     backdrop: gst_app::AppSrc,
     slate: gst_app::AppSrc,
-    picture: gst_app::AppSink,
 }
 
 /// Where one lane's pictures or sound go in.
@@ -50,7 +49,6 @@ impl Mixer {
             stagehand: stagehand.clone(),
             backdrop: graph.source("backdrop")?,
             slate: graph.source("slate")?,
-            picture,
             graph,
         };
         Ok(mixer)
@@ -63,6 +61,7 @@ impl Mixer {
             let mixer = self.graph.element(mixer)?;
             mixer.set_property_from_str("start-time-selection", "set");
             mixer.set_property("start-time", now.nseconds());
+            begin_at(&mixer, now);
         }
         let offset = i64::try_from(now.nseconds()).unwrap_or(i64::MAX);
         let silence = self.graph.element("silence")?;
@@ -128,16 +127,6 @@ impl Mixer {
         let _ = self.slate.push_sample(picture);
     }
 
-    /// Has the encoder make a keyframe.
-    pub(crate) fn force_keyframe(&self) {
-        let event = gst_video::UpstreamForceKeyUnitEvent::builder()
-            .all_headers(true)
-            .build();
-        if let Some(pad) = self.picture.static_pad("sink") {
-            pad.push_event(event);
-        }
-    }
-
     /// Returns what went wrong, if anything did. The mixer is then of no more use.
     pub(crate) fn failure(&self) -> Option<String> {
         failure(&self.graph)
@@ -167,6 +156,24 @@ fn direct(graph: &Graph, stagehand: &Arc<Stagehand>) -> Result<(), GraphError> {
     let overlay = graph.element("overlay")?;
     overlay.connect("draw", false, move |_| Some(hand.overlay().to_value()));
     Ok(())
+}
+
+/// Drops what comes out for a time before `start`: until it has an input, a mixer goes by a start of its own.
+fn begin_at(mixer: &gst::Element, start: gst::ClockTime) {
+    let Some(pad) = mixer.static_pad("src") else {
+        return;
+    };
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if info
+            .buffer()
+            .and_then(|buffer| buffer.pts())
+            .is_some_and(|time| time < start)
+        {
+            gst::PadProbeReturn::Drop
+        } else {
+            gst::PadProbeReturn::Remove
+        }
+    });
 }
 
 /// Sets what is the same for every lane's pad.

@@ -2,7 +2,6 @@
 
 use std::{fs, io, time::Duration};
 
-use gst::prelude::*;
 use gstreamer as gst;
 use thiserror::Error;
 

@@ -10,13 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gst::prelude::*;
 use gstreamer as gst;
 use sfu::{Codec, MediaKind};
 
 use super::{Composer, Preset};
 use crate::{
-    layout::{Canvas, Rect},
+    layout::{Canvas, Place, Rect},
     pipeline::{Air, Attached, Clock, Frame, Graph, Hub, Output, clock::clock_time},
     scene::{Layout, Look, Scene, Tile},
 };
@@ -100,6 +99,17 @@ impl Rig {
         while Instant::now() < until {
             troubles.extend(self.composer.lock().unwrap().handle_timeout().unwrap());
             thread::sleep(Duration::from_millis(20));
+        }
+        troubles
+    }
+
+    /// Ticks until everybody is in their place.
+    pub(super) fn run_until_shown(&self, places: &[Place]) -> Vec<String> {
+        let patience = Instant::now() + Duration::from_secs(20);
+        let mut troubles = Vec::new();
+        while self.composer.lock().unwrap().shown() != places {
+            assert!(Instant::now() < patience, "{places:?} is not shown");
+            troubles.extend(self.run(Duration::from_millis(20)));
         }
         troubles
     }

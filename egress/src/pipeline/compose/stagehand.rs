@@ -128,6 +128,11 @@ impl Stagehand {
         wanted.chain(shown).map(|place| place.lane).collect()
     }
 
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> Vec<Place> {
+        self.lock().shown.places.clone()
+    }
+
     /// Returns the captions that there is no picture of, and forgets those that nobody needs.
     pub(crate) fn missing_captions(&self) -> Vec<Caption> {
         let mut state = self.lock();

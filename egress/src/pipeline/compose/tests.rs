@@ -57,7 +57,8 @@ fn layouts_change_and_people_come_and_go_without_a_black_picture() {
     let mut steps = Vec::new();
     let mut step = |rig: &Rig, scene: Scene, expected: Vec<Place>| {
         rig.set_scene(scene);
-        troubles.extend(rig.run(ms(1500)));
+        troubles.extend(rig.run_until_shown(&expected));
+        troubles.extend(rig.run(ms(1000)));
         steps.push(expected);
     };
 
