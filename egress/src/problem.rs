@@ -101,7 +101,11 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::DestinationNotAllowed
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::EgressCapacity | ErrorCode::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::TokenMissing => StatusCode::UNAUTHORIZED,
+        ErrorCode::TokenInvalid | ErrorCode::TokenExpired => StatusCode::FORBIDDEN,
+        ErrorCode::EgressCapacity | ErrorCode::Stopping | ErrorCode::HlsLate => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 

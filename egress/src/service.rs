@@ -23,13 +23,14 @@ use tracing::Instrument as _;
 use crate::{
     admission, api,
     config::{Config, ConfigError},
-    destination,
+    destination, hls,
     jobs::{Entry, Jobs, first_status, is_over},
     leftover::Leftovers,
     origin::Origin,
     refusal::StartError,
     register::Register,
     scene::Scene,
+    signed::Signer,
     source::{Source, Sources},
     status::{self, DestinationState, DestinationType},
     store::{Record, Store},
@@ -97,6 +98,13 @@ impl Service {
         config.validate()?;
         let folder = data_dir.join("egress");
         let store = Mutex::new(Store::open(&folder)?);
+        let signer = Signer::open(&folder)?;
+        // What an earlier run has left is in no playlist.
+        let rewind_folder = folder.join("rewind");
+        match std::fs::remove_dir_all(&rewind_folder) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            Ok(()) | Err(_) => {}
+        }
         Ok(Self {
             register: Arc::new(Register {
                 config,
@@ -111,6 +119,8 @@ impl Service {
                 cancel: CancellationToken::new(),
                 resumed: CancellationToken::new(),
                 store,
+                rewind_folder,
+                signer,
                 leftovers: Leftovers::open(folder.join("workers"))?,
                 keyed: tokio::sync::Mutex::default(),
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -125,9 +135,9 @@ impl Service {
         api::job_routes(self.clone())
     }
 
-    /// Returns the routes under `/hls/{room}`. They are public.
+    /// Returns the routes under `/hls/{room}`. They are public, but for tokens of their own.
     pub fn hls_routes(&self) -> Router {
-        api::hls_routes(self.clone())
+        hls::routes(self.clone())
     }
 
     /// Returns the stream of changes, at most two a second of each room, the latest winning. Replaces the
@@ -346,7 +356,7 @@ impl Service {
         }
         jobs.room = room.clone();
         jobs.dirty = true;
-        let origin = hls.then(|| register.new_origin());
+        let origin = hls.then(|| register.new_origin(&record.id, &plan));
         let (status, watched) = watch::channel(first_status(room, record, &plan));
         let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
         let end = register.cancel.child_token();
@@ -471,6 +481,10 @@ impl Service {
         let _ = status.wait_for(|job| is_over(job.state)).await;
         let job = status.borrow().clone();
         Some(job)
+    }
+
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.register.signer
     }
 
     /// Returns the origin that serves the room with this slug.

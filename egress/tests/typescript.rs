@@ -49,6 +49,8 @@ fn committed_types_match_the_rust_types() {
         ProblemBody,
         ErrorCode,
         Free,
+        HlsTokenRequest,
+        HlsToken,
     );
     compare(Path::new(COMMITTED), &generated);
 }

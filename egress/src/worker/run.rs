@@ -230,9 +230,9 @@ impl Worker {
                 };
                 Running::Thread(thread::spawn(move || srt.run()), stop)
             }
-            Target::Hls(_) => Running::Hls(self.hub.attach(Box::new(Hls::new(
+            Target::Hls(target) => Running::Hls(self.hub.attach(Box::new(Hls::new(
                 number,
-                self.setup.segment_ms,
+                &target,
                 self.clock,
                 self.reporter.clone(),
                 meter,
