@@ -20,6 +20,7 @@ mod leftover;
 mod link;
 mod origin;
 mod output;
+mod overload;
 mod pattern;
 mod pipeline;
 mod platform;

@@ -7,7 +7,7 @@ use sfu::{Codec, MediaKind};
 use super::{Clock, Composer, GraphError, Hub, audio::Audio, hub::Due, video::Video};
 use crate::{
     link::{Packet, Setup},
-    preset::Mode,
+    preset::{Mode, Preset},
     scene::Scene,
 };
 
@@ -66,6 +66,15 @@ impl Intake {
     pub(crate) fn take_keyframe_wanted(&mut self) -> bool {
         let composer = self.composer.as_mut();
         composer.is_some_and(Composer::take_keyframe_wanted)
+    }
+
+    /// Takes over what the composed picture is like.
+    pub(crate) fn set_preset(&mut self, preset: Preset) -> Result<(), GraphError> {
+        self.mode = Mode::Composed(preset);
+        match &mut self.composer {
+            Some(composer) => composer.set_preset(preset),
+            None => Ok(()),
+        }
     }
 
     /// Returns the codec of the broadcast's video if it is one that cannot be read.

@@ -68,6 +68,7 @@ const job = {
   receiving: true,
   restarts: 0,
   worker_pid: null,
+  degraded: null,
   cpu_percent: 0,
   destinations: [destination],
 };

@@ -126,6 +126,15 @@ impl Composer {
         self.stage(scene);
     }
 
+    /// Makes another picture from here on. Outputs see a gap of a moment and a new format.
+    pub(crate) fn set_preset(&mut self, preset: Preset) -> Result<(), GraphError> {
+        if preset == self.preset {
+            return Ok(());
+        }
+        self.preset = preset;
+        self.start_over()
+    }
+
     /// Takes in a packet of the scene; others are ignored.
     pub(crate) fn push(&mut self, lane: u32, codec: Codec, rtp: &[u8], time: Duration) {
         let id = (codec.kind(), lane);
@@ -185,6 +194,8 @@ impl Composer {
         let now = self.clock.now();
         if let Some(failure) = self.mixer.failure() {
             self.troubles.push(failure);
+            // The one that works everywhere.
+            self.encoder = Encoder::X264;
             self.start_over()?;
         }
         for ((_, number), lane) in &mut self.lanes {
@@ -199,10 +210,10 @@ impl Composer {
         Ok(std::mem::take(&mut self.troubles))
     }
 
-    /// Begins again with the encoder that works everywhere. Outputs see a gap of a moment.
+    /// Begins again with another mixer.
     fn start_over(&mut self) -> Result<(), GraphError> {
         self.lanes.clear();
-        self.encoder = Encoder::X264;
+        self.mixer.stop();
         let canvas = Staging::new(self.preset.canvas(), self.preset.frame());
         self.stagehand = Arc::new(Stagehand::new(canvas));
         self.mixer = Mixer::start(
@@ -215,6 +226,7 @@ impl Composer {
         )?;
         self.dress(None);
         self.stage(self.scene.clone());
+        self.keyframe_wanted.store(true, Ordering::Relaxed);
         self.mixer.play(self.clock.now() + LEAD)
     }
 

@@ -69,6 +69,11 @@ impl Mixer {
         self.graph.play()
     }
 
+    /// Ends it: nothing comes out any more.
+    pub(crate) fn stop(&self) {
+        let _ = self.graph.pipeline().set_state(gst::State::Null);
+    }
+
     /// Adds the input of a lane.
     pub(crate) fn add(&self, kind: MediaKind, lane: u32) -> Result<Input, GraphError> {
         let broken = |e: gst::glib::BoolError| GraphError::Build(e.to_string());

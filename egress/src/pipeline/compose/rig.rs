@@ -3,7 +3,7 @@
 use std::{
     fs,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -26,6 +26,8 @@ pub(super) struct Rig {
     pub(super) clock: Clock,
     frames: Arc<Mutex<Vec<Frame>>>,
     _attached: Attached,
+    /// They go by the clock, so that they would hold up each other.
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// Sends one solid colour, or sound, until dropped.
@@ -73,14 +75,17 @@ pub(super) const SMALL: Preset = Preset {
 
 impl Rig {
     pub(super) fn start(preset: Preset, scene: Scene) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         gst::init().unwrap();
         let clock = Clock::start();
-        let hub = Hub::new(Duration::from_secs(10), clock);
+        let hub = Hub::new(Duration::from_secs(10), false, clock);
         let frames = Arc::default();
         let attached = hub.attach(Box::new(Collector(Arc::clone(&frames))));
         let composer = Composer::start(preset, 128_000, scene, hub, clock).unwrap();
         let composer = Arc::new(Mutex::new(composer));
         Self {
+            _alone: alone,
             composer,
             clock,
             frames,
@@ -309,6 +314,14 @@ impl Seen {
         }
         sum.iter()
             .fold(0, |all, sum| all << 8 | u32::try_from(sum / count).unwrap())
+    }
+
+    /// Returns how much of it has a colour.
+    pub(super) fn share(&self, colour: u32) -> f64 {
+        let pixels = self.pixels.as_chunks::<3>().0.iter().step_by(7);
+        let count = u32::try_from(pixels.len()).unwrap();
+        let alike = pixels.filter(|&&[r, g, b]| near(u32::from_be_bytes([0, r, g, b]), colour));
+        f64::from(u32::try_from(alike.count()).unwrap()) / f64::from(count)
     }
 
     pub(super) fn shows(&self, rect: Rect, colour: u32) -> bool {
