@@ -181,14 +181,17 @@ export class HlsView {
     }
     const hls = new Hls({
       lowLatencyMode: true,
-      // Catches up by playing a little faster.
-      maxLiveSyncPlaybackRate: 1.1,
+      // It would catch up with a second of media ahead only, which a player that is one behind never has.
+      maxLiveSyncPlaybackRate: 1,
+      // One stall, as at the start, must not cost a second for good.
+      liveSyncOnStallIncrease: 0.2,
       backBufferLength: 30,
-      // What waits for a part answers when that is there.
-      capLevelToPlayerSize: false,
     });
     this.#hls = hls;
+    const oftenEnough = setInterval(() => this.#catchUp(hls, element), CATCH_UP_MS);
     this.#unload = () => {
+      clearInterval(oftenEnough);
+      element.playbackRate = 1;
       this.#hls = undefined;
       hls.destroy();
     };
@@ -215,6 +218,18 @@ export class HlsView {
     });
     hls.loadSource(url);
     hls.attachMedia(element);
+  }
+
+  /** Plays a little faster while it is later than it needs to be, and has media ahead. */
+  #catchUp(hls: Hls, element: HTMLMediaElement): void {
+    const { targetLatency, latency } = hls;
+    const { buffered, currentTime } = element;
+    const ahead = buffered.length > 0 ? buffered.end(buffered.length - 1) - currentTime : 0;
+    const late = targetLatency === null ? 0 : latency - targetLatency;
+    // Who is later has gone back.
+    const wanted = late > 0.1 && late < CLOSE_S && ahead > AHEAD_S;
+    const rate = wanted ? (late > 0.4 && ahead > 2 * AHEAD_S ? 1.15 : 1.07) : 1;
+    if (element.playbackRate !== rate) element.playbackRate = rate;
   }
 
   async #loadNatively(element: HTMLMediaElement, url: string): Promise<void> {
@@ -250,6 +265,9 @@ export class HlsView {
 }
 
 const RELOAD_MS = 2_000;
+const CATCH_UP_MS = 200;
+/** Media ahead that is enough to go on with, in seconds. */
+const AHEAD_S = 0.45;
 /** What a playlist without a rewind window may list, in seconds. */
 const WORTH_S = 45;
 /** What still counts as live, in seconds before where the player wants to be. */
