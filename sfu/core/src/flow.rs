@@ -173,6 +173,25 @@ impl Flow {
         }
     }
 
+    /// Reads what [`Sender::send`] will; see [`Peer::warm`](crate::peer::Peer::warm).
+    pub(crate) fn warm(&self) -> u64 {
+        self.rate.bytes ^ self.pacer.backlog(0) ^ self.clock.1.unsigned_abs()
+    }
+
+    /// Like [`Flow::warm`], behind what that has read: the lists, and then the place in them.
+    pub(crate) fn warm_tracked(&self) -> u64 {
+        let tracked = self.tracked.as_ref();
+        tracked.map_or(0, |tracked| {
+            u64::from(tracked.departures.next_seq()) ^ u64::from(tracked.prober.id())
+        })
+    }
+
+    /// See [`Flow::warm_tracked`].
+    pub(crate) fn warm_departures(&self) -> u64 {
+        let tracked = self.tracked.as_ref();
+        tracked.map_or(0, |tracked| tracked.departures.warm())
+    }
+
     /// Returns how many bytes of a probe are due.
     pub(crate) fn probe_due(&mut self, now: Instant) -> u64 {
         let now = self.micros(now);

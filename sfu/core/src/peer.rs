@@ -63,6 +63,17 @@ pub(crate) struct Idle {
     pub(crate) codecs: Vec<CodecPt>,
 }
 
+/// What of a peer to read ahead; each is found by the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Warmth {
+    /// The peer itself.
+    Own,
+    /// Its subscriptions, keys, and what its path carries.
+    Parts,
+    /// The lists of those.
+    Lists,
+}
+
 impl Peer {
     /// Prepares the m-lines of the program, and those whose slots show something for the first time. The
     /// qualities are chosen anew.
@@ -119,6 +130,34 @@ impl Peer {
         self.counters.bytes_out += sum.bytes;
         self.probe(out, now);
         sum
+    }
+
+    /// Reads what [`Peer::forward`] will, without using it. Memory that was not used for some milliseconds takes
+    /// long to come; asked for ahead and together it is there in time, while one after the other each is waited
+    /// for. The steps of [`Warmth`] are to be taken in
+    /// turn, with time between them.
+    pub(crate) fn warm(&self, step: Warmth) {
+        let subscriptions = self.subscriptions.iter();
+        let read = match step {
+            Warmth::Own => {
+                let is_due = self.allotment.is_due(self.joined_at);
+                self.flow.warm()
+                    ^ self.transport.warm() as u64
+                    ^ u64::from(is_due ^ self.transport.is_connected())
+                    ^ self.counters.packets_out
+                    ^ self.join.participant.0
+                    ^ self.subscriptions.len() as u64
+            }
+            Warmth::Parts => {
+                let parts = subscriptions.fold(0, |sum, s| sum ^ s.warm());
+                parts ^ self.flow.warm_tracked() ^ self.transport.warm_keys() as u64
+            }
+            Warmth::Lists => {
+                let lists = subscriptions.fold(0, |sum, s| sum ^ s.warm_lists());
+                lists ^ self.flow.warm_departures()
+            }
+        };
+        std::hint::black_box(read);
     }
 
     /// Chooses what its slots show, if that is due.

@@ -109,6 +109,19 @@ impl Rewrite {
         }
     }
 
+    /// Reads what [`Rewrite::apply`] will.
+    pub(crate) fn warm(&self) -> u64 {
+        let last = self.last.as_ref().map_or(0, |last| last.timestamp);
+        u64::from(self.next_seq ^ self.began_at ^ last)
+    }
+
+    /// Like [`Rewrite::warm`], behind what that has read.
+    pub(crate) fn warm_runs(&self) -> u64 {
+        self.runs
+            .back()
+            .map_or(0, |run| run.first ^ u64::from(run.frame_shift))
+    }
+
     /// Begins a run. Its timestamps continue the ones before by the time between the presentations, and
     /// are later than all of them.
     pub(crate) fn begin(&mut self, start: &Start<'_>) {
@@ -396,6 +409,7 @@ mod tests {
             frame_number: Some(picture_id),
             is_red: false,
             extensions: Extensions::default(),
+            padding: 0,
         }
     }
 

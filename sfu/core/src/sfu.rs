@@ -66,7 +66,10 @@ pub struct Sfu {
     peers: Peers,
     rooms: BTreeMap<RoomId, Room>,
     taps: BTreeMap<TapId, RoomId>,
+    /// Where something is to be forwarded or asked for.
     touched: Vec<RoomId>,
+    /// Of those, the ones whose time has come, in this order.
+    due: VecDeque<RoomId>,
     held_until: Option<Instant>,
     waiting: usize,
     outbound: Outbound,
@@ -93,6 +96,7 @@ impl Sfu {
             rooms: BTreeMap::new(),
             taps: BTreeMap::new(),
             touched: Vec::new(),
+            due: VecDeque::new(),
             held_until: None,
             waiting: 0,
             outbound: Outbound::new(),
@@ -231,7 +235,7 @@ impl Sfu {
                     if let Some(state) = self.rooms.get_mut(&room) {
                         self.timers.cancel(owner, &mut state.scheduled);
                     }
-                    self.touch(room);
+                    self.revisit(room);
                 }
                 Owner::Peer(peer) => self.handle_peer_timeout(peer, now),
             }

@@ -106,10 +106,10 @@ impl Subscription {
             seq: self.rtx_seq,
             timestamp: 0,
             ssrc: self.stream.rtx_ssrc,
-            padding: true,
+            padding: PADDING_LEN,
         };
         self.rtx_seq = self.rtx_seq.wrapping_add(1);
-        sender.send(&header, &Carried::default(), [&PADDING, &[PADDING_LEN]])
+        sender.send(&header, &Carried::default(), [&[], &[]])
     }
 
     /// Returns what was sent: packets and payload bytes.
@@ -146,6 +146,29 @@ impl Subscription {
         aim.map(|rung| rung.layer)
     }
 
+    /// Reads what [`Subscription::forward`] will; see [`Peer::warm`](crate::peer::Peer::warm).
+    pub(crate) fn warm(&self) -> u64 {
+        let next = self.reading.as_ref().map_or(0, |reading| reading.next);
+        next ^ u64::from(self.packets ^ self.rtx_seq ^ self.stream.ssrc.0)
+            ^ self.codecs.len() as u64
+            ^ self.rewrite.warm()
+    }
+
+    /// Like [`Subscription::warm`], behind what that has read.
+    pub(crate) fn warm_lists(&self) -> u64 {
+        let codec = self.codecs.first().map_or(0, |codec| codec.pt.0);
+        u64::from(codec) ^ self.rewrite.warm_runs()
+    }
+
+    /// Returns whether there is nothing to be done for a publication of which nothing arrived.
+    fn can_skip(&self, publication: &Publication) -> bool {
+        let reading = self.reading.as_ref();
+        publication.is_quiet
+            && reading.is_some_and(|reading| {
+                reading.is_direct() && reading.source.publication == publication.id
+            })
+    }
+
     /// Its slot shows nothing.
     pub(crate) fn stop(&mut self) {
         self.reading = None;
@@ -158,6 +181,9 @@ impl Subscription {
     /// the path has room, each picture dated by its sending, so that it stands at the live edge afterwards.
     pub(crate) fn forward(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
         let mut sent = Sent::default();
+        if self.can_skip(publication) {
+            return sent;
+        }
         let Some(codec) = self.find_codec(publication) else {
             sent.unsupported = self.unsupported.replace(publication.id) != Some(publication.id);
             return sent;
@@ -312,4 +338,3 @@ const TOO_LATE: Duration = Duration::from_secs(1);
 
 /// The most padding that browsers send, and so take, in a packet; its last byte is its length.
 const PADDING_LEN: u8 = 224;
-const PADDING: [u8; PADDING_LEN as usize - 1] = [0; PADDING_LEN as usize - 1];

@@ -19,7 +19,8 @@ impl Subscription {
         sender: &mut Sender<'_>,
     ) -> usize {
         let red = codec.red.filter(|_| packet.meta.is_red);
-        let header = header(rewritten, red.unwrap_or(codec.pt), self.stream.ssrc);
+        let mut header = header(rewritten, red.unwrap_or(codec.pt), self.stream.ssrc);
+        header.padding = packet.meta.padding;
         let payload = match packet.meta.is_red && red.is_none() {
             true => [&[], red::primary(packet.payload).unwrap_or_default()],
             false => split(packet, rewritten),
@@ -55,7 +56,7 @@ pub(super) fn header(rewritten: &Rewritten, pt: Pt, ssrc: Ssrc) -> SendHeader {
         seq: rewritten.seq,
         timestamp: rewritten.timestamp,
         ssrc,
-        padding: false,
+        padding: 0,
     }
 }
 

@@ -176,11 +176,21 @@ impl Transport {
             return 0;
         };
         let extensions = SendExtensions::new(&self.extensions, transport_seq, carried);
-        let payload_len = payload.iter().map(|part| part.len()).sum();
-        let len = srtp.sealed_len(extensions.len(), payload_len);
+        let payload_len: usize = payload.iter().map(|part| part.len()).sum();
+        let len = srtp.sealed_len(extensions.len(), payload_len + usize::from(header.padding));
         srtp.seal_rtp(header, &extensions, payload, out.reserve(to, len))
             .expect("the space reserved has the sealed packet's length");
         len
+    }
+
+    /// Reads what [`Transport::seal_rtp`] will; see [`Peer::warm`](crate::peer::Peer::warm).
+    pub(crate) fn warm(&self) -> usize {
+        usize::from(self.has_feedback()) + usize::from(self.ice.selected().is_some())
+    }
+
+    /// Like [`Transport::warm`], behind what that has read.
+    pub(crate) fn warm_keys(&self) -> usize {
+        self.srtp.as_ref().map_or(0, |srtp| srtp.warm())
     }
 
     /// Returns whether the peer reads dependency descriptors.

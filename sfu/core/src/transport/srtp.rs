@@ -125,9 +125,17 @@ impl Srtp {
         }
     }
 
-    /// Returns the length of a sealed packet with extensions and a payload of these lengths.
+    /// Returns the length of a sealed packet with extensions and a payload, padding included, of these lengths.
     pub(super) fn sealed_len(&self, extensions: usize, payload: usize) -> usize {
         SendHeader::LEN + extensions + payload + self.profile.tag_len()
+    }
+
+    /// Reads what [`Srtp::seal_rtp`] will.
+    pub(super) fn warm(&self) -> usize {
+        match &self.rtp_out {
+            Cipher::Gcm { key, salt } => key.algorithm().tag_len() + usize::from(salt[0]),
+            Cipher::Sha1 { salt, .. } => usize::from(salt[0]),
+        }
     }
 
     /// Decrypts in place and returns the header's bytes and the payload.
@@ -182,10 +190,15 @@ impl Srtp {
         *fixed = header.to_bytes(extensions_len > 0);
         extensions.write(block)?;
         let [first, second] = payload;
-        let (body, tag_out) = rest.split_at_mut_checked(first.len() + second.len())?;
-        let (body_first, body_second) = body.split_at_mut_checked(first.len())?;
+        let padding = usize::from(header.padding);
+        let (body, tag_out) = rest.split_at_mut_checked(first.len() + second.len() + padding)?;
+        let (body_first, behind) = body.split_at_mut_checked(first.len())?;
+        let (body_second, zeros) = behind.split_at_mut_checked(second.len())?;
         body_first.copy_from_slice(first);
         body_second.copy_from_slice(second);
+        if let Some(last) = zeros.last_mut() {
+            *last = header.padding;
+        }
         let (ssrc, index) = (header.ssrc.0, u64::from(header.seq));
         match &self.rtp_out {
             Cipher::Gcm { key, salt } => {
@@ -690,7 +703,7 @@ mod tests {
             seq,
             timestamp: 9,
             ssrc: Ssrc(1),
-            padding: false,
+            padding: 0,
         }
     }
 
