@@ -13,9 +13,10 @@ use crate::{
     journal,
     origin::Origin,
     service::{Changed, Room},
-    status::{self, DestinationType, JobState},
+    status::{self, DestinationState, DestinationType, JobState},
     store::{Record, RecordedDestination},
     supervisor::{Order, Planned},
+    wish::Wish,
 };
 
 /// A room's jobs, the oldest first.
@@ -39,6 +40,7 @@ pub(crate) struct Entry {
     /// What it was asked to send to.
     pub(crate) plan: Vec<Planned>,
     pub(crate) next_number: usize,
+    pub(crate) wish: Wish,
     /// The idempotency key of its request, and that request's fingerprint.
     pub(crate) idempotency: Option<(String, Vec<u8>)>,
     /// Whether somebody asked for its end.
@@ -130,6 +132,7 @@ impl Entry {
             origin,
             plan,
             next_number: record.next_number,
+            wish: record.wish.clone(),
             idempotency: record.idempotency.clone(),
             ending: false,
             over_since: None,
@@ -198,9 +201,47 @@ impl Entry {
             slug: room.slug.clone(),
             created_at_ms: self.created_at_ms,
             next_number: self.next_number,
+            wish: self.wish.clone(),
             destinations: destinations.collect(),
             idempotency: self.idempotency.clone(),
         }
+    }
+}
+
+/// Returns what is known of a job that is about to be started.
+pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> status::Job {
+    let destinations = plan.iter().map(|planned| status::DestinationStatus {
+        id: journal::id(planned.number),
+        r#type: planned.accepted.kind,
+        url: planned.accepted.shown_url.clone(),
+        state: DestinationState::Connecting,
+        code: None,
+        last_error: None,
+        past_failure: None,
+        attempt: 0,
+        next_try_at_ms: None,
+        live_since_ms: None,
+        bytes: 0,
+        acknowledged_bytes: 0,
+        bitrate_bps: 0,
+        delay_ms: 0,
+        frames: 0,
+        dropped_frames: 0,
+    });
+    status::Job {
+        id: record.id.clone(),
+        room: room.slug.clone(),
+        state: JobState::Starting,
+        source: record.wish.source.clone(),
+        audio_only: record.wish.audio_only,
+        preset: record.wish.shown_preset(),
+        layout: record.wish.layout,
+        created_at_ms: record.created_at_ms,
+        receiving: false,
+        restarts: 0,
+        worker_pid: None,
+        cpu_percent: 0.0,
+        destinations: destinations.collect(),
     }
 }
 

@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod backoff;
 mod config;
+mod delivery;
 mod destination;
 mod feed;
 mod fmp4;
@@ -19,19 +20,35 @@ mod origin;
 mod output;
 mod pattern;
 mod pipeline;
+mod platform;
 mod playlist;
+mod preset;
 mod problem;
 mod process;
 mod rate;
+mod refusal;
+mod register;
 mod rtmp;
+mod sandbox;
+mod scene;
 mod service;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "private playlists and downloads are about to use it"
+    )
+)]
+mod signed;
 mod source;
 pub mod status;
 mod store;
 mod supervisor;
+mod wish;
 mod worker;
 
 pub use config::{Config, ConfigError, HlsConfig};
+pub use scene::{Image, Layout, Look, Scene, Tile};
 pub use service::{Changed, OpenError, Room, Service};
 pub use source::{BoxFuture, Source, Sources};
 pub use worker::run_worker;

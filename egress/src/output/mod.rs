@@ -2,16 +2,20 @@
 
 mod connection;
 mod dial;
+mod feed;
 mod hls;
 mod queue;
 mod rtmp;
 mod rtmp_failure;
+mod srt;
+mod srt_failure;
 mod stop;
 mod tls;
 
 pub(crate) use dial::Policy;
 pub(crate) use hls::Hls;
 pub(crate) use rtmp::{Limits, Rtmp};
+pub(crate) use srt::Srt;
 pub(crate) use stop::Stop;
 
 use std::{

@@ -9,7 +9,7 @@ use std::{
     },
     process::ExitCode,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -23,8 +23,9 @@ use sfu::Codec;
 use super::{Reporter, pulse::Pulse};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
-    output::{Hls, Limits, Policy, Rtmp, Stop},
+    output::{Hls, Limits, Policy, Rtmp, Srt, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
+    sandbox::{self, Reach},
     status::{DestinationState, FailureCode},
 };
 
@@ -43,6 +44,8 @@ pub fn run_worker() -> ExitCode {
 }
 
 fn try_run() -> anyhow::Result<()> {
+    // Only now is it a process of one thread, which takes all later ones along.
+    let mut gaps = sandbox::close_in();
     let packets = io::stdin().as_fd().try_clone_to_owned();
     let packets = UnixDatagram::from(packets.context("take the packet socket")?);
     let control = io::stdout().as_fd().try_clone_to_owned();
@@ -52,6 +55,10 @@ fn try_run() -> anyhow::Result<()> {
     let Command::Setup(setup) = setup else {
         anyhow::bail!("the first command is not the set-up");
     };
+    gaps.extend(sandbox::confine(&reach(&setup)));
+    for gap in gaps {
+        eprintln!("a right could not be given up: {gap}");
+    }
     let (reporter, writer) =
         Reporter::start(control.try_clone().context("share the control socket")?);
     let (commands_in, commands) = sync_channel(64);
@@ -60,6 +67,14 @@ fn try_run() -> anyhow::Result<()> {
     reporter.finish();
     let _ = writer.join();
     Ok(())
+}
+
+/// Returns what this worker may reach.
+fn reach(setup: &Setup) -> Reach {
+    Reach {
+        read: setup.tls_ca_file.iter().cloned().collect(),
+        write: Vec::new(),
+    }
 }
 
 /// Ends the channel when the supervisor has closed the socket or died. The process then ends its destinations
@@ -99,13 +114,7 @@ impl Worker {
     fn start(setup: Setup, packets: UnixDatagram, reporter: Reporter) -> Self {
         let clock = Clock::start();
         let hub = Hub::new(Duration::from_millis(setup.hold_ms), clock);
-        let intake = Arc::new(Mutex::new(Intake::new(
-            hub.clone(),
-            clock,
-            setup.audio_bitrate,
-            setup.transcode_bitrate,
-            Duration::from_millis(setup.keyframe_interval_ms),
-        )));
+        let intake = Arc::new(Mutex::new(Intake::new(hub.clone(), clock, &setup)));
         let pulse = Pulse::start(hub.clone(), reporter.clone());
         let (into, broken) = (intake.clone(), reporter.clone());
         thread::spawn(move || read_packets(&packets, &into, &broken));
@@ -132,15 +141,12 @@ impl Worker {
                 }) => self.connect(destination, target),
                 Ok(Command::Disconnect { destination }) => self.disconnect(destination),
                 Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Command::Scene(scene)) => self.lock_intake().set_scene(scene),
                 Ok(Command::Setup(_)) => anyhow::bail!("a second set-up"),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let due = self.hub.handle_timeout();
-            let failures = self
-                .intake
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .handle_timeout(due)?;
+            let failures = self.lock_intake().handle_timeout(due)?;
             self.refuse();
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
@@ -149,6 +155,10 @@ impl Worker {
         }
         self.drain();
         Ok(())
+    }
+
+    fn lock_intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails all destinations when the broadcast cannot be read.
@@ -187,14 +197,8 @@ impl Worker {
                 let rtmp = Rtmp {
                     number,
                     target,
-                    limits: Limits {
-                        connect: Duration::from_millis(self.setup.connect_timeout_ms),
-                        stall: Duration::from_millis(self.setup.stall_timeout_ms),
-                    },
-                    policy: Policy {
-                        allow_private: self.setup.allow_private,
-                        tls_ca_file: self.setup.tls_ca_file.clone(),
-                    },
+                    limits: self.limits(),
+                    policy: self.policy(),
                     clock: self.clock,
                     hub: self.hub.clone(),
                     reporter: self.reporter.clone(),
@@ -203,7 +207,22 @@ impl Worker {
                 };
                 Running::Thread(thread::spawn(move || rtmp.run()), stop)
             }
-            Target::Hls => Running::Hls(self.hub.attach(Box::new(Hls::new(
+            Target::Srt(target) => {
+                let stop = Stop::default();
+                let srt = Srt {
+                    number,
+                    target,
+                    limits: self.limits(),
+                    policy: self.policy(),
+                    clock: self.clock,
+                    hub: self.hub.clone(),
+                    reporter: self.reporter.clone(),
+                    meter,
+                    stop: stop.clone(),
+                };
+                Running::Thread(thread::spawn(move || srt.run()), stop)
+            }
+            Target::Hls(_) => Running::Hls(self.hub.attach(Box::new(Hls::new(
                 number,
                 self.setup.segment_ms,
                 self.clock,
@@ -212,6 +231,20 @@ impl Worker {
             )))),
         };
         self.running.insert(number, running);
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            connect: Duration::from_millis(self.setup.connect_timeout_ms),
+            stall: Duration::from_millis(self.setup.stall_timeout_ms),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            allow_private: self.setup.allow_private,
+            tls_ca_file: self.setup.tls_ca_file.clone(),
+        }
     }
 
     /// Ends one destination cleanly; it reports its end itself.

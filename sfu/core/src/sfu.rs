@@ -25,7 +25,7 @@ use crate::{
     rng::Rng,
     room::Room,
     stats::Totals,
-    tap::{Queue, TapSource},
+    tap::{Queue, TapSource, TapVideo},
     timers::{Owner, Timers},
     transport::{Protocol, Shared},
 };
@@ -193,6 +193,16 @@ impl Sfu {
         if let Some(state) = self.rooms.get_mut(&room) {
             state.remove_tap(tap);
             self.drop_empty(room);
+        }
+    }
+
+    /// Changes how much of the video a tap yields. Unknown taps are ignored.
+    pub fn set_tap_video(&mut self, tap: TapId, video: TapVideo, _now: Instant) {
+        if let Some(room) = self.taps.get(&tap).copied()
+            && let Some(state) = self.rooms.get_mut(&room)
+        {
+            state.set_tap_video(tap, video);
+            self.touch(room);
         }
     }
 

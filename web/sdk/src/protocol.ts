@@ -196,6 +196,7 @@ const failureCode = oneOf(
   'closed_by_server',
   'stalled',
   'tls_failed',
+  'passphrase_wrong',
   'codec_unsupported',
   'worker_died',
   'internal',
@@ -203,7 +204,7 @@ const failureCode = oneOf(
 
 const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
   id: string,
-  type: oneOf('rtmp', 'hls'),
+  type: oneOf('rtmp', 'srt', 'hls'),
   url: string,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
   code: nullable(failureCode),

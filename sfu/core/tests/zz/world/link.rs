@@ -1,0 +1,81 @@
+//! One direction of a link with a bottleneck: rate, queue, delay, jitter, loss. Chance is seeded.
+
+use std::time::{Duration, Instant};
+
+/// What a link does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conditions {
+    /// Bit/s; 0 for no limit.
+    pub(crate) rate: u64,
+    /// How long a packet may wait for its turn; what would wait longer is dropped.
+    pub(crate) queue: Duration,
+    /// How long it travels.
+    pub(crate) delay: Duration,
+    /// Most time on top of that; does not reorder.
+    pub(crate) jitter: Duration,
+    /// Per mille lost.
+    pub(crate) loss: u64,
+}
+
+pub(crate) struct Link {
+    pub(crate) conditions: Conditions,
+    /// The longest that a packet waited for its turn since this was last cleared.
+    pub(crate) longest_wait: Duration,
+    busy_until: Option<Instant>,
+    newest: Option<Instant>,
+    random: u64,
+}
+
+impl Conditions {
+    pub(crate) fn of_rate(rate: u64) -> Self {
+        Self {
+            rate,
+            queue: Duration::from_millis(500),
+            delay: Duration::from_millis(20),
+            jitter: Duration::ZERO,
+            loss: 0,
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(conditions: Conditions, seed: u64) -> Self {
+        Self {
+            conditions,
+            longest_wait: Duration::ZERO,
+            busy_until: None,
+            newest: None,
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        }
+    }
+
+    /// Sends a packet. Returns when it arrives, if it does.
+    pub(crate) fn send(&mut self, size: usize, now: Instant) -> Option<Instant> {
+        let start = self.busy_until.map_or(now, |until| until.max(now));
+        if self.conditions.rate > 0 && start - now > self.conditions.queue {
+            return None;
+        }
+        let micros = (size as u64 * 8_000_000)
+            .checked_div(self.conditions.rate)
+            .unwrap_or_default();
+        let done = start + Duration::from_micros(micros);
+        self.busy_until = Some(done);
+        self.longest_wait = self.longest_wait.max(start - now);
+        if self.next_random() % 1000 < self.conditions.loss {
+            return None;
+        }
+        let most = self.conditions.jitter.as_micros() as u64;
+        let jitter = Duration::from_micros(self.next_random() % (most + 1));
+        let at = done + self.conditions.delay + jitter;
+        let at = self.newest.map_or(at, |newest| newest.max(at));
+        self.newest = Some(at);
+        Some(at)
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random >> 8
+    }
+}

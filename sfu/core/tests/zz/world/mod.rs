@@ -1,0 +1,487 @@
+//! A virtual network between one `Sfu` and real client stacks. Time and chance are values.
+
+pub(crate) mod link;
+pub(crate) mod publisher;
+pub(crate) mod viewer;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use sfu_core::{
+    Config, Event, Join, ParticipantId, Path, PeerId, PublicationId, Role, RoomConfig, RoomId, Sfu,
+    ShardId, TapId, TapPacket,
+};
+
+use crate::support::client::{CHROMIUM_ORDER, Client};
+use link::Link;
+use publisher::Publisher;
+use viewer::Viewer;
+
+pub(crate) const ROOM: RoomId = RoomId(7);
+
+pub(crate) const HERE: ShardId = ShardId(0);
+pub(crate) const ELSEWHERE: ShardId = ShardId(1);
+
+/// What the network does to media; handshakes are spared, they have tests of their own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Network {
+    /// Per cent lost, in each direction.
+    pub(crate) loss: u64,
+    /// Per cent that arrive twice.
+    pub(crate) duplicate: u64,
+    /// Most milliseconds of delay on top of [`DELAY`]; reorders.
+    pub(crate) jitter: u64,
+}
+
+/// One way.
+pub(crate) const DELAY: Duration = Duration::from_millis(10);
+
+type Staged = (
+    Vec<Option<PublicationId>>,
+    Vec<Option<PublicationId>>,
+    Option<PublicationId>,
+);
+
+/// The server, its peers and the time.
+pub(crate) struct World {
+    pub(crate) sfu: Sfu,
+    /// Another one, for rooms whose home is the first.
+    pub(crate) elsewhere: Sfu,
+    /// Whether who joins does so at the other one.
+    pub(crate) joins_elsewhere: bool,
+    /// Whether nothing that happened at home arrives at the other one.
+    pub(crate) loses_news: bool,
+    pub(crate) start: Instant,
+    pub(crate) now: Instant,
+    pub(crate) network: Network,
+    /// What whoever joins says about the room.
+    pub(crate) config: RoomConfig,
+    pub(crate) members: Vec<Member>,
+    pub(crate) events: Vec<Event>,
+    /// Who sent which publication.
+    pub(crate) published: Vec<(PublicationId, PeerId)>,
+    /// What the last stage event said: video slots, audio slots, program.
+    pub(crate) stage: Option<Staged>,
+    pub(crate) tapped: Vec<(TapId, TapPacket)>,
+    /// The way to a member, where it is narrow.
+    pub(crate) links: BTreeMap<usize, Link>,
+    random: u64,
+    wire: BTreeMap<(Instant, u64), Flight>,
+    flights: u64,
+}
+
+struct Flight {
+    member: usize,
+    to_server: bool,
+    datagram: Vec<u8>,
+}
+
+/// A client and what it does.
+pub(crate) struct Member {
+    pub(crate) peer: PeerId,
+    pub(crate) app: App,
+    /// Whether it has vanished without a word.
+    pub(crate) silent: bool,
+    /// Whether its checks nominate.
+    pub(crate) nominates: bool,
+    /// The server's username fragment and password.
+    pub(crate) credentials: (String, String),
+    client: Client,
+    address: Path,
+    /// Addresses that it had before: nothing reaches it there.
+    gone: Vec<Path>,
+    next_check: Instant,
+    started: bool,
+}
+
+pub(crate) enum App {
+    Publisher(Publisher),
+    Viewer(Viewer),
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        println!("seed {seed}");
+        let start = Instant::now();
+        let config = Config {
+            advertise: vec![([192, 0, 2, 1], 7000).into()],
+            advertise_tcp: vec![([192, 0, 2, 1], 7000).into()],
+            shard: HERE,
+            max_peers: 5000,
+            history_packets: 1024,
+            connect_timeout: Duration::from_secs(10),
+            unix_time: Duration::from_secs(1_700_000_000),
+            seed: [seed as u8; 32],
+        };
+        let elsewhere = Config {
+            shard: ELSEWHERE,
+            ..config.clone()
+        };
+        Self {
+            sfu: Sfu::new(config, start),
+            elsewhere: Sfu::new(elsewhere, start),
+            joins_elsewhere: false,
+            loses_news: false,
+            start,
+            now: start,
+            network: Network::default(),
+            config: RoomConfig::default(),
+            members: Vec::new(),
+            events: Vec::new(),
+            published: Vec::new(),
+            stage: None,
+            tapped: Vec::new(),
+            links: BTreeMap::new(),
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            wire: BTreeMap::new(),
+            flights: 0,
+        }
+    }
+
+    /// Publishes as participant 1.
+    pub(crate) fn publish(&mut self, publisher: Publisher) -> usize {
+        self.publish_as(1, publisher)
+    }
+
+    pub(crate) fn publish_as(&mut self, participant: u64, publisher: Publisher) -> usize {
+        let client = Client::new(CHROMIUM_ORDER);
+        let offer = client.offer(&publisher.media());
+        let join = self.of(participant, Role::Publisher);
+        self.join(client, &offer, join, |_| App::Publisher(publisher))
+    }
+
+    /// Watches as somebody who does not publish.
+    pub(crate) fn watch(&mut self, media: &str) -> usize {
+        self.watch_as(1000 + self.members.len() as u64, media)
+    }
+
+    pub(crate) fn watch_as(&mut self, participant: u64, media: &str) -> usize {
+        let client = Client::new(CHROMIUM_ORDER);
+        let offer = client.offer(media);
+        let join = self.of(participant, Role::Viewer);
+        self.join(client, &offer, join, |answer| {
+            App::Viewer(Viewer::new(answer))
+        })
+    }
+
+    fn of(&self, participant: u64, role: Role) -> Join {
+        Join {
+            room: ROOM,
+            participant: ParticipantId(participant),
+            role,
+            config: self.config,
+        }
+    }
+
+    pub(crate) fn join(
+        &mut self,
+        client: Client,
+        offer: &str,
+        join: Join,
+        app: impl FnOnce(&str) -> App,
+    ) -> usize {
+        let index = self.members.len();
+        let sfu = match self.joins_elsewhere {
+            false => &mut self.sfu,
+            true => &mut self.elsewhere,
+        };
+        let answer = sfu.negotiate(join, offer, self.now).unwrap();
+        sfu.follow(join.room, HERE);
+        let value = |name: &str| {
+            let line = answer.sdp.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().to_owned()
+        };
+        assert_eq!(value("a=ice-ufrag:"), answer.ice_ufrag);
+        self.members.push(Member {
+            peer: answer.peer,
+            app: app(&answer.sdp),
+            silent: false,
+            nominates: true,
+            gone: Vec::new(),
+            client,
+            address: SocketAddr::from(([198, 51, 100, 1], 1000 + index as u16)).into(),
+            credentials: (answer.ice_ufrag.clone(), value("a=ice-pwd:")),
+            next_check: self.now,
+            started: false,
+        });
+        index
+    }
+
+    /// Gives a member another path, at once and without a word: what is under way to the old one is lost.
+    pub(crate) fn rebind(&mut self, index: usize, path: Path) {
+        let member = &mut self.members[index];
+        member
+            .gone
+            .push(std::mem::replace(&mut member.address, path));
+        self.wire
+            .retain(|_, flight| flight.to_server || flight.member != index);
+    }
+
+    /// Lets time pass, a millisecond at a time.
+    pub(crate) fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now += Duration::from_millis(1);
+            self.deliver();
+            for sfu in [&mut self.sfu, &mut self.elsewhere] {
+                if sfu.poll_timeout().is_some_and(|due| due <= self.now) {
+                    sfu.handle_timeout(self.now);
+                    let due = sfu.poll_timeout();
+                    assert!(
+                        due.is_none_or(|due| due > self.now),
+                        "a timer that never ends"
+                    );
+                }
+            }
+            self.flush();
+            for index in 0..self.members.len() {
+                let member = &mut self.members[index];
+                if member.silent {
+                    continue;
+                }
+                for datagram in member.tick(self.now) {
+                    self.transmit(index, true, &datagram);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn viewer(&self, index: usize) -> &Viewer {
+        match &self.members[index].app {
+            App::Viewer(viewer) => viewer,
+            App::Publisher(_) => panic!("member {index} publishes"),
+        }
+    }
+
+    pub(crate) fn publisher(&mut self, index: usize) -> &mut Publisher {
+        match &mut self.members[index].app {
+            App::Publisher(publisher) => publisher,
+            App::Viewer(_) => panic!("member {index} watches"),
+        }
+    }
+
+    /// Sends an RTP packet that a member's application would not.
+    pub(crate) fn send_rtp(&mut self, index: usize, packet: &[u8]) {
+        let sealed = self.members[index].client.seal_rtp(packet);
+        self.send_raw(index, &sealed);
+    }
+
+    /// Sends an RTCP packet that a member's application would not.
+    pub(crate) fn send_rtcp(&mut self, index: usize, packet: &[u8]) {
+        let sealed = self.members[index].client.seal_rtcp(packet);
+        self.send_raw(index, &sealed);
+    }
+
+    /// Sends anything from a member's address, at once.
+    pub(crate) fn send_raw(&mut self, index: usize, datagram: &[u8]) {
+        let source = self.members[index].address;
+        let mut datagram = datagram.to_vec();
+        let now = self.now;
+        self.sfu_of(index)
+            .handle_datagram(source, &mut datagram, now);
+        self.flush();
+    }
+
+    /// Returns whether media arrives in the room.
+    pub(crate) fn is_live(&self) -> bool {
+        self.sfu.room_stats(ROOM, self.now).live
+    }
+
+    /// Returns how much was dropped for a reason.
+    pub(crate) fn dropped(&self, reason: &str) -> u64 {
+        let dropped = self.sfu.stats().dropped;
+        let counts = dropped.iter().filter(|(r, _)| *r == reason);
+        counts.map(|(_, count)| count).sum()
+    }
+
+    pub(crate) fn leave(&mut self, index: usize) {
+        self.members[index].client.close(self.now);
+        for datagram in self.members[index].client.poll(self.now) {
+            self.transmit(index, true, &datagram);
+        }
+        self.members[index].silent = true;
+    }
+
+    fn deliver(&mut self) {
+        while let Some(entry) = self.wire.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let mut flight = entry.remove();
+            let now = self.now;
+            let member = &mut self.members[flight.member];
+            if flight.to_server {
+                let source = member.address;
+                self.sfu_of(flight.member)
+                    .handle_datagram(source, &mut flight.datagram, now);
+                self.flush();
+            } else if !member.silent {
+                member.receive(&flight.datagram, self.now);
+            }
+        }
+    }
+
+    fn sfu_of(&mut self, index: usize) -> &mut Sfu {
+        match ShardId::of_peer(self.members[index].peer) {
+            HERE => &mut self.sfu,
+            _ => &mut self.elsewhere,
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut datagrams = Vec::new();
+        let mut has_letters = true;
+        while has_letters {
+            has_letters = false;
+            for sfu in [&mut self.sfu, &mut self.elsewhere] {
+                let out = sfu.flush(self.now);
+                datagrams.extend(out.iter().map(|(to, d)| (to, d.to_vec())));
+                out.clear();
+            }
+            while let Some((to, message)) = self.sfu.poll_relay() {
+                assert_eq!(to, ELSEWHERE);
+                if !self.loses_news {
+                    has_letters = true;
+                    self.elsewhere.handle_relay(HERE, &message, self.now);
+                }
+            }
+            while let Some((to, message)) = self.elsewhere.poll_relay() {
+                assert_eq!(to, HERE);
+                has_letters = true;
+                self.sfu.handle_relay(ELSEWHERE, &message, self.now);
+            }
+        }
+        for (to, datagram) in datagrams {
+            let mut members = self.members.iter();
+            match members.position(|m| m.address == to) {
+                Some(index) => self.transmit(index, false, &datagram),
+                None => assert!(self.members.iter().any(|m| m.gone.contains(&to))),
+            }
+        }
+        let mut events: Vec<_> = std::iter::from_fn(|| self.sfu.poll_event()).collect();
+        events.extend(std::iter::from_fn(|| self.elsewhere.poll_event()));
+        for event in events {
+            match &event {
+                Event::Published {
+                    peer, publication, ..
+                } => self.published.push((*publication, *peer)),
+                Event::Stage {
+                    video,
+                    audio,
+                    program,
+                    ..
+                } => self.stage = Some((video.clone(), audio.clone(), *program)),
+                _ => {}
+            }
+            self.events.push(event);
+        }
+        self.tapped
+            .extend(std::iter::from_fn(|| self.sfu.poll_tap()));
+    }
+
+    fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
+        let is_media = (128..192).contains(&datagram[0]);
+        let link = self.links.get_mut(&member).filter(|_| !to_server);
+        if let Some(link) = link {
+            if let Some(at) = link.send(datagram.len() + 28, self.now) {
+                self.fly(member, to_server, datagram, at);
+            }
+            return;
+        }
+        let network = if is_media {
+            self.network
+        } else {
+            Network::default()
+        };
+        let copies = 1 + u64::from(self.chance(network.duplicate));
+        for _ in 0..copies {
+            if self.chance(network.loss) {
+                continue;
+            }
+            let jitter = self.next_random() % (network.jitter + 1);
+            let at = self.now + DELAY + Duration::from_millis(jitter);
+            self.fly(member, to_server, datagram, at);
+        }
+    }
+
+    fn fly(&mut self, member: usize, to_server: bool, datagram: &[u8], at: Instant) {
+        self.flights += 1;
+        let flight = Flight {
+            member,
+            to_server,
+            datagram: datagram.to_vec(),
+        };
+        self.wire.insert((at, self.flights), flight);
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.next_random() % 100 < percent
+    }
+
+    pub(crate) fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random >> 8
+    }
+}
+
+impl Member {
+    fn tick(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        if now >= self.next_check {
+            let (ufrag, pwd) = &self.credentials;
+            datagrams.push(self.client.check(ufrag, pwd, self.nominates));
+            self.next_check = now + Duration::from_secs(4);
+            if !self.started {
+                self.started = true;
+                self.client.connect(now);
+            }
+        }
+        datagrams.extend(self.client.poll(now));
+        if self.client.is_connected() && !self.client.is_closed {
+            let (rtp, rtcp) = match &mut self.app {
+                App::Publisher(publisher) => publisher.tick(now),
+                App::Viewer(viewer) => (Vec::new(), viewer.tick(now)),
+            };
+            datagrams.extend(rtp.iter().map(|packet| self.client.seal_rtp(packet)));
+            datagrams.extend(rtcp.iter().map(|packet| self.client.seal_rtcp(packet)));
+        }
+        datagrams
+    }
+
+    fn receive(&mut self, datagram: &[u8], now: Instant) {
+        match datagram[0] {
+            20..=63 => self.client.handle_dtls(datagram, now),
+            128..=191 if self.client.is_connected() => {
+                if (192..224).contains(&datagram[1]) {
+                    let packet = self.client.open_rtcp(datagram);
+                    match &mut self.app {
+                        App::Publisher(publisher) => publisher.handle_rtcp(&packet, now),
+                        App::Viewer(viewer) => viewer.handle_rtcp(&packet, now),
+                    }
+                } else if let App::Viewer(viewer) = &mut self.app {
+                    viewer.handle_rtp(&self.client.open_rtp(datagram), now);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+impl World {
+    pub(crate) fn paths(&self) -> Vec<Path> {
+        self.members.iter().map(|m| m.address).collect()
+    }
+    pub(crate) fn seal(&mut self, i: usize, p: &[u8]) -> Vec<u8> {
+        self.members[i].client.seal_rtp(p)
+    }
+    pub(crate) fn seal_rtcp_of(&mut self, i: usize, p: &[u8]) -> Vec<u8> {
+        self.members[i].client.seal_rtcp(p)
+    }
+    pub(crate) fn check_of(&mut self, i: usize) -> Vec<u8> {
+        let m = &mut self.members[i];
+        let (u, p) = m.credentials.clone();
+        m.client.check(&u, &p, false)
+    }
+}

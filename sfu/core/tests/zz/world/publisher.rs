@@ -1,0 +1,490 @@
+//! A browser that publishes: frames, audio, retransmissions, reports; keyframes when asked.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rtc_rtcp::{
+    packet,
+    payload_feedbacks::picture_loss_indication::PictureLossIndication,
+    receiver_report::ReceiverReport,
+    sender_report::SenderReport,
+    transport_feedbacks::{
+        transport_layer_cc::TransportLayerCc, transport_layer_nack::TransportLayerNack,
+    },
+};
+use sfu_core::Codec;
+
+/// Time from capture to sending.
+pub(crate) const VIDEO_DELAY: Duration = Duration::from_millis(40);
+pub(crate) const AUDIO_DELAY: Duration = Duration::from_millis(10);
+
+const FRAME_PACKETS: u32 = 3;
+const IGNORES_REQUESTS_FOR: Duration = Duration::from_millis(300);
+const TWCC_ID: u8 = 3;
+const MID_ID: u8 = 4;
+const RID_ID: u8 = 5;
+const REPAIRED_RID_ID: u8 = 6;
+const LEVEL_ID: u8 = 7;
+const HEADER: usize = 24;
+
+pub(crate) struct Publisher {
+    /// Written into every packet.
+    pub(crate) id: u8,
+    /// Keyframe requests received.
+    pub(crate) requests: u32,
+    /// Keyframes sent.
+    pub(crate) keyframes: u32,
+    /// Packets reported as arrived by transport-wide feedback.
+    pub(crate) reported_arrived: usize,
+    /// Packets covered by transport-wide feedback.
+    pub(crate) reported: usize,
+    /// Receiver reports that had blocks.
+    pub(crate) receiver_reports: u32,
+    /// The audio level that it sends with its audio, in -dBov; `None` sends none.
+    pub(crate) level: Option<u8>,
+    /// Whether video is sent.
+    pub(crate) has_video: bool,
+    /// Whether audio is sent.
+    pub(crate) has_audio: bool,
+    muted: bool,
+    /// Within one VP9 stream: how spatial layers hang together.
+    pub(crate) svc: Option<Svc>,
+    /// Whether padding is mixed into the video.
+    pub(crate) padding: bool,
+    codec: Codec,
+    /// Lowest first.
+    pub(crate) layers: Vec<Stream>,
+    audio: Stream,
+    transport_seq: u16,
+    epoch: Option<Instant>,
+    next_frame: Option<Instant>,
+    next_audio: Option<Instant>,
+    next_report: Option<Instant>,
+    picture: u16,
+    frames: u32,
+}
+
+/// Two spatial layers with two temporal ones each, in one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Svc {
+    /// The upper layer needs the lower one in every picture.
+    Full,
+    /// Only in key pictures.
+    Key,
+}
+
+pub(crate) struct Stream {
+    /// Whether it is sent.
+    pub(crate) enabled: bool,
+    rid: Option<char>,
+    pub(crate) packets_per_frame: u32,
+    /// Of each packet.
+    body_len: usize,
+    wants_keyframe: bool,
+    last_keyframe: Option<Instant>,
+    again: Vec<u16>,
+    ssrc: u32,
+    pt: u8,
+    rate: u32,
+    base: u32,
+    seq: u16,
+    rtx_seq: u16,
+    content: u32,
+    sent: BTreeMap<u16, Vec<u8>>,
+}
+
+impl Publisher {
+    pub(crate) fn new(id: u8, codec: Codec) -> Self {
+        let ssrc = u32::from(id) * 100;
+        let stream = |ssrc, pt, rate| Stream {
+            enabled: true,
+            rid: None,
+            packets_per_frame: FRAME_PACKETS,
+            body_len: 100,
+            wants_keyframe: true,
+            last_keyframe: None,
+            again: Vec::new(),
+            ssrc,
+            pt,
+            rate,
+            base: 0xffff_0000_u32.wrapping_add(ssrc.wrapping_mul(1_000_000)),
+            seq: 0xffc0 + u16::from(id),
+            rtx_seq: 5,
+            content: 0,
+            sent: BTreeMap::new(),
+        };
+        Self {
+            id,
+            requests: 0,
+            keyframes: 0,
+            reported_arrived: 0,
+            reported: 0,
+            receiver_reports: 0,
+            level: None,
+            has_video: true,
+            has_audio: true,
+            muted: false,
+            svc: None,
+            padding: false,
+            codec,
+            layers: vec![stream(
+                ssrc,
+                match codec {
+                    Codec::Vp8 => 96,
+                    Codec::Vp9 => 98,
+                    _ => 102,
+                },
+                90_000,
+            )],
+            audio: stream(ssrc + 10, 111, 48_000),
+            transport_seq: 65_000,
+            epoch: None,
+            next_frame: None,
+            next_audio: None,
+            next_report: None,
+            picture: u16::from(id).wrapping_mul(5000) & 0x7fff,
+            frames: 0,
+        }
+    }
+
+    /// Sends two layers, announced by rid only.
+    pub(crate) fn simulcast(id: u8, codec: Codec) -> Self {
+        let mut this = Self::new(id, codec);
+        let mut high = Self::new(id, codec).layers.remove(0);
+        high.ssrc += 20;
+        high.base = 7;
+        high.rid = Some('h');
+        high.packets_per_frame = 3 * FRAME_PACKETS;
+        this.layers[0].rid = Some('q');
+        this.layers.push(high);
+        this
+    }
+
+    /// Sends VP9 with layers within the stream.
+    pub(crate) fn svc(id: u8, svc: Svc) -> Self {
+        Self {
+            svc: Some(svc),
+            ..Self::new(id, Codec::Vp9)
+        }
+    }
+
+    /// Sends three layers as a browser does: about 150, 500 and 2000 kbit/s.
+    pub(crate) fn ladder(id: u8, codec: Codec) -> Self {
+        let mut this = Self::new(id, codec);
+        let layer = |(n, (rid, packets, len)): (u32, (char, u32, usize))| {
+            let mut layer = Self::new(id, codec).layers.remove(0);
+            layer.ssrc += 20 * n;
+            layer.rid = Some(rid);
+            layer.packets_per_frame = packets;
+            layer.body_len = len;
+            layer
+        };
+        let layers = [('q', 1, 610), ('h', 2, 1030), ('f', 8, 1030)];
+        this.layers = (0..).zip(layers).map(layer).collect();
+        this
+    }
+
+    /// Sends nothing any more.
+    pub(crate) fn mute(&mut self) {
+        self.muted = true;
+    }
+
+    /// Returns how many pictures were sent.
+    pub(crate) fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    pub(crate) fn media(&self) -> String {
+        let codec = match self.codec {
+            Codec::Vp8 => {
+                "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\n\
+                a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n"
+            }
+            Codec::Vp9 => {
+                "m=video 9 UDP/TLS/RTP/SAVPF 98 99\r\na=rtpmap:98 VP9/90000\r\n\
+                a=rtpmap:99 rtx/90000\r\na=fmtp:99 apt=98\r\n"
+            }
+            _ => {
+                "m=video 9 UDP/TLS/RTP/SAVPF 102 103\r\na=rtpmap:102 H264/90000\r\n\
+                a=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
+                a=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n"
+            }
+        };
+        let streams = if self.layers.len() > 1 {
+            let rids: Vec<_> = self.layers.iter().filter_map(|layer| layer.rid).collect();
+            let lines = rids.iter().map(|rid| format!("a=rid:{rid} send\r\n"));
+            let list: Vec<_> = rids.iter().map(char::to_string).collect();
+            let lines: String = lines.collect();
+            format!("{lines}a=simulcast:send {}\r\n", list.join(";"))
+        } else {
+            let ssrc = self.layers[0].ssrc;
+            let rtx = ssrc + 1;
+            format!(
+                "a=ssrc-group:FID {ssrc} {rtx}\r\na=ssrc:{ssrc} cname:x\r\na=ssrc:{rtx} cname:x\r\n"
+            )
+        };
+        let extensions = format!(
+            "a=extmap:{TWCC_ID} {TWCC}\r\na=extmap:{MID_ID} {SDES}:mid\r\n\
+             a=extmap:{RID_ID} {SDES}:rtp-stream-id\r\n\
+             a=extmap:{REPAIRED_RID_ID} {SDES}:repaired-rtp-stream-id\r\n"
+        );
+        format!(
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n\
+             a=ssrc:{audio} cname:x\r\na=extmap:{LEVEL_ID} {LEVEL}\r\n{extensions}\
+             {codec}a=mid:1\r\na=sendonly\r\n{extensions}{streams}",
+            audio = self.audio.ssrc,
+        )
+    }
+
+    /// Returns RTP and RTCP packets to send.
+    pub(crate) fn tick(&mut self, now: Instant) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let epoch = *self.epoch.get_or_insert(now);
+        let (mut rtp, mut rtcp) = (Vec::new(), Vec::new());
+        if self.muted {
+            return (rtp, rtcp);
+        }
+        if *self.next_audio.get_or_insert(now) <= now {
+            self.next_audio = Some(now + Duration::from_millis(20));
+            if self.has_audio {
+                let packet = self.audio_packet(now, epoch);
+                rtp.push(packet);
+            }
+        }
+        if *self.next_frame.get_or_insert(now) <= now {
+            let number = self.frames + 1;
+            self.next_frame = Some(epoch + Duration::from_micros(u64::from(number) * 33_333));
+            self.frame(now, epoch, &mut rtp);
+        }
+        if *self
+            .next_report
+            .get_or_insert(now + Duration::from_millis(500))
+            <= now
+        {
+            self.next_report = Some(now + Duration::from_secs(1));
+            rtcp.extend(self.sender_reports(now, epoch));
+        }
+        for layer in &mut self.layers {
+            for seq in std::mem::take(&mut layer.again) {
+                self.transport_seq = self.transport_seq.wrapping_add(1);
+                rtp.extend(layer.retransmission(seq, self.transport_seq));
+            }
+        }
+        (rtp, rtcp)
+    }
+
+    pub(crate) fn handle_rtcp(&mut self, packet: &[u8], now: Instant) {
+        for report in packet::unmarshal(&mut Bytes::copy_from_slice(packet)).unwrap() {
+            let any = report.as_any();
+            if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
+                self.requests += 1;
+                let recently =
+                    |at: Instant| now.saturating_duration_since(at) < IGNORES_REQUESTS_FOR;
+                let layer = self.layer(pli.media_ssrc);
+                layer.wants_keyframe |= !layer.last_keyframe.is_some_and(recently);
+            } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
+                let seqs = nack.nacks.iter().flat_map(|pair| pair.packet_list());
+                self.layer(nack.media_ssrc).again.extend(seqs);
+            } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
+                self.reported += usize::from(feedback.packet_status_count);
+                self.reported_arrived += feedback.recv_deltas.len();
+            } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
+                self.receiver_reports += u32::from(!report.reports.is_empty());
+            }
+        }
+    }
+
+    fn audio_packet(&mut self, now: Instant, epoch: Instant) -> Vec<u8> {
+        let captured = now - AUDIO_DELAY;
+        let body = self.audio.body(self.id, captured_ms(captured, epoch));
+        self.transport_seq = self.transport_seq.wrapping_add(1);
+        let timestamp = self.audio.timestamp(captured, epoch);
+        let mut packet = self
+            .audio
+            .packet(true, timestamp, self.transport_seq, &body);
+        if let Some(level) = self.level {
+            packet[19..21].copy_from_slice(&[LEVEL_ID << 4, level]);
+        }
+        packet
+    }
+
+    fn frame(&mut self, now: Instant, epoch: Instant, rtp: &mut Vec<Vec<u8>>) {
+        let captured = now - VIDEO_DELAY;
+        self.frames += 1;
+        if !self.has_video {
+            return;
+        }
+        self.picture = (self.picture + 1) & 0x7fff;
+        for (position, layer) in self.layers.iter_mut().enumerate() {
+            if !layer.enabled {
+                continue;
+            }
+            let key = std::mem::take(&mut layer.wants_keyframe);
+            if key {
+                layer.last_keyframe = Some(now);
+                self.keyframes += 1;
+            }
+            let parts = 1 + u32::from(self.svc.is_some());
+            let count = layer.packets_per_frame * parts * if key { 4 } else { 1 };
+            let timestamp = layer.timestamp(captured, epoch);
+            if self.padding && self.frames.is_multiple_of(5) {
+                self.transport_seq = self.transport_seq.wrapping_add(1);
+                rtp.push(layer.padding(timestamp, self.transport_seq));
+            }
+            for n in 0..count {
+                let first = n == 0;
+                let mut payload = match (self.codec, key) {
+                    (Codec::Vp8, _) => {
+                        let [high, low] = self.picture.to_be_bytes();
+                        let start = if first { 0x90 } else { 0x80 };
+                        let tl0 = self.frames as u8;
+                        vec![start, 0xc0, high | 0x80, low, tl0, u8::from(!key)]
+                    }
+                    (Codec::Vp9, _) => {
+                        let svc = self.svc.unwrap_or(Svc::Full);
+                        let spatial = u32::from(n >= count / 2);
+                        let within = n % (count / 2);
+                        let temporal = if key { 0 } else { self.frames % 2 };
+                        let mut first = 0xa0 | u8::from(!key) << 6;
+                        first |= u8::from(within == 0) << 3;
+                        first |= u8::from(within + 1 == count / 2) << 2;
+                        let is_for_upper = spatial == 0 && (key || svc == Svc::Full);
+                        first |= u8::from(!is_for_upper);
+                        let [high, low] = self.picture.to_be_bytes();
+                        let depends = is_for_upper || spatial == 1 && (key || svc == Svc::Full);
+                        let layers = temporal << 5 | 0x10 | spatial << 1 | u32::from(depends);
+                        vec![first, high | 0x80, low, layers as u8, self.frames as u8]
+                    }
+                    (_, true) if first => vec![0x67, 0x42],
+                    (_, true) => vec![0x7c, if n == 1 { 0x85 } else { 0x05 }],
+                    (_, false) => vec![0x5c, if first { 0x81 } else { 0x01 }],
+                };
+                let id = self.id + 100 * position as u8;
+                payload.extend(layer.body(id, captured_ms(captured, epoch)));
+                self.transport_seq = self.transport_seq.wrapping_add(1);
+                let marker = n + 1 == count;
+                rtp.push(layer.packet(marker, timestamp, self.transport_seq, &payload));
+            }
+        }
+    }
+
+    fn sender_reports(&self, now: Instant, epoch: Instant) -> Vec<Vec<u8>> {
+        let since = now - epoch;
+        // A clock that has nothing to do with the server's.
+        let seconds = 1_000_000 * u64::from(self.id) + since.as_secs();
+        let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+        self.layers
+            .iter()
+            .chain([&self.audio])
+            .map(|stream| {
+                let report = SenderReport {
+                    ssrc: stream.ssrc,
+                    ntp_time: seconds << 32 | fraction,
+                    rtp_time: stream.timestamp(now, epoch),
+                    ..SenderReport::default()
+                };
+                packet::marshal(&[Box::new(report)]).unwrap().to_vec()
+            })
+            .collect()
+    }
+
+    fn layer(&mut self, ssrc: u32) -> &mut Stream {
+        let mut layers = self.layers.iter_mut();
+        layers.find(|layer| layer.ssrc == ssrc).unwrap()
+    }
+}
+
+impl Stream {
+    /// Returns its SSRC.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Returns the sequence number of the next packet.
+    pub(crate) fn seq(&self) -> u16 {
+        self.seq
+    }
+
+    fn retransmission(&mut self, seq: u16, transport_seq: u16) -> Option<Vec<u8>> {
+        let mut packet = self.sent.get(&seq)?.clone();
+        packet[1] = (packet[1] & 0x80) | (self.pt + 1);
+        packet[2..4].copy_from_slice(&self.rtx_seq.to_be_bytes());
+        self.rtx_seq = self.rtx_seq.wrapping_add(1);
+        packet[8..12].copy_from_slice(&(self.ssrc + 1).to_be_bytes());
+        packet[17..19].copy_from_slice(&transport_seq.to_be_bytes());
+        if self.rid.is_some() {
+            packet[21] = REPAIRED_RID_ID << 4;
+        }
+        packet.splice(HEADER..HEADER, seq.to_be_bytes());
+        Some(packet)
+    }
+
+    fn timestamp(&self, captured: Instant, epoch: Instant) -> u32 {
+        // Capture may be before the epoch by the delay.
+        let since = captured + Duration::from_secs(1) - epoch;
+        let ticks = since.as_micros() * u128::from(self.rate) / 1_000_000;
+        self.base.wrapping_add(ticks as u32)
+    }
+
+    fn body(&mut self, id: u8, captured_ms: u32) -> Vec<u8> {
+        let mut body = vec![id];
+        body.extend(self.content.to_be_bytes());
+        body.extend(captured_ms.to_be_bytes());
+        body.resize(self.body_len, 0);
+        self.content += 1;
+        body
+    }
+
+    fn packet(&mut self, marker: bool, timestamp: u32, transport: u16, payload: &[u8]) -> Vec<u8> {
+        let mut packet = self.header(0x90, marker, timestamp, transport);
+        packet.extend(payload);
+        self.sent
+            .insert(u16::from_be_bytes([packet[2], packet[3]]), packet.clone());
+        packet
+    }
+
+    fn padding(&mut self, timestamp: u32, transport: u16) -> Vec<u8> {
+        let mut packet = self.header(0xb0, false, timestamp, transport);
+        packet.extend([0; 99]);
+        packet.push(100);
+        self.sent
+            .insert(u16::from_be_bytes([packet[2], packet[3]]), packet.clone());
+        packet
+    }
+
+    fn header(&mut self, first: u8, marker: bool, timestamp: u32, transport: u16) -> Vec<u8> {
+        let mut packet = vec![first, u8::from(marker) << 7 | self.pt];
+        packet.extend(self.seq.to_be_bytes());
+        self.seq = self.seq.wrapping_add(1);
+        packet.extend(timestamp.to_be_bytes());
+        packet.extend(self.ssrc.to_be_bytes());
+        packet.extend([0xbe, 0xde, 0, 2, TWCC_ID << 4 | 1]);
+        packet.extend(transport.to_be_bytes());
+        match self.rid {
+            Some(rid) => packet.extend([MID_ID << 4, b'1', RID_ID << 4, rid as u8, 0]),
+            None => packet.extend([0; 5]),
+        }
+        packet
+    }
+}
+
+fn captured_ms(captured: Instant, epoch: Instant) -> u32 {
+    (captured + Duration::from_secs(1) - epoch).as_millis() as u32
+}
+
+const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+const SDES: &str = "urn:ietf:params:rtp-hdrext:sdes";
+const TWCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+impl Publisher {
+    pub(crate) fn next_seq(&self) -> u16 {
+        self.layers[0].seq
+    }
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.layers[0].ssrc
+    }
+    pub(crate) fn timestamp(&self) -> u32 {
+        self.layers[0].base.wrapping_add(90_000 * 4)
+    }
+}

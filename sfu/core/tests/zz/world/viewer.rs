@@ -1,0 +1,436 @@
+//! A browser that watches: puts packets in order, asks for missing ones, and remembers everything.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rtc_rtcp::{
+    packet,
+    sender_report::SenderReport,
+    transport_feedbacks::transport_layer_nack::{
+        TransportLayerNack, nack_pairs_from_sequence_numbers,
+    },
+};
+use sfu_core::Codec;
+
+pub(crate) const BOTH: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 109\r\na=mid:0\r\na=recvonly\r\n\
+    a=rtpmap:109 opus/48000/2\r\n\
+    m=video 9 UDP/TLS/RTP/SAVPF 120 121 126 127\r\na=mid:1\r\na=recvonly\r\n\
+    a=rtpmap:120 VP8/90000\r\na=rtpmap:121 rtx/90000\r\na=fmtp:121 apt=120\r\n\
+    a=rtpmap:126 H264/90000\r\n\
+    a=fmtp:126 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
+    a=rtpmap:127 rtx/90000\r\na=fmtp:127 apt=126\r\n";
+
+/// VP9 only.
+pub(crate) const VP9: &str = "m=video 9 UDP/TLS/RTP/SAVPF 118 119\r\na=mid:1\r\na=recvonly\r\n\
+    a=rtpmap:118 VP9/90000\r\na=rtpmap:119 rtx/90000\r\na=fmtp:119 apt=118\r\n";
+
+/// Like [`BOTH`], with transport-wide feedback.
+pub(crate) fn with_feedback() -> String {
+    offering_feedback(BOTH)
+}
+
+/// Adds transport-wide feedback to m-lines.
+pub(crate) fn offering_feedback(media: &str) -> String {
+    let sections = media.split("m=").skip(1).map(|section| {
+        let pts: &[u8] = match section.starts_with("audio") {
+            true => &[109],
+            false => &[120, 126],
+        };
+        let feedback = pts
+            .iter()
+            .map(|pt| format!("a=rtcp-fb:{pt} transport-cc\r\n"));
+        let feedback: String = feedback.collect();
+        format!("m={section}a=extmap:{TWCC_ID} {TWCC}\r\n{feedback}")
+    });
+    sections.collect()
+}
+
+/// Like [`with_feedback`], with audio that repeats itself.
+pub(crate) fn with_red() -> String {
+    let red = "a=rtpmap:110 red/48000/2\r\na=fmtp:110 109/109\r\n";
+    let (audio, video) = with_feedback()
+        .split_once("m=video")
+        .map(|(audio, video)| {
+            (
+                audio.replace("SAVPF 109", "SAVPF 109 110"),
+                video.to_owned(),
+            )
+        })
+        .unwrap();
+    format!("{audio}{red}m=video{video}")
+}
+
+const TWCC_ID: u8 = 5;
+const TWCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// Returns the m-lines of a viewer of the whole stage.
+pub(crate) fn stage(videos: usize, audios: usize) -> String {
+    let (audio, video) = BOTH.split_at(BOTH.find("m=video").unwrap());
+    let lines = |line: &str, kind: char, count| {
+        let line = |n| line.replace("a=mid:0", &format!("a=mid:{kind}{n}"));
+        (0..count).map(line).collect::<String>()
+    };
+    let video = video.replace("a=mid:1", "a=mid:0");
+    lines(&video, 'v', videos) + &lines(audio, 'a', audios)
+}
+
+/// Without retransmission streams: packets come again as they were.
+pub(crate) const WITHOUT_RTX: &str = "m=video 9 UDP/TLS/RTP/SAVPF 120 126\r\na=mid:1\r\n\
+    a=recvonly\r\na=rtpmap:120 VP8/90000\r\na=rtpmap:126 H264/90000\r\n\
+    a=fmtp:126 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n";
+
+pub(crate) struct Viewer {
+    pub(crate) video: Received,
+    pub(crate) audio: Received,
+    /// What comes on the m-lines behind the first of each kind.
+    others: Vec<(bool, Received)>,
+    pub(crate) retransmissions: u32,
+    /// Audio that came again with the packet behind it, by sequence number.
+    pub(crate) repeated_audio: BTreeMap<u16, Packet>,
+    pub(crate) paddings: u32,
+    /// Bytes of all packets.
+    pub(crate) bytes: u64,
+    feedback: Feedback,
+}
+
+/// What arrived and was not reported yet, by transport-wide number.
+#[derive(Default)]
+struct Feedback {
+    epoch: Option<Instant>,
+    arrivals: BTreeMap<u64, Instant>,
+    next: u64,
+    count: u8,
+    due: Option<Instant>,
+}
+
+impl Feedback {
+    fn arrived(&mut self, seq: u16, now: Instant) {
+        self.epoch.get_or_insert(now);
+        let reference = self
+            .arrivals
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(self.next);
+        let reference = reference.max(1 << 16);
+        let delta = seq.wrapping_sub((reference & 0xffff) as u16).cast_signed();
+        let number = reference.wrapping_add_signed(i64::from(delta));
+        if self.next == 0 {
+            self.next = number;
+        }
+        self.arrivals.insert(number, now);
+        self.due.get_or_insert(now + Duration::from_millis(80));
+    }
+
+    /// Returns a packet of status vectors and two-byte deltas.
+    fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let due = self.due.filter(|due| *due <= now)?;
+        self.due = (due > now).then_some(due);
+        let earliest = *self.arrivals.keys().next()?;
+        let first = self.next.min(earliest).max(earliest.saturating_sub(300));
+        let last = *self.arrivals.keys().next_back()?;
+        let last = last.min(first + 400);
+        let micros = |at: Instant| (at - self.epoch.unwrap()).as_micros() as i64;
+        let (_, earliest) = self.arrivals.range(first..=last).next()?;
+        let reference = micros(*earliest) / 64_000;
+        let mut at = reference * 256;
+        let (mut symbols, mut deltas) = (Vec::new(), Vec::new());
+        for number in first..=last {
+            let arrived = self.arrivals.get(&number);
+            symbols.push(if arrived.is_some() { 2 } else { 0 });
+            if let Some(arrived) = arrived {
+                let units = micros(*arrived) / 250;
+                deltas.extend(((units - at) as i16).to_be_bytes());
+                at = units;
+            }
+        }
+        let mut packet = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+        packet.extend(((first & 0xffff) as u16).to_be_bytes());
+        packet.extend((symbols.len() as u16).to_be_bytes());
+        packet.extend(&(reference as u32).to_be_bytes()[1..]);
+        packet.push(self.count);
+        for seven in symbols.chunks(7) {
+            let bits = (0..)
+                .zip(seven)
+                .map(|(n, symbol)| (*symbol as u16) << (12 - 2 * n));
+            packet.extend((0xc000 | bits.sum::<u16>()).to_be_bytes());
+        }
+        packet.extend(deltas);
+        packet.resize(packet.len().next_multiple_of(4), 0);
+        let words = (packet.len() / 4 - 1) as u16;
+        packet[2..4].copy_from_slice(&words.to_be_bytes());
+        self.count = self.count.wrapping_add(1);
+        self.next = last + 1;
+        self.arrivals = self.arrivals.split_off(&self.next);
+        Some(packet)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Received {
+    ssrc: u32,
+    rtx_ssrc: u32,
+    /// By extended sequence number; `None` for padding.
+    pub(crate) numbers: BTreeMap<u64, Option<Packet>>,
+    /// Sender reports: NTP time and RTP timestamp.
+    pub(crate) reports: Vec<(u64, u32)>,
+    /// In order of arrival.
+    pub(crate) arrivals: Vec<(Instant, Packet)>,
+    missing: BTreeMap<u64, Instant>,
+    newest: Option<(Packet, Instant)>,
+}
+
+/// What a packet said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) codec: Codec,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) starts_keyframe: bool,
+    pub(crate) picture: Option<u16>,
+    /// Spatial and temporal layer within the stream.
+    pub(crate) layers: (u8, u8),
+    /// Who sent it.
+    pub(crate) publisher: u8,
+    /// The number of the packet among all of its publisher.
+    pub(crate) content: u32,
+    pub(crate) captured_ms: u32,
+}
+
+impl Packet {
+    /// Reads the marks that a [`super::publisher::Publisher`] leaves in a payload.
+    pub(crate) fn read(codec: Codec, marker: bool, timestamp: u32, payload: &[u8]) -> Self {
+        let (head, body) = payload.split_at(match codec {
+            Codec::H264 => 2,
+            Codec::Vp8 => 6,
+            Codec::Vp9 => 5,
+            Codec::Av1 | Codec::Opus => 0,
+        });
+        let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
+        Self {
+            codec,
+            timestamp,
+            marker,
+            starts_keyframe: match codec {
+                Codec::H264 => head[0] == 0x67,
+                Codec::Vp8 => head[0] == 0x90 && head[5] == 0,
+                Codec::Vp9 => head[0] & 0x48 == 0x08 && head[3] & 0x0e == 0,
+                Codec::Av1 => false,
+                Codec::Opus => true,
+            },
+            picture: match codec {
+                Codec::Vp8 => Some(u16::from_be_bytes([head[2] & 0x7f, head[3]])),
+                Codec::Vp9 => Some(u16::from_be_bytes([head[1] & 0x7f, head[2]])),
+                Codec::H264 | Codec::Av1 | Codec::Opus => None,
+            },
+            layers: match codec {
+                Codec::Vp9 => (head[3] >> 1 & 7, head[3] >> 5),
+                _ => (0, 0),
+            },
+            publisher: body[0],
+            content: number(1),
+            captured_ms: number(5),
+        }
+    }
+}
+
+impl Viewer {
+    pub(crate) fn new(answer: &str) -> Self {
+        let received = |section: &str| {
+            let lines = section.lines();
+            let ssrcs: Vec<u32> = lines
+                .filter_map(|line| line.strip_prefix("a=ssrc:")?.split(' ').next())
+                .map(|ssrc| ssrc.parse().unwrap())
+                .collect();
+            Received {
+                ssrc: ssrcs.first().copied().unwrap_or_default(),
+                rtx_ssrc: ssrcs.last().copied().unwrap_or_default(),
+                ..Received::default()
+            }
+        };
+        let sections = |kind| {
+            let sections = answer.split("m=").filter(move |s| s.starts_with(kind));
+            sections.map(received)
+        };
+        let (mut videos, mut audios) = (sections("video"), sections("audio"));
+        let (video, audio) = (videos.next(), audios.next());
+        let audios = audios.map(|audio| (false, audio));
+        Self {
+            video: video.unwrap_or_default(),
+            audio: audio.unwrap_or_default(),
+            others: videos.map(|video| (true, video)).chain(audios).collect(),
+            retransmissions: 0,
+            repeated_audio: BTreeMap::new(),
+            paddings: 0,
+            bytes: 0,
+            feedback: Feedback::default(),
+        }
+    }
+
+    /// Returns what came on the n-th m-line of video or audio.
+    pub(crate) fn slot(&self, is_video: bool, slot: usize) -> &Received {
+        let mut others = self.others.iter().filter(|(video, _)| *video == is_video);
+        match (slot, is_video) {
+            (0, true) => &self.video,
+            (0, false) => &self.audio,
+            (_, _) => others.nth(slot - 1).map(|(_, received)| received).unwrap(),
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = (bool, &mut Received)> {
+        let firsts = [(true, &mut self.video), (false, &mut self.audio)];
+        let others = self.others.iter_mut();
+        firsts
+            .into_iter()
+            .chain(others.map(|(video, received)| (*video, received)))
+    }
+
+    pub(crate) fn handle_rtp(&mut self, packet: &[u8], now: Instant) {
+        let number = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
+        let (marker, pt) = (packet[1] & 0x80 != 0, packet[1] & 0x7f);
+        let mut seq = u16::from_be_bytes([packet[2], packet[3]]);
+        let (timestamp, ssrc) = (number(4), number(8));
+        self.bytes += packet.len() as u64;
+        let mut payload = &packet[12..];
+        if packet[0] & 0x10 != 0 {
+            let len = usize::from(u16::from_be_bytes([payload[2], payload[3]])) * 4;
+            if payload[4] >> 4 == TWCC_ID {
+                let seq = u16::from_be_bytes([payload[5], payload[6]]);
+                self.feedback.arrived(seq, now);
+            }
+            payload = &payload[4 + len..];
+        }
+        if packet[0] & 0x20 != 0 {
+            let is_rtx = self.all().any(|(_, stream)| stream.rtx_ssrc == ssrc);
+            assert!(is_rtx, "padding has a stream of its own");
+            assert_eq!(payload.len(), usize::from(*payload.last().unwrap()));
+            self.paddings += 1;
+            return;
+        }
+        let codec = match pt {
+            109 | 110 => Codec::Opus,
+            120 | 121 => Codec::Vp8,
+            118 | 119 => Codec::Vp9,
+            126 | 127 => Codec::H264,
+            _ => panic!("payload type {pt} was not negotiated"),
+        };
+        if pt == 110 && payload[0] & 0x80 != 0 {
+            let len = usize::from(u16::from_be_bytes([payload[2] & 3, payload[3]]));
+            let (old, new) = payload[5..].split_at(len);
+            let before = timestamp.wrapping_sub(960);
+            let old = Packet::read(Codec::Opus, true, before, old);
+            self.repeated_audio.insert(seq.wrapping_sub(1), old);
+            payload = new;
+        }
+        let is_repeat = matches!(pt, 119 | 121 | 127);
+        if is_repeat {
+            self.retransmissions += 1;
+            seq = u16::from_be_bytes([payload[0], payload[1]]);
+            payload = &payload[2..];
+        }
+        let packet = (!payload.is_empty()).then(|| Packet::read(codec, marker, timestamp, payload));
+        let is_it = |stream: &Received| match is_repeat {
+            true => stream.rtx_ssrc == ssrc,
+            false => stream.ssrc == ssrc,
+        };
+        let (is_video, stream) = self.all().find(|(_, stream)| is_it(stream)).unwrap();
+        assert_eq!(is_video, codec != Codec::Opus);
+        if let Some(packet) = packet {
+            stream.arrivals.push((now, packet));
+            stream.newest = Some((packet, now));
+        }
+        stream.keep(seq, packet, is_video.then_some(now));
+    }
+
+    pub(crate) fn handle_rtcp(&mut self, packet: &[u8], _now: Instant) {
+        for report in packet::unmarshal(&mut Bytes::copy_from_slice(packet)).unwrap() {
+            if let Some(report) = report.as_any().downcast_ref::<SenderReport>() {
+                let mut streams = self.all();
+                let (_, stream) = streams.find(|(_, s)| s.ssrc == report.ssrc).unwrap();
+                stream.reports.push((report.ntp_time, report.rtp_time));
+            }
+        }
+    }
+
+    /// Returns RTCP packets to send.
+    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut packets: Vec<_> = self.feedback.poll(now).into_iter().collect();
+        let mut nacks: Vec<Box<dyn packet::Packet>> = Vec::new();
+        for (_, stream) in self.all() {
+            let mut seqs = Vec::new();
+            for (seq, due) in &mut stream.missing {
+                if *due <= now {
+                    *due = now + Duration::from_millis(50);
+                    seqs.push((seq & 0xffff) as u16);
+                }
+            }
+            if !seqs.is_empty() {
+                nacks.push(Box::new(TransportLayerNack {
+                    sender_ssrc: 1,
+                    media_ssrc: stream.ssrc,
+                    nacks: nack_pairs_from_sequence_numbers(&seqs),
+                }));
+            }
+        }
+        let compounds = nacks.into_iter().map(|nack| packet::marshal(&[nack]));
+        packets.extend(compounds.map(|packet| packet.unwrap().to_vec()));
+        packets
+    }
+}
+
+impl Received {
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    fn keep(&mut self, seq: u16, packet: Option<Packet>, ask: Option<Instant>) {
+        let highest = self.numbers.last_key_value().map(|(seq, _)| *seq);
+        let reference = highest.unwrap_or(1 << 32 | u64::from(seq));
+        let delta = seq.wrapping_sub((reference & 0xffff) as u16).cast_signed();
+        let number = reference.wrapping_add_signed(i64::from(delta));
+        if let (Some(now), Some(highest)) = (ask, highest) {
+            for missing in highest + 1..number {
+                self.missing
+                    .insert(missing, now + Duration::from_millis(15));
+            }
+        }
+        self.missing.remove(&number);
+        if let Some(before) = self.numbers.insert(number, packet) {
+            assert_eq!(before, packet, "one number, two packets");
+        }
+    }
+
+    /// Returns the packet that came last, and when.
+    pub(crate) fn newest(&self) -> Option<(Packet, Instant)> {
+        self.newest
+    }
+
+    /// Returns what arrived, in order.
+    pub(crate) fn packets(&self) -> Vec<Packet> {
+        self.numbers.values().flatten().copied().collect()
+    }
+
+    /// Asserts that nothing is missing or repeated, and returns the packets in order.
+    pub(crate) fn complete(&self) -> Vec<Packet> {
+        let (first, last) = (
+            self.numbers.first_key_value(),
+            self.numbers.last_key_value(),
+        );
+        let (first, last) = (*first.unwrap().0, *last.unwrap().0);
+        let missing: Vec<_> = (first..=last)
+            .filter(|seq| !self.numbers.contains_key(seq))
+            .collect();
+        assert_eq!(missing, [] as [u64; 0], "of {first}..={last}");
+        self.packets()
+    }
+
+    /// Returns the wall-clock time of a timestamp in milliseconds, by the sender reports.
+    pub(crate) fn wall_ms(&self, timestamp: u32, rate: f64) -> f64 {
+        let (ntp, rtp) = self.reports.last().unwrap();
+        let ntp_ms = (*ntp as f64) / 4_294_967.296;
+        ntp_ms + f64::from(timestamp.wrapping_sub(*rtp).cast_signed()) * 1000.0 / rate
+    }
+}
