@@ -12,29 +12,31 @@ use crate::{
     transport::{ArrivalReport, Carried, SendHeader, Transport},
 };
 
-/// The sending side of one peer's path.
+/// The sending side of one peer's path. What every packet needs comes first, in neighbouring cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Flow {
     /// The first use; all times inside are microseconds since then.
     epoch: Option<Instant>,
     /// The last time asked for.
     clock: (Option<Instant>, i64),
     pacer: Pacer,
-    /// What of it repeats may take.
-    repeats: Pacer,
+    rate: Rate,
     /// Of a peer that reports on every packet; taken at the first one.
     tracked: Option<Box<Tracked>>,
+    /// What of the pacer's room repeats may take.
+    repeats: Pacer,
     /// Of a peer that does not.
     fallback: Fallback,
-    rate: Rate,
     rtt: Option<Duration>,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Tracked {
     departures: Departures,
-    estimator: Estimator,
     prober: Prober,
+    estimator: Estimator,
     /// The newest arrival, on the peer's clock without its wrapping.
     newest: Option<i64>,
     /// When the estimate was last lowered for silence.

@@ -584,6 +584,30 @@ mod tests {
     }
 
     #[test]
+    fn packets_of_a_frame_become_as_long_as_the_longest_behind_them() {
+        let mut f = Fixture::new(Codec::H264);
+        let lengths = [
+            (100, 80, 0),
+            (100, 1100, 1),
+            (100, 1100, 1),
+            (100, 1101, 0),
+            (100, 700, 0),
+            (200, 1099, 0),
+            (300, 1100, 0),
+        ];
+        for (seq, (timestamp, len, _)) in (1..).zip(lengths) {
+            f.receive(seq, timestamp, &vec![0x41; len], 0).unwrap();
+        }
+        f.layer.even_out();
+        let arrived = f.layer.arrived().iter();
+        let packets = arrived.map(|index| f.layer.packet(*index).unwrap());
+        let found: Vec<_> = packets
+            .map(|p| (p.meta.timestamp, p.payload.len(), p.meta.padding))
+            .collect();
+        assert_eq!(found, lengths);
+    }
+
+    #[test]
     fn a_lost_packet_makes_the_group_useless_and_asks_for_a_keyframe() {
         let mut f = Fixture::new(Codec::H264);
         f.receive(1, 100, IDR, 0).unwrap();

@@ -19,37 +19,38 @@ use crate::{
     transport::{CodecPt, SendStream, Transport, rtcp::Compound},
 };
 
-/// A peer of a room.
+/// A peer of a room. What is needed to forward to it comes first, in neighbouring cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Peer {
     /// Its id.
     pub(crate) id: PeerId,
     /// Who, where, what for.
     pub(crate) join: Join,
-    /// Its own username fragment: with another one it starts a new ICE session.
-    pub(crate) remote_ufrag: String,
-    /// ICE, DTLS, SRTP, SCTP.
-    pub(crate) transport: Transport,
-    /// What its path carries.
-    pub(crate) flow: Flow,
-    /// Its addresses and the server's username fragments, as the demultiplexer knows them.
-    pub(crate) bound: Bound,
-    /// Its timer.
-    pub(crate) scheduled: Scheduled,
-    /// The receiving side of a publisher; without tracks for a viewer.
-    pub(crate) ingress: Ingress,
     /// What it receives.
     pub(crate) subscriptions: Vec<Subscription>,
-    /// M-lines on which it never received anything yet.
-    pub(crate) idle: Vec<Idle>,
-    /// In which qualities.
-    pub(crate) allotment: Allotment,
     /// What was counted about it.
     pub(crate) counters: Counters,
+    /// What its path carries.
+    pub(crate) flow: Flow,
+    /// ICE, DTLS, SRTP, SCTP.
+    pub(crate) transport: Transport,
+    /// In which qualities.
+    pub(crate) allotment: Allotment,
+    /// Its timer.
+    pub(crate) scheduled: Scheduled,
     /// When it joined.
     pub(crate) joined_at: Instant,
     /// When the next sender report is due.
     pub(crate) sender_report_at: Option<Instant>,
+    /// Its own username fragment: with another one it starts a new ICE session.
+    pub(crate) remote_ufrag: String,
+    /// Its addresses and the server's username fragments, as the demultiplexer knows them.
+    pub(crate) bound: Bound,
+    /// The receiving side of a publisher; without tracks for a viewer.
+    pub(crate) ingress: Ingress,
+    /// M-lines on which it never received anything yet.
+    pub(crate) idle: Vec<Idle>,
 }
 
 /// A receive-only m-line before its slot shows anything.
@@ -135,9 +136,10 @@ impl Peer {
     /// Reads what [`Peer::forward`] will, without using it. Memory that was not used for some milliseconds takes
     /// long to come; asked for ahead and together it is there in time, while one after the other each is waited
     /// for. The steps of [`Warmth`] are to be taken in
-    /// turn, with time between them.
-    pub(crate) fn warm(&self, step: Warmth) {
+    /// turn, with time between them. `kinds` is what arrived.
+    pub(crate) fn warm(&self, step: Warmth, kinds: &[MediaKind]) {
         let subscriptions = self.subscriptions.iter();
+        let subscriptions = subscriptions.filter(|s| kinds.contains(&s.kind));
         let read = match step {
             Warmth::Own => {
                 let is_due = self.allotment.is_due(self.joined_at);

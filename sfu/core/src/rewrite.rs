@@ -13,15 +13,16 @@ use crate::{
 /// Numbers one outgoing stream. Every packet has one number for ever, so that sending it again under the
 /// same SRTP index sends the same bytes.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Rewrite {
-    next_seq: u32,
-    timestamp: u32,
-    last: Option<Last>,
     /// Oldest first, at most [`MAX_RUNS`].
     runs: VecDeque<Run>,
-    replays: Replays,
+    next_seq: u32,
     /// Where the present run began.
     began_at: u32,
+    timestamp: u32,
+    last: Option<Last>,
+    replays: Replays,
 }
 
 /// The header fields of a packet as it goes out.

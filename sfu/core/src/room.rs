@@ -315,6 +315,16 @@ impl Room {
         now: Instant,
     ) -> bool {
         let shown = self.stage.show(&self.publications);
+        let kinds = [MediaKind::Audio, MediaKind::Video].map(|kind| {
+            let mut active = self.publications.iter().filter(|p| !p.is_quiet);
+            active.any(|p| p.kind() == kind).then_some(kind)
+        });
+        let kinds = match kinds {
+            [Some(_), Some(_)] => &[MediaKind::Audio, MediaKind::Video][..],
+            [Some(_), None] => &[MediaKind::Audio],
+            [None, Some(_)] => &[MediaKind::Video],
+            [None, None] => &[],
+        };
         let walk = &mut self.walk;
         let viewers = match walk.for_all {
             true => &self.viewers,
@@ -327,7 +337,7 @@ impl Room {
             for (ahead, warmth) in (1..).zip([Warmth::Lists, Warmth::Parts, Warmth::Own]) {
                 let next = viewers.get(walk.served + ahead);
                 if let Some(next) = next.and_then(|id| peers.get(*id)) {
-                    next.warm(warmth);
+                    next.warm(warmth, kinds);
                 }
             }
             walk.served += 1;

@@ -25,26 +25,32 @@ pub(crate) use seal::split;
 pub(crate) use sent::{Repeated, SenderState, Sent};
 use way::Way;
 
-/// One participant's receipt of whatever its slot shows.
+/// One participant's receipt of whatever its slot shows. What every packet needs comes first, in neighbouring cache
+/// lines.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Subscription {
     /// Audio or video.
     pub(crate) kind: MediaKind,
     /// What its m-line shows.
     pub(crate) view: View,
+    /// The publication of which everything is forwarded as it comes: there is nothing to do while nothing comes.
+    settled: Option<PublicationId>,
+    /// What was last found in `codecs`.
+    codec: Option<CodecPt>,
     /// What the viewer was told it receives.
     pub(crate) stream: SendStream,
-    codecs: Vec<CodecPt>,
-    target: Target,
-    reading: Option<Reading>,
-    /// Whether it lost its place because it could not keep up.
-    lagged: bool,
-    unsupported: Option<PublicationId>,
-    rewrite: Rewrite,
-    rtx_seq: u32,
-    repeats: Repeats,
     packets: u32,
     octets: u32,
+    target: Target,
+    reading: Option<Reading>,
+    rewrite: Rewrite,
+    /// Whether it lost its place because it could not keep up.
+    lagged: bool,
+    codecs: Vec<CodecPt>,
+    unsupported: Option<PublicationId>,
+    rtx_seq: u32,
+    repeats: Repeats,
 }
 
 /// What is to be forwarded.
@@ -64,6 +70,8 @@ impl Subscription {
         Self {
             kind: view.kind(),
             view,
+            settled: None,
+            codec: None,
             stream,
             codecs,
             target: Target::Top,
@@ -132,7 +140,7 @@ impl Subscription {
     pub(crate) fn is_waiting_for(&self, publication: &Publication) -> bool {
         let source = self.source();
         source.is_some_and(|s| s.publication != publication.id)
-            && self.find_codec(publication).is_some()
+            && self.codecs.iter().any(|c| c.codec == publication.codec)
     }
 
     /// Returns the layer of a publication that it forwards or is about to.
@@ -149,28 +157,17 @@ impl Subscription {
     /// Reads what [`Subscription::forward`] will; see [`Peer::warm`](crate::peer::Peer::warm).
     pub(crate) fn warm(&self) -> u64 {
         let next = self.reading.as_ref().map_or(0, |reading| reading.next);
-        next ^ u64::from(self.packets ^ self.rtx_seq ^ self.stream.ssrc.0)
-            ^ self.codecs.len() as u64
-            ^ self.rewrite.warm()
+        next ^ u64::from(self.packets) ^ self.rewrite.warm()
     }
 
     /// Like [`Subscription::warm`], behind what that has read.
     pub(crate) fn warm_lists(&self) -> u64 {
-        let codec = self.codecs.first().map_or(0, |codec| codec.pt.0);
-        u64::from(codec) ^ self.rewrite.warm_runs()
-    }
-
-    /// Returns whether there is nothing to be done for a publication of which nothing arrived.
-    fn can_skip(&self, publication: &Publication) -> bool {
-        let reading = self.reading.as_ref();
-        publication.is_quiet
-            && reading.is_some_and(|reading| {
-                reading.is_direct() && reading.source.publication == publication.id
-            })
+        self.rewrite.warm_runs()
     }
 
     /// Its slot shows nothing.
     pub(crate) fn stop(&mut self) {
+        self.settled = None;
         self.reading = None;
     }
 
@@ -181,9 +178,10 @@ impl Subscription {
     /// the path has room, each picture dated by its sending, so that it stands at the live edge afterwards.
     pub(crate) fn forward(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
         let mut sent = Sent::default();
-        if self.can_skip(publication) {
+        if publication.is_quiet && self.settled == Some(publication.id) {
             return sent;
         }
+        self.settled = None;
         let Some(codec) = self.find_codec(publication) else {
             sent.unsupported = self.unsupported.replace(publication.id) != Some(publication.id);
             return sent;
@@ -216,6 +214,7 @@ impl Subscription {
             };
             let goes_on = to.forward(&mut reading, layer, &aim);
             if goes_on && !self.skips(&reading, layer, sender.now) {
+                self.settled = reading.is_direct().then_some(publication.id);
                 self.reading = Some(reading);
             }
         }
@@ -319,9 +318,12 @@ impl Subscription {
         self.begin(reading.source, reading.rung, first, layer, now)
     }
 
-    fn find_codec(&self, publication: &Publication) -> Option<CodecPt> {
-        let mut codecs = self.codecs.iter();
-        codecs.find(|c| c.codec == publication.codec).copied()
+    fn find_codec(&mut self, publication: &Publication) -> Option<CodecPt> {
+        let is_it = |codec: &CodecPt| codec.codec == publication.codec;
+        if !self.codec.as_ref().is_some_and(is_it) {
+            self.codec = self.codecs.iter().copied().find(is_it);
+        }
+        self.codec
     }
 }
 

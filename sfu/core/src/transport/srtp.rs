@@ -96,12 +96,13 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-/// The SRTP and SRTCP streams of one peer.
+/// The SRTP and SRTCP streams of one peer. What is needed to send comes first, in neighbouring cache lines.
+#[repr(C)]
 pub(super) struct Srtp {
     profile: Profile,
+    rtp_out: Cipher,
     rtp_in: Cipher,
     rtcp_in: Cipher,
-    rtp_out: Cipher,
     rtcp_out: Cipher,
     /// Highest index and replay window per source, of authentic packets only.
     received: BTreeMap<u32, Window>,
@@ -132,10 +133,11 @@ impl Srtp {
 
     /// Reads what [`Srtp::seal_rtp`] will.
     pub(super) fn warm(&self) -> usize {
-        match &self.rtp_out {
-            Cipher::Gcm { key, salt } => key.algorithm().tag_len() + usize::from(salt[0]),
-            Cipher::Sha1 { salt, .. } => usize::from(salt[0]),
-        }
+        let salt: &[u8] = match &self.rtp_out {
+            Cipher::Gcm { salt, .. } => salt,
+            Cipher::Sha1 { salt, .. } => salt,
+        };
+        self.profile.tag_len() + salt.first().map_or(0, |first| usize::from(*first))
     }
 
     /// Decrypts in place and returns the header's bytes and the payload.
@@ -545,7 +547,7 @@ mod tests {
     use super::*;
     use crate::{
         Pt, Ssrc,
-        transport::{Carried, ExtensionIds},
+        transport::{Carried, ExtensionIds, Rtp},
     };
 
     const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];
@@ -632,6 +634,26 @@ mod tests {
                 assert!(peer.open_rtcp(&again[..at]).is_err(), "{profile:?} {at}");
             }
             assert_eq!(server.seal_rtcp(&report[..7]), None);
+        }
+    }
+
+    #[test]
+    fn padding_is_sent_behind_the_payload_and_taken_off() {
+        for profile in PROFILES {
+            let (server, mut peer) = pair(profile);
+            let header = SendHeader {
+                padding: 3,
+                ..header(1)
+            };
+            let mut sealed = vec![0; server.sealed_len(8, 7 + 3)];
+            server
+                .seal_rtp(&header, &extensions(), [b"pay", b"load"], &mut sealed)
+                .unwrap();
+            let parsed = Header::parse(&sealed).unwrap();
+            let (head, payload) = peer.open_rtp(&parsed, &mut sealed, true).unwrap();
+            assert_eq!(payload, b"payload\0\0\x03");
+            let rtp = Rtp::new(&parsed, head, payload, &ExtensionIds::default()).unwrap();
+            assert_eq!(rtp.payload, b"payload");
         }
     }
 
