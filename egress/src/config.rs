@@ -34,7 +34,8 @@ pub struct Config {
     pub connect_timeout_ms: u64,
     /// How long a destination may take no data before it is connected anew.
     pub stall_timeout_ms: u64,
-    /// How long outputs are kept alive while nothing arrives from the broadcaster.
+    /// How long sessions at destinations are held open with the last picture and silence while nothing arrives
+    /// from the broadcaster.
     pub hold_ms: u64,
     /// Bitrate of the AAC audio, bit/s.
     pub audio_bitrate: u32,
@@ -50,8 +51,14 @@ pub struct Config {
 pub struct HlsConfig {
     /// Wanted duration of a segment. Segments end at keyframes, so it is also bound by `keyframe_interval_ms`.
     pub segment_ms: u64,
+    /// Most duration of a part: players that can are three parts behind. A part is a request of every player.
+    pub part_ms: u64,
     /// Segments listed in the playlist.
     pub window_segments: usize,
+    /// How far players may rewind; what the playlist lists anyway if 0. Kept on disk, in the data folder.
+    pub dvr_seconds: u64,
+    /// Most disk space of one output's rewind window.
+    pub dvr_max_mb: u64,
 }
 
 /// Why a configuration cannot be used.
@@ -106,9 +113,9 @@ impl Config {
                 "1000 to 60000",
             ),
             (
-                (2000..=600_000).contains(&self.hold_ms),
+                (2000..=86_400_000).contains(&self.hold_ms),
                 "hold_ms",
-                "2000 to 600000",
+                "2000 to 86400000",
             ),
             (
                 (32_000..=320_000).contains(&self.audio_bitrate),
@@ -124,6 +131,21 @@ impl Config {
                 (1000..=10_000).contains(&self.hls.segment_ms),
                 "hls.segment_ms",
                 "1000 to 10000",
+            ),
+            (
+                (200..=500).contains(&self.hls.part_ms),
+                "hls.part_ms",
+                "200 to 500",
+            ),
+            (
+                self.hls.dvr_seconds <= 86_400,
+                "hls.dvr_seconds",
+                "0 to 86400",
+            ),
+            (
+                (100..=1_000_000).contains(&self.hls.dvr_max_mb),
+                "hls.dvr_max_mb",
+                "100 to 1000000",
             ),
             (
                 (4..=60).contains(&self.hls.window_segments),
@@ -157,7 +179,7 @@ impl Default for Config {
             keyframe_interval_ms: 2000,
             connect_timeout_ms: 6000,
             stall_timeout_ms: 5000,
-            hold_ms: 10_000,
+            hold_ms: 60_000,
             audio_bitrate: 128_000,
             transcode_bitrate: 2_500_000,
             hls: HlsConfig::default(),
@@ -169,7 +191,10 @@ impl Default for HlsConfig {
     fn default() -> Self {
         Self {
             segment_ms: 2000,
+            part_ms: 300,
             window_segments: 8,
+            dvr_seconds: 0,
+            dvr_max_mb: 4096,
         }
     }
 }
@@ -191,7 +216,7 @@ mod tests {
         };
         assert_eq!(
             config.validate().unwrap_err().to_string(),
-            "egress.hold_ms must be 2000 to 600000"
+            "egress.hold_ms must be 2000 to 86400000"
         );
     }
 

@@ -11,6 +11,7 @@ mod delivery;
 mod destination;
 mod feed;
 mod fmp4;
+mod hls;
 mod job;
 mod jobs;
 mod journal;
@@ -18,6 +19,7 @@ mod leftover;
 mod link;
 mod origin;
 mod output;
+mod overload;
 mod pattern;
 mod pipeline;
 mod platform;
@@ -32,13 +34,6 @@ mod rtmp;
 mod sandbox;
 mod scene;
 mod service;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "private playlists and downloads are about to use it"
-    )
-)]
 mod signed;
 mod source;
 pub mod status;

@@ -14,7 +14,8 @@ use sfu::{Codec, TapPacket};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::{
-    preset::Mode,
+    hls::{InitHead, StepHead},
+    preset::{Mode, Preset},
     scene::Scene,
     status::{DestinationState, FailureCode},
 };
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Disconnect { destination: usize },
     /// What a composed job shows from here on.
     Scene(Scene),
+    /// What the picture of a composed job is like from here on.
+    Preset(Preset),
     /// Ends all destinations cleanly, then the process.
     Drain,
 }
@@ -50,7 +53,6 @@ pub(crate) struct Setup {
     pub(crate) hold_ms: u64,
     pub(crate) audio_bitrate: u32,
     pub(crate) transcode_bitrate: u32,
-    pub(crate) segment_ms: u64,
     /// Whether loopback and private addresses may be connected to.
     pub(crate) allow_private: bool,
     /// Certificates (PEM) that are trusted besides the system's.
@@ -67,7 +69,12 @@ pub(crate) enum Target {
 
 /// How this server's own playlist is made.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct HlsTarget {}
+pub(crate) struct HlsTarget {
+    /// Wanted duration of a segment.
+    pub(crate) segment_ms: u64,
+    /// Most duration of a part.
+    pub(crate) part_ms: u64,
+}
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -167,6 +174,8 @@ pub(crate) enum Report {
     Alive {
         /// Whether media arrived within the last second.
         receiving: bool,
+        /// How long after they should have the frames of the last second came out.
+        late_ms: u64,
         /// Processor time used since the worker started.
         cpu_ms: u64,
         /// Each destination's, since the worker started.
@@ -184,10 +193,10 @@ pub(crate) enum Report {
     },
     /// An output has to start at a keyframe.
     KeyframeWanted,
-    /// The body is the initialisation segment of the media segments that follow.
-    HlsInit,
-    /// The body is a media segment.
-    HlsSegment(SegmentHead),
+    /// The body is the initialisation segment of a rendition.
+    HlsInit(InitHead),
+    /// The body is the next part of every rendition.
+    HlsStep(StepHead),
     /// The pipeline itself failed; the process is about to end.
     Broken { message: String },
 }
@@ -210,16 +219,6 @@ pub(crate) struct Counters {
     pub(crate) dropped_frames: u64,
     /// How old the newest frame was when it was sent.
     pub(crate) delay_ms: u64,
-}
-
-/// What a playlist says of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SegmentHead {
-    pub(crate) duration_us: u64,
-    /// When its first frame was captured, Unix milliseconds.
-    pub(crate) starts_at_ms: u64,
-    /// Whether its timestamps or formats do not continue those of the segment before.
-    pub(crate) discontinuity: bool,
 }
 
 /// Writes `packet` as a datagram into `to`, which is cleared first.
@@ -353,11 +352,14 @@ mod tests {
 
     #[test]
     fn frames_survive_the_trip() {
-        let mut wire = encode_frame(&Report::HlsInit, b"body").unwrap();
+        let mut wire = encode_frame(&Report::KeyframeWanted, b"body").unwrap();
         wire.extend(encode_frame(&Report::Ready, b"").unwrap());
         let mut wire = wire.as_slice();
         let (first, body) = read_frame::<Report>(&mut wire).unwrap();
-        assert_eq!((first, body.as_ref()), (Report::HlsInit, &b"body"[..]));
+        assert_eq!(
+            (first, body.as_ref()),
+            (Report::KeyframeWanted, &b"body"[..])
+        );
         assert_eq!(read_frame::<Report>(&mut wire).unwrap().0, Report::Ready);
         let end = read_frame::<Report>(&mut wire).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);

@@ -37,6 +37,7 @@ impl From<StartError> for Problem {
             StartError::Destination { reason, .. } => reason.code(),
             StartError::Source => ErrorCode::SourceInvalid,
             StartError::Preset => ErrorCode::PresetInvalid,
+            StartError::PresetFixed => ErrorCode::PresetFixed,
             StartError::HlsActive => ErrorCode::HlsActive,
             StartError::Duplicate(_) => ErrorCode::DestinationDuplicate,
             StartError::UnknownDestination(_) => ErrorCode::DestinationUnknown,
@@ -90,9 +91,10 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::HlsActive | ErrorCode::DestinationDuplicate | ErrorCode::EgressOver => {
-            StatusCode::CONFLICT
-        }
+        ErrorCode::HlsActive
+        | ErrorCode::DestinationDuplicate
+        | ErrorCode::EgressOver
+        | ErrorCode::PresetFixed => StatusCode::CONFLICT,
         ErrorCode::DestinationsEmpty
         | ErrorCode::DestinationsTooMany
         | ErrorCode::DestinationUrlInvalid
@@ -101,7 +103,11 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::DestinationNotAllowed
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::EgressCapacity | ErrorCode::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::TokenMissing => StatusCode::UNAUTHORIZED,
+        ErrorCode::TokenInvalid | ErrorCode::TokenExpired => StatusCode::FORBIDDEN,
+        ErrorCode::EgressCapacity | ErrorCode::Stopping | ErrorCode::HlsLate => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 

@@ -13,19 +13,23 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admission,
+    admission::{self, Load, Work},
     config::Config,
     destination,
-    jobs::Jobs,
+    hls::Shelf,
+    jobs::{Entry, Jobs},
     leftover::Leftovers,
     origin::Origin,
+    overload::Overload,
     refusal::StartError,
     scene::Scene,
     service::{Changed, Room},
+    signed::Signer,
     source::{Source, Sources},
-    status::{self, Destination, DestinationType, Free},
+    status::{self, Destination, DestinationType},
     store::Store,
     supervisor::{Order, Planned, unix_ms_now},
+    wish::Wish,
 };
 
 /// All jobs of the server, and what they are made of.
@@ -46,6 +50,9 @@ pub(crate) struct Register {
     /// one written is the newest.
     pub(crate) store: Mutex<Store>,
     pub(crate) leftovers: Leftovers,
+    /// Where old HLS segments are kept while their job runs.
+    pub(crate) rewind_folder: PathBuf,
+    pub(crate) signer: Signer,
     /// Held while a request with an idempotency key is answered, so that its twin finds the job.
     pub(crate) keyed: tokio::sync::Mutex<()>,
     pub(crate) cores: usize,
@@ -133,11 +140,14 @@ impl Register {
         change: &status::Change,
     ) -> Result<(Vec<mpsc::OwnedPermit<Order>>, Vec<Order>), StartError> {
         let mut rooms = self.lock();
+        let loads = self.loads(&rooms, room.id);
         let jobs = rooms.get_mut(&room.id).ok_or(StartError::UnknownJob)?;
         let entry = jobs.find(id).ok_or(StartError::UnknownJob)?;
         if entry.is_ending() {
             return Err(StartError::Over);
         }
+        let wish = entry.wish.changed(change)?;
+        self.check_room(entry, wish.as_ref(), &loads)?;
         let number = |id: &String| match entry.planned(id) {
             Some(planned) => Ok(planned.number),
             None => Err(StartError::UnknownDestination(id.clone())),
@@ -157,12 +167,15 @@ impl Register {
         }
         plan.extend(added.iter().cloned());
         let mut orders = Vec::new();
-        let origin = with_hls.then(|| self.new_origin());
+        let origin = with_hls.then(|| self.new_origin(id, &added));
         orders.extend(removed.into_iter().map(Order::Remove));
         orders.extend(retried.into_iter().map(Order::Retry));
         for planned in &added {
             let origin = origin.clone().filter(|_| is_hls(planned));
             orders.push(Order::Add(Box::new(planned.clone()), origin));
+        }
+        if let Some(wish) = &wish {
+            orders.push(Order::Show(wish.clone()));
         }
         let entry = jobs.find_mut(id).ok_or(StartError::UnknownJob)?;
         let place = |_: &Order| entry.orders.clone().try_reserve_owned();
@@ -175,6 +188,7 @@ impl Register {
             entry.end.cancel();
         }
         entry.plan = plan;
+        entry.wish = wish.unwrap_or(entry.wish.clone());
         jobs.dirty = true;
         Ok((places, orders))
     }
@@ -191,16 +205,76 @@ impl Register {
         }
     }
 
-    pub(crate) fn new_origin(&self) -> Arc<Origin> {
-        Arc::new(Origin::new(&self.config.hls, unix_ms_now() / 1000))
+    /// Returns an empty origin for the HLS destination among `planned` ones of this job.
+    pub(crate) fn new_origin(&self, id: &str, planned: &[Planned]) -> Arc<Origin> {
+        let config = &self.config.hls;
+        let now = unix_ms_now();
+        let shelf = (config.dvr_seconds > 0).then(|| {
+            let folder = self.rewind_folder.join(format!("{id}-{now}"));
+            Shelf::open(folder, config.dvr_max_mb << 20)
+        });
+        let shelf = shelf.transpose().unwrap_or_else(|e| {
+            tracing::error!(error = %e, "the rewind window cannot be kept on disk");
+            None
+        });
+        let is_private = |p: &Planned| p.requested == Destination::Hls { private: true };
+        let private = planned.iter().any(is_private);
+        Arc::new(Origin::new(config, now / 1000, private, shelf))
     }
 
-    pub(crate) fn free(&self, rooms: &HashMap<RoomId, Jobs>, room: RoomId) -> Free {
+    /// Returns what all jobs take of the machine, as seen from a room.
+    pub(crate) fn loads(&self, rooms: &HashMap<RoomId, Jobs>, room: RoomId) -> Vec<Load> {
         let jobs = rooms.iter().flat_map(|(id, jobs)| {
             let in_same_room = *id == room;
             jobs.jobs.iter().map(move |entry| entry.load(in_same_room))
         });
-        admission::free(&self.config, self.cores, &jobs.collect::<Vec<_>>())
+        jobs.collect()
+    }
+
+    /// Checks that a new job fits.
+    pub(crate) fn admit(&self, work: &Work, loads: &[Load]) -> Result<(), StartError> {
+        let free = admission::free(&self.config, self.cores, loads);
+        if admission::fits(&free, admission::expected_percent(work, loads)) {
+            Ok(())
+        } else {
+            Err(StartError::Capacity(free))
+        }
+    }
+
+    /// Checks that a job still fits with another preset.
+    fn check_room(
+        &self,
+        entry: &Entry,
+        wish: Option<&Wish>,
+        loads: &[Load],
+    ) -> Result<(), StartError> {
+        let Some(mode) = wish.and_then(Wish::mode) else {
+            return Ok(());
+        };
+        let now = entry.work();
+        let more = |work: &Work| admission::expected_percent(work, loads);
+        let more = more(&Work { mode, ..now }).saturating_sub(more(&now));
+        let free = admission::free(&self.config, self.cores, loads);
+        if more > free.cpu_percent {
+            return Err(StartError::Capacity(free));
+        }
+        Ok(())
+    }
+
+    /// Takes back what there is too much of, or gives it back.
+    pub(crate) fn balance(&self, overload: &mut Overload, now: Instant) {
+        let rooms = self.lock();
+        let entries = rooms.values().flat_map(|jobs| &jobs.jobs);
+        let mut entries: Vec<_> = entries.filter(|entry| !entry.is_ending()).collect();
+        entries.sort_by_key(|entry| (entry.created_at_ms, &entry.id));
+        let loads = self.loads(&rooms, RoomId(0));
+        let running: Vec<_> = entries.iter().map(|entry| entry.running(&loads)).collect();
+        let limit = admission::percent(admission::limit_percent(&self.config, self.cores));
+        if let Some((at, level)) = overload.look(&running, limit, now)
+            && let Some(entry) = entries.get(at)
+        {
+            entry.level.send_replace(level);
+        }
     }
 
     /// Tells of changes, and forgets what is long over.
@@ -220,8 +294,9 @@ impl Register {
                 Some(events) => events.try_send(jobs.changed()).is_err(),
                 None => false,
             };
+            jobs.tell();
         }
-        rooms.retain(|_, jobs| jobs.dirty || !jobs.jobs.is_empty());
+        rooms.retain(|_, jobs| jobs.dirty || jobs.is_followed() || !jobs.jobs.is_empty());
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Jobs>> {

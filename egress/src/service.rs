@@ -21,15 +21,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use crate::{
-    admission, api,
+    admission::Work,
+    api,
     config::{Config, ConfigError},
-    destination,
+    destination, hls,
     jobs::{Entry, Jobs, first_status, is_over},
     leftover::Leftovers,
     origin::Origin,
+    overload::{Level, Overload},
     refusal::StartError,
     register::Register,
     scene::Scene,
+    signed::Signer,
     source::{Source, Sources},
     status::{self, DestinationState, DestinationType},
     store::{Record, Store},
@@ -97,6 +100,13 @@ impl Service {
         config.validate()?;
         let folder = data_dir.join("egress");
         let store = Mutex::new(Store::open(&folder)?);
+        let signer = Signer::open(&folder)?;
+        // What an earlier run has left is in no playlist.
+        let rewind_folder = folder.join("rewind");
+        match std::fs::remove_dir_all(&rewind_folder) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            Ok(()) | Err(_) => {}
+        }
         Ok(Self {
             register: Arc::new(Register {
                 config,
@@ -110,6 +120,8 @@ impl Service {
                 cancel: CancellationToken::new(),
                 resumed: CancellationToken::new(),
                 store,
+                rewind_folder,
+                signer,
                 leftovers: Leftovers::open(folder.join("workers"))?,
                 keyed: tokio::sync::Mutex::default(),
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -124,9 +136,9 @@ impl Service {
         api::job_routes(self.clone())
     }
 
-    /// Returns the routes under `/hls/{room}`. They are public.
+    /// Returns the routes under `/hls/{room}`. They are public, but for tokens of their own.
     pub fn hls_routes(&self) -> Router {
-        api::hls_routes(self.clone())
+        hls::routes(self.clone())
     }
 
     /// Returns the stream of changes, at most two a second of each room, the latest winning. Replaces the
@@ -147,13 +159,16 @@ impl Service {
     pub async fn run(&self, cancel: CancellationToken) {
         self.resume().await;
         self.register.resumed.cancel();
+        let mut overload = Overload::default();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = self.register.changed.notified() => {}
                 () = sleep(SWEEP_INTERVAL) => {}
             }
-            self.register.sweep(Instant::now());
+            let now = Instant::now();
+            self.register.sweep(now);
+            self.register.balance(&mut overload, now);
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = sleep(EVENT_INTERVAL) => {}
@@ -177,7 +192,13 @@ impl Service {
             .scenes
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        scenes.entry(room).or_default().send_if_modified(|current| {
+        let stage = scenes.entry(room).or_default();
+        // A room that nobody is in is forgotten.
+        if scene.tiles.is_empty() && stage.receiver_count() == 0 {
+            scenes.remove(&room);
+            return;
+        }
+        stage.send_if_modified(|current| {
             let changed = *current != scene;
             *current = scene;
             changed
@@ -253,6 +274,11 @@ impl Service {
         })
     }
 
+    /// Waits until the server is about to stop.
+    pub(crate) async fn stopping(&self) {
+        self.register.cancel.cancelled().await;
+    }
+
     /// Waits until the jobs of the last run are there, so that nobody is told that they are not.
     pub(crate) async fn resumed(&self) {
         let _ = timeout(STOP_LIMIT, self.register.resumed.cancelled()).await;
@@ -326,15 +352,18 @@ impl Service {
         is_new: bool,
     ) -> Result<status::Job, StartError> {
         let register = &self.register;
+        let mode = record.wish.mode().ok_or(StartError::Preset)?;
         let mut rooms = register.lock();
         if register.cancel.is_cancelled() {
             return Err(StartError::Stopping);
         }
         if is_new {
-            let free = register.free(&rooms, room.id);
-            if !admission::fits(&free, plan.len()) {
-                return Err(StartError::Capacity(free));
-            }
+            let work = Work {
+                mode,
+                audio_only: record.wish.audio_only,
+                destinations: plan.len(),
+            };
+            register.admit(&work, &register.loads(&rooms, room.id))?;
         }
         let hls = plan.iter().any(|p| p.accepted.kind == DestinationType::Hls);
         let jobs = rooms
@@ -345,9 +374,11 @@ impl Service {
         }
         jobs.room = room.clone();
         jobs.dirty = true;
-        let origin = hls.then(|| register.new_origin());
+        let origin = hls.then(|| register.new_origin(&record.id, &plan));
         let (status, watched) = watch::channel(first_status(room, record, &plan));
         let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
+        let (level, levels) = watch::channel(Level::Full);
+        let (lateness, late_ms) = watch::channel(0);
         let end = register.cancel.child_token();
         let supervisor = Supervisor {
             id: record.id.clone(),
@@ -357,9 +388,11 @@ impl Service {
             config: register.config.clone(),
             worker_program: register.worker_program.clone(),
             planned: plan.clone(),
-            mode: record.wish.mode().ok_or(StartError::Preset)?,
+            mode,
             wish: record.wish.clone(),
             stage: register.scene(room.id),
+            level: levels,
+            late_ms: lateness,
             orders: ordered,
             leftovers: register.leftovers.clone(),
             origin: origin.clone(),
@@ -375,8 +408,15 @@ impl Service {
             .follow(room.id, record.id.clone(), watched.clone());
         register.tasks.spawn(on_change.instrument(span));
         let job = watched.borrow().clone();
-        jobs.jobs
-            .push(Entry::new(record, plan, watched, end, orders, origin));
+        jobs.jobs.push(Entry::new(
+            record,
+            plan,
+            watched,
+            end,
+            orders,
+            (level, late_ms),
+            origin,
+        ));
         drop(rooms);
         register.changed.notify_one();
         Ok(job)
@@ -439,6 +479,18 @@ impl Service {
         self.change(room, id, &whole).await
     }
 
+    /// Returns the room's jobs as they change, at most twice a second, the latest winning; first as they are.
+    pub(crate) fn follow_room(&self, room: &Room) -> watch::Receiver<status::JobList> {
+        let mut rooms = self.register.lock();
+        let jobs = rooms
+            .entry(room.id)
+            .or_insert_with(|| Jobs::new(room.clone()));
+        jobs.tell();
+        let mut told = jobs.follow();
+        told.mark_changed();
+        told
+    }
+
     /// Returns the room's jobs: those that run first, then those that are over, the newest first.
     pub(crate) fn list(&self, room: RoomId) -> Vec<status::Job> {
         self.register
@@ -469,6 +521,10 @@ impl Service {
         let _ = status.wait_for(|job| is_over(job.state)).await;
         let job = status.borrow().clone();
         Some(job)
+    }
+
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.register.signer
     }
 
     /// Returns the origin that serves the room with this slug.
@@ -519,7 +575,7 @@ impl Service {
 
 const EVENT_LIMIT: usize = 64;
 const EVENT_INTERVAL: Duration = Duration::from_millis(500);
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Above the time that a destination has for its goodbye.
 const CHANGE_LIMIT: Duration = Duration::from_secs(5);

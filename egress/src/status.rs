@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use ts_rs::TS;
 
 pub use crate::platform::Platform;
@@ -169,7 +169,12 @@ pub enum Destination {
         latency_ms: Option<u32>,
     },
     /// This server's own playlist, `/hls/{room}/index.m3u8`.
-    Hls {},
+    Hls {
+        /// Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[ts(optional, as = "Option<bool>")]
+        private: bool,
+    },
 }
 
 /// A stream key: a secret that does not print.
@@ -214,6 +219,8 @@ pub struct Job {
     pub preset: Preset,
     /// How its picture is arranged, if the request said so.
     pub layout: Option<Layout>,
+    /// Set while it is less than what was asked for.
+    pub degraded: Option<Degraded>,
     /// When it was requested, Unix milliseconds.
     #[ts(type = "number")]
     pub created_at_ms: u64,
@@ -229,8 +236,30 @@ pub struct Job {
     pub destinations: Vec<DestinationStatus>,
 }
 
+/// That a job is less than what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressDegraded")]
+pub struct Degraded {
+    /// Why.
+    pub reason: DegradedReason,
+    /// What its picture is like meanwhile; `None` while the job is paused.
+    pub preset: Option<CustomPreset>,
+    /// Since when, Unix milliseconds.
+    #[ts(type = "number")]
+    pub since_ms: u64,
+}
+
+/// Why a job is less than what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+#[ts(rename = "EgressDegradedReason")]
+pub enum DegradedReason {
+    /// Outputs use more than this server has for them. It gets back what it had as soon as there is room.
+    Overload,
+}
+
 /// The answer of `GET /api/rooms/{room}/egress`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
 #[ts(rename = "EgressJobList")]
 pub struct JobList {
     /// The jobs, running ones first, then the newest ended ones.
@@ -250,6 +279,8 @@ pub enum JobState {
     Restarting,
     /// It is ending cleanly.
     Draining,
+    /// It waits until this server has less to do.
+    Paused,
     /// It has ended on request.
     Ended,
     /// Its worker process could not be kept running.
@@ -326,6 +357,19 @@ pub struct Change {
     pub remove: Vec<String>,
     /// Ids of destinations to try again now, even given up ones.
     pub retry: Vec<String>,
+    /// Another arrangement of a composed picture; `null` for the one that the host sets.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[ts(optional = nullable, as = "Option<Layout>")]
+    pub layout: Option<Option<Layout>>,
+    /// Another preset of a composed picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub preset: Option<Preset>,
+}
+
+/// Tells `null` from what is not there.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Layout>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 /// The body of `PATCH /api/rooms/{room}/egress/{id}/destinations/{destination}`. With neither, it is tried
@@ -364,9 +408,30 @@ impl DestinationChange {
                 passphrase,
                 latency_ms,
             }),
-            Destination::Rtmp { .. } | Destination::Srt { .. } | Destination::Hls {} => None,
+            Destination::Rtmp { .. } | Destination::Srt { .. } | Destination::Hls { .. } => None,
         }
     }
+}
+
+/// The body of `POST /api/rooms/{room}/hls/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct HlsTokenRequest {
+    /// For how long the token opens the room's playlists, seconds; at most 31 days.
+    #[ts(type = "number")]
+    pub valid_for_s: u64,
+}
+
+/// The answer: an address that opens the room's private playlists and all below them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+pub struct HlsToken {
+    /// The multivariant playlist, with the token.
+    pub path: String,
+    /// For `/hls/{room}/index.m3u8?token=…`, which leads to `path`.
+    pub token: String,
+    /// When it expires, Unix milliseconds.
+    #[ts(type = "number")]
+    pub expires_at_ms: u64,
 }
 
 /// Why a destination's last attempt failed.
@@ -400,6 +465,8 @@ pub enum FailureCode {
     CodecUnsupported,
     /// The worker process died.
     WorkerDied,
+    /// This server has too much to do, so that the job is paused.
+    Overloaded,
     /// Something failed on this server's side.
     Internal,
 }
@@ -495,10 +562,20 @@ pub enum ErrorCode {
     PresetInvalid,
     /// The source cannot be used.
     SourceInvalid,
+    /// A job that passes the picture through cannot become a composed one, nor the other way round.
+    PresetFixed,
     /// The room has an HLS output already.
     HlsActive,
     /// The room has no HLS output, or the file has left the playlist.
     HlsUnknown,
+    /// What was waited for did not come in time.
+    HlsLate,
+    /// The room's HLS output is private, and the address has no token.
+    TokenMissing,
+    /// The token in the address was made for another broadcast, or is none.
+    TokenInvalid,
+    /// The time for which the address was valid is over.
+    TokenExpired,
     /// No destination was given.
     DestinationsEmpty,
     /// More destinations were given than allowed.

@@ -35,6 +35,8 @@ fn committed_types_match_the_rust_types() {
         CustomPreset,
         Layout,
         Destination,
+        Degraded,
+        DegradedReason,
         Platform,
         Job,
         JobList,
@@ -49,6 +51,8 @@ fn committed_types_match_the_rust_types() {
         ProblemBody,
         ErrorCode,
         Free,
+        HlsTokenRequest,
+        HlsToken,
     );
     compare(Path::new(COMMITTED), &generated);
 }

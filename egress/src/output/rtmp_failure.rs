@@ -120,6 +120,7 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
         FailureCode::PassphraseWrong
         | FailureCode::CodecUnsupported
         | FailureCode::WorkerDied
+        | FailureCode::Overloaded
         | FailureCode::Internal => {
             format!("This output could not be sent{}.", quoted(said))
         }

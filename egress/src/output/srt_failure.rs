@@ -86,6 +86,7 @@ pub(super) fn failure(code: FailureCode, target: &SrtTarget, said: &str) -> Fail
         FailureCode::TlsFailed
         | FailureCode::CodecUnsupported
         | FailureCode::WorkerDied
+        | FailureCode::Overloaded
         | FailureCode::Internal => format!("This output could not be sent{said}."),
     };
     Failure { code, message }

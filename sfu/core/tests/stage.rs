@@ -172,10 +172,7 @@ fn who_leaves_frees_the_slot_and_finds_it_again() {
 #[test]
 fn a_small_stage_shows_who_spoke_last() {
     let mut world = World::new(1);
-    world.config = RoomConfig {
-        stage_size: 2,
-        ..RoomConfig::default()
-    };
+    world.config = RoomConfig { stage_size: 2 };
     let members = [1, 2, 3].map(|n| world.publish_as(n, speaker(n as u8, SILENCE)));
     let viewer = world.watch(&stage(2, 3));
     world.run(1500);

@@ -10,15 +10,16 @@ export interface Reading {
 
 /**
  * Puts a clock in the place of the camera: the time in milliseconds as 32 black and white blocks and 8 of a
- * checksum, in two rows at the top of a moving 1280x720 picture, 30 times a second. A `busy` picture needs all the
- * bitrate that an encoder is given, as a camera's noise does; a calm one only some 700 kbit/s.
+ * checksum, in two rows at the top of a moving 1280x720 picture. A `busy` picture needs all the bitrate that an
+ * encoder is given, as a camera's noise does; a calm one only some 700 kbit/s at 30 frames a second.
  */
 export async function replaceCameraByClock(
   context: BrowserContext,
   picture: 'calm' | 'busy' = 'calm',
+  frameRate = 30,
 ): Promise<void> {
   await context.addInitScript(
-    (patches) => {
+    ({ patches, frameRate }) => {
       const devices = navigator.mediaDevices;
       if (!devices) return;
       const original = devices.getUserMedia.bind(devices);
@@ -35,11 +36,11 @@ export async function replaceCameraByClock(
         const canvas = document.createElement('canvas');
         [canvas.width, canvas.height] = [1280, 720];
         const context = canvas.getContext('2d', { alpha: false });
-        const [track] = canvas.captureStream(30).getVideoTracks();
+        const [track] = canvas.captureStream(frameRate).getVideoTracks();
         if (!context || !track) throw new Error('no canvas');
         const noise = makeNoise();
         let frame = 0;
-        setInterval(() => draw(context, noise, ++frame), 1000 / 30);
+        setInterval(() => draw(context, noise, ++frame), 1000 / frameRate);
         return track;
       }
 
@@ -85,14 +86,17 @@ export async function replaceCameraByClock(
         });
       }
     },
-    picture === 'busy' ? 8 : 0,
+    { patches: picture === 'busy' ? 8 : 0, frameRate },
   );
 }
 
 /** Reads the clock from the frames that the page's player receives, for that long. */
 export async function readClock(page: Page, milliseconds: number): Promise<Reading> {
   return page.getByTestId('player').evaluate(async (player, milliseconds) => {
-    const stream = player instanceof HTMLVideoElement ? player.srcObject : null;
+    const video = player instanceof HTMLVideoElement ? player : undefined;
+    // Not in TypeScript's DOM types: what an element shows that plays files, as HLS is.
+    const shown = video as (HTMLVideoElement & { captureStream(): MediaStream }) | undefined;
+    const stream = video?.srcObject ?? shown?.captureStream();
     const track = stream instanceof MediaStream ? stream.getVideoTracks()[0]?.clone() : undefined;
     if (!track) throw new Error('the player has no video track');
     // Not in TypeScript's DOM types: https://www.w3.org/TR/mediacapture-transform/

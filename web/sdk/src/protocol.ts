@@ -1,9 +1,13 @@
 import { isErrorCode } from './errors.ts';
 import type {
+  EgressCustomPreset,
+  EgressDegraded,
   EgressDestinationStatus,
   EgressJob,
   EgressJobList,
   EgressPastFailure,
+  EgressPreset,
+  EgressSource,
 } from './generated/egress.ts';
 import type {
   ChatEvent,
@@ -199,6 +203,7 @@ const failureCode = oneOf(
   'passphrase_wrong',
   'codec_unsupported',
   'worker_died',
+  'overloaded',
   'internal',
 );
 
@@ -223,10 +228,49 @@ const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinat
   dropped_frames: number,
 });
 
+const egressSources: Tagged<EgressSource> = {
+  program: object({ type: literal('program') }),
+  stage: object({ type: literal('stage') }),
+  participant: object({ type: literal('participant'), identity: string }),
+  track: object<Extract<EgressSource, { type: 'track' }>>({
+    type: literal('track'),
+    identity: string,
+    track: oneOf('camera', 'screen', 'microphone', 'screen_audio'),
+  }),
+};
+
+const egressSource: Reader<EgressSource> = (value, at) => {
+  const type = oneOf('program', 'stage', 'participant', 'track')(record(value, at).type, at);
+  return egressSources[type](value, at);
+};
+
+const presetName = oneOf('pass_through', '480p30', '720p30', '720p60', '1080p30', '1080p60');
+const customPreset = object<EgressCustomPreset>({
+  width: number,
+  height: number,
+  frame_rate: number,
+  bitrate_bps: number,
+  keyframe_interval_ms: optional(number),
+});
+
+const egressPreset: Reader<EgressPreset> = (value, at) =>
+  typeof value === 'string' ? presetName(value, at) : customPreset(value, at);
+
 const egressJob: Reader<EgressJob> = object<EgressJob>({
   id: string,
   room: string,
-  state: oneOf('starting', 'running', 'restarting', 'draining', 'ended', 'failed'),
+  source: egressSource,
+  audio_only: boolean,
+  preset: egressPreset,
+  layout: nullable(oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single')),
+  degraded: nullable(
+    object<EgressDegraded>({
+      reason: literal('overload'),
+      preset: nullable(customPreset),
+      since_ms: number,
+    }),
+  ),
+  state: oneOf('starting', 'running', 'restarting', 'draining', 'paused', 'ended', 'failed'),
   created_at_ms: number,
   receiving: boolean,
   restarts: number,

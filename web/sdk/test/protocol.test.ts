@@ -59,11 +59,16 @@ const destination = {
 const job = {
   id: 'j',
   room: 'demo',
+  source: { type: 'program' },
+  audio_only: false,
+  preset: 'pass_through',
+  layout: null,
   state: 'running',
   created_at_ms: 1,
   receiving: true,
   restarts: 0,
   worker_pid: null,
+  degraded: null,
   cpu_percent: 0,
   destinations: [destination],
 };

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Sfu;
 use crate::{
-    Codec, ParticipantId, PeerId, PublicationId, RoomId, Ssrc, SubscriptionId,
+    ParticipantId, PeerId, PublicationId, RoomId, Ssrc, SubscriptionId,
     allotment::Allotment,
     demux::Bound,
     flow::Flow,
@@ -39,16 +39,12 @@ pub enum Role {
 pub struct RoomConfig {
     /// Video slots, 1 to 16. Of more publications those of who spoke lately are shown.
     pub stage_size: usize,
-    /// The video codec in which publishers are asked to send if they offer it, and do not insist on another
-    /// one by offering VP9 or AV1 before all others; `None` for the one that needs the least work further on.
-    pub prefer: Option<Codec>,
 }
 
 impl Default for RoomConfig {
     fn default() -> Self {
         Self {
             stage_size: STAGE_SIZE,
-            prefer: None,
         }
     }
 }
@@ -114,7 +110,7 @@ impl Sfu {
         }
         let remote_ufrag = IceFragment::parse(offer).map_or("", |fragment| fragment.ufrag);
         let offer = Offer::parse(offer)?;
-        let plan = Plan::of(&offer, join.role, join.config.prefer);
+        let plan = Plan::of(&offer, join.role);
         if plan.is_empty() {
             return Err(NegotiateError::NoCommonMedia);
         }

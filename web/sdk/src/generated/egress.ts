@@ -118,7 +118,33 @@ passphrase?: string,
 /**
  * How long the receiver may wait for repeated packets, up to 8000 ms; 120 when not given.
  */
-latency_ms?: number, } | { "type": "hls", };
+latency_ms?: number, } | { "type": "hls", 
+/**
+ * Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
+ */
+private?: boolean, };
+
+/**
+ * That a job is less than what was asked for.
+ */
+export type EgressDegraded = { 
+/**
+ * Why.
+ */
+reason: EgressDegradedReason, 
+/**
+ * What its picture is like meanwhile; `None` while the job is paused.
+ */
+preset: EgressCustomPreset | null, 
+/**
+ * Since when, Unix milliseconds.
+ */
+since_ms: number, };
+
+/**
+ * Why a job is less than what was asked for.
+ */
+export type EgressDegradedReason = "overload";
 
 /**
  * A platform whose address is known.
@@ -158,6 +184,10 @@ preset: EgressPreset,
  */
 layout: EgressLayout | null, 
 /**
+ * Set while it is less than what was asked for.
+ */
+degraded: EgressDegraded | null, 
+/**
  * When it was requested, Unix milliseconds.
  */
 created_at_ms: number, 
@@ -194,7 +224,7 @@ jobs: Array<EgressJob>, };
 /**
  * What a job is doing.
  */
-export type EgressJobState = "starting" | "running" | "restarting" | "draining" | "ended" | "failed";
+export type EgressJobState = "starting" | "running" | "restarting" | "draining" | "paused" | "ended" | "failed";
 
 /**
  * One destination's state.
@@ -297,7 +327,15 @@ remove: Array<string>,
 /**
  * Ids of destinations to try again now, even given up ones.
  */
-retry: Array<string>, };
+retry: Array<string>, 
+/**
+ * Another arrangement of a composed picture; `null` for the one that the host sets.
+ */
+layout?: EgressLayout | null, 
+/**
+ * Another preset of a composed picture.
+ */
+preset?: EgressPreset, };
 
 /**
  * The body of `PATCH /api/rooms/{room}/egress/{id}/destinations/{destination}`. With neither, it is tried
@@ -326,7 +364,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "overloaded" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).
@@ -360,7 +398,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
@@ -378,3 +416,29 @@ jobs_in_room: number,
  * Processor time, percent of a core.
  */
 cpu_percent: number, };
+
+/**
+ * The body of `POST /api/rooms/{room}/hls/tokens`.
+ */
+export type HlsTokenRequest = { 
+/**
+ * For how long the token opens the room's playlists, seconds; at most 31 days.
+ */
+valid_for_s: number, };
+
+/**
+ * The answer: an address that opens the room's private playlists and all below them.
+ */
+export type HlsToken = { 
+/**
+ * The multivariant playlist, with the token.
+ */
+path: string, 
+/**
+ * For `/hls/{room}/index.m3u8?token=…`, which leads to `path`.
+ */
+token: string, 
+/**
+ * When it expires, Unix milliseconds.
+ */
+expires_at_ms: number, };
