@@ -42,6 +42,10 @@ pub(crate) struct Subscription {
     pub(crate) stream: SendStream,
     packets: u32,
     octets: u32,
+    /// Changes of what is forwarded of a publication.
+    switches: u32,
+    /// Times at which the viewer could not be sent everything: pictures are missing.
+    gaps: u32,
     target: Target,
     reading: Option<Reading>,
     rewrite: Rewrite,
@@ -83,6 +87,8 @@ impl Subscription {
             repeats: Repeats::default(),
             packets: 0,
             octets: 0,
+            switches: 0,
+            gaps: 0,
         }
     }
 
@@ -123,6 +129,11 @@ impl Subscription {
     /// Returns what was sent: packets and payload bytes.
     pub(crate) fn counts(&self) -> (u32, u32) {
         (self.packets, self.octets)
+    }
+
+    /// Returns how often the quality changed, and how often pictures were left out for want of room.
+    pub(crate) fn disturbances(&self) -> (u32, u32) {
+        (self.switches, self.gaps)
     }
 
     /// Returns the stream that is being forwarded.
@@ -177,10 +188,19 @@ impl Subscription {
     /// until then the present layer goes on. A newcomer is sent everything since the keyframe, as fast as
     /// the path has room, each picture dated by its sending, so that it stands at the live edge afterwards.
     pub(crate) fn forward(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
-        let mut sent = Sent::default();
         if publication.is_quiet && self.settled == Some(publication.id) {
-            return sent;
+            return Sent::default();
         }
+        let before = self.disturbances();
+        let mut sent = self.advance(publication, sender);
+        let (switches, gaps) = self.disturbances();
+        sent.switches = u64::from(switches.wrapping_sub(before.0));
+        sent.gaps = u64::from(gaps.wrapping_sub(before.1));
+        sent
+    }
+
+    fn advance(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
+        let mut sent = Sent::default();
         self.settled = None;
         let Some(codec) = self.find_codec(publication) else {
             sent.unsupported = self.unsupported.replace(publication.id) != Some(publication.id);
@@ -190,7 +210,8 @@ impl Subscription {
             Target::Top => publication.top(),
             Target::Rung(rung) => publication.nearest(rung),
             Target::Paused => {
-                self.reading = None;
+                let was_shown = self.reading.take().is_some();
+                self.gaps = self.gaps.wrapping_add(u32::from(was_shown));
                 return sent;
             }
         };
@@ -212,7 +233,11 @@ impl Subscription {
                 sender,
                 sent: &mut sent,
             };
+            let before = reading.rung;
             let goes_on = to.forward(&mut reading, layer, &aim);
+            let is_other = !reading.rung.is_same(before);
+            self.switches = self.switches.wrapping_add(u32::from(is_other));
+            self.gaps = self.gaps.wrapping_add(u32::from(!goes_on));
             if goes_on && !self.skips(&reading, layer, sender.now) {
                 self.settled = reading.is_direct().then_some(publication.id);
                 self.reading = Some(reading);
@@ -275,6 +300,13 @@ impl Subscription {
             return false;
         };
         let is_elastic = self.kind == MediaKind::Video;
+        if let Some(before) = self
+            .source()
+            .filter(|s| s.publication == source.publication)
+        {
+            let is_switch = before.layer != source.layer;
+            self.switches = self.switches.wrapping_add(u32::from(is_switch));
+        }
         self.rewrite.begin(&Start {
             source,
             first: packet,
@@ -315,6 +347,7 @@ impl Subscription {
             layer.ask(Urgency::Sometime);
             return false;
         };
+        self.gaps = self.gaps.wrapping_add(1);
         self.begin(reading.source, reading.rung, first, layer, now)
     }
 

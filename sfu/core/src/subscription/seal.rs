@@ -18,7 +18,9 @@ impl Subscription {
         codec: CodecPt,
         sender: &mut Sender<'_>,
     ) -> usize {
-        let red = codec.red.filter(|_| packet.meta.is_red);
+        let red = codec
+            .red
+            .filter(|_| packet.meta.is_red && !sender.is_narrow());
         let mut header = header(rewritten, red.unwrap_or(codec.pt), self.stream.ssrc);
         header.padding = packet.meta.padding;
         let payload = match packet.meta.is_red && red.is_none() {

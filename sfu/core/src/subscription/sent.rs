@@ -15,6 +15,10 @@ pub(crate) struct Sent {
     pub(crate) waiting_for_room: bool,
     /// Whether the viewer turned out to lack the publication's codec.
     pub(crate) unsupported: bool,
+    /// Changes of quality.
+    pub(crate) switches: u64,
+    /// Pictures left out for want of room.
+    pub(crate) gaps: u64,
 }
 
 impl Sent {
@@ -25,6 +29,8 @@ impl Sent {
         self.began |= other.began;
         self.waiting_for_room |= other.waiting_for_room;
         self.unsupported |= other.unsupported;
+        self.switches += other.switches;
+        self.gaps += other.gaps;
     }
 }
 

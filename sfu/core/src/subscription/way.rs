@@ -106,7 +106,7 @@ impl Way<'_, '_> {
     fn to_repeat<'a>(&self, packet: &Packet<'_>, layer: &'a Layer) -> Option<Packet<'a>> {
         let is_plain = self.codec.red.is_some() && !packet.meta.is_red;
         let before = packet.index.checked_sub(1)?;
-        let is_of_use = is_plain && self.sender.is_lossy();
+        let is_of_use = is_plain && self.sender.is_lossy() && !self.sender.is_narrow();
         let before = is_of_use.then(|| layer.packet(before)).flatten();
         before.filter(|before| !before.meta.is_red)
     }
