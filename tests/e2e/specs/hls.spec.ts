@@ -3,6 +3,9 @@ import { expectPicture } from '../support/media.ts';
 import { Studio, Watch } from '../support/pages.ts';
 import { Server } from '../support/server.ts';
 
+// A playlist begins with whole segments of two seconds, and a token has to expire.
+test.slow();
+
 test('low-latency HLS offers each layer as a quality, in step', async ({
   server,
   room,
