@@ -14,5 +14,6 @@ mod recovery;
 mod refusals;
 mod requests;
 mod rights;
+mod sources;
 mod srt;
 mod support;

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Extension, Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, BodyDataStream, Bytes, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
 use egress::{
@@ -115,6 +115,13 @@ impl Stage {
         )
     }
 
+    /// Returns the answer's body as it comes.
+    pub(crate) async fn stream(&self, request: Request<Body>) -> BodyDataStream {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().into_data_stream()
+    }
+
     /// Starts a job and returns its path.
     pub(crate) async fn start(&self, destinations: Value) -> String {
         let body = serde_json::json!({ "destinations": destinations }).to_string();
@@ -164,7 +171,12 @@ impl Stage {
 
     /// Downloads everything that the playlist lists into one file; returns the playlist as well.
     pub(crate) async fn download_hls(&self, name: &str) -> (PathBuf, String) {
-        let (status, _, body) = self.request("GET", "/hls/room/v0/index.m3u8", "").await;
+        let (mut folder, mut answer) = ("v0", self.hls("v0/index.m3u8").await);
+        if answer.0 == StatusCode::NOT_FOUND {
+            // A broadcast without picture.
+            (folder, answer) = ("audio", self.hls("audio/index.m3u8").await);
+        }
+        let (status, _, body) = answer;
         assert_eq!(status, StatusCode::OK);
         let playlist = String::from_utf8(body.to_vec()).unwrap();
         let mut all = Vec::new();
@@ -174,15 +186,17 @@ impl Stage {
                 None if line.starts_with('#') => continue,
                 None => line,
             };
-            let (status, _, body) = self
-                .request("GET", &format!("/hls/room/v0/{file}"), "")
-                .await;
+            let (status, _, body) = self.hls(&format!("{folder}/{file}")).await;
             assert_eq!(status, StatusCode::OK, "{file}");
             all.extend_from_slice(&body);
         }
         let path = self.directory.path().join(name);
         std::fs::write(&path, all).unwrap();
         (path, playlist)
+    }
+
+    async fn hls(&self, path: &str) -> (StatusCode, HeaderMap, Bytes) {
+        self.request("GET", &format!("/hls/room/{path}"), "").await
     }
 
     /// Stops the server and waits for it.
