@@ -75,7 +75,8 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
             anyhow::Ok("signaling")
         }
     });
-    tasks.spawn(tell_outputs(egress.events(), signaling));
+    tasks.spawn(tell_outputs(egress.events(), signaling.clone()));
+    tasks.spawn(tell_scenes(signaling, egress.clone(), cancel.clone()));
     tasks.spawn({
         let cancel = cancel.clone();
         async move {
@@ -129,6 +130,49 @@ async fn tell_outputs(
         signaling.outputs_changed(change.room.id, jobs, change.hls);
     }
     Ok("output states")
+}
+
+/// Tells outputs whom to compose, until cancelled.
+async fn tell_scenes(
+    signaling: signaling::Service,
+    egress: egress::Service,
+    cancel: CancellationToken,
+) -> anyhow::Result<&'static str> {
+    loop {
+        let changed = tokio::select! {
+            changed = signaling.performances() => changed,
+            () = cancel.cancelled() => return Ok("scenes"),
+        };
+        for (room, performance) in changed {
+            egress.stage_changed(room, scene(&performance));
+        }
+    }
+}
+
+fn scene(performance: &signaling::Performance) -> egress::Scene {
+    let mut tiles = Vec::new();
+    for performer in &performance.performers {
+        // The camera goes with the microphone, the screen with what it plays.
+        let tracks = performer.video.len().max(performer.audio.len());
+        tiles.extend((0..tracks).map(|n| {
+            egress::Tile {
+                video: performer.video.get(n).map(|id| id.lane()),
+                audio: performer
+                    .audio
+                    .get(n)
+                    .map(|id| id.lane())
+                    .into_iter()
+                    .collect(),
+                name: performer.name.clone(),
+                screen: n > 0,
+            }
+        }));
+    }
+    egress::Scene {
+        tiles,
+        main: performance.main.map(sfu::PublicationId::lane),
+        ..egress::Scene::default()
+    }
 }
 
 /// Keeps the memory of histograms bounded.
