@@ -556,7 +556,9 @@ impl Destination {
         let (refusals, budget) = match failure.code {
             FailureCode::Rejected if refused => (self.refusals + 1, REFUSAL_BUDGET),
             FailureCode::AlreadyPublishing if refused => (self.refusals + 1, BUSY_BUDGET),
-            FailureCode::PrivateAddress | FailureCode::CodecUnsupported => (1, 1),
+            FailureCode::PrivateAddress
+            | FailureCode::CodecUnsupported
+            | FailureCode::DiskFull => (1, 1),
             FailureCode::Rejected
             | FailureCode::AlreadyPublishing
             | FailureCode::ConnectionRefused
@@ -567,6 +569,7 @@ impl Destination {
             | FailureCode::Stalled
             | FailureCode::TlsFailed
             | FailureCode::WorkerDied
+            | FailureCode::NothingRecorded
             | FailureCode::Internal => (0, u32::MAX),
         };
         self.refusals = refusals;

@@ -13,7 +13,7 @@ use crate::{
     journal,
     origin::Origin,
     service::{Changed, Room},
-    status::{self, DestinationType, JobState},
+    status::{self, DestinationState, DestinationType, JobState},
     store::{Record, RecordedDestination},
     supervisor::{Order, Planned},
 };
@@ -149,6 +149,28 @@ impl Entry {
     pub(crate) fn serves_hls(&self) -> bool {
         let planned = |p: &Planned| p.accepted.kind == DestinationType::Hls;
         !self.is_over() && self.plan.iter().any(planned)
+    }
+
+    /// Returns the numbers of the recordings that it is making.
+    pub(crate) fn recordings(&self) -> impl Iterator<Item = usize> {
+        let status = self.status.borrow();
+        let failed: Vec<usize> = self
+            .plan
+            .iter()
+            .filter(|planned| {
+                let id = journal::id(planned.number);
+                let mut shown = status.destinations.iter();
+                shown.any(|d| d.id == id && d.state == DestinationState::Failed)
+            })
+            .map(|planned| planned.number)
+            .collect();
+        let recordings = self
+            .plan
+            .iter()
+            .filter(|p| p.accepted.kind == DestinationType::Recording);
+        recordings
+            .map(|planned| planned.number)
+            .filter(move |number| !failed.contains(number))
     }
 
     pub(crate) fn load(&self, in_same_room: bool) -> Load {

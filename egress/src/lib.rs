@@ -23,6 +23,7 @@ mod playlist;
 mod problem;
 mod process;
 mod rate;
+mod recording;
 mod rtmp;
 mod service;
 #[cfg_attr(
@@ -35,11 +36,13 @@ mod service;
 mod signed;
 mod source;
 pub mod status;
+mod still;
 mod store;
 mod supervisor;
 mod worker;
 
-pub use config::{Config, ConfigError, HlsConfig};
-pub use service::{Changed, OpenError, Room, Service};
+pub use config::{Config, ConfigError, HlsConfig, RecordingConfig};
+pub use service::{Changed, OpenError, RecordingReady, Room, Service};
 pub use source::{BoxFuture, Source, Sources};
+pub use still::run_still_worker;
 pub use worker::run_worker;

@@ -49,6 +49,18 @@ pub(crate) struct Setup {
 pub(crate) enum Target {
     Rtmp(RtmpTarget),
     Hls,
+    Record(RecordTarget),
+}
+
+/// Where and how a recording is written.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct RecordTarget {
+    pub(crate) folder: PathBuf,
+    /// How long each of its files is, about; `None` for one file.
+    pub(crate) segment_ms: Option<u64>,
+    pub(crate) segment_bytes: Option<u64>,
+    /// With less than this, the disk is full.
+    pub(crate) min_free_bytes: u64,
 }
 
 impl std::fmt::Debug for Target {
@@ -56,6 +68,7 @@ impl std::fmt::Debug for Target {
         f.write_str(match self {
             Self::Rtmp(_) => "Rtmp(…)",
             Self::Hls => "Hls",
+            Self::Record(_) => "Record(…)",
         })
     }
 }
@@ -75,7 +88,7 @@ impl Target {
     pub(crate) fn scrub(&self, text: &str) -> String {
         match self {
             Self::Rtmp(target) => target.scrub(text),
-            Self::Hls => text.to_owned(),
+            Self::Hls | Self::Record(_) => text.to_owned(),
         }
     }
 }

@@ -42,6 +42,7 @@ impl From<StartError> for Problem {
             StartError::KeyReused => ErrorCode::IdempotencyKeyReused,
             StartError::UnknownJob => ErrorCode::EgressUnknown,
             StartError::Over => ErrorCode::EgressOver,
+            StartError::DiskFull => ErrorCode::DiskFull,
             StartError::Stopping => ErrorCode::Stopping,
             StartError::Store => ErrorCode::Internal,
         };
@@ -82,13 +83,19 @@ fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
         ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::EgressUnknown | ErrorCode::DestinationUnknown | ErrorCode::HlsUnknown => {
-            StatusCode::NOT_FOUND
-        }
+        ErrorCode::EgressUnknown
+        | ErrorCode::DestinationUnknown
+        | ErrorCode::HlsUnknown
+        | ErrorCode::RecordingUnknown
+        | ErrorCode::ThumbnailUnknown => StatusCode::NOT_FOUND,
+        ErrorCode::LinkInvalid => StatusCode::FORBIDDEN,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::HlsActive | ErrorCode::DestinationDuplicate | ErrorCode::EgressOver => {
+        ErrorCode::HlsActive
+        | ErrorCode::DestinationDuplicate
+        | ErrorCode::EgressOver
+        | ErrorCode::RecordingActive => {
             StatusCode::CONFLICT
         }
         ErrorCode::DestinationsEmpty
@@ -96,8 +103,9 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::DestinationUrlInvalid
         | ErrorCode::DestinationNotAllowed
         | ErrorCode::IdempotencyKeyReused
+        | ErrorCode::RecordingOptionsInvalid
         | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::EgressCapacity | ErrorCode::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::EgressCapacity | ErrorCode::Stopping | ErrorCode::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

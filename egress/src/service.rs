@@ -28,9 +28,16 @@ use crate::{
     jobs::{Entry, Jobs, is_over},
     journal,
     leftover::Leftovers,
+    link::Failure,
     origin::Origin,
+    recording::{self, Desk, Library},
+    signed::Signer,
     source::{Source, Sources},
-    status::{self, Destination, DestinationState, DestinationType, Free, JobState},
+    status::{
+        self, Destination, DestinationState, DestinationType, FailureCode, Free, JobState,
+        RecordingState,
+    },
+    still::Stills,
     store::{Record, Store},
     supervisor::{ORDER_LIMIT, Order, Planned, Supervisor, unix_ms_now},
 };
@@ -55,6 +62,15 @@ pub struct Changed {
     pub hls: bool,
 }
 
+/// A recording can be played.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingReady {
+    /// The room.
+    pub room: Room,
+    /// The recording, as the API shows it.
+    pub recording: status::Recording,
+}
+
 /// Starts, lists and ends jobs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -76,6 +92,7 @@ struct Shared {
     /// one written is the newest.
     store: Mutex<Store>,
     leftovers: Leftovers,
+    desk: Desk,
     /// Held while a request with an idempotency key is answered, so that its twin finds the job.
     keyed: tokio::sync::Mutex<()>,
     cores: usize,
@@ -125,6 +142,11 @@ pub(crate) enum StartError {
     UnknownJob,
     #[error("This output is over. Start a new one")]
     Over,
+    #[error(
+        "There is no room for a recording: the disk is full, or recordings have reached their limit. Delete \
+         some, then try again"
+    )]
+    DiskFull,
     #[error("The server is stopping")]
     Stopping,
     #[error("The output cannot be written to the data folder, so it would not survive a restart")]
@@ -154,6 +176,14 @@ impl Service {
         config.validate()?;
         let folder = data_dir.join("egress");
         let store = Mutex::new(Store::open(&folder)?);
+        let stills = Stills::start(worker_program.clone());
+        let recordings = config.recording.folder.clone();
+        let recordings = recordings.unwrap_or_else(|| data_dir.join("recordings"));
+        let desk = Desk {
+            library: Library::open(recordings, &config.recording, stills)?,
+            signer: Signer::open(&folder)?,
+            link_ms: config.recording.link_hours * 3_600_000,
+        };
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
@@ -167,6 +197,7 @@ impl Service {
                 resumed: CancellationToken::new(),
                 store,
                 leftovers: Leftovers::open(folder.join("workers"))?,
+                desk,
                 keyed: tokio::sync::Mutex::default(),
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 changed: Notify::new(),
@@ -175,9 +206,34 @@ impl Service {
         })
     }
 
-    /// Returns the routes under `/api/rooms/{room}/egress`. Each needs a [`Room`] among the request's extensions.
+    /// Returns the routes under `/api/rooms/{room}/egress` and `/api/rooms/{room}/recordings`. Each needs a
+    /// [`Room`] among the request's extensions.
     pub fn api_routes(&self) -> Router {
-        api::job_routes(self.clone())
+        api::job_routes(self.clone()).merge(recording::routes(self.shared.desk.clone()))
+    }
+
+    /// Returns the routes under `/recordings`, where links to files lead. They are public.
+    pub fn recording_routes(&self) -> Router {
+        recording::file_routes(self.shared.desk.clone())
+    }
+
+    /// Waits for recordings to become ready, and returns them. Cancel safe.
+    pub async fn recordings_ready(&self) -> Vec<RecordingReady> {
+        let desk = &self.shared.desk;
+        let entries = desk.library.ready().await;
+        let ready = entries.iter().map(|entry| RecordingReady {
+            room: Room {
+                id: RoomId(entry.room),
+                slug: entry.slug.clone(),
+            },
+            recording: desk.show(entry),
+        });
+        ready.collect()
+    }
+
+    /// Counts recordings by state, and returns their bytes.
+    pub fn recording_totals(&self) -> (Vec<(RecordingState, u64)>, u64) {
+        self.shared.desk.library.totals()
     }
 
     /// Returns the routes under `/hls/{room}`. They are public.
@@ -209,12 +265,14 @@ impl Service {
                 () = self.shared.changed.notified() => {}
                 () = sleep(SWEEP_INTERVAL) => {}
             }
+            self.shared.keep_quota();
             self.shared.sweep(Instant::now());
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = sleep(EVENT_INTERVAL) => {}
             }
         }
+        self.shared.desk.library.stop();
         self.shared.cancel.cancel();
         self.shared.tasks.close();
         if timeout(STOP_LIMIT, self.shared.tasks.wait()).await.is_err() {
@@ -268,6 +326,7 @@ impl Service {
             return Err(StartError::NoDestinations);
         }
         let plan = shared.plan(&room, &request.destinations, &[], 1)?;
+        shared.check_disk(&plan)?;
         let number = shared.next_job.fetch_add(1, Ordering::Relaxed);
         let record = Record {
             id: format!("eg_{number:x}"),
@@ -323,6 +382,9 @@ impl Service {
                 tracing::error!(id = %record.id, room = %record.slug, error = %e, "egress job cannot be resumed");
             }
         }
+        let library = self.shared.desk.library.clone();
+        let written = self.shared.recordings();
+        let _ = tokio::task::spawn_blocking(move || library.end_all_but(&written)).await;
     }
 
     async fn resume_one(&self, record: &Record) -> Result<(), StartError> {
@@ -385,7 +447,7 @@ impl Service {
         let end = shared.cancel.child_token();
         let supervisor = Supervisor {
             id: record.id.clone(),
-            room: room.slug.clone(),
+            room: room.clone(),
             created_at_ms: record.created_at_ms,
             seed: shared.next_job.fetch_add(1, Ordering::Relaxed),
             config: shared.config.clone(),
@@ -394,6 +456,7 @@ impl Service {
             orders: ordered,
             leftovers: shared.leftovers.clone(),
             origin: origin.clone(),
+            library: shared.desk.library.clone(),
             status,
             end: end.clone(),
         };
@@ -601,7 +664,9 @@ impl Shared {
             if others.any(|other| other.accepted.target == accepted.target) {
                 return Err(match accepted.kind {
                     DestinationType::Hls => StartError::HlsActive,
-                    DestinationType::Rtmp => StartError::Duplicate(place),
+                    DestinationType::Rtmp | DestinationType::Recording => {
+                        StartError::Duplicate(place)
+                    }
                 });
             }
             plan.push(Planned {
@@ -612,6 +677,14 @@ impl Shared {
             });
         }
         Ok(plan)
+    }
+
+    fn check_disk(&self, plan: &[Planned]) -> Result<(), StartError> {
+        let recording = |planned: &Planned| planned.accepted.kind == DestinationType::Recording;
+        if plan.iter().any(recording) && !self.desk.library.has_room() {
+            return Err(StartError::DiskFull);
+        }
+        Ok(())
     }
 
     /// Checks a change, takes it over into the plan, and returns the orders that carry it out, each with its
@@ -639,6 +712,7 @@ impl Shared {
         let mut plan = entry.plan.clone();
         plan.retain(|planned| !removed.contains(&planned.number));
         let added = self.plan(room, &change.add, &plan, entry.next_number)?;
+        self.check_disk(&added)?;
         let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
         let with_hls = added.iter().any(is_hls);
         let had_hls = entry.plan.iter().any(is_hls) && plan.iter().all(|p| !is_hls(p));
@@ -691,6 +765,37 @@ impl Shared {
             jobs.jobs.iter().map(move |entry| entry.load(in_same_room))
         });
         admission::free(&self.config, self.cores, &jobs.collect::<Vec<_>>())
+    }
+
+    /// Returns the ids of the recordings that jobs write.
+    fn recordings(&self) -> Vec<String> {
+        let rooms = self.lock();
+        let jobs = rooms.values().flat_map(|jobs| &jobs.jobs);
+        let recordings = jobs.filter(|entry| !entry.is_over()).flat_map(|entry| {
+            let numbers = entry.recordings();
+            numbers.map(|number| Library::id(&entry.id, number))
+        });
+        recordings.collect()
+    }
+
+    /// Ends all recordings when they have become too large together.
+    fn keep_quota(&self) {
+        if !self.desk.library.is_over_quota() {
+            return;
+        }
+        let rooms = self.lock();
+        for entry in rooms.values().flat_map(|jobs| &jobs.jobs) {
+            for number in entry.recordings().filter(|_| !entry.is_ending()) {
+                let failure = Failure {
+                    code: FailureCode::DiskFull,
+                    message: "Recordings have reached the limit that the operator has set. What was recorded \
+                              until now is kept."
+                        .to_owned(),
+                };
+                // Asked again with the next sweep when the queue is full.
+                let _ = entry.orders.try_send(Order::Fail(number, failure));
+            }
+        }
     }
 
     /// Tells of changes, and forgets what is long over.

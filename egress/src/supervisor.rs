@@ -1,7 +1,7 @@
 //! Runs one job: obeys its state machine, and tells what it does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -22,12 +22,14 @@ use crate::{
     job::{Action, Job},
     journal::{self, Journal},
     leftover::Leftovers,
-    link::{Command, Report, Setup},
+    link::{Command, Failure, Report, Setup, Target},
     origin::Origin,
     process::Process,
     rate::Rate,
+    recording::Library,
+    service::Room,
     source::Source,
-    status::{self, DestinationType, JobState},
+    status::{self, DestinationState, DestinationType, JobState},
 };
 
 /// A destination of a job.
@@ -50,12 +52,14 @@ pub(crate) enum Order {
     Remove(usize),
     /// Tries a destination again now.
     Retry(usize),
+    /// Ends a destination cleanly, for this reason.
+    Fail(usize, Failure),
 }
 
 /// Everything that one job needs.
 pub(crate) struct Supervisor {
     pub(crate) id: String,
-    pub(crate) room: String,
+    pub(crate) room: Room,
     pub(crate) created_at_ms: u64,
     /// Differs from job to job.
     pub(crate) seed: u64,
@@ -68,6 +72,7 @@ pub(crate) struct Supervisor {
     pub(crate) leftovers: Leftovers,
     /// Where the HLS destination's files go, if it has one.
     pub(crate) origin: Option<Arc<Origin>>,
+    pub(crate) library: Library,
     /// Keeps the latest; nobody waits for anybody.
     pub(crate) status: watch::Sender<status::Job>,
     /// Ends the job.
@@ -86,6 +91,10 @@ struct Run {
     process: Option<Process>,
     demand: watch::Sender<Demand>,
     clock: WallClock,
+    /// Recordings that the library knows to be written.
+    recordings: BTreeSet<usize>,
+    /// What ends for a reason.
+    doomed: BTreeMap<usize, Failure>,
 }
 
 /// What woke the supervisor.
@@ -114,6 +123,8 @@ impl Supervisor {
             process: None,
             demand,
             clock: WallClock::take(),
+            recordings: BTreeSet::new(),
+            doomed: BTreeMap::new(),
         };
         for planned in planned {
             run.add(planned);
@@ -136,6 +147,7 @@ impl Run {
                 break;
             }
             self.publish();
+            self.tell_library().await;
             let due = self.job.poll_timeout();
             let event = tokio::select! {
                 // What a worker has said comes before the conclusion that it says nothing.
@@ -148,7 +160,7 @@ impl Run {
             let now = Instant::now();
             match event {
                 Event::Report(report, body) => self.handle_report(&report, body, now),
-                Event::Order(order) => self.handle_order(order, now),
+                Event::Order(order) => self.handle_order(order, now).await,
                 Event::Gone => self.handle_gone(now).await,
                 Event::End => {
                     ending = true;
@@ -164,6 +176,7 @@ impl Run {
             self.supervisor.leftovers.forget(pid);
         }
         self.publish();
+        self.tell_library().await;
         tracing::info!(state = ?self.job.state(), "egress ended");
     }
 
@@ -178,7 +191,7 @@ impl Run {
         self.job.add(number, proved);
     }
 
-    fn handle_order(&mut self, order: Order, now: Instant) {
+    async fn handle_order(&mut self, order: Order, now: Instant) {
         match order {
             Order::Add(planned, origin) => {
                 if origin.is_some() {
@@ -197,6 +210,10 @@ impl Run {
                 }
             }
             Order::Retry(number) => self.job.retry(number),
+            Order::Fail(destination, failure) => {
+                self.doomed.insert(destination, failure);
+                self.send(&Command::Disconnect { destination }).await;
+            }
         }
     }
 
@@ -226,7 +243,11 @@ impl Run {
             }
             Action::Connect(destination) => {
                 if let Some(accepted) = self.accepted.get(&destination) {
-                    let target = accepted.target.clone();
+                    let mut target = accepted.target.clone();
+                    if let Target::Record(target) = &mut target {
+                        let id = Library::id(&self.supervisor.id, destination);
+                        target.folder = self.supervisor.library.folder(&id);
+                    }
                     self.send(&Command::Connect {
                         destination,
                         target,
@@ -263,7 +284,63 @@ impl Run {
             (_, Report::Alive { cpu_ms, .. }) => self.cpu.record(*cpu_ms, now),
             _ => {}
         }
-        self.job.handle_report(report, now);
+        let failed = match report {
+            Report::State {
+                destination,
+                state: DestinationState::Ended,
+            } => self
+                .doomed
+                .remove(destination)
+                .map(|failure| Report::Failed {
+                    destination: *destination,
+                    failure,
+                }),
+            _ => None,
+        };
+        self.job
+            .handle_report(failed.as_ref().unwrap_or(report), now);
+    }
+
+    /// Tells the library which recordings are being written.
+    async fn tell_library(&mut self) {
+        let over = self.job.is_over();
+        let mut told = Vec::new();
+        for (number, accepted) in &self.accepted {
+            if accepted.kind != DestinationType::Recording {
+                continue;
+            }
+            let mut destinations = self.job.destinations().iter();
+            let destination = destinations.find(|d| d.number() == *number);
+            // One that says goodbye is still writing.
+            let writes = destination
+                .is_some_and(|d| !over && d.state() != DestinationState::Failed);
+            if self.recordings.contains(number) != writes {
+                let failure = destination.and_then(|d| d.failure());
+                told.push((*number, writes, failure.map(|failure| failure.code)));
+            }
+        }
+        for (number, writes, code) in told {
+            let id = Library::id(&self.supervisor.id, number);
+            let (library, room) = (
+                self.supervisor.library.clone(),
+                self.supervisor.room.clone(),
+            );
+            let kept = tokio::task::spawn_blocking(move || {
+                if writes {
+                    return library.begin(&id, &room, unix_ms_now());
+                }
+                library.end(&id, code);
+                Ok(())
+            });
+            if let Ok(Err(error)) = kept.await {
+                tracing::error!(%error, "the record of a recording cannot be written");
+            }
+            if writes {
+                self.recordings.insert(number);
+            } else {
+                self.recordings.remove(&number);
+            }
+        }
     }
 
     async fn handle_gone(&mut self, now: Instant) {
@@ -306,7 +383,7 @@ impl Run {
         let now = Instant::now();
         let status = status::Job {
             id: self.supervisor.id.clone(),
-            room: self.supervisor.room.clone(),
+            room: self.supervisor.room.slug.clone(),
             state: self.job.state(),
             created_at_ms: self.supervisor.created_at_ms,
             receiving: self.job.receiving(),

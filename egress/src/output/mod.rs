@@ -4,6 +4,8 @@ mod connection;
 mod dial;
 mod hls;
 mod queue;
+mod record;
+mod record_file;
 mod rtmp;
 mod rtmp_failure;
 mod stop;
@@ -11,6 +13,7 @@ mod tls;
 
 pub(crate) use dial::Policy;
 pub(crate) use hls::Hls;
+pub(crate) use record::Record;
 pub(crate) use rtmp::{Limits, Rtmp};
 pub(crate) use stop::Stop;
 

@@ -117,7 +117,11 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
             "The secure connection to {server} failed{}. Check that the server offers rtmps:// on this port.",
             quoted(said)
         ),
-        FailureCode::CodecUnsupported | FailureCode::WorkerDied | FailureCode::Internal => {
+        FailureCode::CodecUnsupported
+        | FailureCode::DiskFull
+        | FailureCode::NothingRecorded
+        | FailureCode::WorkerDied
+        | FailureCode::Internal => {
             format!("This output could not be sent{}.", quoted(said))
         }
     };
