@@ -10,9 +10,9 @@ use std::{
 
 use crate::{
     backoff::Backoff,
-    link::{Counters, Failure, Report},
-    rate::Rate,
-    status::{DestinationState, FailureCode, JobState},
+    delivery::{Delivery, STABLE},
+    link::Report,
+    status::{DestinationState, JobState},
 };
 
 /// What the supervisor has to do, in order.
@@ -34,7 +34,7 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Job {
     phase: Phase,
-    destinations: Vec<Destination>,
+    destinations: Vec<Delivery>,
     actions: VecDeque<Action>,
     receiving: bool,
     restarts: u32,
@@ -54,44 +54,6 @@ enum Phase {
     Waiting { retry_at: Instant },
     Ended,
     Failed,
-}
-
-/// One destination of a job.
-#[derive(Debug)]
-pub(crate) struct Destination {
-    /// Never used twice in a job.
-    number: usize,
-    phase: DestinationPhase,
-    attempt: u32,
-    /// Why it is not live.
-    failure: Option<Failure>,
-    /// What it recovered from, and when.
-    past: Option<(Failure, Instant)>,
-    backoff: Backoff,
-    was_live: bool,
-    refusals: u32,
-    /// What earlier workers delivered.
-    before: Counters,
-    /// What this worker delivered.
-    current: Counters,
-    rate: Rate,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DestinationPhase {
-    Connecting,
-    Live {
-        since: Instant,
-    },
-    Retrying {
-        at: Option<Instant>,
-    },
-    Failed,
-    /// Taken out of the job; forgotten once the worker has said goodbye.
-    Leaving {
-        until: Instant,
-    },
-    Ended,
 }
 
 impl Job {
@@ -116,8 +78,7 @@ impl Job {
     /// fault.
     pub(crate) fn add(&mut self, number: usize, proved: bool) {
         let salt = 2 * u64::try_from(number).unwrap_or(0) + 3;
-        let mut destination = Destination::new(number, self.seed.wrapping_mul(salt));
-        destination.was_live = proved;
+        let mut destination = Delivery::new(number, proved, self.seed.wrapping_mul(salt));
         if matches!(self.phase, Phase::Running { .. }) && destination.start_attempt() {
             self.actions.push_back(Action::Connect(number));
         }
@@ -128,15 +89,13 @@ impl Job {
     pub(crate) fn remove(&mut self, number: usize, now: Instant) {
         let running = matches!(self.phase, Phase::Running { .. });
         if let Some(destination) = self.find(number) {
-            destination.phase = DestinationPhase::Leaving {
-                until: now + LEAVE_LIMIT,
-            };
+            destination.leave(now);
             if running {
                 self.actions.push_back(Action::Disconnect(number));
             }
         }
         if !running {
-            self.destinations.retain(|d| d.number != number);
+            self.destinations.retain(|d| d.number() != number);
         }
         self.drain_when_hopeless(now);
     }
@@ -147,26 +106,13 @@ impl Job {
         let Some(destination) = self.find(number) else {
             return;
         };
-        let waiting = match destination.phase {
-            DestinationPhase::Failed => true,
-            DestinationPhase::Retrying { at } => at.is_some(),
-            DestinationPhase::Connecting
-            | DestinationPhase::Live { .. }
-            | DestinationPhase::Leaving { .. }
-            | DestinationPhase::Ended => false,
-        };
-        if waiting {
-            destination.refusals = 0;
-            destination.backoff.reset();
-            destination.phase = DestinationPhase::Connecting;
-            if running && destination.start_attempt() {
-                self.actions.push_back(Action::Connect(number));
-            }
+        if destination.stop_waiting() && running && destination.start_attempt() {
+            self.actions.push_back(Action::Connect(number));
         }
     }
 
-    fn find(&mut self, number: usize) -> Option<&mut Destination> {
-        self.destinations.iter_mut().find(|d| d.number == number)
+    fn find(&mut self, number: usize) -> Option<&mut Delivery> {
+        self.destinations.iter_mut().find(|d| d.number() == number)
     }
 
     /// Takes in what the worker says.
@@ -184,8 +130,7 @@ impl Job {
                 self.receiving = *receiving;
                 for (number, counters) in counters {
                     if let Some(destination) = self.find(*number) {
-                        destination.current = *counters;
-                        destination.rate.record(destination.counters().bytes, now);
+                        destination.handle_counters(*counters, now);
                     }
                 }
             }
@@ -218,8 +163,7 @@ impl Job {
         for destination in &mut self.destinations {
             destination.bank_counters();
         }
-        self.destinations
-            .retain(|d| !matches!(d.phase, DestinationPhase::Leaving { .. }));
+        self.destinations.retain(|d| !d.is_leaving());
         let ran_long = match self.phase {
             Phase::Ended | Phase::Failed | Phase::Waiting { .. } => return,
             Phase::Draining { .. } => return self.finish(),
@@ -277,7 +221,8 @@ impl Job {
             Phase::Running { .. } => {
                 for destination in &mut self.destinations {
                     if destination.take_due_retry(now) {
-                        self.actions.push_back(Action::Connect(destination.number));
+                        self.actions
+                            .push_back(Action::Connect(destination.number()));
                     }
                 }
                 self.forget_left(now);
@@ -299,14 +244,7 @@ impl Job {
             Phase::Running { silent_at, .. } => silent_at,
             Phase::Ended | Phase::Failed => return None,
         };
-        let retries = self.destinations.iter().filter_map(|d| match d.phase {
-            DestinationPhase::Retrying { at } => at,
-            DestinationPhase::Leaving { until } => Some(until),
-            DestinationPhase::Connecting
-            | DestinationPhase::Live { .. }
-            | DestinationPhase::Failed
-            | DestinationPhase::Ended => None,
-        });
+        let retries = self.destinations.iter().filter_map(Delivery::poll_timeout);
         retries.chain([own]).min()
     }
 
@@ -337,7 +275,7 @@ impl Job {
         }
     }
 
-    pub(crate) fn destinations(&self) -> &[Destination] {
+    pub(crate) fn destinations(&self) -> &[Delivery] {
         &self.destinations
     }
 
@@ -359,26 +297,20 @@ impl Job {
         };
         for destination in &mut self.destinations {
             if destination.start_attempt() {
-                self.actions.push_back(Action::Connect(destination.number));
+                self.actions
+                    .push_back(Action::Connect(destination.number()));
             }
         }
     }
 
     fn forget_left(&mut self, now: Instant) {
-        self.destinations.retain(|d| match d.phase {
-            DestinationPhase::Leaving { until } => now < until,
-            DestinationPhase::Connecting
-            | DestinationPhase::Live { .. }
-            | DestinationPhase::Retrying { .. }
-            | DestinationPhase::Failed
-            | DestinationPhase::Ended => true,
-        });
+        self.destinations.retain(|d| !d.has_left(now));
     }
 
     /// A worker all of whose destinations were given up does nothing but cost memory.
     fn drain_when_hopeless(&mut self, now: Instant) {
         let running = matches!(self.phase, Phase::Running { .. });
-        let hopeless = |d: &Destination| d.phase == DestinationPhase::Failed;
+        let hopeless = |d: &Delivery| d.state() == DestinationState::Failed;
         if running && !self.destinations.is_empty() && self.destinations.iter().all(hopeless) {
             self.gave_up = true;
             self.drain(now);
@@ -400,9 +332,7 @@ impl Job {
             Phase::Ended
         };
         for destination in &mut self.destinations {
-            if destination.phase != DestinationPhase::Failed {
-                destination.phase = DestinationPhase::Ended;
-            }
+            destination.end();
         }
     }
 
@@ -415,235 +345,6 @@ impl Job {
             | Phase::Draining { kill_at: due } => *due = later,
             Phase::Waiting { .. } | Phase::Ended | Phase::Failed => {}
         }
-    }
-}
-
-impl Destination {
-    fn new(number: usize, seed: u64) -> Self {
-        Self {
-            number,
-            past: None,
-            phase: DestinationPhase::Connecting,
-            attempt: 0,
-            failure: None,
-            backoff: Backoff::new(RETRY_DELAY, RETRY_DELAY_CAP, seed),
-            was_live: false,
-            refusals: 0,
-            before: Counters::default(),
-            current: Counters::default(),
-            rate: Rate::default(),
-        }
-    }
-
-    pub(crate) fn state(&self) -> DestinationState {
-        match self.phase {
-            DestinationPhase::Connecting => DestinationState::Connecting,
-            DestinationPhase::Live { .. } => DestinationState::Live,
-            DestinationPhase::Retrying { .. } => DestinationState::Retrying,
-            DestinationPhase::Failed => DestinationState::Failed,
-            DestinationPhase::Leaving { .. } | DestinationPhase::Ended => DestinationState::Ended,
-        }
-    }
-
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-
-    /// Returns what it recovered from last, and when.
-    pub(crate) fn past(&self) -> Option<&(Failure, Instant)> {
-        self.past.as_ref()
-    }
-
-    pub(crate) fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    pub(crate) fn failure(&self) -> Option<&Failure> {
-        self.failure.as_ref()
-    }
-
-    pub(crate) fn live_since(&self) -> Option<Instant> {
-        match self.phase {
-            DestinationPhase::Live { since } => Some(since),
-            DestinationPhase::Connecting
-            | DestinationPhase::Retrying { .. }
-            | DestinationPhase::Failed
-            | DestinationPhase::Leaving { .. }
-            | DestinationPhase::Ended => None,
-        }
-    }
-
-    pub(crate) fn next_try_at(&self) -> Option<Instant> {
-        match self.phase {
-            DestinationPhase::Retrying { at } => at,
-            DestinationPhase::Connecting
-            | DestinationPhase::Live { .. }
-            | DestinationPhase::Failed
-            | DestinationPhase::Leaving { .. }
-            | DestinationPhase::Ended => None,
-        }
-    }
-
-    /// Returns what was delivered since the job started.
-    pub(crate) fn counters(&self) -> Counters {
-        Counters {
-            bytes: self.before.bytes + self.current.bytes,
-            acknowledged_bytes: self.before.acknowledged_bytes + self.current.acknowledged_bytes,
-            frames: self.before.frames + self.current.frames,
-            dropped_frames: self.before.dropped_frames + self.current.dropped_frames,
-            delay_ms: self.current.delay_ms,
-        }
-    }
-
-    pub(crate) fn bits_per_second(&self, now: Instant) -> u64 {
-        match self.phase {
-            DestinationPhase::Live { .. } => self.rate.bits_per_second(now),
-            DestinationPhase::Connecting
-            | DestinationPhase::Retrying { .. }
-            | DestinationPhase::Failed
-            | DestinationPhase::Leaving { .. }
-            | DestinationPhase::Ended => 0,
-        }
-    }
-
-    fn handle_state(&mut self, state: DestinationState, now: Instant) {
-        let given_up = matches!(
-            self.phase,
-            DestinationPhase::Failed | DestinationPhase::Leaving { .. } | DestinationPhase::Ended
-        );
-        match state {
-            DestinationState::Live if !given_up => {
-                self.phase = DestinationPhase::Live { since: now };
-                if let Some(failure) = self.failure.take() {
-                    self.past = Some((failure, now));
-                }
-                self.was_live = true;
-                self.refusals = 0;
-                self.attempt = 0;
-            }
-            DestinationState::Connecting if !given_up => {
-                self.phase = DestinationPhase::Connecting;
-            }
-            DestinationState::Ended => match &mut self.phase {
-                DestinationPhase::Leaving { until } => *until = now,
-                DestinationPhase::Failed => {}
-                DestinationPhase::Connecting
-                | DestinationPhase::Live { .. }
-                | DestinationPhase::Retrying { .. }
-                | DestinationPhase::Ended => self.phase = DestinationPhase::Ended,
-            },
-            DestinationState::Live
-            | DestinationState::Connecting
-            | DestinationState::Retrying
-            | DestinationState::Failed => {}
-        }
-    }
-
-    fn handle_failure(&mut self, failure: Failure, now: Instant) {
-        match &mut self.phase {
-            DestinationPhase::Leaving { until } => {
-                *until = now;
-                return;
-            }
-            DestinationPhase::Failed | DestinationPhase::Ended => return,
-            // A connection that breaks at once is no reason to try faster.
-            DestinationPhase::Live { since } if now >= *since + STABLE => self.backoff.reset(),
-            DestinationPhase::Live { .. }
-            | DestinationPhase::Connecting
-            | DestinationPhase::Retrying { .. } => {}
-        }
-        let refused = !self.was_live;
-        let (refusals, budget) = match failure.code {
-            FailureCode::Rejected if refused => (self.refusals + 1, REFUSAL_BUDGET),
-            FailureCode::AlreadyPublishing if refused => (self.refusals + 1, BUSY_BUDGET),
-            FailureCode::PrivateAddress
-            | FailureCode::CodecUnsupported
-            | FailureCode::DiskFull => (1, 1),
-            FailureCode::Rejected
-            | FailureCode::AlreadyPublishing
-            | FailureCode::ConnectionRefused
-            | FailureCode::HostNotFound
-            | FailureCode::Unreachable
-            | FailureCode::Timeout
-            | FailureCode::ClosedByServer
-            | FailureCode::Stalled
-            | FailureCode::TlsFailed
-            | FailureCode::WorkerDied
-            | FailureCode::NothingRecorded
-            | FailureCode::Internal => (0, u32::MAX),
-        };
-        self.refusals = refusals;
-        let busy = failure.code == FailureCode::AlreadyPublishing;
-        self.failure = Some(failure);
-        let mut delay = self.backoff.next();
-        if refusals > 0 {
-            delay = delay.max(REFUSED_DELAY);
-        } else if busy {
-            delay = delay.min(BUSY_DELAY_CAP);
-        } else if self.was_live {
-            delay = delay.min(RETURN_DELAY_CAP);
-        }
-        self.phase = if refusals >= budget {
-            DestinationPhase::Failed
-        } else {
-            DestinationPhase::Retrying {
-                at: Some(now + delay),
-            }
-        };
-    }
-
-    /// Returns whether to connect to it now that a worker is ready.
-    fn start_attempt(&mut self) -> bool {
-        let wanted = match &mut self.phase {
-            DestinationPhase::Connecting => true,
-            DestinationPhase::Live { .. } => {
-                self.phase = DestinationPhase::Connecting;
-                true
-            }
-            // One that waits for its next try goes on waiting.
-            DestinationPhase::Retrying { at } => at.is_none(),
-            DestinationPhase::Failed
-            | DestinationPhase::Leaving { .. }
-            | DestinationPhase::Ended => false,
-        };
-        self.attempt += u32::from(wanted);
-        wanted
-    }
-
-    fn take_due_retry(&mut self, now: Instant) -> bool {
-        let DestinationPhase::Retrying { at } = &mut self.phase else {
-            return false;
-        };
-        let due = at.is_some_and(|at| now >= at);
-        if due {
-            *at = None;
-            self.attempt += 1;
-        }
-        due
-    }
-
-    fn handle_worker_death(&mut self) {
-        match &mut self.phase {
-            DestinationPhase::Live { .. } => {
-                self.failure = Some(Failure {
-                    code: FailureCode::WorkerDied,
-                    message: "The process that sends this output ended unexpectedly. It is being \
-                              started again."
-                        .to_owned(),
-                });
-                self.phase = DestinationPhase::Retrying { at: None };
-            }
-            DestinationPhase::Connecting
-            | DestinationPhase::Retrying { .. }
-            | DestinationPhase::Failed
-            | DestinationPhase::Leaving { .. }
-            | DestinationPhase::Ended => {}
-        }
-    }
-
-    fn bank_counters(&mut self) {
-        self.before = self.counters();
-        self.current = Counters::default();
     }
 }
 
@@ -666,29 +367,18 @@ const SETTLING_LIMIT: Duration = Duration::from_secs(6);
 /// Below the bound of the whole server's shutdown.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 const KILL_AGAIN: Duration = Duration::from_secs(1);
-/// What ran this long was not broken from the start.
-const STABLE: Duration = Duration::from_secs(30);
 const CRASH_DELAY: Duration = Duration::from_millis(200);
 const CRASH_DELAY_CAP: Duration = Duration::from_secs(10);
 /// Crashes in a row after which the job is given up: about a minute.
 const CRASH_BUDGET: u32 = 10;
-const RETRY_DELAY: Duration = Duration::from_millis(800);
-const RETRY_DELAY_CAP: Duration = Duration::from_secs(8);
-const REFUSED_DELAY: Duration = Duration::from_secs(3);
-/// A key that was refused so often before it ever worked is wrong.
-const REFUSAL_BUDGET: u32 = 2;
-/// A server may take a while to forget the session of an earlier job: about 45 s.
-const BUSY_BUDGET: u32 = 15;
-/// A session of our own that the server has not given up yet is not far from its end.
-const BUSY_DELAY_CAP: Duration = Duration::from_millis(1500);
-/// A server that worked is live again soon after its return.
-const RETURN_DELAY_CAP: Duration = Duration::from_millis(1200);
-/// How long a destination that was taken out has for its goodbye.
-const LEAVE_LIMIT: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        link::{Counters, Failure},
+        status::FailureCode,
+    };
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)

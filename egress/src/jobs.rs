@@ -226,6 +226,39 @@ impl Entry {
     }
 }
 
+/// Returns what is known of a job that is about to be started.
+pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> status::Job {
+    let destinations = plan.iter().map(|planned| status::DestinationStatus {
+        id: journal::id(planned.number),
+        r#type: planned.accepted.kind,
+        url: planned.accepted.shown_url.clone(),
+        state: DestinationState::Connecting,
+        code: None,
+        last_error: None,
+        past_failure: None,
+        attempt: 0,
+        next_try_at_ms: None,
+        live_since_ms: None,
+        bytes: 0,
+        acknowledged_bytes: 0,
+        bitrate_bps: 0,
+        delay_ms: 0,
+        frames: 0,
+        dropped_frames: 0,
+    });
+    status::Job {
+        id: record.id.clone(),
+        room: room.slug.clone(),
+        state: JobState::Starting,
+        created_at_ms: record.created_at_ms,
+        receiving: false,
+        restarts: 0,
+        worker_pid: None,
+        cpu_percent: 0.0,
+        destinations: destinations.collect(),
+    }
+}
+
 /// Returns whether a job in this state is over.
 pub(crate) fn is_over(state: JobState) -> bool {
     matches!(state, JobState::Ended | JobState::Failed)

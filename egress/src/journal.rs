@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    job::Destination,
+    delivery::Delivery,
     status::{DestinationState, FailureCode},
 };
 
@@ -37,7 +37,7 @@ enum Line {
 
 impl Journal {
     /// Logs what has changed since the last call.
-    pub(crate) fn note(&mut self, destinations: &[Destination], now: Instant) {
+    pub(crate) fn note(&mut self, destinations: &[Delivery], now: Instant) {
         for destination in destinations {
             let (number, state) = (destination.number(), destination.state());
             let code = destination.failure().map(|failure| failure.code);

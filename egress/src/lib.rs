@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod backoff;
 mod config;
+mod delivery;
 mod destination;
 mod feed;
 mod fmp4;
@@ -24,15 +25,10 @@ mod problem;
 mod process;
 mod rate;
 mod recording;
+mod refusal;
+mod register;
 mod rtmp;
 mod service;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "private playlists and downloads are about to use it"
-    )
-)]
 mod signed;
 mod source;
 pub mod status;

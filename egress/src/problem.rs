@@ -7,7 +7,7 @@ use axum::{
 };
 
 use crate::{
-    service::StartError,
+    refusal::StartError,
     status::{ErrorCode, Free, ProblemBody},
 };
 

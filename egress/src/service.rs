@@ -1,11 +1,10 @@
 //! All jobs of the server.
 
 use std::{
-    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -24,22 +23,19 @@ use tracing::Instrument as _;
 use crate::{
     admission, api,
     config::{Config, ConfigError},
-    destination::{self, DestinationError},
-    jobs::{Entry, Jobs, is_over},
-    journal,
+    destination,
+    jobs::{Entry, Jobs, first_status, is_over},
     leftover::Leftovers,
-    link::Failure,
     origin::Origin,
     recording::{self, Desk, Library},
+    refusal::StartError,
+    register::Register,
     signed::Signer,
     source::{Source, Sources},
-    status::{
-        self, Destination, DestinationState, DestinationType, FailureCode, Free, JobState,
-        RecordingState,
-    },
+    status::{self, DestinationState, DestinationType, RecordingState},
     still::Stills,
     store::{Record, Store},
-    supervisor::{ORDER_LIMIT, Order, Planned, Supervisor, unix_ms_now},
+    supervisor::{ORDER_LIMIT, Planned, Supervisor, unix_ms_now},
 };
 
 /// A room as egress knows it. The app puts it into a request's extensions once the caller's grant is checked.
@@ -74,31 +70,7 @@ pub struct RecordingReady {
 /// Starts, lists and ends jobs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Service {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    config: Config,
-    sources: Box<dyn Sources>,
-    worker_program: PathBuf,
-    rooms: Mutex<HashMap<RoomId, Jobs>>,
-    next_job: AtomicU64,
-    tasks: TaskTracker,
-    cancel: CancellationToken,
-    /// Cancelled once the jobs of the last run are taken up.
-    resumed: CancellationToken,
-    /// What goes on after a restart. Locked before the rooms, and while a record is written, so that the last
-    /// one written is the newest.
-    store: Mutex<Store>,
-    leftovers: Leftovers,
-    desk: Desk,
-    /// Held while a request with an idempotency key is answered, so that its twin finds the job.
-    keyed: tokio::sync::Mutex<()>,
-    cores: usize,
-    changed: Notify,
-    /// At most [`EVENT_LIMIT`] wait. When full, the room stays marked and is told of later.
-    events: Mutex<Option<mpsc::Sender<Changed>>>,
+    register: Arc<Register>,
 }
 
 /// Why outputs cannot be run.
@@ -110,47 +82,6 @@ pub enum OpenError {
     /// The data folder cannot be used.
     #[error("cannot use the folder of outputs")]
     Folder(#[from] io::Error),
-}
-
-/// Why a job was not started or changed.
-#[derive(Debug, Error)]
-pub(crate) enum StartError {
-    #[error("Give at least one destination")]
-    NoDestinations,
-    #[error("At most {0} destinations can be given")]
-    TooManyDestinations(usize),
-    #[error("Destination {number}: {reason}")]
-    Destination {
-        number: usize,
-        reason: DestinationError,
-    },
-    #[error("Destination {0}: this output sends to that address with that key already")]
-    Duplicate(usize),
-    #[error("This output has no destination “{0}”")]
-    UnknownDestination(String),
-    #[error("This room has an HLS output already. End it before starting another one")]
-    HlsActive,
-    #[error(
-        "There is no room for this output: {} more can run on this server and {} in this room, with {} % of a \
-         processor core. Try again when another one has ended",
-        .0.jobs, .0.jobs_in_room, .0.cpu_percent
-    )]
-    Capacity(Free),
-    #[error("This idempotency key came with a different request before")]
-    KeyReused,
-    #[error("The room has no such output, or it ended long ago")]
-    UnknownJob,
-    #[error("This output is over. Start a new one")]
-    Over,
-    #[error(
-        "There is no room for a recording: the disk is full, or recordings have reached their limit. Delete \
-         some, then try again"
-    )]
-    DiskFull,
-    #[error("The server is stopping")]
-    Stopping,
-    #[error("The output cannot be written to the data folder, so it would not survive a restart")]
-    Store,
 }
 
 /// A started job.
@@ -185,7 +116,7 @@ impl Service {
             link_ms: config.recording.link_hours * 3_600_000,
         };
         Ok(Self {
-            shared: Arc::new(Shared {
+            register: Arc::new(Register {
                 config,
                 sources: Box::new(sources),
                 worker_program,
@@ -209,17 +140,17 @@ impl Service {
     /// Returns the routes under `/api/rooms/{room}/egress` and `/api/rooms/{room}/recordings`. Each needs a
     /// [`Room`] among the request's extensions.
     pub fn api_routes(&self) -> Router {
-        api::job_routes(self.clone()).merge(recording::routes(self.shared.desk.clone()))
+        api::job_routes(self.clone()).merge(recording::routes(self.register.desk.clone()))
     }
 
     /// Returns the routes under `/recordings`, where links to files lead. They are public.
     pub fn recording_routes(&self) -> Router {
-        recording::file_routes(self.shared.desk.clone())
+        recording::file_routes(self.register.desk.clone())
     }
 
     /// Waits for recordings to become ready, and returns them. Cancel safe.
     pub async fn recordings_ready(&self) -> Vec<RecordingReady> {
-        let desk = &self.shared.desk;
+        let desk = &self.register.desk;
         let entries = desk.library.ready().await;
         let ready = entries.iter().map(|entry| RecordingReady {
             room: Room {
@@ -233,7 +164,7 @@ impl Service {
 
     /// Counts recordings by state, and returns their bytes.
     pub fn recording_totals(&self) -> (Vec<(RecordingState, u64)>, u64) {
-        self.shared.desk.library.totals()
+        self.register.desk.library.totals()
     }
 
     /// Returns the routes under `/hls/{room}`. They are public.
@@ -246,7 +177,7 @@ impl Service {
     pub fn events(&self) -> mpsc::Receiver<Changed> {
         let (sender, receiver) = mpsc::channel(EVENT_LIMIT);
         let mut events = self
-            .shared
+            .register
             .events
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -258,33 +189,36 @@ impl Service {
     /// within five seconds. Jobs that nobody ended go on at the next start.
     pub async fn run(&self, cancel: CancellationToken) {
         self.resume().await;
-        self.shared.resumed.cancel();
+        self.register.resumed.cancel();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
-                () = self.shared.changed.notified() => {}
+                () = self.register.changed.notified() => {}
                 () = sleep(SWEEP_INTERVAL) => {}
             }
-            self.shared.keep_quota();
-            self.shared.sweep(Instant::now());
+            self.register.keep_quota();
+            self.register.sweep(Instant::now());
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = sleep(EVENT_INTERVAL) => {}
             }
         }
-        self.shared.desk.library.stop();
-        self.shared.cancel.cancel();
-        self.shared.tasks.close();
-        if timeout(STOP_LIMIT, self.shared.tasks.wait()).await.is_err() {
+        self.register.desk.library.stop();
+        self.register.cancel.cancel();
+        self.register.tasks.close();
+        if timeout(STOP_LIMIT, self.register.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("egress jobs did not end in time");
         }
-        self.shared.sweep(Instant::now());
+        self.register.sweep(Instant::now());
     }
 
     /// Counts the destinations of jobs that are not over.
     pub fn gauges(&self) -> Vec<(DestinationType, DestinationState, u64)> {
         let mut counts: Vec<(DestinationType, DestinationState, u64)> = Vec::new();
-        let rooms = self.shared.lock();
+        let rooms = self.register.lock();
         for entry in rooms.values().flat_map(|jobs| &jobs.jobs) {
             let job = entry.status.borrow();
             if is_over(job.state) {
@@ -309,13 +243,13 @@ impl Service {
         request: &status::Request,
         idempotency: Option<(String, Vec<u8>)>,
     ) -> Result<Started, StartError> {
-        let shared = &self.shared;
+        let register = &self.register;
         let _keyed = match &idempotency {
-            Some(_) => Some(shared.keyed.lock().await),
+            Some(_) => Some(register.keyed.lock().await),
             None => None,
         };
         if let Some((key, fingerprint)) = &idempotency
-            && let Some(job) = shared.replay(&room, key, fingerprint)?
+            && let Some(job) = register.replay(&room, key, fingerprint)?
         {
             return Ok(Started {
                 job,
@@ -325,9 +259,9 @@ impl Service {
         if request.destinations.is_empty() {
             return Err(StartError::NoDestinations);
         }
-        let plan = shared.plan(&room, &request.destinations, &[], 1)?;
-        shared.check_disk(&plan)?;
-        let number = shared.next_job.fetch_add(1, Ordering::Relaxed);
+        let plan = register.plan(&room, &request.destinations, &[], 1)?;
+        register.check_disk(&plan)?;
+        let number = register.next_job.fetch_add(1, Ordering::Relaxed);
         let record = Record {
             id: format!("eg_{number:x}"),
             room: room.id.0,
@@ -337,7 +271,7 @@ impl Service {
             destinations: Vec::new(),
             idempotency,
         };
-        let source = shared.open_source(&room).await?;
+        let source = register.open_source(&room).await?;
         let job = self.launch(&room, &record, plan, source, true)?;
         if !self.persist(room.id, &job.id).await {
             self.end(room.id, &job.id).await;
@@ -351,19 +285,19 @@ impl Service {
 
     /// Waits until the jobs of the last run are there, so that nobody is told that they are not.
     pub(crate) async fn resumed(&self) {
-        let _ = timeout(STOP_LIMIT, self.shared.resumed.cancelled()).await;
+        let _ = timeout(STOP_LIMIT, self.register.resumed.cancelled()).await;
     }
 
     /// Starts the jobs that the last run of the server left.
     async fn resume(&self) {
-        let ended = self.shared.leftovers.end_all();
+        let ended = self.register.leftovers.end_all();
         if ended > 0 {
             tracing::warn!(
                 workers = ended,
                 "egress workers of an earlier run were ended"
             );
         }
-        let loaded = self.shared.lock_store().load();
+        let loaded = self.register.lock_store().load();
         let (records, unreadable) = match loaded {
             Ok(loaded) => loaded,
             Err(e) => {
@@ -382,8 +316,8 @@ impl Service {
                 tracing::error!(id = %record.id, room = %record.slug, error = %e, "egress job cannot be resumed");
             }
         }
-        let library = self.shared.desk.library.clone();
-        let written = self.shared.recordings();
+        let library = self.register.desk.library.clone();
+        let written = self.register.recordings();
         let _ = tokio::task::spawn_blocking(move || library.end_all_but(&written)).await;
     }
 
@@ -397,7 +331,7 @@ impl Service {
             let number = destination.number;
             // What was allowed then may not be now.
             let accepted =
-                destination::accept(&destination.requested, &room.slug, &self.shared.config)
+                destination::accept(&destination.requested, &room.slug, &self.register.config)
                     .map_err(|reason| StartError::Destination { number, reason })?;
             plan.push(Planned {
                 number,
@@ -406,7 +340,7 @@ impl Service {
                 proved: destination.proved,
             });
         }
-        let source = self.shared.open_source(&room).await?;
+        let source = self.register.open_source(&room).await?;
         self.launch(&room, record, plan, source, false)?;
         tracing::info!(id = %record.id, room = %record.slug, "egress job resumed");
         Ok(())
@@ -421,13 +355,13 @@ impl Service {
         source: Box<dyn Source>,
         is_new: bool,
     ) -> Result<status::Job, StartError> {
-        let shared = &self.shared;
-        let mut rooms = shared.lock();
-        if shared.cancel.is_cancelled() {
+        let register = &self.register;
+        let mut rooms = register.lock();
+        if register.cancel.is_cancelled() {
             return Err(StartError::Stopping);
         }
         if is_new {
-            let free = shared.free(&rooms, room.id);
+            let free = register.free(&rooms, room.id);
             if !admission::fits(&free, plan.len()) {
                 return Err(StartError::Capacity(free));
             }
@@ -441,38 +375,38 @@ impl Service {
         }
         jobs.room = room.clone();
         jobs.dirty = true;
-        let origin = hls.then(|| shared.new_origin());
+        let origin = hls.then(|| register.new_origin());
         let (status, watched) = watch::channel(first_status(room, record, &plan));
         let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
-        let end = shared.cancel.child_token();
+        let end = register.cancel.child_token();
         let supervisor = Supervisor {
             id: record.id.clone(),
             room: room.clone(),
             created_at_ms: record.created_at_ms,
-            seed: shared.next_job.fetch_add(1, Ordering::Relaxed),
-            config: shared.config.clone(),
-            worker_program: shared.worker_program.clone(),
+            seed: register.next_job.fetch_add(1, Ordering::Relaxed),
+            config: register.config.clone(),
+            worker_program: register.worker_program.clone(),
             planned: plan.clone(),
             orders: ordered,
-            leftovers: shared.leftovers.clone(),
+            leftovers: register.leftovers.clone(),
             origin: origin.clone(),
-            library: shared.desk.library.clone(),
+            library: self.register.desk.library.clone(),
             status,
             end: end.clone(),
         };
         let span = tracing::info_span!("job", id = %record.id, room = %room.slug);
-        shared
+        register
             .tasks
             .spawn(supervisor.run(source).instrument(span.clone()));
         let on_change = self
             .clone()
             .follow(room.id, record.id.clone(), watched.clone());
-        shared.tasks.spawn(on_change.instrument(span));
+        register.tasks.spawn(on_change.instrument(span));
         let job = watched.borrow().clone();
         jobs.jobs
             .push(Entry::new(record, plan, watched, end, orders, origin));
         drop(rooms);
-        shared.changed.notify_one();
+        register.changed.notify_one();
         Ok(job)
     }
 
@@ -483,17 +417,17 @@ impl Service {
         id: &str,
         change: &status::Change,
     ) -> Result<status::Job, StartError> {
-        let (places, orders) = self.shared.plan_change(room, id, change)?;
+        let (places, orders) = self.register.plan_change(room, id, change)?;
         for (place, order) in places.into_iter().zip(orders) {
             place.send(order);
         }
         self.persist(room.id, id).await;
-        self.shared.changed.notify_one();
+        self.register.changed.notify_one();
         let gone = |job: &status::Job| {
             let mut left = job.destinations.iter();
             is_over(job.state) || !left.any(|d| change.remove.contains(&d.id))
         };
-        let status = self.shared.lock().get(&room.id).and_then(|jobs| {
+        let status = self.register.lock().get(&room.id).and_then(|jobs| {
             let entry = jobs.find(id)?;
             Some(entry.status.clone())
         });
@@ -513,7 +447,7 @@ impl Service {
         change: status::DestinationChange,
     ) -> Result<status::Job, StartError> {
         let requested = {
-            let rooms = self.shared.lock();
+            let rooms = self.register.lock();
             let entry = rooms.get(&room.id).and_then(|jobs| jobs.find(id));
             let entry = entry.ok_or(StartError::UnknownJob)?;
             let planned = entry.planned(destination);
@@ -535,7 +469,7 @@ impl Service {
 
     /// Returns the room's jobs: those that run first, then those that are over, the newest first.
     pub(crate) fn list(&self, room: RoomId) -> Vec<status::Job> {
-        self.shared
+        self.register
             .lock()
             .get(&room)
             .map(Jobs::list)
@@ -543,7 +477,7 @@ impl Service {
     }
 
     pub(crate) fn get(&self, room: RoomId, id: &str) -> Option<status::Job> {
-        let rooms = self.shared.lock();
+        let rooms = self.register.lock();
         let entry = rooms.get(&room)?.find(id)?;
         Some(entry.status.borrow().clone())
     }
@@ -551,7 +485,7 @@ impl Service {
     /// Ends a job and waits until it is over; returns what it was.
     pub(crate) async fn end(&self, room: RoomId, id: &str) -> Option<status::Job> {
         let mut status = {
-            let mut rooms = self.shared.lock();
+            let mut rooms = self.register.lock();
             let entry = rooms.get_mut(&room)?.find_mut(id)?;
             entry.ending = true;
             entry.end.cancel();
@@ -567,7 +501,7 @@ impl Service {
 
     /// Returns the origin that serves the room with this slug.
     pub(crate) fn origin(&self, slug: &str) -> Option<Arc<Origin>> {
-        let rooms = self.shared.lock();
+        let rooms = self.register.lock();
         let jobs = rooms.values().find(|jobs| jobs.room.slug == slug)?;
         jobs.jobs
             .iter()
@@ -580,14 +514,14 @@ impl Service {
         loop {
             let changed = status.changed().await;
             let mut proved = false;
-            if let Some(jobs) = self.shared.lock().get_mut(&room) {
+            if let Some(jobs) = self.register.lock().get_mut(&room) {
                 jobs.dirty = true;
                 proved = jobs.find_mut(&id).is_some_and(Entry::note_proved);
             }
-            self.shared.changed.notify_one();
+            self.register.changed.notify_one();
             let over = changed.is_err() || is_over(status.borrow().state);
             // What the server's own end has ended goes on at the next start.
-            if proved || (over && !self.shared.cancel.is_cancelled()) {
+            if proved || (over && !self.register.cancel.is_cancelled()) {
                 self.persist(room, &id).await;
             }
             if changed.is_err() {
@@ -598,8 +532,8 @@ impl Service {
 
     /// Writes the job's record, or removes that of one which is not to go on. Returns whether that succeeded.
     async fn persist(&self, room: RoomId, id: &str) -> bool {
-        let (shared, id) = (self.shared.clone(), id.to_owned());
-        let written = tokio::task::spawn_blocking(move || shared.persist(room, &id)).await;
+        let (register, id) = (self.register.clone(), id.to_owned());
+        let written = tokio::task::spawn_blocking(move || register.persist(room, &id)).await;
         match written {
             Ok(Ok(())) => true,
             Ok(Err(e)) => {
@@ -608,255 +542,6 @@ impl Service {
             }
             Err(_) => false,
         }
-    }
-}
-
-impl Shared {
-    async fn open_source(&self, room: &Room) -> Result<Box<dyn Source>, StartError> {
-        let source = self.sources.open(room.id).await;
-        source.ok_or(StartError::Stopping)
-    }
-
-    /// Returns the job that the same request has started before.
-    fn replay(
-        &self,
-        room: &Room,
-        key: &str,
-        fingerprint: &[u8],
-    ) -> Result<Option<status::Job>, StartError> {
-        let rooms = self.lock();
-        let jobs = rooms.get(&room.id).into_iter().flat_map(|jobs| &jobs.jobs);
-        for entry in jobs {
-            if let Some((used, of)) = &entry.idempotency
-                && used == key
-            {
-                if of != fingerprint {
-                    return Err(StartError::KeyReused);
-                }
-                return Ok(Some(entry.status.borrow().clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Checks destinations that are to join `present` ones, and numbers them from `first` on.
-    fn plan(
-        &self,
-        room: &Room,
-        requested: &[Destination],
-        present: &[Planned],
-        first: usize,
-    ) -> Result<Vec<Planned>, StartError> {
-        let limit = self.config.max_destinations;
-        if present.len() + requested.len() > limit {
-            return Err(StartError::TooManyDestinations(limit));
-        }
-        let mut plan: Vec<Planned> = Vec::new();
-        for (requested, place) in requested.iter().zip(1..) {
-            let accepted =
-                destination::accept(requested, &room.slug, &self.config).map_err(|reason| {
-                    StartError::Destination {
-                        number: place,
-                        reason,
-                    }
-                })?;
-            let mut others = present.iter().chain(&plan);
-            if others.any(|other| other.accepted.target == accepted.target) {
-                return Err(match accepted.kind {
-                    DestinationType::Hls => StartError::HlsActive,
-                    DestinationType::Rtmp | DestinationType::Recording => {
-                        StartError::Duplicate(place)
-                    }
-                });
-            }
-            plan.push(Planned {
-                number: first + plan.len(),
-                requested: requested.clone(),
-                accepted,
-                proved: false,
-            });
-        }
-        Ok(plan)
-    }
-
-    fn check_disk(&self, plan: &[Planned]) -> Result<(), StartError> {
-        let recording = |planned: &Planned| planned.accepted.kind == DestinationType::Recording;
-        if plan.iter().any(recording) && !self.desk.library.has_room() {
-            return Err(StartError::DiskFull);
-        }
-        Ok(())
-    }
-
-    /// Checks a change, takes it over into the plan, and returns the orders that carry it out, each with its
-    /// place in the queue.
-    fn plan_change(
-        &self,
-        room: &Room,
-        id: &str,
-        change: &status::Change,
-    ) -> Result<(Vec<mpsc::OwnedPermit<Order>>, Vec<Order>), StartError> {
-        let mut rooms = self.lock();
-        let jobs = rooms.get_mut(&room.id).ok_or(StartError::UnknownJob)?;
-        let entry = jobs.find(id).ok_or(StartError::UnknownJob)?;
-        if entry.is_ending() {
-            return Err(StartError::Over);
-        }
-        let number = |id: &String| match entry.planned(id) {
-            Some(planned) => Ok(planned.number),
-            None => Err(StartError::UnknownDestination(id.clone())),
-        };
-        let removed = change.remove.iter().map(number);
-        let removed = removed.collect::<Result<Vec<_>, _>>()?;
-        let retried = change.retry.iter().map(number);
-        let retried = retried.collect::<Result<Vec<_>, _>>()?;
-        let mut plan = entry.plan.clone();
-        plan.retain(|planned| !removed.contains(&planned.number));
-        let added = self.plan(room, &change.add, &plan, entry.next_number)?;
-        self.check_disk(&added)?;
-        let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
-        let with_hls = added.iter().any(is_hls);
-        let had_hls = entry.plan.iter().any(is_hls) && plan.iter().all(|p| !is_hls(p));
-        if with_hls && !had_hls && jobs.serves_hls() {
-            return Err(StartError::HlsActive);
-        }
-        plan.extend(added.iter().cloned());
-        let mut orders = Vec::new();
-        let origin = with_hls.then(|| self.new_origin());
-        orders.extend(removed.into_iter().map(Order::Remove));
-        orders.extend(retried.into_iter().map(Order::Retry));
-        for planned in &added {
-            let origin = origin.clone().filter(|_| is_hls(planned));
-            orders.push(Order::Add(planned.clone(), origin));
-        }
-        let entry = jobs.find_mut(id).ok_or(StartError::UnknownJob)?;
-        let place = |_: &Order| entry.orders.clone().try_reserve_owned();
-        let places = orders.iter().map(place).collect::<Result<Vec<_>, _>>();
-        let places = places.map_err(|_| StartError::Over)?;
-        entry.next_number += added.len();
-        entry.origin = origin.or(entry.origin.take());
-        entry.ending = plan.is_empty();
-        if plan.is_empty() {
-            entry.end.cancel();
-        }
-        entry.plan = plan;
-        jobs.dirty = true;
-        Ok((places, orders))
-    }
-
-    fn persist(&self, room: RoomId, id: &str) -> io::Result<()> {
-        let store = self.lock_store();
-        let record = self.lock().get(&room).and_then(|jobs| {
-            let entry = jobs.find(id)?;
-            (!entry.ending && !entry.is_over()).then(|| entry.record(&jobs.room))
-        });
-        match record {
-            Some(record) => store.save(&record),
-            None => store.remove(id),
-        }
-    }
-
-    fn new_origin(&self) -> Arc<Origin> {
-        Arc::new(Origin::new(&self.config.hls, unix_ms_now() / 1000))
-    }
-
-    fn free(&self, rooms: &HashMap<RoomId, Jobs>, room: RoomId) -> Free {
-        let jobs = rooms.iter().flat_map(|(id, jobs)| {
-            let in_same_room = *id == room;
-            jobs.jobs.iter().map(move |entry| entry.load(in_same_room))
-        });
-        admission::free(&self.config, self.cores, &jobs.collect::<Vec<_>>())
-    }
-
-    /// Returns the ids of the recordings that jobs write.
-    fn recordings(&self) -> Vec<String> {
-        let rooms = self.lock();
-        let jobs = rooms.values().flat_map(|jobs| &jobs.jobs);
-        let recordings = jobs.filter(|entry| !entry.is_over()).flat_map(|entry| {
-            let numbers = entry.recordings();
-            numbers.map(|number| Library::id(&entry.id, number))
-        });
-        recordings.collect()
-    }
-
-    /// Ends all recordings when they have become too large together.
-    fn keep_quota(&self) {
-        if !self.desk.library.is_over_quota() {
-            return;
-        }
-        let rooms = self.lock();
-        for entry in rooms.values().flat_map(|jobs| &jobs.jobs) {
-            for number in entry.recordings().filter(|_| !entry.is_ending()) {
-                let failure = Failure {
-                    code: FailureCode::DiskFull,
-                    message: "Recordings have reached the limit that the operator has set. What was recorded \
-                              until now is kept."
-                        .to_owned(),
-                };
-                // Asked again with the next sweep when the queue is full.
-                let _ = entry.orders.try_send(Order::Fail(number, failure));
-            }
-        }
-    }
-
-    /// Tells of changes, and forgets what is long over.
-    fn sweep(&self, now: Instant) {
-        let mut rooms = self.lock();
-        let events = self
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        for jobs in rooms.values_mut() {
-            jobs.forget_old(now);
-            if !jobs.dirty {
-                continue;
-            }
-            jobs.dirty = match &events {
-                Some(events) => events.try_send(jobs.changed()).is_err(),
-                None => false,
-            };
-        }
-        rooms.retain(|_, jobs| jobs.dirty || !jobs.jobs.is_empty());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Jobs>> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> status::Job {
-    let destinations = plan.iter().map(|planned| status::DestinationStatus {
-        id: journal::id(planned.number),
-        r#type: planned.accepted.kind,
-        url: planned.accepted.shown_url.clone(),
-        state: DestinationState::Connecting,
-        code: None,
-        last_error: None,
-        past_failure: None,
-        attempt: 0,
-        next_try_at_ms: None,
-        live_since_ms: None,
-        bytes: 0,
-        acknowledged_bytes: 0,
-        bitrate_bps: 0,
-        delay_ms: 0,
-        frames: 0,
-        dropped_frames: 0,
-    });
-    status::Job {
-        id: record.id.clone(),
-        room: room.slug.clone(),
-        state: JobState::Starting,
-        created_at_ms: record.created_at_ms,
-        receiving: false,
-        restarts: 0,
-        worker_pid: None,
-        cpu_percent: 0.0,
-        destinations: destinations.collect(),
     }
 }
 

@@ -301,6 +301,7 @@ impl Core {
         for wish in self.taps.wishes() {
             match wish {
                 Wish::Keyframe(tap) => self.sfu.request_keyframe(tap, now),
+                Wish::Video(tap, video) => self.sfu.set_tap_video(tap, video, now),
                 Wish::End(tap) => self.sfu.remove_tap(tap),
             }
         }

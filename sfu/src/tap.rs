@@ -1,9 +1,9 @@
-//! A room's program for a non-WebRTC reader.
+//! A room's media for a non-WebRTC reader.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -12,9 +12,9 @@ use std::{
 use sfu_core::{MediaKind, TapId};
 use tokio::sync::{Notify, mpsc};
 
-use crate::TapPacket;
+use crate::{TapPacket, TapVideo};
 
-/// The packets of a room's program, at most 2048 waiting. When full, packets are dropped, and video
+/// The packets of a room, at most 2048 waiting. When full, packets are dropped, and the video of that lane
 /// resumes at a keyframe (which is asked for). Ends when dropped.
 #[derive(Debug)]
 pub struct Tap {
@@ -31,6 +31,17 @@ impl Tap {
     /// Asks the publisher for a keyframe; coalesced and paced by the SFU.
     pub fn request_keyframe(&self) {
         self.shared.keyframe_wanted.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+    }
+
+    /// Changes how much of the video comes.
+    pub fn set_video(&self, video: TapVideo) {
+        let mut wanted = self
+            .shared
+            .video
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *wanted = Some(video);
         self.shared.wake.notify_one();
     }
 
@@ -52,6 +63,8 @@ impl Drop for Tap {
 struct Shared {
     dropped: AtomicU64,
     keyframe_wanted: AtomicBool,
+    /// What the shard has not heard of yet.
+    video: Mutex<Option<TapVideo>>,
     wake: Arc<Notify>,
 }
 
@@ -67,6 +80,8 @@ pub(crate) struct Taps {
 pub(crate) enum Wish {
     /// A keyframe.
     Keyframe(TapId),
+    /// More or less video.
+    Video(TapId, TapVideo),
     /// Its end: the reader is gone.
     End(TapId),
 }
@@ -76,18 +91,16 @@ pub(crate) enum Wish {
 struct Feed {
     packets: mpsc::Sender<TapPacket>,
     shared: Arc<Shared>,
-    video: Video,
+    /// The lanes whose video is interrupted; no more than the reader was given.
+    interrupted: Vec<Interrupted>,
 }
 
-/// Whether video may be given to the reader.
+/// A lane of which something was dropped: what follows is of no use until the next keyframe. The request goes out
+/// when the reader has caught up, so that one that stands still costs the viewers no keyframes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Video {
-    Flowing,
-    /// Something was dropped: what follows is of no use until the next keyframe. The request goes out when
-    /// the reader has caught up, so that one that stands still costs the viewers no keyframes.
-    Interrupted {
-        asked_at: Option<Instant>,
-    },
+struct Interrupted {
+    lane: u32,
+    asked_at: Option<Instant>,
 }
 
 impl Taps {
@@ -97,12 +110,13 @@ impl Taps {
         let shared = Arc::new(Shared {
             dropped: AtomicU64::new(0),
             keyframe_wanted: AtomicBool::new(false),
+            video: Mutex::default(),
             wake: Arc::clone(&self.wake),
         });
         let feed = Feed {
             packets: sender,
             shared: Arc::clone(&shared),
-            video: Video::Flowing,
+            interrupted: Vec::new(),
         };
         self.taps.insert(id, feed);
         Tap { packets, shared }
@@ -120,10 +134,16 @@ impl Taps {
             let ended = feed.packets.is_closed();
             if ended {
                 wishes.push(Wish::End(*id));
-            } else if feed.shared.keyframe_wanted.swap(false, Ordering::AcqRel) {
+                return false;
+            }
+            let video = feed.shared.video.lock();
+            if let Some(video) = video.unwrap_or_else(PoisonError::into_inner).take() {
+                wishes.push(Wish::Video(*id, video));
+            }
+            if feed.shared.keyframe_wanted.swap(false, Ordering::AcqRel) {
                 wishes.push(Wish::Keyframe(*id));
             }
-            !ended
+            true
         });
         wishes
     }
@@ -155,25 +175,27 @@ impl Pushed {
 impl Feed {
     fn push(&mut self, packet: TapPacket, now: Instant) -> Pushed {
         let is_video = packet.codec.kind() == MediaKind::Video;
+        let lane = packet.lane;
         let caught_up = self.packets.capacity() >= TAP_PACKETS / 2;
-        if is_video && let Video::Interrupted { asked_at } = self.video {
+        let mut interrupted = self.interrupted.iter_mut();
+        if is_video && let Some(this) = interrupted.find(|i| i.lane == lane) {
             if !(packet.keyframe && caught_up) {
-                let due = asked_at.is_none_or(|at| now >= at + ASK_AGAIN);
+                let due = this.asked_at.is_none_or(|at| now >= at + ASK_AGAIN);
                 let ask_keyframe = caught_up && due;
                 if ask_keyframe {
-                    let asked_at = Some(now);
-                    self.video = Video::Interrupted { asked_at };
+                    this.asked_at = Some(now);
                 }
                 return self.dropped(ask_keyframe);
             }
-            self.video = Video::Flowing;
+            self.interrupted.retain(|i| i.lane != lane);
         }
         match self.packets.try_send(packet) {
             // A closed tap is about to be removed by its last wish.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Pushed::TAKEN,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 if is_video {
-                    self.video = Video::Interrupted { asked_at: None };
+                    let asked_at = None;
+                    self.interrupted.push(Interrupted { lane, asked_at });
                 }
                 self.dropped(false)
             }
@@ -249,6 +271,7 @@ mod tests {
 
     fn video(keyframe: bool, presentation: Instant) -> TapPacket {
         TapPacket {
+            lane: 0,
             codec: Codec::H264,
             presentation,
             keyframe,

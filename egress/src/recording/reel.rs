@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use mp4_atom::{Atom, Decode, FourCC, Moof, Moov, Trak};
+use mp4_atom::{Atom, FourCC, Moof, Moov, Trak};
 
 /// What the samples of a file are in.
 #[derive(Debug, Clone)]

@@ -52,7 +52,6 @@ impl Workshop {
             for id in self.shelves.unfinished() {
                 if let Err(error) = self.work_on(&id) {
                     tracing::error!(recording = %id, %error, "recording cannot be finished; it is tried again");
-                    self.followers.remove(&id);
                 }
             }
             match wake.recv_timeout(TICK) {
@@ -69,29 +68,26 @@ impl Workshop {
         let folder = self.shelves.folder(id);
         forget_used(&folder, &entry)?;
         loop {
-            let follower = self
-                .followers
-                .entry(id.to_owned())
-                .or_insert_with(|| Follower::new(&folder));
+            let follower = self.followers.remove(id);
+            let mut follower = follower.unwrap_or_else(|| Follower::new(&folder));
             // Asked first: what an ended recording consists of is there when it is read.
             let ended = self.shelves.phase(id) != Some(Phase::Open);
             let step = follower.advance()?;
             if step == Step::Waiting && !ended {
                 let growing = follower.movie().map(growing).unwrap_or_default();
                 self.shelves.note_growing(id, growing);
+                self.followers.insert(id.to_owned(), follower);
                 return Ok(());
             }
             let Some(movie) = follower.movie() else {
                 break;
             };
-            let file = self.finish_one(id, &folder, follower, movie)?;
+            let file = self.finish_one(id, &folder, &follower, movie)?;
             self.shelves.note_finished(id, file)?;
-            self.followers.remove(id);
             if let Some(entry) = self.shelves.get(id) {
                 forget_used(&folder, &entry)?;
             }
         }
-        self.followers.remove(id);
         for raw in Raw::list(&folder)? {
             fs::remove_file(folder.join(raw.name()))?;
         }

@@ -84,4 +84,4 @@ pub use sfu::{
 };
 pub use shard::ShardId;
 pub use stats::{ESTIMATE_STEPS, PeerStats, RoomStats, RungStats, Stats, TrackStats};
-pub use tap::TapSource;
+pub use tap::{TapSource, TapVideo};

@@ -57,14 +57,16 @@ impl Codec {
     }
 }
 
-/// One decrypted RTP packet of a room's program, for a reader that does not speak WebRTC.
+/// One decrypted RTP packet of a room's media, for a reader that does not speak WebRTC.
 ///
-/// Sequence numbers and timestamps are continuous per kind over every change of the publisher;
+/// Sequence numbers and timestamps are continuous per kind and lane over every change of the publisher;
 /// `codec` may change between packets, and then the first packet is the start of a keyframe. Video in a codec
 /// that is not [`Codec::is_tapped`] is left out; as long as no other came, an empty packet of that codec tells so
 /// every second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapPacket {
+    /// Which of the streams that the tap yields it belongs to; see [`TapSource`](crate::TapSource).
+    pub lane: u32,
     /// The packet's codec.
     pub codec: Codec,
     /// When the media is to be presented: the capture time on the server's clock, audio and video in step.

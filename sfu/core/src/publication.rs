@@ -120,6 +120,14 @@ impl Publication {
         self.ladder.last().copied()
     }
 
+    /// Returns the n-th layer from the top of all that were offered, if it flows and is measured.
+    pub(crate) fn layer_from_top(&self, n: usize) -> Option<usize> {
+        let rank = self.layers.len().checked_sub(n + 1)?;
+        let position = self.watches.iter().position(|watch| watch.rank == rank)?;
+        let mut flowing = self.ladder.iter().map(|rung| usize::from(rung.layer));
+        flowing.any(|layer| layer == position).then_some(position)
+    }
+
     /// Returns the layer of the best quality; the first one while nothing flows.
     pub(crate) fn top_layer_mut(&mut self) -> Option<&mut Layer> {
         let position = self.top().map_or(0, |rung| usize::from(rung.layer));

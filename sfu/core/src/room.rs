@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Codec, Event, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, RelayMessage, Role,
-    RoomId, Ssrc, TapId, TapSource,
+    RoomId, Ssrc, TapId, TapSource, TapVideo,
     clock::{RemoteClock, ServerClock},
     demand::{Demand, Sight},
     held::{Held, Waiting},
@@ -286,11 +286,7 @@ impl Room {
             }
         }
         for tap in &mut self.taps {
-            let targets = [MediaKind::Audio, MediaKind::Video].map(|kind| {
-                let shows = tap.shows(kind, &self.stage, now)?;
-                shown.find(shows)
-            });
-            let walked = tap.walk(targets, &shown, sinks.taps, now);
+            let walked = tap.walk(&self.stage, &shown, sinks.taps, now);
             sinks.totals.drop_many("tap_queue_full", walked.dropped);
             let unsupported = u64::from(walked.unsupported);
             sinks.totals.drop_many("tap_codec_unsupported", unsupported);
@@ -318,7 +314,8 @@ impl Room {
         }
         let viewers = self.viewers.iter().filter_map(|id| peers.get(*id));
         let receivers = viewers.filter(|p| p.transport.is_connected()).count();
-        let receivers = receivers + self.taps.len() + self.outlet.followers();
+        let tapped = self.taps.iter().filter(|tap| tap.has_video()).count();
+        let receivers = receivers + tapped + self.outlet.followers();
         for publication in self.publications.iter().filter(|p| p.layers.len() > 1) {
             let lowest = publication.ladder().first();
             let mut sight = Sight {
@@ -333,12 +330,8 @@ impl Room {
                 sight.aimed |= aim.map_or(0, |layer| 1 << layer);
                 sight.content |= aim.is_some() && aim == top;
             }
-            let taps = self.taps.iter();
-            let tapped = taps.filter(|tap| {
-                tap.shows(publication.kind(), &self.stage, now) == Some(publication.id)
-            });
-            if tapped.count() > 0 {
-                sight.aimed |= top.map_or(0, |layer| 1 << layer);
+            for tap in &self.taps {
+                sight.aimed |= tap.aims_at(publication, &self.stage, now);
             }
             if self.inlet.is_none() {
                 sight.aimed |= self.outlet.wanted(publication.id);
@@ -373,11 +366,31 @@ impl Room {
         is_needed
     }
 
-    /// Asks for a keyframe on behalf of a tap.
+    /// Changes how much of the video a tap yields.
+    pub(crate) fn set_tap_video(&mut self, tap: TapId, video: TapVideo) {
+        if let Some(tap) = self.taps.iter_mut().find(|t| t.id == tap) {
+            tap.set_video(video);
+        }
+    }
+
+    /// Asks for a keyframe of everything that a tap reads.
     pub(crate) fn request_keyframe_for_tap(&mut self, tap: TapId, now: Instant) {
-        let tap = self.taps.iter().find(|t| t.id == tap);
-        if let Some(shown) = tap.and_then(|t| t.shows(MediaKind::Video, &self.stage, now)) {
-            self.request_keyframe(shown);
+        let Some(tap) = self.taps.iter().find(|t| t.id == tap) else {
+            return;
+        };
+        for publication in &mut self.publications {
+            let aimed = tap.aims_at(publication, &self.stage, now);
+            if aimed == 0 && tap.shows(MediaKind::Video, &self.stage, now) == Some(publication.id) {
+                // Nothing flows yet.
+                if let Some(layer) = publication.top_layer_mut().filter(|_| tap.has_video()) {
+                    layer.keyframes.request();
+                }
+            }
+            for (position, layer) in publication.layers.iter_mut().enumerate() {
+                if aimed >> position & 1 == 1 {
+                    layer.keyframes.request();
+                }
+            }
         }
     }
 

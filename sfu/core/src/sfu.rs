@@ -32,7 +32,7 @@ use crate::{
     slot::View,
     stage::STAGE_SIZE,
     stats::{Counters, Totals},
-    tap::{Queue, TapSource},
+    tap::{Queue, TapSource, TapVideo},
     timers::{Owner, Scheduled, Timers},
     transport::{
         AnswerLine, IceFragment, MediaLine, Offer, Protocol, SdpError, SendStream, Shared,
@@ -334,6 +334,16 @@ impl Sfu {
         if let Some(state) = self.rooms.get_mut(&room) {
             state.remove_tap(tap);
             self.drop_empty(room);
+        }
+    }
+
+    /// Changes how much of the video a tap yields. Unknown taps are ignored.
+    pub fn set_tap_video(&mut self, tap: TapId, video: TapVideo, _now: Instant) {
+        if let Some(room) = self.taps.get(&tap).copied()
+            && let Some(state) = self.rooms.get_mut(&room)
+        {
+            state.set_tap_video(tap, video);
+            self.touch(room);
         }
     }
 

@@ -235,6 +235,37 @@ impl Stage {
         theirs.max_by_key(rank).map(|act| act.publication)
     }
 
+    /// Returns the n-th publication of a kind of a participant, by the order of their m-lines. Of several peers
+    /// the newest one counts.
+    pub(crate) fn nth_of(
+        &self,
+        participant: ParticipantId,
+        kind: MediaKind,
+        position: usize,
+    ) -> Option<PublicationId> {
+        let owner = Owner {
+            participant,
+            position,
+        };
+        let theirs = self
+            .acts
+            .iter()
+            .filter(|a| a.kind == kind && a.owner == owner);
+        let newest = theirs.max_by_key(|act| (act.ready, act.publication));
+        newest.map(|act| act.publication)
+    }
+
+    /// Returns everything that could be shown or heard.
+    pub(crate) fn performing(&self) -> impl Iterator<Item = (PublicationId, MediaKind)> {
+        let ready = self.acts.iter().filter(|act| act.ready);
+        ready.map(|act| (act.publication, act.kind))
+    }
+
+    /// Returns whether a video has a slot.
+    pub(crate) fn is_shown(&self, publication: PublicationId) -> bool {
+        self.video.shows(publication)
+    }
+
     /// The featured participant if there is one, else who speaks, else who was in the picture, else the newest.
     fn choose_program(&mut self, now: Instant) {
         let video_of = |this: &Self, who| this.best_of(who, MediaKind::Video, now);

@@ -1,4 +1,4 @@
-//! A room's program in order and with presentation times, for a reader that does not speak WebRTC.
+//! A room's media in order and with presentation times, for a reader that does not speak WebRTC.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use crate::{
     layer::{Layer, Urgency},
     publication::{Publication, Source},
     rewrite::{Rewrite, Rewritten, Start},
-    sequence::low16,
+    sequence::{low16, low32},
     slot::{Shown, View},
     stage::Stage,
 };
@@ -44,11 +44,43 @@ impl MediaKind {
 /// What a tap reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TapSource {
-    /// The room's program: whoever is featured or speaks.
+    /// The room's program: whoever is featured or speaks. Lane 0.
     #[default]
     Program,
-    /// One participant, whether they are shown or not: their voice, and their screen if they share one.
+    /// Everybody on stage: the video of every slot, and the audio of everybody, each publication in the lane that
+    /// [`PublicationId::lane`] says.
+    Stage,
+    /// One participant, whether they are shown or not: their voice, and their screen if they share one. Lane 0.
     Participant(ParticipantId),
+    /// One track of a participant: the n-th of its kind, in the order of their m-lines. Lane 0.
+    Track {
+        /// Whose.
+        participant: ParticipantId,
+        /// Audio or video.
+        kind: MediaKind,
+        /// Which of theirs, from 0 on.
+        position: usize,
+    },
+}
+
+/// How much of the video a tap yields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TapVideo {
+    /// None: the reader wants sound only.
+    None,
+    /// The best layer there is.
+    #[default]
+    Best,
+    /// Lane 0 as with [`TapVideo::Best`]; besides, lane n is the n-th simulcast layer from the top, from 1 on,
+    /// and silent while that layer is. All count as wanted. Makes no difference to [`TapSource::Stage`].
+    Layers,
+}
+
+impl PublicationId {
+    /// Returns the lane in which [`TapSource::Stage`] yields this publication.
+    pub fn lane(self) -> u32 {
+        low32(self.0)
+    }
 }
 
 /// Packets on their way to the readers of taps, at most [`QUEUE_LIMIT`]. When full, packets are dropped,
@@ -58,17 +90,37 @@ pub(crate) struct Queue {
     packets: VecDeque<(TapId, TapPacket)>,
 }
 
-/// One reader of a room's program. It walks through the history in order; a missing packet is waited for
+/// One reader of a room's media. It walks through the history in order; a missing packet is waited for
 /// as long as its retransmission is likely to come.
 #[derive(Debug)]
 pub(crate) struct Tap {
     /// Its id.
     pub(crate) id: TapId,
     source: TapSource,
-    audio: Cursor,
-    video: Cursor,
+    video: TapVideo,
+    lanes: Vec<Lane>,
+}
+
+/// One continuous stream that a tap yields.
+#[derive(Debug)]
+struct Lane {
+    /// What the reader knows it by.
+    number: u32,
+    reads: Reads,
+    cursor: Cursor,
     unsupported: Option<PublicationId>,
     told_at: Option<Instant>,
+}
+
+/// What a lane reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    /// The best layer of what the tap shows of the lane's kind.
+    Best,
+    /// That layer, counted from the top.
+    Layer(usize),
+    /// The best layer of this publication.
+    Publication(PublicationId),
 }
 
 /// What came of walking on.
@@ -83,6 +135,7 @@ pub(crate) struct Walked {
 #[derive(Debug)]
 struct Cursor {
     kind: MediaKind,
+    lane: u32,
     source: Option<Source>,
     next: u64,
     stalled: Option<Instant>,
@@ -111,17 +164,55 @@ impl Queue {
 impl Tap {
     /// Creates a tap that starts at the next keyframe.
     pub(crate) fn new(id: TapId, source: TapSource) -> Self {
-        Self {
+        let mut tap = Self {
             id,
             source,
-            audio: Cursor::new(MediaKind::Audio),
-            video: Cursor::new(MediaKind::Video),
-            unsupported: None,
-            told_at: None,
+            video: TapVideo::default(),
+            lanes: Vec::new(),
+        };
+        tap.set_video(TapVideo::default());
+        tap
+    }
+
+    /// Changes how much of the video it yields.
+    pub(crate) fn set_video(&mut self, video: TapVideo) {
+        self.video = video;
+        self.lanes.retain(|lane| match lane.reads {
+            Reads::Best => lane.cursor.kind == MediaKind::Audio || video != TapVideo::None,
+            Reads::Layer(_) => video == TapVideo::Layers,
+            Reads::Publication(_) => true,
+        });
+        if self.source == TapSource::Stage {
+            return;
+        }
+        self.open(MediaKind::Audio, 0, Reads::Best);
+        if video != TapVideo::None {
+            self.open(MediaKind::Video, 0, Reads::Best);
         }
     }
 
-    /// Returns the publication that it reads.
+    /// Returns whether it yields video.
+    pub(crate) fn has_video(&self) -> bool {
+        self.video != TapVideo::None
+    }
+
+    /// Returns which layers of a publication it wants, a bit each.
+    pub(crate) fn aims_at(&self, publication: &Publication, stage: &Stage, now: Instant) -> u8 {
+        let kind = publication.kind();
+        if kind == MediaKind::Audio || self.video == TapVideo::None {
+            return 0;
+        }
+        let top = publication.top().map_or(0, |top| 1 << top.layer);
+        match (self.source, self.video) {
+            (TapSource::Stage, _) if stage.is_shown(publication.id) => top,
+            (TapSource::Stage, _) => 0,
+            (..) if self.shows(kind, stage, now) != Some(publication.id) => 0,
+            (_, TapVideo::Layers) => (0..publication.layers.len()).fold(top, |all, n| all | 1 << n),
+            (_, TapVideo::Best | TapVideo::None) => top,
+        }
+    }
+
+    /// Returns the publication that it reads; [`TapSource::Stage`] reads many.
     pub(crate) fn shows(
         &self,
         kind: MediaKind,
@@ -130,31 +221,37 @@ impl Tap {
     ) -> Option<PublicationId> {
         match self.source {
             TapSource::Program => stage.get(View::Program(kind)),
+            TapSource::Stage => None,
             TapSource::Participant(participant) => stage.best_of(participant, kind, now),
+            TapSource::Track {
+                participant,
+                kind: of,
+                position,
+            } if of == kind => stage.nth_of(participant, kind, position),
+            TapSource::Track { .. } => None,
         }
     }
 
-    /// Puts what can be read of audio and video into `queue`. What was read before goes on until another
-    /// publication can be begun.
+    /// Puts what can be read into `queue`. What was read before goes on until another publication can be begun.
     pub(crate) fn walk(
         &mut self,
-        targets: [Option<&Publication>; 2],
+        stage: &Stage,
         shown: &Shown<'_>,
         queue: &mut Queue,
         now: Instant,
     ) -> Walked {
+        let shows = [MediaKind::Audio, MediaKind::Video].map(|kind| self.shows(kind, stage, now));
+        let [audio, video] = shows.map(|id| id.and_then(|id| shown.find(id)));
+        self.open_lanes(video, stage);
         let mut walked = Walked::default();
-        for (cursor, target) in [&mut self.audio, &mut self.video].into_iter().zip(targets) {
-            let Some(publication) = target else {
-                continue;
+        for lane in &mut self.lanes {
+            let publication = match (lane.reads, lane.cursor.kind) {
+                (Reads::Publication(id), _) => shown.find(id),
+                (_, MediaKind::Audio) => audio,
+                (_, MediaKind::Video) => video,
             };
-            if !publication.codec.is_tapped() {
-                let before = self.unsupported.replace(publication.id);
-                walked.unsupported |= before != Some(publication.id);
-                self.told_at = cursor.refuse(self.id, publication, self.told_at, queue, now);
-            } else {
-                cursor.begin_target(publication, now);
-                cursor.walk(self.id, shown, queue, &mut walked, now);
+            if let Some(publication) = publication {
+                lane.walk(self.id, publication, shown, queue, &mut walked, now);
             }
         }
         walked
@@ -162,15 +259,95 @@ impl Tap {
 
     /// Returns when [`Tap::walk`] wants to be called, whatever arrives.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let cursors = [&self.audio, &self.video];
-        cursors.iter().filter_map(|cursor| cursor.deadline()).min()
+        let lanes = self.lanes.iter();
+        lanes.filter_map(|lane| lane.cursor.deadline()).min()
+    }
+
+    /// Opens the lanes of what has come, and forgets those of what has gone for good.
+    fn open_lanes(&mut self, video: Option<&Publication>, stage: &Stage) {
+        if self.source == TapSource::Stage {
+            self.lanes.retain(|lane| match lane.reads {
+                Reads::Publication(id) => stage.owner_of(id).is_some(),
+                Reads::Best | Reads::Layer(_) => true,
+            });
+            let wants_video = self.video != TapVideo::None;
+            for (id, kind) in stage.performing() {
+                if kind == MediaKind::Audio || wants_video && stage.is_shown(id) {
+                    self.open(kind, id.lane(), Reads::Publication(id));
+                }
+            }
+        } else if self.video == TapVideo::Layers {
+            let layers = video.map_or(0, |publication| publication.layers.len());
+            for (number, from_top) in (1..).zip(1..layers) {
+                self.open(MediaKind::Video, number, Reads::Layer(from_top));
+            }
+        }
+    }
+
+    fn open(&mut self, kind: MediaKind, number: u32, reads: Reads) {
+        let is_same = |lane: &Lane| lane.cursor.kind == kind && lane.reads == reads;
+        if !self.lanes.iter().any(is_same) {
+            self.lanes.push(Lane {
+                number,
+                reads,
+                cursor: Cursor::new(kind, number),
+                unsupported: None,
+                told_at: None,
+            });
+        }
+    }
+}
+
+impl Lane {
+    fn walk(
+        &mut self,
+        tap: TapId,
+        publication: &Publication,
+        shown: &Shown<'_>,
+        queue: &mut Queue,
+        walked: &mut Walked,
+        now: Instant,
+    ) {
+        let target = match self.reads {
+            Reads::Best | Reads::Publication(_) => Source::top_of(publication),
+            Reads::Layer(from_top) => publication
+                .layer_from_top(from_top)
+                .and_then(|layer| Source::of(publication, layer)),
+        };
+        if publication.codec.is_tapped() {
+            self.cursor.begin_target(publication, target, now);
+            self.cursor.walk(tap, shown, queue, walked, now);
+        } else if !matches!(self.reads, Reads::Layer(_)) {
+            let before = self.unsupported.replace(publication.id);
+            walked.unsupported |= before != Some(publication.id);
+            self.refuse(tap, publication, queue, now);
+        }
+    }
+
+    /// Tells the reader from time to time that what is to be read is in a codec that taps do not yield, unless
+    /// it has had something else.
+    fn refuse(&mut self, tap: TapId, publication: &Publication, queue: &mut Queue, now: Instant) {
+        let lately = |at: Instant| now.saturating_duration_since(at) < TELL_AGAIN;
+        if self.cursor.last.is_some() || self.told_at.is_some_and(lately) || queue.is_full() {
+            return;
+        }
+        let packet = TapPacket {
+            lane: self.number,
+            codec: publication.codec,
+            presentation: now,
+            keyframe: false,
+            rtp: Bytes::new(),
+        };
+        queue.packets.push_back((tap, packet));
+        self.told_at = Some(now);
     }
 }
 
 impl Cursor {
-    fn new(kind: MediaKind) -> Self {
+    fn new(kind: MediaKind, lane: u32) -> Self {
         Self {
             kind,
+            lane,
             source: None,
             next: 0,
             stalled: None,
@@ -188,33 +365,8 @@ impl Cursor {
         Some(self.stalled? + hold)
     }
 
-    /// Tells the reader from time to time that what is to be read is in a codec that taps do not yield, unless
-    /// it has had something else. Returns when it was told.
-    fn refuse(
-        &self,
-        tap: TapId,
-        publication: &Publication,
-        told_at: Option<Instant>,
-        queue: &mut Queue,
-        now: Instant,
-    ) -> Option<Instant> {
-        let lately = |at: Instant| now.saturating_duration_since(at) < TELL_AGAIN;
-        if self.last.is_some() || told_at.is_some_and(lately) || queue.is_full() {
-            return told_at;
-        }
-        let packet = TapPacket {
-            codec: publication.codec,
-            presentation: now,
-            keyframe: false,
-            rtp: Bytes::new(),
-        };
-        queue.packets.push_back((tap, packet));
-        Some(now)
-    }
-
     /// Begins what is to be read, if it is something else and can be begun.
-    fn begin_target(&mut self, publication: &Publication, now: Instant) {
-        let target = Source::top_of(publication);
+    fn begin_target(&mut self, publication: &Publication, target: Option<Source>, now: Instant) {
         let Some(target) = target.filter(|target| self.source != Some(*target)) else {
             return;
         };
@@ -328,6 +480,7 @@ impl Cursor {
             self.keyframe = Some(rewritten.timestamp);
         }
         let packet = TapPacket {
+            lane: self.lane,
             codec,
             presentation,
             keyframe,
@@ -379,10 +532,12 @@ mod tests {
         PeerId,
         clock::{RemoteClock, ServerClock},
         layer::Arrival,
+        slot::Owner,
     };
 
     struct Fixture {
         video: Publication,
+        stage: Stage,
         tap: Tap,
         queue: Queue,
         remote: RemoteClock,
@@ -391,9 +546,25 @@ mod tests {
 
     impl Fixture {
         fn new() -> Self {
+            let video = Publication::new(PublicationId(1), PeerId(1), Codec::H264, 1, 64);
+            let (participant, position) = (ParticipantId(1), 0);
+            let mut stage = Stage::default();
+            stage.enter(
+                &video,
+                Owner {
+                    participant,
+                    position,
+                },
+            );
+            let source = TapSource::Track {
+                participant,
+                kind: MediaKind::Video,
+                position,
+            };
             Self {
-                video: Publication::new(PublicationId(1), PeerId(1), Codec::H264, 1, 64),
-                tap: Tap::new(TapId(9), TapSource::Program),
+                video,
+                stage,
+                tap: Tap::new(TapId(9), source),
                 queue: Queue::default(),
                 remote: RemoteClock::default(),
                 t0: Instant::now(),
@@ -420,8 +591,7 @@ mod tests {
         fn walk(&mut self, ms: u64) -> Vec<(u16, u8, bool)> {
             let shown = Shown::new(std::slice::from_ref(&self.video));
             let now = self.t0 + Duration::from_millis(ms);
-            self.tap
-                .walk([None, Some(&self.video)], &shown, &mut self.queue, now);
+            self.tap.walk(&self.stage, &shown, &mut self.queue, now);
             self.video.layers[0].forwarded();
             std::iter::from_fn(|| self.queue.pop())
                 .map(|(_, p)| {
@@ -452,9 +622,7 @@ mod tests {
         for (ms, expected) in [(0, 1), (500, 0), (1000, 1)] {
             let shown = Shown::new(std::slice::from_ref(&f.video));
             let now = f.t0 + Duration::from_millis(ms);
-            let walked = f
-                .tap
-                .walk([None, Some(&f.video)], &shown, &mut f.queue, now);
+            let walked = f.tap.walk(&f.stage, &shown, &mut f.queue, now);
             assert_eq!(walked.unsupported, ms == 0, "counted once");
             let told: Vec<_> = std::iter::from_fn(|| f.queue.pop()).collect();
             assert_eq!(told.len(), expected, "{ms} ms");
@@ -491,6 +659,7 @@ mod tests {
     fn a_full_queue_drops_and_resumes_at_a_keyframe() {
         let mut f = Fixture::new();
         let filler = TapPacket {
+            lane: 0,
             codec: Codec::H264,
             presentation: f.t0,
             keyframe: false,
@@ -499,9 +668,7 @@ mod tests {
         f.queue.packets.resize(QUEUE_LIMIT, (TapId(1), filler));
         f.receive(1, 0, &[0x65, 1], 0);
         let shown = Shown::new(std::slice::from_ref(&f.video));
-        let walked = f
-            .tap
-            .walk([None, Some(&f.video)], &shown, &mut f.queue, f.t0);
+        let walked = f.tap.walk(&f.stage, &shown, &mut f.queue, f.t0);
         assert_eq!(walked.dropped, 1);
         f.video.layers[0].forwarded();
         assert!(f.video.layers[0].keyframes.poll_send(f.t0 + START));

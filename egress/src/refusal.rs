@@ -1,0 +1,46 @@
+//! Why a job is not started or changed.
+
+use thiserror::Error;
+
+use crate::{destination::DestinationError, status::Free};
+
+/// Why a job was not started or changed.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    #[error("Give at least one destination")]
+    NoDestinations,
+    #[error("At most {0} destinations can be given")]
+    TooManyDestinations(usize),
+    #[error("Destination {number}: {reason}")]
+    Destination {
+        number: usize,
+        reason: DestinationError,
+    },
+    #[error("Destination {0}: this output sends to that address with that key already")]
+    Duplicate(usize),
+    #[error("This output has no destination “{0}”")]
+    UnknownDestination(String),
+    #[error("This room has an HLS output already. End it before starting another one")]
+    HlsActive,
+    #[error(
+        "There is no room for this output: {} more can run on this server and {} in this room, with {} % of a \
+         processor core. Try again when another one has ended",
+        .0.jobs, .0.jobs_in_room, .0.cpu_percent
+    )]
+    Capacity(Free),
+    #[error("This idempotency key came with a different request before")]
+    KeyReused,
+    #[error("The room has no such output, or it ended long ago")]
+    UnknownJob,
+    #[error("This output is over. Start a new one")]
+    Over,
+    #[error(
+        "There is no room for a recording: the disk is full, or recordings have reached their limit. Delete \
+         some, then try again"
+    )]
+    DiskFull,
+    #[error("The server is stopping")]
+    Stopping,
+    #[error("The output cannot be written to the data folder, so it would not survive a restart")]
+    Store,
+}

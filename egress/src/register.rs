@@ -1,0 +1,273 @@
+//! All jobs of the server, and the checks and the reckoning before one is started or changed.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::Instant,
+};
+
+use sfu::RoomId;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admission,
+    config::Config,
+    destination,
+    jobs::Jobs,
+    leftover::Leftovers,
+    link::Failure,
+    origin::Origin,
+    recording::{Desk, Library},
+    refusal::StartError,
+    service::{Changed, Room},
+    source::{Source, Sources},
+    status::{self, Destination, DestinationType, FailureCode, Free},
+    store::Store,
+    supervisor::{Order, Planned, unix_ms_now},
+};
+
+/// All jobs of the server, and what they are made of.
+#[derive(Debug)]
+pub(crate) struct Register {
+    pub(crate) config: Config,
+    pub(crate) sources: Box<dyn Sources>,
+    pub(crate) worker_program: PathBuf,
+    pub(crate) rooms: Mutex<HashMap<RoomId, Jobs>>,
+    pub(crate) next_job: AtomicU64,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) cancel: CancellationToken,
+    /// Cancelled once the jobs of the last run are taken up.
+    pub(crate) resumed: CancellationToken,
+    /// What goes on after a restart. Locked before the rooms, and while a record is written, so that the last
+    /// one written is the newest.
+    pub(crate) store: Mutex<Store>,
+    pub(crate) leftovers: Leftovers,
+    pub(crate) desk: Desk,
+    /// Held while a request with an idempotency key is answered, so that its twin finds the job.
+    pub(crate) keyed: tokio::sync::Mutex<()>,
+    pub(crate) cores: usize,
+    pub(crate) changed: Notify,
+    /// At most [`EVENT_LIMIT`] wait. When full, the room stays marked and is told of later.
+    pub(crate) events: Mutex<Option<mpsc::Sender<Changed>>>,
+}
+
+impl Register {
+    pub(crate) async fn open_source(&self, room: &Room) -> Result<Box<dyn Source>, StartError> {
+        let source = self.sources.open(room.id).await;
+        source.ok_or(StartError::Stopping)
+    }
+
+    /// Returns the job that the same request has started before.
+    pub(crate) fn replay(
+        &self,
+        room: &Room,
+        key: &str,
+        fingerprint: &[u8],
+    ) -> Result<Option<status::Job>, StartError> {
+        let rooms = self.lock();
+        let jobs = rooms.get(&room.id).into_iter().flat_map(|jobs| &jobs.jobs);
+        for entry in jobs {
+            if let Some((used, of)) = &entry.idempotency
+                && used == key
+            {
+                if of != fingerprint {
+                    return Err(StartError::KeyReused);
+                }
+                return Ok(Some(entry.status.borrow().clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks destinations that are to join `present` ones, and numbers them from `first` on.
+    pub(crate) fn plan(
+        &self,
+        room: &Room,
+        requested: &[Destination],
+        present: &[Planned],
+        first: usize,
+    ) -> Result<Vec<Planned>, StartError> {
+        let limit = self.config.max_destinations;
+        if present.len() + requested.len() > limit {
+            return Err(StartError::TooManyDestinations(limit));
+        }
+        let mut plan: Vec<Planned> = Vec::new();
+        for (requested, place) in requested.iter().zip(1..) {
+            let accepted =
+                destination::accept(requested, &room.slug, &self.config).map_err(|reason| {
+                    StartError::Destination {
+                        number: place,
+                        reason,
+                    }
+                })?;
+            let mut others = present.iter().chain(&plan);
+            if others.any(|other| other.accepted.target == accepted.target) {
+                return Err(match accepted.kind {
+                    DestinationType::Hls => StartError::HlsActive,
+                    DestinationType::Rtmp | DestinationType::Recording => {
+                        StartError::Duplicate(place)
+                    }
+                });
+            }
+            plan.push(Planned {
+                number: first + plan.len(),
+                requested: requested.clone(),
+                accepted,
+                proved: false,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// Refuses recordings for which there is no room.
+    pub(crate) fn check_disk(&self, plan: &[Planned]) -> Result<(), StartError> {
+        let recording = |planned: &Planned| planned.accepted.kind == DestinationType::Recording;
+        if plan.iter().any(recording) && !self.desk.library.has_room() {
+            return Err(StartError::DiskFull);
+        }
+        Ok(())
+    }
+
+    /// Checks a change, takes it over into the plan, and returns the orders that carry it out, each with its
+    /// place in the queue.
+    pub(crate) fn plan_change(
+        &self,
+        room: &Room,
+        id: &str,
+        change: &status::Change,
+    ) -> Result<(Vec<mpsc::OwnedPermit<Order>>, Vec<Order>), StartError> {
+        let mut rooms = self.lock();
+        let jobs = rooms.get_mut(&room.id).ok_or(StartError::UnknownJob)?;
+        let entry = jobs.find(id).ok_or(StartError::UnknownJob)?;
+        if entry.is_ending() {
+            return Err(StartError::Over);
+        }
+        let number = |id: &String| match entry.planned(id) {
+            Some(planned) => Ok(planned.number),
+            None => Err(StartError::UnknownDestination(id.clone())),
+        };
+        let removed = change.remove.iter().map(number);
+        let removed = removed.collect::<Result<Vec<_>, _>>()?;
+        let retried = change.retry.iter().map(number);
+        let retried = retried.collect::<Result<Vec<_>, _>>()?;
+        let mut plan = entry.plan.clone();
+        plan.retain(|planned| !removed.contains(&planned.number));
+        let added = self.plan(room, &change.add, &plan, entry.next_number)?;
+        self.check_disk(&added)?;
+        let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
+        let with_hls = added.iter().any(is_hls);
+        let had_hls = entry.plan.iter().any(is_hls) && plan.iter().all(|p| !is_hls(p));
+        if with_hls && !had_hls && jobs.serves_hls() {
+            return Err(StartError::HlsActive);
+        }
+        plan.extend(added.iter().cloned());
+        let mut orders = Vec::new();
+        let origin = with_hls.then(|| self.new_origin());
+        orders.extend(removed.into_iter().map(Order::Remove));
+        orders.extend(retried.into_iter().map(Order::Retry));
+        for planned in &added {
+            let origin = origin.clone().filter(|_| is_hls(planned));
+            orders.push(Order::Add(planned.clone(), origin));
+        }
+        let entry = jobs.find_mut(id).ok_or(StartError::UnknownJob)?;
+        let place = |_: &Order| entry.orders.clone().try_reserve_owned();
+        let places = orders.iter().map(place).collect::<Result<Vec<_>, _>>();
+        let places = places.map_err(|_| StartError::Over)?;
+        entry.next_number += added.len();
+        entry.origin = origin.or(entry.origin.take());
+        entry.ending = plan.is_empty();
+        if plan.is_empty() {
+            entry.end.cancel();
+        }
+        entry.plan = plan;
+        jobs.dirty = true;
+        Ok((places, orders))
+    }
+
+    pub(crate) fn persist(&self, room: RoomId, id: &str) -> io::Result<()> {
+        let store = self.lock_store();
+        let record = self.lock().get(&room).and_then(|jobs| {
+            let entry = jobs.find(id)?;
+            (!entry.ending && !entry.is_over()).then(|| entry.record(&jobs.room))
+        });
+        match record {
+            Some(record) => store.save(&record),
+            None => store.remove(id),
+        }
+    }
+
+    pub(crate) fn new_origin(&self) -> Arc<Origin> {
+        Arc::new(Origin::new(&self.config.hls, unix_ms_now() / 1000))
+    }
+
+    pub(crate) fn free(&self, rooms: &HashMap<RoomId, Jobs>, room: RoomId) -> Free {
+        let jobs = rooms.iter().flat_map(|(id, jobs)| {
+            let in_same_room = *id == room;
+            jobs.jobs.iter().map(move |entry| entry.load(in_same_room))
+        });
+        admission::free(&self.config, self.cores, &jobs.collect::<Vec<_>>())
+    }
+
+    /// Returns the ids of the recordings that jobs write.
+    pub(crate) fn recordings(&self) -> Vec<String> {
+        let rooms = self.lock();
+        let jobs = rooms.values().flat_map(|jobs| &jobs.jobs);
+        let recordings = jobs.filter(|entry| !entry.is_over()).flat_map(|entry| {
+            let numbers = entry.recordings();
+            numbers.map(|number| Library::id(&entry.id, number))
+        });
+        recordings.collect()
+    }
+
+    /// Ends all recordings when they have become too large together.
+    pub(crate) fn keep_quota(&self) {
+        if !self.desk.library.is_over_quota() {
+            return;
+        }
+        let rooms = self.lock();
+        for entry in rooms.values().flat_map(|jobs| &jobs.jobs) {
+            for number in entry.recordings().filter(|_| !entry.is_ending()) {
+                let failure = Failure {
+                    code: FailureCode::DiskFull,
+                    message: "Recordings have reached the limit that the operator has set. What was recorded \
+                              until now is kept."
+                        .to_owned(),
+                };
+                // Asked again with the next sweep when the queue is full.
+                let _ = entry.orders.try_send(Order::Fail(number, failure));
+            }
+        }
+    }
+
+    /// Tells of changes, and forgets what is long over.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let mut rooms = self.lock();
+        let events = self
+            .events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for jobs in rooms.values_mut() {
+            jobs.forget_old(now);
+            if !jobs.dirty {
+                continue;
+            }
+            jobs.dirty = match &events {
+                Some(events) => events.try_send(jobs.changed()).is_err(),
+                None => false,
+            };
+        }
+        rooms.retain(|_, jobs| jobs.dirty || !jobs.jobs.is_empty());
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Jobs>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn lock_store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
