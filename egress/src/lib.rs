@@ -35,6 +35,7 @@ pub mod status;
 mod still;
 mod store;
 mod supervisor;
+mod thumbnail;
 mod worker;
 
 pub use config::{Config, ConfigError, HlsConfig, RecordingConfig};

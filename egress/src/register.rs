@@ -27,6 +27,7 @@ use crate::{
     status::{self, Destination, DestinationType, FailureCode, Free},
     store::Store,
     supervisor::{Order, Planned, unix_ms_now},
+    thumbnail::Thumbnails,
 };
 
 /// All jobs of the server, and what they are made of.
@@ -46,6 +47,7 @@ pub(crate) struct Register {
     pub(crate) store: Mutex<Store>,
     pub(crate) leftovers: Leftovers,
     pub(crate) desk: Desk,
+    pub(crate) thumbnails: Thumbnails,
     /// Held while a request with an idempotency key is answered, so that its twin finds the job.
     pub(crate) keyed: tokio::sync::Mutex<()>,
     pub(crate) cores: usize,

@@ -36,6 +36,7 @@ use crate::{
     still::Stills,
     store::{Record, Store},
     supervisor::{ORDER_LIMIT, Planned, Supervisor, unix_ms_now},
+    thumbnail::{self, Thumbnails},
 };
 
 /// A room as egress knows it. The app puts it into a request's extensions once the caller's grant is checked.
@@ -111,10 +112,11 @@ impl Service {
         let recordings = config.recording.folder.clone();
         let recordings = recordings.unwrap_or_else(|| data_dir.join("recordings"));
         let desk = Desk {
-            library: Library::open(recordings, &config.recording, stills)?,
+            library: Library::open(recordings, &config.recording, stills.clone())?,
             signer: Signer::open(&folder)?,
             link_ms: config.recording.link_hours * 3_600_000,
         };
+        let seconds = config.thumbnail_seconds;
         Ok(Self {
             register: Arc::new(Register {
                 config,
@@ -129,6 +131,7 @@ impl Service {
                 store,
                 leftovers: Leftovers::open(folder.join("workers"))?,
                 desk,
+                thumbnails: Thumbnails::new(seconds, stills),
                 keyed: tokio::sync::Mutex::default(),
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 changed: Notify::new(),
@@ -146,6 +149,12 @@ impl Service {
     /// Returns the routes under `/recordings`, where links to files lead. They are public.
     pub fn recording_routes(&self) -> Router {
         recording::file_routes(self.register.desk.clone())
+    }
+
+    /// Returns the route of a live room's picture, `/api/rooms/{room}/thumbnail.jpg`. It needs a [`Room`] among the
+    /// request's extensions if there is such a room.
+    pub fn thumbnail_routes(&self) -> Router {
+        thumbnail::routes(self.register.clone())
     }
 
     /// Waits for recordings to become ready, and returns them. Cancel safe.
@@ -197,6 +206,7 @@ impl Service {
                 () = sleep(SWEEP_INTERVAL) => {}
             }
             self.register.keep_quota();
+            self.register.thumbnails.forget_old(Instant::now());
             self.register.sweep(Instant::now());
             tokio::select! {
                 () = cancel.cancelled() => break,

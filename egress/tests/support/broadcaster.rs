@@ -36,6 +36,7 @@ impl Program {
     /// Says, as a tap does every second, that the video is in a codec that taps do not yield.
     pub(crate) fn refuse(&self, codec: Codec) {
         let packet = TapPacket {
+            lane: 0,
             codec,
             presentation: Instant::now(),
             keyframe: false,
@@ -166,6 +167,7 @@ fn forward(pipeline: &gst::Pipeline, name: &str, codec: Codec, program: &Program
         *sequence = sequence.wrapping_add(1);
         rtp[2..4].copy_from_slice(&sequence.to_be_bytes());
         let packet = TapPacket {
+            lane: 0,
             codec,
             presentation,
             keyframe,

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::{
     CloseReason, Codec, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
-    RelayMessage, RoomId, RoomStats, ShardId, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    RelayMessage, RoomId, RoomStats, ShardId, Snapshot, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
     allotment::Allotment,
     clock::ServerClock,
     demux::{Bound, Demux},
@@ -516,6 +516,16 @@ impl Sfu {
             stats.add(peer);
         }
         stats
+    }
+
+    /// Returns the newest keyframe of what a room shows as its program; `None` while nothing flows. When none
+    /// came within `fresh`, one is asked for, paced as always.
+    pub fn snapshot(&mut self, room: RoomId, fresh: Option<Duration>, now: Instant) -> Option<Snapshot> {
+        let (snapshot, asked) = self.rooms.get_mut(&room)?.snapshot(fresh, now);
+        if asked {
+            self.touch(room);
+        }
+        snapshot
     }
 
     /// Returns the state of one room; all zero for a room without peers.
