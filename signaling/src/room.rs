@@ -2,21 +2,27 @@
 //!
 //! The only place that decides whether it is on air.
 
+mod announcement;
+mod broadcast;
+mod peers;
+mod slots;
+mod stage;
+
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
-use sfu::{MediaKind, ParticipantId, PeerId, PublicationId, Role, RoomId};
+use sfu::{PeerId, PublicationId, RoomId};
 
-use crate::{
-    Problem,
-    auth::{self, Member},
-    protocol::{ErrorCode, Participant, ParticipantList, RoomInfo, Slot, StageMember, TrackKind},
-    stage::Stage,
-    store::RoomRecord,
-};
+use crate::{protocol::RoomInfo, stage::Stage, store::RoomRecord};
+
+pub(crate) use announcement::Change;
+use broadcast::{Air, Broadcast};
+use peers::Peer;
+pub(crate) use peers::Purpose;
+use slots::Published;
+pub(crate) use slots::{Bindings, Slots};
 
 /// The state of one room in use.
 #[derive(Debug)]
@@ -38,98 +44,6 @@ pub(crate) struct Room {
     announced: RoomInfo,
     announced_slots: Slots,
     used_at: Instant,
-}
-
-/// A publication and whose it is.
-#[derive(Debug)]
-struct Published {
-    kind: MediaKind,
-    member: Arc<Member>,
-}
-
-/// Which publication each slot of the room's viewers carries, as the SFU says.
-#[derive(Debug, Default)]
-pub(crate) struct Bindings {
-    pub(crate) video: Vec<Option<PublicationId>>,
-    pub(crate) audio: Vec<Option<PublicationId>>,
-    pub(crate) program: Option<PublicationId>,
-}
-
-/// The same, as members see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Slots {
-    pub(crate) video: Vec<Option<Slot>>,
-    pub(crate) audio: Vec<Option<Slot>>,
-    pub(crate) program: Option<String>,
-}
-
-#[derive(Debug)]
-struct Peer {
-    member: Arc<Member>,
-    purpose: Purpose,
-    connected: bool,
-    /// Whether it is one of [`Room::viewers`].
-    counted: bool,
-    /// Its participant is done: it no longer holds the stage.
-    leaving: bool,
-}
-
-/// What a peer is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Sends media.
-    Publish,
-    /// Receives media: a viewer.
-    Watch,
-    /// Data channels only, as of a broadcaster who is not on air yet: nobody's viewer.
-    Talk,
-}
-
-impl Purpose {
-    /// Returns what an offer is for.
-    pub(crate) fn of(role: Role, offer: &str) -> Self {
-        let is_media = |line: &str| line.starts_with("m=audio") || line.starts_with("m=video");
-        match role {
-            Role::Publisher => Self::Publish,
-            Role::Viewer if offer.lines().any(is_media) => Self::Watch,
-            Role::Viewer => Self::Talk,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Broadcast {
-    identity: String,
-    since_ms: u64,
-    state: Air,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Air {
-    On,
-    /// Still on air, but asked to end.
-    Ending,
-    Off {
-        since: Instant,
-    },
-}
-
-/// What members are to be told.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Announcement {
-    pub(crate) info: Option<RoomInfo>,
-    pub(crate) slots: Option<Slots>,
-}
-
-/// How soon members are to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Change {
-    /// Nothing to tell.
-    None,
-    /// Only a count: may wait for more of them.
-    Soon,
-    /// Something to act on.
-    Now,
 }
 
 impl Room {
@@ -167,270 +81,9 @@ impl Room {
         self.stage.resize(record.stage_size);
     }
 
-    /// Reserves a place on stage for an offer to publish; see [`Stage::reserve`]. Follow with
-    /// [`Room::add_peer`] or [`Room::release`].
-    pub(crate) fn reserve(&mut self, by: &Member, now: Instant) -> Result<(), Problem> {
-        self.used_at = now;
-        self.stage.reserve(by)
-    }
-
-    /// Gives a reservation back: the offer was refused.
-    pub(crate) fn release(&mut self, by: &Member, now: Instant) {
-        self.stage.release(&by.identity, now);
-    }
-
-    /// Notes the peer that an accepted offer has made.
-    pub(crate) fn add_peer(
-        &mut self,
-        peer: PeerId,
-        purpose: Purpose,
-        member: Arc<Member>,
-        now: Instant,
-    ) {
-        self.used_at = now;
-        if purpose == Purpose::Publish {
-            if self.is_host(&member) {
-                // A page that goes on with a pause says so once it has its answer.
-                self.paused = false;
-            }
-            self.stage.arrive(&member.identity);
-            self.recount(&member.identity);
-        }
-        self.peers.insert(
-            peer,
-            Peer {
-                member,
-                purpose,
-                connected: false,
-                counted: false,
-                leaving: false,
-            },
-        );
-    }
-
-    /// Returns who has a media connection, those on stage first, and how many they are.
-    pub(crate) fn participants(&self, most: usize) -> ParticipantList {
-        let mut by_identity: BTreeMap<&str, Participant> = BTreeMap::new();
-        let host = self.stage.host().map(|host| host.identity.as_str());
-        for peer in self.peers.values().filter(|peer| peer.connected) {
-            let Member { identity, name, .. } = &*peer.member;
-            let of = by_identity.entry(identity).or_insert_with(|| Participant {
-                identity: identity.clone(),
-                name: name.clone(),
-                host: host == Some(identity),
-                on_stage: self.stage.has(identity),
-                publishing: 0,
-                watching: 0,
-            });
-            match peer.purpose {
-                Purpose::Publish => of.publishing += 1,
-                Purpose::Watch => of.watching += 1,
-                Purpose::Talk => {}
-            }
-        }
-        let mut participants: Vec<_> = by_identity
-            .into_values()
-            .filter(|one| one.publishing + one.watching > 0)
-            .collect();
-        let total = u32::try_from(participants.len()).unwrap_or(u32::MAX);
-        participants.sort_by_key(|one| (!one.host, !one.on_stage));
-        participants.truncate(most);
-        ParticipantList {
-            participants,
-            total,
-        }
-    }
-
-    /// Returns the media connections of a participant.
-    pub(crate) fn peers_of(&self, identity: &str) -> Vec<PeerId> {
-        let mut peers: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.member.identity == identity && peer.purpose != Purpose::Talk)
-            .map(|(id, _)| *id)
-            .collect();
-        peers.sort();
-        peers
-    }
-
-    /// Returns what a peer is there for.
-    pub(crate) fn purpose(&self, peer: PeerId) -> Option<Purpose> {
-        self.peers.get(&peer).map(|peer| peer.purpose)
-    }
-
-    /// Returns whose peer this is.
-    pub(crate) fn member(&self, peer: PeerId) -> Option<&Arc<Member>> {
-        self.peers.get(&peer).map(|peer| &peer.member)
-    }
-
-    pub(crate) fn handle_connected(&mut self, peer: PeerId) {
-        let Some(peer) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let watches = peer.purpose == Purpose::Watch;
-        let is_new = !std::mem::replace(&mut peer.connected, true);
-        if is_new && watches && !self.stage.has(&peer.member.identity) {
-            peer.counted = true;
-            self.viewers += 1;
-        }
-    }
-
-    pub(crate) fn handle_closed(&mut self, peer: PeerId, now: Instant) {
-        self.used_at = now;
-        let Some(peer) = self.peers.remove(&peer) else {
-            return;
-        };
-        self.viewers -= u32::from(peer.counted);
-        if peer.purpose == Purpose::Publish {
-            if !peer.leaving {
-                self.depart(&peer.member.identity, now);
-            }
-            self.leave_air(now);
-        }
-    }
-
-    pub(crate) fn handle_published(
-        &mut self,
-        peer: PeerId,
-        publication: PublicationId,
-        kind: MediaKind,
-        now: Instant,
-        now_ms: u64,
-    ) {
-        let Some(member) = self.member(peer).cloned() else {
-            return;
-        };
-        let identity = member.identity.clone();
-        let host = self.is_host(&member);
-        self.publications
-            .insert(publication, Published { kind, member });
-        if !host {
-            return;
-        }
-        let before = self.broadcast.take().filter(|broadcast| {
-            broadcast.identity == identity
-                && match broadcast.state {
-                    Air::On => true,
-                    Air::Ending => false,
-                    Air::Off { since } => now.duration_since(since) <= self.grace,
-                }
-        });
-        let since_ms = before.map_or(now_ms, |before| before.since_ms);
-        self.broadcast = Some(Broadcast {
-            identity,
-            since_ms,
-            state: Air::On,
-        });
-    }
-
-    pub(crate) fn handle_unpublished(&mut self, publication: PublicationId, now: Instant) {
-        self.publications.remove(&publication);
-        self.leave_air(now);
-    }
-
-    /// Notes what the SFU has bound to the slots.
-    pub(crate) fn handle_stage(&mut self, bindings: Bindings) {
-        self.bindings = bindings;
-    }
-
-    /// Notes that a participant is done, whose peer is about to be closed. The host's end is everybody's:
-    /// returns the guests' peers, which are to be closed too.
-    pub(crate) fn stop(&mut self, peer: PeerId, now: Instant) -> Vec<PeerId> {
-        let Some(stopped) = self.peers.get(&peer) else {
-            return Vec::new();
-        };
-        let member = Arc::clone(&stopped.member);
-        let is_end = stopped.purpose == Purpose::Publish && self.is_host(&member);
-        self.dismiss(peer, now);
-        if !is_end || self.stage.host().is_some() {
-            return Vec::new();
-        }
-        if let Some(broadcast) = &mut self.broadcast
-            && broadcast.state == Air::On
-        {
-            broadcast.state = Air::Ending;
-        }
-        self.close_stage(now)
-    }
-
-    /// The same for a participant whose peer is gone already: it was no interruption.
-    pub(crate) fn finish(&mut self, by: &Member, now: Instant) -> Vec<PeerId> {
-        let Some(broadcast) = &mut self.broadcast else {
-            return Vec::new();
-        };
-        if broadcast.identity != by.identity || self.stage.host().is_some() {
-            return Vec::new();
-        }
-        match broadcast.state {
-            Air::On => broadcast.state = Air::Ending,
-            Air::Ending => {}
-            Air::Off { .. } => self.broadcast = None,
-        }
-        self.close_stage(now)
-    }
-
-    /// Takes a guest off the stage for good. Returns their peers, which are to be closed.
-    pub(crate) fn remove_guest(
-        &mut self,
-        identity: &str,
-        now: Instant,
-    ) -> Result<Vec<PeerId>, Problem> {
-        self.stage.remove(identity)?;
-        let peers = self.publishing(|member| member.identity == identity);
-        for peer in &peers {
-            self.dismiss(*peer, now);
-        }
-        Ok(peers)
-    }
-
-    /// Returns the peers of guests whose host has been away for too long; they are to be closed.
-    pub(crate) fn abandoned_guests(&mut self, now: Instant) -> Vec<PeerId> {
-        if self.stage.is_abandoned(self.grace, now) {
-            self.close_stage(now)
-        } else {
-            Vec::new()
-        }
-    }
-
-    /// Returns who is featured and on stage, by their id in the SFU.
-    pub(crate) fn featured(&self) -> Option<ParticipantId> {
-        self.stage.featured().map(auth::participant)
-    }
-
-    /// Features somebody on stage, or nobody. Returns their id in the SFU.
-    pub(crate) fn feature(
-        &mut self,
-        identity: Option<&str>,
-    ) -> Result<Option<ParticipantId>, Problem> {
-        self.stage.feature(identity)?;
-        Ok(identity.map(auth::participant))
-    }
-
-    /// The broadcaster pauses or goes on.
-    pub(crate) fn set_paused(&mut self, by: &Member, paused: bool) -> Result<(), Problem> {
-        if !self.is_host(by) {
-            return Err(Problem::new(
-                ErrorCode::NotAllowed,
-                "Only the one who is broadcasting can pause.",
-            ));
-        }
-        self.paused = paused;
-        Ok(())
-    }
-
-    /// Notes how high the layers of a member's picture are, the lowest first.
-    pub(crate) fn set_heights(&mut self, by: &Member, heights: &[u32]) {
-        self.stage.set_heights(&by.identity, heights);
-    }
-
     /// Notes whether the room's playlist is being written.
     pub(crate) fn set_hls(&mut self, hls: bool) {
         self.hls = hls;
-    }
-
-    /// Returns how many may be on stage.
-    pub(crate) fn stage_size(&self) -> usize {
-        self.stage.size()
     }
 
     /// Returns what members see.
@@ -455,54 +108,6 @@ impl Room {
         }
     }
 
-    /// Returns what the slots of viewers carry.
-    pub(crate) fn slots(&self) -> Slots {
-        let bound = |publications: &[Option<PublicationId>]| {
-            (0..)
-                .zip(publications)
-                .map(|(slot, publication)| self.slot(slot, (*publication)?))
-                .collect()
-        };
-        Slots {
-            video: bound(&self.bindings.video),
-            audio: bound(&self.bindings.audio),
-            program: self
-                .bindings
-                .program
-                .and_then(|program| self.publications.get(&program))
-                .map(|published| published.member.identity.clone()),
-        }
-    }
-
-    /// Returns how soon members are to be told what has changed since [`Room::announce`].
-    pub(crate) fn change(&self) -> Change {
-        let info = self.info();
-        if self.slots() != self.announced_slots {
-            Change::Now
-        } else if info == self.announced {
-            Change::None
-        } else if (RoomInfo {
-            viewers: self.announced.viewers,
-            ..info
-        }) == self.announced
-        {
-            Change::Soon
-        } else {
-            Change::Now
-        }
-    }
-
-    /// Returns what members are to be told, and notes that they are.
-    pub(crate) fn announce(&mut self) -> Announcement {
-        let (info, slots) = (self.info(), self.slots());
-        let announcement = Announcement {
-            info: (info != self.announced).then(|| info.clone()),
-            slots: (slots != self.announced_slots).then(|| slots.clone()),
-        };
-        (self.announced, self.announced_slots) = (info, slots);
-        announcement
-    }
-
     /// Returns whether nothing is lost by forgetting this state.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         let unused = now.duration_since(self.used_at) > self.grace + IDLE_AFTER;
@@ -513,113 +118,6 @@ impl Room {
     pub(crate) fn touch(&mut self, now: Instant) {
         self.used_at = now;
     }
-
-    fn is_host(&self, member: &Member) -> bool {
-        self.stage
-            .host()
-            .is_some_and(|host| host.identity == member.identity)
-    }
-
-    /// Notes that a peer is about to be closed.
-    fn dismiss(&mut self, peer: PeerId, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let left = !std::mem::replace(&mut peer.leaving, true);
-        if left && peer.purpose == Purpose::Publish {
-            let member = Arc::clone(&peer.member);
-            self.depart(&member.identity, now);
-        }
-    }
-
-    fn depart(&mut self, identity: &str, now: Instant) {
-        self.stage.depart(identity, now);
-        self.recount(identity);
-    }
-
-    /// Dismisses all who are left on stage, and returns their peers.
-    fn close_stage(&mut self, now: Instant) -> Vec<PeerId> {
-        let peers = self.publishing(|_| true);
-        for peer in &peers {
-            self.dismiss(*peer, now);
-        }
-        peers
-    }
-
-    /// Returns the publishing peers of some members that are not about to be closed.
-    fn publishing(&self, of: impl Fn(&Member) -> bool) -> Vec<PeerId> {
-        let peers = self.peers.iter().filter(|(_, peer)| {
-            peer.purpose == Purpose::Publish && !peer.leaving && of(&peer.member)
-        });
-        peers.map(|(id, _)| *id).collect()
-    }
-
-    /// Counts a peer as a viewer or not: who is on stage and sees the others is none.
-    fn recount(&mut self, identity: &str) {
-        let on_stage = self.stage.has(identity);
-        let peers = self.peers.values_mut();
-        for peer in peers.filter(|peer| peer.member.identity == identity) {
-            let counted = peer.connected && peer.purpose == Purpose::Watch && !on_stage;
-            self.viewers += u32::from(counted);
-            self.viewers -= u32::from(std::mem::replace(&mut peer.counted, counted));
-        }
-    }
-
-    /// Returns who is sending, the host first.
-    fn seen_on_stage(&self) -> Vec<StageMember> {
-        let sends = |identity: &str| {
-            self.publications
-                .values()
-                .any(|published| published.member.identity == identity)
-        };
-        let members = self.stage.members().iter();
-        let mut seen: Vec<_> = members
-            .filter(|member| sends(&member.identity))
-            .map(|member| StageMember {
-                identity: member.identity.clone(),
-                name: member.name.clone(),
-                host: member.host,
-            })
-            .collect();
-        seen.sort_by_key(|member| !member.host);
-        seen
-    }
-
-    fn slot(&self, slot: u32, publication: PublicationId) -> Option<Slot> {
-        let Published { kind, member } = self.publications.get(&publication)?;
-        Some(Slot {
-            slot,
-            identity: member.identity.clone(),
-            name: member.name.clone(),
-            kind: match kind {
-                MediaKind::Audio => TrackKind::Audio,
-                MediaKind::Video => TrackKind::Video,
-            },
-            heights: match kind {
-                MediaKind::Audio => Vec::new(),
-                MediaKind::Video => self.stage.heights(&member.identity).to_vec(),
-            },
-        })
-    }
-
-    /// Between two peers of the same broadcaster the room stays on air: viewers see a cut, not an end.
-    fn leave_air(&mut self, now: Instant) {
-        let taken_over = self
-            .peers
-            .values()
-            .any(|peer| peer.connected && peer.purpose == Purpose::Publish);
-        if self.publications.is_empty()
-            && !taken_over
-            && let Some(broadcast) = &mut self.broadcast
-        {
-            match broadcast.state {
-                Air::On => broadcast.state = Air::Off { since: now },
-                Air::Ending => self.broadcast = None,
-                Air::Off { .. } => return,
-            }
-            self.paused = false;
-        }
-    }
 }
 
 /// Beyond the grace: who asked for a room a moment ago is about to enter it.
@@ -627,8 +125,15 @@ const IDLE_AFTER: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::protocol::Grants;
+    use std::sync::Arc;
+
+    use sfu::{MediaKind, Role};
+
+    use super::{announcement::Announcement, *};
+    use crate::{
+        auth::Member,
+        protocol::{ErrorCode, Grants},
+    };
 
     #[test]
     fn another_identity_waits_until_the_last_peer_is_gone() {

@@ -1,0 +1,77 @@
+//! What the slots of a room's viewers carry.
+
+use std::sync::Arc;
+
+use sfu::{MediaKind, PublicationId};
+
+use super::Room;
+use crate::{
+    auth::Member,
+    protocol::{Slot, TrackKind},
+};
+
+/// A publication and whose it is.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) kind: MediaKind,
+    pub(super) member: Arc<Member>,
+}
+
+/// Which publication each slot of the room's viewers carries, as the SFU says.
+#[derive(Debug, Default)]
+pub(crate) struct Bindings {
+    pub(crate) video: Vec<Option<PublicationId>>,
+    pub(crate) audio: Vec<Option<PublicationId>>,
+    pub(crate) program: Option<PublicationId>,
+}
+
+/// The same, as members see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slots {
+    pub(crate) video: Vec<Option<Slot>>,
+    pub(crate) audio: Vec<Option<Slot>>,
+    pub(crate) program: Option<String>,
+}
+
+impl Room {
+    /// Notes what the SFU has bound to the slots.
+    pub(crate) fn handle_stage(&mut self, bindings: Bindings) {
+        self.bindings = bindings;
+    }
+
+    /// Returns what the slots of viewers carry.
+    pub(crate) fn slots(&self) -> Slots {
+        let bound = |publications: &[Option<PublicationId>]| {
+            (0..)
+                .zip(publications)
+                .map(|(slot, publication)| self.slot(slot, (*publication)?))
+                .collect()
+        };
+        Slots {
+            video: bound(&self.bindings.video),
+            audio: bound(&self.bindings.audio),
+            program: self
+                .bindings
+                .program
+                .and_then(|program| self.publications.get(&program))
+                .map(|published| published.member.identity.clone()),
+        }
+    }
+
+    fn slot(&self, slot: u32, publication: PublicationId) -> Option<Slot> {
+        let Published { kind, member } = self.publications.get(&publication)?;
+        Some(Slot {
+            slot,
+            identity: member.identity.clone(),
+            name: member.name.clone(),
+            kind: match kind {
+                MediaKind::Audio => TrackKind::Audio,
+                MediaKind::Video => TrackKind::Video,
+            },
+            heights: match kind {
+                MediaKind::Audio => Vec::new(),
+                MediaKind::Video => self.stage.heights(&member.identity).to_vec(),
+            },
+        })
+    }
+}
