@@ -74,7 +74,8 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
             anyhow::Ok("signaling")
         }
     });
-    tasks.spawn(tell_outputs(egress.events(), signaling));
+    tasks.spawn(tell_outputs(egress.events(), signaling.clone()));
+    tasks.spawn(tell_recordings(egress.clone(), signaling, cancel.clone()));
     tasks.spawn({
         let cancel = cancel.clone();
         async move {
@@ -128,6 +129,24 @@ async fn tell_outputs(
         signaling.outputs_changed(change.room.id, jobs, change.hls);
     }
     Ok("output states")
+}
+
+/// Tells rooms which recordings have become ready.
+async fn tell_recordings(
+    egress: egress::Service,
+    signaling: signaling::Service,
+    cancel: CancellationToken,
+) -> anyhow::Result<&'static str> {
+    loop {
+        let ready = tokio::select! {
+            ready = egress.recordings_ready() => ready,
+            () = cancel.cancelled() => return Ok("recordings"),
+        };
+        for ready in ready {
+            let recording = serde_json::to_value(&ready.recording).context("write a recording")?;
+            signaling.recording_ready(ready.room.id, recording);
+        }
+    }
 }
 
 /// Keeps the memory of histograms bounded.

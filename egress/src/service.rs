@@ -172,7 +172,7 @@ impl Service {
     }
 
     /// Counts recordings by state, and returns their bytes.
-    pub fn recording_totals(&self) -> (Vec<(RecordingState, u64)>, u64) {
+    pub fn recording_totals(&self) -> ([(RecordingState, u64); 5], u64) {
         self.register.desk.library.totals()
     }
 

@@ -178,16 +178,20 @@ impl Library {
         }
     }
 
-    /// Counts recordings by state, and their bytes.
-    pub(crate) fn totals(&self) -> (Vec<(RecordingState, u64)>, u64) {
+    /// Counts recordings by state, all of them, and their bytes.
+    pub(crate) fn totals(&self) -> ([(RecordingState, u64); 5], u64) {
         let entries = self.shelves.lock();
-        let mut counts: Vec<(RecordingState, u64)> = Vec::new();
-        for state in entries.values().map(Entry::state) {
-            match counts.iter_mut().find(|(known, _)| *known == state) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((state, 1)),
-            }
-        }
+        let counts = [
+            RecordingState::Recording,
+            RecordingState::Finishing,
+            RecordingState::Uploading,
+            RecordingState::Ready,
+            RecordingState::Failed,
+        ];
+        let counts = counts.map(|state| {
+            let those = entries.values().filter(|entry| entry.state() == state);
+            (state, those.count() as u64)
+        });
         (counts, entries.values().map(Entry::bytes).sum())
     }
 }
