@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     http::{self, Listener},
     operations::Operations,
+    sources::RoomSources,
     tls,
 };
 
@@ -43,7 +44,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("find the server's own program")?;
     let egress = egress::Service::open(
         config.egress.clone(),
-        sfu.clone(),
+        RoomSources { sfu: sfu.clone() },
         program,
         &config.data_dir,
     )?;

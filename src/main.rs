@@ -7,6 +7,7 @@ mod config;
 mod http;
 mod operations;
 mod pages;
+mod sources;
 mod telemetry;
 mod tls;
 mod token;

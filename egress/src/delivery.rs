@@ -334,10 +334,10 @@ impl Delivery {
 /// What ran this long was not broken from the start.
 pub(crate) const STABLE: Duration = Duration::from_secs(30);
 const RETRY_DELAY: Duration = Duration::from_millis(800);
-const RETRY_DELAY_CAP: Duration = Duration::from_secs(8);
+pub(crate) const RETRY_DELAY_CAP: Duration = Duration::from_secs(8);
 const REFUSED_DELAY: Duration = Duration::from_secs(3);
 /// A key that was refused so often before it ever worked is wrong.
-const REFUSAL_BUDGET: u32 = 2;
+pub(crate) const REFUSAL_BUDGET: u32 = 2;
 /// A server may take a while to forget the session of an earlier job: about 45 s.
 const BUSY_BUDGET: u32 = 15;
 /// A session of our own that the server has not given up yet is not far from its end.
@@ -345,4 +345,4 @@ const BUSY_DELAY_CAP: Duration = Duration::from_millis(1500);
 /// A server that worked is live again soon after its return.
 const RETURN_DELAY_CAP: Duration = Duration::from_millis(1200);
 /// How long a destination that was taken out has for its goodbye.
-const LEAVE_LIMIT: Duration = Duration::from_secs(4);
+pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(4);

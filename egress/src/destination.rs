@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::{
     config::Config,
-    link::{RecordTarget, RtmpTarget, Target},
+    link::{HlsTarget, RecordTarget, RtmpTarget, Target},
     pattern,
     status::{Destination, DestinationType, ErrorCode, RecordingOptions, StreamKey},
 };
@@ -82,7 +82,7 @@ pub(crate) fn accept(
         Destination::Hls {} => Ok(Accepted {
             kind: DestinationType::Hls,
             shown_url: format!("/hls/{room}/index.m3u8"),
-            target: Target::Hls,
+            target: Target::Hls(HlsTarget::default()),
         }),
         Destination::Recording(options) => accept_recording(options, room, config),
     }
@@ -249,7 +249,7 @@ mod tests {
         };
         accept(&destination, "room", &config).map(|accepted| match accepted.target {
             Target::Rtmp(target) => target,
-            Target::Hls | Target::Record(_) => panic!("not RTMP"),
+            Target::Hls(_) | Target::Record(_) => panic!("not RTMP"),
         })
     }
 

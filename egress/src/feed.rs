@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sfu::{MediaKind, TapPacket};
+use sfu::{MediaKind, TapPacket, TapVideo};
 use tokio::{
     net::UnixDatagram,
     sync::watch,
@@ -23,6 +23,8 @@ pub(crate) struct Demand {
     pub(crate) keyframes: bool,
     /// Counts requests for a keyframe right now.
     pub(crate) urgent: u64,
+    /// How much of the video is to come.
+    pub(crate) video: TapVideo,
 }
 
 /// Runs until the source ends or the demand's sender is dropped.
@@ -37,6 +39,8 @@ pub(crate) async fn feed(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_keyframe = Instant::now();
     let mut urgent = 0;
+    let mut video = TapVideo::default();
+    follow(&mut video, &demand, source.as_ref());
     loop {
         tokio::select! {
             packet = source.recv() => {
@@ -61,6 +65,7 @@ pub(crate) async fn feed(
                 if changed.is_err() {
                     return;
                 }
+                follow(&mut video, &demand, source.as_ref());
                 let wanted = demand.borrow_and_update().urgent;
                 if std::mem::replace(&mut urgent, wanted) != wanted {
                     last_keyframe = Instant::now();
@@ -68,6 +73,14 @@ pub(crate) async fn feed(
                 }
             }
         }
+    }
+}
+
+/// Tells the source how much video is wanted, if that has changed.
+fn follow(told: &mut TapVideo, demand: &watch::Receiver<Demand>, source: &dyn Source) {
+    let wanted = demand.borrow().video;
+    if std::mem::replace(told, wanted) != wanted {
+        source.set_video(wanted);
     }
 }
 

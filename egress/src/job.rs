@@ -376,6 +376,7 @@ const CRASH_BUDGET: u32 = 10;
 mod tests {
     use super::*;
     use crate::{
+        delivery::{LEAVE_LIMIT, REFUSAL_BUDGET, RETRY_DELAY_CAP},
         link::{Counters, Failure},
         status::FailureCode,
     };

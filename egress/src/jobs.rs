@@ -16,6 +16,7 @@ use crate::{
     status::{self, DestinationState, DestinationType, JobState},
     store::{Record, RecordedDestination},
     supervisor::{Order, Planned},
+    wish::Wish,
 };
 
 /// A room's jobs, the oldest first.
@@ -39,6 +40,7 @@ pub(crate) struct Entry {
     /// What it was asked to send to.
     pub(crate) plan: Vec<Planned>,
     pub(crate) next_number: usize,
+    pub(crate) wish: Wish,
     /// The idempotency key of its request, and that request's fingerprint.
     pub(crate) idempotency: Option<(String, Vec<u8>)>,
     /// Whether somebody asked for its end.
@@ -130,6 +132,7 @@ impl Entry {
             origin,
             plan,
             next_number: record.next_number,
+            wish: record.wish.clone(),
             idempotency: record.idempotency.clone(),
             ending: false,
             over_since: None,
@@ -220,6 +223,7 @@ impl Entry {
             slug: room.slug.clone(),
             created_at_ms: self.created_at_ms,
             next_number: self.next_number,
+            wish: self.wish.clone(),
             destinations: destinations.collect(),
             idempotency: self.idempotency.clone(),
         }
@@ -250,6 +254,10 @@ pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> st
         id: record.id.clone(),
         room: room.slug.clone(),
         state: JobState::Starting,
+        source: record.wish.source.clone(),
+        audio_only: record.wish.audio_only,
+        preset: record.wish.shown_preset(),
+        layout: record.wish.layout,
         created_at_ms: record.created_at_ms,
         receiving: false,
         restarts: 0,

@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sfu::{Codec, TapPacket};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::status::{DestinationState, FailureCode};
+use crate::{
+    preset::Mode,
+    scene::Scene,
+    status::{DestinationState, FailureCode},
+};
 
 /// Supervisor to worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +28,8 @@ pub(crate) enum Command {
     Connect { destination: usize, target: Target },
     /// Ends a destination cleanly.
     Disconnect { destination: usize },
+    /// What a composed job shows from here on.
+    Scene(Scene),
     /// Ends all destinations cleanly, then the process.
     Drain,
 }
@@ -31,6 +37,13 @@ pub(crate) enum Command {
 /// What a worker needs to know.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
+    pub(crate) mode: Mode,
+    /// Whether the packets of many come, each publication in a lane, or those of one.
+    pub(crate) stage: bool,
+    /// Whether the picture is left out.
+    pub(crate) audio_only: bool,
+    /// Folders that may be written to.
+    pub(crate) folders: Vec<PathBuf>,
     pub(crate) keyframe_interval_ms: u64,
     pub(crate) connect_timeout_ms: u64,
     pub(crate) stall_timeout_ms: u64,
@@ -48,7 +61,7 @@ pub(crate) struct Setup {
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) enum Target {
     Rtmp(RtmpTarget),
-    Hls,
+    Hls(HlsTarget),
     Record(RecordTarget),
 }
 
@@ -63,11 +76,15 @@ pub(crate) struct RecordTarget {
     pub(crate) min_free_bytes: u64,
 }
 
+/// How this server's own playlist is made.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct HlsTarget {}
+
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Rtmp(_) => "Rtmp(…)",
-            Self::Hls => "Hls",
+            Self::Hls(_) => "Hls",
             Self::Record(_) => "Record(…)",
         })
     }
@@ -88,7 +105,7 @@ impl Target {
     pub(crate) fn scrub(&self, text: &str) -> String {
         match self {
             Self::Rtmp(target) => target.scrub(text),
-            Self::Hls | Self::Record(_) => text.to_owned(),
+            Self::Hls(_) | Self::Record(_) => text.to_owned(),
         }
     }
 }
@@ -203,7 +220,8 @@ pub(crate) fn encode_packet(packet: &TapPacket, presentation_ns: u64, to: &mut V
         Codec::Av1 => 4,
     });
     to.push(u8::from(packet.keyframe));
-    to.extend_from_slice(&[0; 6]);
+    to.extend_from_slice(&[0; 2]);
+    to.extend_from_slice(&packet.lane.to_le_bytes());
     to.extend_from_slice(&presentation_ns.to_le_bytes());
     to.extend_from_slice(&packet.rtp);
 }
@@ -211,6 +229,7 @@ pub(crate) fn encode_packet(packet: &TapPacket, presentation_ns: u64, to: &mut V
 /// A packet as a worker receives it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Packet<'a> {
+    pub(crate) lane: u32,
     pub(crate) codec: Codec,
     pub(crate) keyframe: bool,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
@@ -220,7 +239,8 @@ pub(crate) struct Packet<'a> {
 
 /// Reads what [`encode_packet`] wrote.
 pub(crate) fn decode_packet(datagram: &[u8]) -> Option<Packet<'_>> {
-    let (head, rest) = datagram.split_first_chunk::<8>()?;
+    let (head, rest) = datagram.split_first_chunk::<4>()?;
+    let (lane, rest) = rest.split_first_chunk::<4>()?;
     let (presentation, rtp) = rest.split_first_chunk::<8>()?;
     let codec = match head[0] {
         0 => Codec::H264,
@@ -231,6 +251,7 @@ pub(crate) fn decode_packet(datagram: &[u8]) -> Option<Packet<'_>> {
         _ => return None,
     };
     Some(Packet {
+        lane: u32::from_le_bytes(*lane),
         codec,
         keyframe: head[1] & 1 == 1,
         presentation_ns: u64::from_le_bytes(*presentation),
@@ -355,11 +376,13 @@ mod tests {
         #[test]
         fn packets_survive_the_trip(
             presentation_ns: u64,
+            lane: u32,
             keyframe: bool,
             codec in prop_oneof![Just(Codec::H264), Just(Codec::Vp8), Just(Codec::Opus)],
             rtp in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             let packet = TapPacket {
+                lane,
                 codec,
                 presentation: Instant::now(),
                 keyframe,
@@ -369,7 +392,7 @@ mod tests {
             encode_packet(&packet, presentation_ns, &mut wire);
             prop_assert_eq!(
                 decode_packet(&wire),
-                Some(Packet { codec, keyframe, presentation_ns, rtp: &rtp })
+                Some(Packet { lane, codec, keyframe, presentation_ns, rtp: &rtp })
             );
         }
 

@@ -35,6 +35,8 @@ impl From<StartError> for Problem {
             StartError::NoDestinations => ErrorCode::DestinationsEmpty,
             StartError::TooManyDestinations(_) => ErrorCode::DestinationsTooMany,
             StartError::Destination { reason, .. } => reason.code(),
+            StartError::Source => ErrorCode::SourceInvalid,
+            StartError::Preset => ErrorCode::PresetInvalid,
             StartError::HlsActive => ErrorCode::HlsActive,
             StartError::Duplicate(_) => ErrorCode::DestinationDuplicate,
             StartError::UnknownDestination(_) => ErrorCode::DestinationUnknown,
@@ -101,6 +103,8 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::DestinationsEmpty
         | ErrorCode::DestinationsTooMany
         | ErrorCode::DestinationUrlInvalid
+        | ErrorCode::PresetInvalid
+        | ErrorCode::SourceInvalid
         | ErrorCode::DestinationNotAllowed
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::RecordingOptionsInvalid

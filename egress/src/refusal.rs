@@ -16,6 +16,14 @@ pub(crate) enum StartError {
         number: usize,
         reason: DestinationError,
     },
+    #[error("The identity of the participant must be 1 to 128 characters")]
+    Source,
+    #[error(
+        "This preset cannot be used: width and height are even, 64 to 3840, with 1 to 60 frames/s, 100000 to \
+         20000000 bit/s and a keyframe every 500 to 10000 ms; the stage is always composed, so that it has no \
+         pass_through; and a layout needs a composed picture"
+    )]
+    Preset,
     #[error("Destination {0}: this output sends to that address with that key already")]
     Duplicate(usize),
     #[error("This output has no destination “{0}”")]

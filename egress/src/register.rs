@@ -9,7 +9,7 @@ use std::{
 };
 
 use sfu::RoomId;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     origin::Origin,
     recording::{Desk, Library},
     refusal::StartError,
+    scene::Scene,
     service::{Changed, Room},
     source::{Source, Sources},
     status::{self, Destination, DestinationType, FailureCode, Free},
@@ -37,6 +38,8 @@ pub(crate) struct Register {
     pub(crate) sources: Box<dyn Sources>,
     pub(crate) worker_program: PathBuf,
     pub(crate) rooms: Mutex<HashMap<RoomId, Jobs>>,
+    /// How the stages look, of rooms that have been heard of.
+    pub(crate) scenes: Mutex<HashMap<RoomId, watch::Sender<Scene>>>,
     pub(crate) next_job: AtomicU64,
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
@@ -57,8 +60,12 @@ pub(crate) struct Register {
 }
 
 impl Register {
-    pub(crate) async fn open_source(&self, room: &Room) -> Result<Box<dyn Source>, StartError> {
-        let source = self.sources.open(room.id).await;
+    pub(crate) async fn open_source(
+        &self,
+        room: &Room,
+        source: &status::Source,
+    ) -> Result<Box<dyn Source>, StartError> {
+        let source = self.sources.open(room.id, source).await;
         source.ok_or(StartError::Stopping)
     }
 
@@ -267,6 +274,12 @@ impl Register {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Jobs>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how the room's stage looks, from now on.
+    pub(crate) fn scene(&self, room: RoomId) -> watch::Receiver<Scene> {
+        let mut scenes = self.scenes.lock().unwrap_or_else(PoisonError::into_inner);
+        scenes.entry(room).or_default().subscribe()
     }
 
     pub(crate) fn lock_store(&self) -> MutexGuard<'_, Store> {

@@ -30,6 +30,7 @@ use crate::{
     recording::{self, Desk, Library},
     refusal::StartError,
     register::Register,
+    scene::Scene,
     signed::Signer,
     source::{Source, Sources},
     status::{self, DestinationState, DestinationType, RecordingState},
@@ -37,6 +38,7 @@ use crate::{
     store::{Record, Store},
     supervisor::{ORDER_LIMIT, Planned, Supervisor, unix_ms_now},
     thumbnail::{self, Thumbnails},
+    wish::Wish,
 };
 
 /// A room as egress knows it. The app puts it into a request's extensions once the caller's grant is checked.
@@ -123,6 +125,7 @@ impl Service {
                 sources: Box::new(sources),
                 worker_program,
                 rooms: Mutex::default(),
+                scenes: Mutex::default(),
                 // Ids of different runs of the server differ.
                 next_job: AtomicU64::new(unix_ms_now()),
                 tasks: TaskTracker::new(),
@@ -225,6 +228,20 @@ impl Service {
         self.register.sweep(Instant::now());
     }
 
+    /// Takes in how the room's stage looks. Jobs that compose it follow at once.
+    pub fn stage_changed(&self, room: RoomId, scene: Scene) {
+        let mut scenes = self
+            .register
+            .scenes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        scenes.entry(room).or_default().send_if_modified(|current| {
+            let changed = *current != scene;
+            *current = scene;
+            changed
+        });
+    }
+
     /// Counts the destinations of jobs that are not over.
     pub fn gauges(&self) -> Vec<(DestinationType, DestinationState, u64)> {
         let mut counts: Vec<(DestinationType, DestinationState, u64)> = Vec::new();
@@ -269,6 +286,7 @@ impl Service {
         if request.destinations.is_empty() {
             return Err(StartError::NoDestinations);
         }
+        let wish = Wish::of(request)?;
         let plan = register.plan(&room, &request.destinations, &[], 1)?;
         register.check_disk(&plan)?;
         let number = register.next_job.fetch_add(1, Ordering::Relaxed);
@@ -278,10 +296,11 @@ impl Service {
             slug: room.slug.clone(),
             created_at_ms: unix_ms_now(),
             next_number: plan.len() + 1,
+            wish,
             destinations: Vec::new(),
             idempotency,
         };
-        let source = register.open_source(&room).await?;
+        let source = register.open_source(&room, &record.wish.source).await?;
         let job = self.launch(&room, &record, plan, source, true)?;
         if !self.persist(room.id, &job.id).await {
             self.end(room.id, &job.id).await;
@@ -350,7 +369,10 @@ impl Service {
                 proved: destination.proved,
             });
         }
-        let source = self.register.open_source(&room).await?;
+        let source = self
+            .register
+            .open_source(&room, &record.wish.source)
+            .await?;
         self.launch(&room, record, plan, source, false)?;
         tracing::info!(id = %record.id, room = %record.slug, "egress job resumed");
         Ok(())
@@ -397,6 +419,9 @@ impl Service {
             config: register.config.clone(),
             worker_program: register.worker_program.clone(),
             planned: plan.clone(),
+            mode: record.wish.mode().ok_or(StartError::Preset)?,
+            wish: record.wish.clone(),
+            stage: register.scene(room.id),
             orders: ordered,
             leftovers: register.leftovers.clone(),
             origin: origin.clone(),

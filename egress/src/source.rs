@@ -2,15 +2,22 @@
 
 use std::{fmt::Debug, future::Future, pin::Pin, time::Duration};
 
-use sfu::{RoomId, Snapshot, TapPacket, TapSource};
+use sfu::{RoomId, Snapshot, TapPacket, TapVideo};
+
+use crate::status;
 
 /// A future that borrows from its maker.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Opens the program of a room. [`sfu::Handle`] is the one in production.
+/// Opens what rooms send. The app's resolves identities and taps the SFU.
 pub trait Sources: Debug + Send + Sync + 'static {
-    /// Opens the room's program; `None` when the media server has stopped.
-    fn open(&self, room: RoomId) -> BoxFuture<'_, Option<Box<dyn Source>>>;
+    /// Opens a source of a room, whether anything comes from it yet or not; `None` when the media server has
+    /// stopped.
+    fn open<'a>(
+        &'a self,
+        room: RoomId,
+        source: &'a status::Source,
+    ) -> BoxFuture<'a, Option<Box<dyn Source>>>;
 
     /// Returns the newest keyframe of the room's program, and asks for a newer one if none came within `fresh`.
     fn snapshot(&self, _room: RoomId, _fresh: Option<Duration>) -> BoxFuture<'_, Option<Snapshot>> {
@@ -23,30 +30,16 @@ pub trait Sources: Debug + Send + Sync + 'static {
     }
 }
 
-/// The packets of one room's program. Ends when dropped.
+/// The packets of one source. Ends when dropped.
 pub trait Source: Debug + Send {
     /// Returns the next packet; `None` when there will be no more. Must be cancel safe.
     fn recv(&mut self) -> BoxFuture<'_, Option<TapPacket>>;
 
-    /// Asks the broadcaster for a keyframe.
+    /// Asks those who send for a keyframe.
     fn request_keyframe(&self);
-}
 
-impl Sources for sfu::Handle {
-    fn open(&self, room: RoomId) -> BoxFuture<'_, Option<Box<dyn Source>>> {
-        Box::pin(async move {
-            let tap = self.tap(room, TapSource::Program).await.ok()?;
-            Some(Box::new(tap) as Box<dyn Source>)
-        })
-    }
-
-    fn snapshot(&self, room: RoomId, fresh: Option<Duration>) -> BoxFuture<'_, Option<Snapshot>> {
-        Box::pin(async move { self.snapshot(room, fresh).await.ok().flatten() })
-    }
-
-    fn is_live(&self, room: RoomId) -> BoxFuture<'_, bool> {
-        Box::pin(async move { self.room_stats(room).await.is_ok_and(|stats| stats.live) })
-    }
+    /// Says how much of the video is to come.
+    fn set_video(&self, video: TapVideo);
 }
 
 impl Source for sfu::Tap {
@@ -56,5 +49,9 @@ impl Source for sfu::Tap {
 
     fn request_keyframe(&self) {
         self.request_keyframe();
+    }
+
+    fn set_video(&self, video: TapVideo) {
+        self.set_video(video);
     }
 }

@@ -5,13 +5,130 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+pub use crate::scene::Layout;
+
 /// The body of `POST /api/rooms/{room}/egress`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
 #[serde(deny_unknown_fields)]
 #[ts(rename = "EgressRequest")]
 pub struct Request {
+    /// What to send: the program if nothing is said.
+    #[serde(default)]
+    #[ts(optional, as = "Option<Source>")]
+    pub source: Source,
+    /// Whether to leave out the picture.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[ts(optional, as = "Option<bool>")]
+    pub audio_only: bool,
+    /// What the picture is like: `720p30` for the stage if nothing is said, else the publisher's own, untouched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub preset: Option<Preset>,
+    /// How a composed picture is arranged: as the host sets it for the room if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional = nullable)]
+    pub layout: Option<Layout>,
     /// Where to send, 1 to 16.
     pub destinations: Vec<Destination>,
+}
+
+/// What a job sends.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[ts(rename = "EgressSource")]
+pub enum Source {
+    /// Whoever is featured or speaks.
+    Program {},
+    /// Everybody on stage, composed into one picture.
+    Stage {},
+    /// One participant, whether they are shown or not: their screen while they share one, else their camera, and
+    /// their voice. They may leave and come back.
+    Participant {
+        /// Whom.
+        identity: String,
+    },
+    /// One track of a participant.
+    Track {
+        /// Whose.
+        identity: String,
+        /// Which.
+        track: Track,
+    },
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Program {}
+    }
+}
+
+/// A track of a participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+#[ts(rename = "EgressTrack")]
+pub enum Track {
+    /// The first picture that they send.
+    Camera,
+    /// The second picture that they send.
+    Screen,
+    /// The first sound that they send.
+    Microphone,
+    /// The second sound that they send.
+    ScreenAudio,
+}
+
+/// What the picture of a job is like.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(untagged)]
+#[ts(rename = "EgressPreset")]
+pub enum Preset {
+    /// One that has a name.
+    Named(PresetName),
+    /// Another one.
+    Custom(CustomPreset),
+}
+
+/// A preset that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[ts(rename = "EgressPresetName")]
+pub enum PresetName {
+    /// The publisher's own picture, untouched.
+    #[serde(rename = "pass_through")]
+    PassThrough,
+    /// 854x480, 30 frames/s, 1.5 Mbit/s.
+    #[serde(rename = "480p30")]
+    P480p30,
+    /// 1280x720, 30 frames/s, 3 Mbit/s.
+    #[serde(rename = "720p30")]
+    P720p30,
+    /// 1280x720, 60 frames/s, 4.5 Mbit/s.
+    #[serde(rename = "720p60")]
+    P720p60,
+    /// 1920x1080, 30 frames/s, 4.5 Mbit/s.
+    #[serde(rename = "1080p30")]
+    P1080p30,
+    /// 1920x1080, 60 frames/s, 6 Mbit/s.
+    #[serde(rename = "1080p60")]
+    P1080p60,
+}
+
+/// A preset of one's own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields)]
+#[ts(rename = "EgressCustomPreset")]
+pub struct CustomPreset {
+    /// Pixels, even, 64 to 3840.
+    pub width: u32,
+    /// Pixels, even, 64 to 3840.
+    pub height: u32,
+    /// Frames a second, 1 to 60.
+    pub frame_rate: u32,
+    /// Bit/s, 100000 to 20000000.
+    pub bitrate_bps: u32,
+    /// Time between keyframes, 500 to 10000; 2000 if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub keyframe_interval_ms: Option<u32>,
 }
 
 /// One requested destination.
@@ -80,6 +197,14 @@ pub struct Job {
     pub room: String,
     /// What it is doing.
     pub state: JobState,
+    /// What it sends.
+    pub source: Source,
+    /// Whether it leaves out the picture.
+    pub audio_only: bool,
+    /// What its picture is like.
+    pub preset: Preset,
+    /// How its picture is arranged, if the request said so.
+    pub layout: Option<Layout>,
     /// When it was requested, Unix milliseconds.
     #[ts(type = "number")]
     pub created_at_ms: u64,
@@ -357,6 +482,10 @@ pub enum ErrorCode {
     LinkInvalid,
     /// There is no picture of the room: it is not live.
     ThumbnailUnknown,
+    /// The source, the preset and the layout do not go together, or the preset is out of range.
+    PresetInvalid,
+    /// The source cannot be used.
+    SourceInvalid,
     /// The room has an HLS output already.
     HlsActive,
     /// The room has no HLS output, or the file has left the playlist.

@@ -16,7 +16,7 @@ use aws_lc_rs::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::status::Destination;
+use crate::{status::Destination, wish::Wish};
 
 /// What is known of a job that has to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub(crate) struct Record {
     pub(crate) slug: String,
     pub(crate) created_at_ms: u64,
     pub(crate) next_number: usize,
+    /// What was asked for, without the destinations.
+    #[serde(default)]
+    pub(crate) wish: Wish,
     pub(crate) destinations: Vec<RecordedDestination>,
     /// The idempotency key of its request, and that request's fingerprint.
     pub(crate) idempotency: Option<(String, Vec<u8>)>,
@@ -160,6 +163,7 @@ mod tests {
             slug: "room".into(),
             created_at_ms,
             next_number: 2,
+            wish: Wish::default(),
             destinations: vec![RecordedDestination {
                 number: 1,
                 proved: true,

@@ -24,12 +24,15 @@ use crate::{
     leftover::Leftovers,
     link::{Command, Failure, Report, Setup, Target},
     origin::Origin,
+    preset::Mode,
     process::Process,
     rate::Rate,
     recording::Library,
+    scene::Scene,
     service::Room,
     source::Source,
     status::{self, DestinationState, DestinationType, JobState},
+    wish::Wish,
 };
 
 /// A destination of a job.
@@ -66,6 +69,10 @@ pub(crate) struct Supervisor {
     pub(crate) config: Config,
     pub(crate) worker_program: PathBuf,
     pub(crate) planned: Vec<Planned>,
+    pub(crate) wish: Wish,
+    pub(crate) mode: Mode,
+    /// How the room's stage looks.
+    pub(crate) stage: watch::Receiver<Scene>,
     /// At most [`ORDER_LIMIT`] wait; then the one who orders waits, too.
     pub(crate) orders: mpsc::Receiver<Order>,
     /// Where a worker is noted while it lives.
@@ -99,6 +106,7 @@ struct Run {
 
 /// What woke the supervisor.
 enum Event {
+    Scene,
     Report(Report, Bytes),
     Order(Order),
     Gone,
@@ -110,7 +118,10 @@ impl Supervisor {
     /// Runs the job until it is over.
     pub(crate) async fn run(mut self, source: Box<dyn Source>) {
         let seed = self.seed;
-        let (demand, demanded) = watch::channel(Demand::default());
+        let (demand, demanded) = watch::channel(Demand {
+            video: self.wish.video(false),
+            ..Demand::default()
+        });
         let mut tasks = JoinSet::new();
         tasks.spawn(feed(source, demanded, self.config.keyframe_interval()));
         let planned = std::mem::take(&mut self.planned);
@@ -154,6 +165,7 @@ impl Run {
                 biased;
                 event = next_event(self.process.as_mut()) => event,
                 Some(order) = self.supervisor.orders.recv(), if !ending => Event::Order(order),
+                Ok(()) = self.supervisor.stage.changed() => Event::Scene,
                 () = end.cancelled(), if !ending => Event::End,
                 () = sleep_until_some(due) => Event::Due,
             };
@@ -161,6 +173,7 @@ impl Run {
             match event {
                 Event::Report(report, body) => self.handle_report(&report, body, now),
                 Event::Order(order) => self.handle_order(order, now).await,
+                Event::Scene => self.send_scene().await,
                 Event::Gone => self.handle_gone(now).await,
                 Event::End => {
                     ending = true;
@@ -234,6 +247,7 @@ impl Run {
                         self.demand
                             .send_modify(|demand| demand.worker = Some(process.packets()));
                         self.process = Some(process);
+                        self.send_scene().await;
                     }
                     Err(e) => {
                         tracing::error!(error = %e, "egress worker cannot be started");
@@ -265,6 +279,27 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Tells the worker what to compose, if it composes.
+    async fn send_scene(&mut self) {
+        if self.supervisor.mode == Mode::PassThrough {
+            return;
+        }
+        let stage = self.supervisor.stage.borrow_and_update().clone();
+        let wish = &self.supervisor.wish;
+        let scene = if wish.is_stage() {
+            Scene {
+                layout: wish.layout.unwrap_or(stage.layout),
+                ..stage
+            }
+        } else {
+            Scene {
+                look: stage.look,
+                ..Scene::of_one()
+            }
+        };
+        self.send(&Command::Scene(scene)).await;
     }
 
     async fn send(&mut self, command: &Command) {
@@ -363,6 +398,10 @@ impl Run {
     fn setup(&self) -> Setup {
         let config = &self.supervisor.config;
         Setup {
+            mode: self.supervisor.mode,
+            stage: self.supervisor.wish.is_stage(),
+            audio_only: self.supervisor.wish.audio_only,
+            folders: vec![self.supervisor.library.root().to_owned()],
             keyframe_interval_ms: config.keyframe_interval_ms,
             connect_timeout_ms: config.connect_timeout_ms,
             stall_timeout_ms: config.stall_timeout_ms,
@@ -385,6 +424,10 @@ impl Run {
             id: self.supervisor.id.clone(),
             room: self.supervisor.room.slug.clone(),
             state: self.job.state(),
+            source: self.supervisor.wish.source.clone(),
+            audio_only: self.supervisor.wish.audio_only,
+            preset: self.supervisor.wish.shown_preset(),
+            layout: self.supervisor.wish.layout,
             created_at_ms: self.supervisor.created_at_ms,
             receiving: self.job.receiving(),
             restarts: self.job.restarts(),

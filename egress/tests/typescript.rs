@@ -28,6 +28,12 @@ fn committed_types_match_the_rust_types() {
     }
     declare!(
         Request,
+        Source,
+        Track,
+        Preset,
+        PresetName,
+        CustomPreset,
+        Layout,
         Destination,
         Job,
         JobList,

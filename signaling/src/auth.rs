@@ -257,7 +257,7 @@ pub(crate) fn is_hidden(c: char) -> bool {
 }
 
 /// Returns the SFU's id for an identity: the start of its SHA-256.
-pub(crate) fn participant(identity: &str) -> ParticipantId {
+pub fn participant(identity: &str) -> ParticipantId {
     let digest = digest::digest(&digest::SHA256, identity.as_bytes());
     let first = digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
     ParticipantId(u64::from_be_bytes(*first))

@@ -25,7 +25,7 @@ mod whep;
 mod whip;
 mod ws;
 
-pub use auth::Grant;
+pub use auth::{Grant, participant};
 pub use config::{Chat as ChatConfig, Config, Turn as TurnConfig};
 pub use problem::Problem;
 pub use secret::Secret;

@@ -5,12 +5,19 @@ use std::{sync::Arc, time::Duration};
 use sfu::{Codec, MediaKind};
 
 use super::{Clock, GraphError, Hub, audio::Audio, hub::Due, video::Video};
-use crate::link::Packet;
+use crate::{
+    link::{Packet, Setup},
+    preset::Mode,
+    scene::Scene,
+};
 
 /// The pipelines of the broadcast that is arriving. A codec that changes gets a new one.
 pub(crate) struct Intake {
     hub: Arc<Hub>,
     clock: Clock,
+    mode: Mode,
+    audio_only: bool,
+    scene: Scene,
     audio_bitrate: u32,
     transcode_bitrate: u32,
     keyframe_interval: Duration,
@@ -20,23 +27,25 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(
-        hub: Arc<Hub>,
-        clock: Clock,
-        audio_bitrate: u32,
-        transcode_bitrate: u32,
-        keyframe_interval: Duration,
-    ) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, clock: Clock, setup: &Setup) -> Self {
         Self {
             hub,
             clock,
-            audio_bitrate,
-            transcode_bitrate,
-            keyframe_interval,
+            mode: setup.mode,
+            audio_only: setup.audio_only,
+            audio_bitrate: setup.audio_bitrate,
+            transcode_bitrate: setup.transcode_bitrate,
+            keyframe_interval: Duration::from_millis(setup.keyframe_interval_ms),
+            scene: Scene::default(),
             video: None,
             audio: None,
             refused: None,
         }
+    }
+
+    /// Takes over what is to be composed.
+    pub(crate) fn set_scene(&mut self, scene: Scene) {
+        self.scene = scene;
     }
 
     /// Returns the codec of the broadcast's video if it is one that cannot be read.
@@ -54,6 +63,13 @@ impl Intake {
             return Ok(());
         }
         let kind = packet.codec.kind();
+        if self.audio_only && kind == MediaKind::Video {
+            return Ok(());
+        }
+        // Lower layers are for renditions.
+        if self.mode == Mode::PassThrough && packet.lane > 0 {
+            return Ok(());
+        }
         if kind == MediaKind::Video {
             self.refused = None;
         }

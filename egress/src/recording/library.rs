@@ -83,6 +83,11 @@ impl Library {
         format!("rec_{job}_{destination}")
     }
 
+    /// Returns where all recordings are.
+    pub(crate) fn root(&self) -> &Path {
+        &self.shelves.root
+    }
+
     pub(crate) fn folder(&self, id: &str) -> PathBuf {
         self.shelves.folder(id)
     }

@@ -9,7 +9,7 @@ use std::{
     },
     process::ExitCode,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -99,13 +99,7 @@ impl Worker {
     fn start(setup: Setup, packets: UnixDatagram, reporter: Reporter) -> Self {
         let clock = Clock::start();
         let hub = Hub::new(Duration::from_millis(setup.hold_ms), clock);
-        let intake = Arc::new(Mutex::new(Intake::new(
-            hub.clone(),
-            clock,
-            setup.audio_bitrate,
-            setup.transcode_bitrate,
-            Duration::from_millis(setup.keyframe_interval_ms),
-        )));
+        let intake = Arc::new(Mutex::new(Intake::new(hub.clone(), clock, &setup)));
         let pulse = Pulse::start(hub.clone(), reporter.clone());
         let (into, broken) = (intake.clone(), reporter.clone());
         thread::spawn(move || read_packets(&packets, &into, &broken));
@@ -132,15 +126,12 @@ impl Worker {
                 }) => self.connect(destination, target),
                 Ok(Command::Disconnect { destination }) => self.disconnect(destination),
                 Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Command::Scene(scene)) => self.lock_intake().set_scene(scene),
                 Ok(Command::Setup(_)) => anyhow::bail!("a second set-up"),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let due = self.hub.handle_timeout();
-            let failures = self
-                .intake
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .handle_timeout(due)?;
+            let failures = self.lock_intake().handle_timeout(due)?;
             self.refuse();
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
@@ -149,6 +140,10 @@ impl Worker {
         }
         self.drain();
         Ok(())
+    }
+
+    fn lock_intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails all destinations when the broadcast cannot be read.
@@ -216,7 +211,7 @@ impl Worker {
                 };
                 Running::Thread(thread::spawn(move || record.run()), stop)
             }
-            Target::Hls => Running::Hls(self.hub.attach(Box::new(Hls::new(
+            Target::Hls(_) => Running::Hls(self.hub.attach(Box::new(Hls::new(
                 number,
                 self.setup.segment_ms,
                 self.clock,

@@ -15,7 +15,7 @@ use egress::{BoxFuture, Source, Sources};
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use sfu::{Codec, MediaKind, RoomId, TapPacket};
+use sfu::{Codec, MediaKind, RoomId, TapPacket, TapVideo};
 use tokio::sync::mpsc;
 
 /// The room's program: what broadcasters send reaches whoever has opened it.
@@ -49,7 +49,11 @@ impl Program {
 }
 
 impl Sources for Program {
-    fn open(&self, _room: RoomId) -> BoxFuture<'_, Option<Box<dyn Source>>> {
+    fn open<'a>(
+        &'a self,
+        _room: RoomId,
+        _source: &'a egress::status::Source,
+    ) -> BoxFuture<'a, Option<Box<dyn Source>>> {
         let (sender, packets) = mpsc::channel(2048);
         self.taps.lock().unwrap().push(sender);
         let tap = Tap {
@@ -68,6 +72,8 @@ impl Source for Tap {
     fn request_keyframe(&self) {
         self.keyframe_requests.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn set_video(&self, _video: TapVideo) {}
 }
 
 /// Sends until dropped.

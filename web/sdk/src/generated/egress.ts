@@ -5,9 +5,87 @@
  */
 export type EgressRequest = { 
 /**
+ * What to send: the program if nothing is said.
+ */
+source?: EgressSource, 
+/**
+ * Whether to leave out the picture.
+ */
+audio_only?: boolean, 
+/**
+ * What the picture is like: `720p30` for the stage if nothing is said, else the publisher's own, untouched.
+ */
+preset?: EgressPreset, 
+/**
+ * How a composed picture is arranged: as the host sets it for the room if nothing is said.
+ */
+layout?: EgressLayout | null, 
+/**
  * Where to send, 1 to 16.
  */
 destinations: Array<EgressDestination>, };
+
+/**
+ * What a job sends.
+ */
+export type EgressSource = { "type": "program", } | { "type": "stage", } | { "type": "participant", 
+/**
+ * Whom.
+ */
+identity: string, } | { "type": "track", 
+/**
+ * Whose.
+ */
+identity: string, 
+/**
+ * Which.
+ */
+track: EgressTrack, };
+
+/**
+ * A track of a participant.
+ */
+export type EgressTrack = "camera" | "screen" | "microphone" | "screen_audio";
+
+/**
+ * What the picture of a job is like.
+ */
+export type EgressPreset = EgressPresetName | EgressCustomPreset;
+
+/**
+ * A preset that has a name.
+ */
+export type EgressPresetName = "pass_through" | "480p30" | "720p30" | "720p60" | "1080p30" | "1080p60";
+
+/**
+ * A preset of one's own.
+ */
+export type EgressCustomPreset = { 
+/**
+ * Pixels, even, 64 to 3840.
+ */
+width: number, 
+/**
+ * Pixels, even, 64 to 3840.
+ */
+height: number, 
+/**
+ * Frames a second, 1 to 60.
+ */
+frame_rate: number, 
+/**
+ * Bit/s, 100000 to 20000000.
+ */
+bitrate_bps: number, 
+/**
+ * Time between keyframes, 500 to 10000; 2000 if nothing is said.
+ */
+keyframe_interval_ms?: number, };
+
+/**
+ * How the pictures of a stage are arranged.
+ */
+export type EgressLayout = "grid" | "speaker" | "picture_in_picture" | "screen" | "single";
 
 /**
  * One requested destination.
@@ -38,6 +116,22 @@ room: string,
  * What it is doing.
  */
 state: EgressJobState, 
+/**
+ * What it sends.
+ */
+source: EgressSource, 
+/**
+ * Whether it leaves out the picture.
+ */
+audio_only: boolean, 
+/**
+ * What its picture is like.
+ */
+preset: EgressPreset, 
+/**
+ * How its picture is arranged, if the request said so.
+ */
+layout: EgressLayout | null, 
 /**
  * When it was requested, Unix milliseconds.
  */
@@ -241,7 +335,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
