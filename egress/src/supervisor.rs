@@ -319,21 +319,21 @@ impl Run {
             (_, Report::Alive { cpu_ms, .. }) => self.cpu.record(*cpu_ms, now),
             _ => {}
         }
-        let failed = match report {
-            Report::State {
+        // What was told to end for a reason has failed.
+        if let Report::State {
+            destination,
+            state: DestinationState::Ended,
+        } = *report
+            && let Some(failure) = self.doomed.remove(&destination)
+        {
+            let report = Report::Failed {
                 destination,
-                state: DestinationState::Ended,
-            } => self
-                .doomed
-                .remove(destination)
-                .map(|failure| Report::Failed {
-                    destination: *destination,
-                    failure,
-                }),
-            _ => None,
-        };
-        self.job
-            .handle_report(failed.as_ref().unwrap_or(report), now);
+                failure,
+            };
+            self.job.handle_report(&report, now);
+            return;
+        }
+        self.job.handle_report(report, now);
     }
 
     /// Tells the library which recordings are being written.

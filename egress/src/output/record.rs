@@ -311,17 +311,18 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 }
 
 fn failure(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure {
+    let kind = error.kind();
+    if kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded {
+        return Failure {
             code: FailureCode::DiskFull,
             message: "The disk is full. What was recorded until now is kept. Delete recordings or free space, \
                       then start a new one."
                 .to_owned(),
-        },
-        _ => Failure {
-            code: FailureCode::Internal,
-            message: format!("The recording cannot be written: {error}. See the server's log."),
-        },
+        };
+    }
+    Failure {
+        code: FailureCode::Internal,
+        message: format!("The recording cannot be written: {error}. See the server's log."),
     }
 }
 

@@ -171,10 +171,10 @@ impl Movie {
     /// Returns the format of the picture.
     pub(crate) fn video(&self) -> Option<&Avc1> {
         let codecs = &self.video.as_ref()?.trak.mdia.minf.stbl.stsd.codecs;
-        match codecs.first()? {
-            Codec::Avc1(codec) => Some(codec),
-            _ => None,
-        }
+        let Codec::Avc1(codec) = codecs.first()? else {
+            return None;
+        };
+        Some(codec)
     }
 
     /// Returns everything before the media: `ftyp`, `moov` and the head of `mdat`.

@@ -1,9 +1,15 @@
 import { isErrorCode } from './errors.ts';
 import type {
+  EgressCustomPreset,
   EgressDestinationStatus,
   EgressJob,
   EgressJobList,
   EgressPastFailure,
+  EgressPreset,
+  EgressSource,
+  Recording,
+  RecordingFile,
+  RecordingList,
 } from './generated/egress.ts';
 import type {
   ChatEvent,
@@ -49,8 +55,9 @@ export {
 
 /** A message of the WebSocket, with the egress jobs read too. */
 export type ServerEvent =
-  | Exclude<ServerMessage, { type: 'outputs' }>
-  | { type: 'outputs'; jobs: EgressJob[] };
+  | Exclude<ServerMessage, { type: 'outputs' | 'recording_ready' }>
+  | { type: 'outputs'; jobs: EgressJob[] }
+  | { type: 'recording_ready'; recording: Recording };
 
 /** The answer to `join`. */
 export type Joined = Extract<ServerMessage, { type: 'joined' }>;
@@ -108,6 +115,11 @@ export function parseEgressJob(value: unknown): EgressJob {
 /** Reads the answer of `GET /api/rooms/{room}/egress`. */
 export function parseEgressJobList(value: unknown): EgressJobList {
   return object<EgressJobList>({ jobs: array(egressJob) })(value, 'answer');
+}
+
+/** Reads the answer of `GET /api/rooms/{room}/recordings`. */
+export function parseRecordingList(value: unknown): RecordingList {
+  return object<RecordingList>({ recordings: array(recording) })(value, 'answer');
 }
 
 /** Reads an `application/problem+json` body; `undefined` when it is something else. */
@@ -197,13 +209,15 @@ const failureCode = oneOf(
   'stalled',
   'tls_failed',
   'codec_unsupported',
+  'disk_full',
+  'nothing_recorded',
   'worker_died',
   'internal',
 );
 
 const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
   id: string,
-  type: oneOf('rtmp', 'hls'),
+  type: oneOf('rtmp', 'hls', 'recording'),
   url: string,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
   code: nullable(failureCode),
@@ -222,9 +236,44 @@ const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinat
   dropped_frames: number,
 });
 
+type Source<T extends EgressSource['type']> = Extract<EgressSource, { type: T }>;
+
+const sources: { [T in EgressSource['type']]: Reader<Source<T>> } = {
+  program: object<Source<'program'>>({ type: literal('program') }),
+  stage: object<Source<'stage'>>({ type: literal('stage') }),
+  participant: object<Source<'participant'>>({ type: literal('participant'), identity: string }),
+  track: object<Source<'track'>>({
+    type: literal('track'),
+    identity: string,
+    track: oneOf('camera', 'screen', 'microphone', 'screen_audio'),
+  }),
+};
+
+const source: Reader<EgressSource> = (value, at) => {
+  const type = oneOf('program', 'stage', 'participant', 'track')(record(value, at).type, at);
+  return sources[type](value, at);
+};
+
+const presetName = oneOf('pass_through', '480p30', '720p30', '720p60', '1080p30', '1080p60');
+
+const customPreset = object<EgressCustomPreset>({
+  width: number,
+  height: number,
+  frame_rate: number,
+  bitrate_bps: number,
+  keyframe_interval_ms: optional(number),
+});
+
+const preset: Reader<EgressPreset> = (value, at) =>
+  typeof value === 'string' ? presetName(value, at) : customPreset(value, at);
+
 const egressJob: Reader<EgressJob> = object<EgressJob>({
   id: string,
   room: string,
+  source,
+  audio_only: boolean,
+  preset,
+  layout: nullable(oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single')),
   state: oneOf('starting', 'running', 'restarting', 'draining', 'ended', 'failed'),
   created_at_ms: number,
   receiving: boolean,
@@ -232,6 +281,32 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
   worker_pid: nullable(number),
   cpu_percent: number,
   destinations: array(destinationStatus),
+});
+
+const recordingFile: Reader<RecordingFile> = object<RecordingFile>({
+  name: string,
+  url: nullable(string),
+  started_at_ms: number,
+  duration_ms: number,
+  bytes: number,
+  width: nullable(number),
+  height: nullable(number),
+  sprite: nullable(string),
+});
+
+const recording: Reader<Recording> = object<Recording>({
+  id: string,
+  room: string,
+  state: oneOf('recording', 'finishing', 'uploading', 'ready', 'failed'),
+  code: nullable(failureCode),
+  started_at_ms: number,
+  duration_ms: number,
+  bytes: number,
+  width: nullable(number),
+  height: nullable(number),
+  poster: nullable(string),
+  files: array(recordingFile),
+  links_expire_at_ms: number,
 });
 
 const chatMessage: Reader<ChatMessage> = object<ChatMessage>({
@@ -261,6 +336,7 @@ const serverMessages: Tagged<ServerEvent> = {
   answer: object({ type: literal('answer'), sdp: string }),
   room: object({ type: literal('room'), room: roomInfo }),
   outputs: object({ type: literal('outputs'), jobs: array(egressJob) }),
+  recording_ready: object({ type: literal('recording_ready'), recording }),
   ice_restarted: object<Extract<ServerEvent, { type: 'ice_restarted' }>>({
     type: literal('ice_restarted'),
     media: oneOf('publish', 'watch'),
