@@ -10,9 +10,10 @@ export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
 DATA_DIR ?= data
 ARGS ?=
+FIGURE ?=
 WEB_SOURCES := $(shell find web/sdk web/app -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: help setup setup-run run web test test-rust test-web e2e lint bench fuzz clean
+.PHONY: help setup setup-run run web test test-rust test-web e2e lint bench figures fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +66,9 @@ lint: setup web tests/e2e/node_modules/.package-lock.json ## Check formatting, l
 bench: ## Measure the forwarding plane against its goals and the floor of the same run
 	cargo build --release --locked -p fanlight -p fanlight-bench
 	target=$$(.ci/target-dir) && exec "$$target/release/fanlight-bench"
+
+figures: ## Measure outputs: cost, start, recovery (FIGURE="long 30" for one of them with its number)
+	cargo bench --locked -p egress --bench figures -- $(FIGURE)
 
 fuzz: ## Fuzz every parser for SECONDS_EACH seconds (needs a nightly toolchain and cargo-fuzz)
 	.ci/fuzz $(or $(SECONDS_EACH),60)

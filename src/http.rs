@@ -40,10 +40,7 @@ pub(crate) fn routes(operations: Operations) -> Router {
     let thumbnails = operations
         .egress
         .thumbnail_routes()
-        .route_layer(middleware::from_fn_with_state(
-            signaling.clone(),
-            find_room,
-        ))
+        .route_layer(middleware::from_fn_with_state(signaling.clone(), find_room))
         .layer(CorsLayer::new().allow_origin(Any));
     Router::new()
         .merge(signaling.routes())

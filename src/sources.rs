@@ -28,7 +28,12 @@ impl Sources for RoomSources {
     }
 
     fn is_live(&self, room: RoomId) -> BoxFuture<'_, bool> {
-        Box::pin(async move { self.sfu.room_stats(room).await.is_ok_and(|stats| stats.live) })
+        Box::pin(async move {
+            self.sfu
+                .room_stats(room)
+                .await
+                .is_ok_and(|stats| stats.live)
+        })
     }
 }
 

@@ -190,12 +190,15 @@ impl Delivery {
         }
         let refused = !self.was_live;
         let (refusals, budget) = match failure.code {
-            FailureCode::Rejected if refused => (self.refusals + 1, REFUSAL_BUDGET),
+            FailureCode::Rejected | FailureCode::PassphraseWrong if refused => {
+                (self.refusals + 1, REFUSAL_BUDGET)
+            }
             FailureCode::AlreadyPublishing if refused => (self.refusals + 1, BUSY_BUDGET),
-            FailureCode::PrivateAddress
-            | FailureCode::CodecUnsupported
-            | FailureCode::DiskFull => (1, 1),
+            FailureCode::PrivateAddress | FailureCode::CodecUnsupported | FailureCode::DiskFull => {
+                (1, 1)
+            }
             FailureCode::Rejected
+            | FailureCode::PassphraseWrong
             | FailureCode::AlreadyPublishing
             | FailureCode::ConnectionRefused
             | FailureCode::HostNotFound

@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::{
     config::Config,
-    link::{HlsTarget, RecordTarget, RtmpTarget, Target},
+    link::{HlsTarget, RecordTarget, RtmpTarget, SrtTarget, Target},
     pattern,
     status::{Destination, DestinationType, ErrorCode, RecordingOptions, StreamKey},
 };
@@ -33,10 +33,23 @@ pub(crate) enum DestinationError {
     )]
     NotRtmp(String),
     #[error(
+        "“{0}” is not an SRT URL. It is srt://host:port and nothing more: stream id, passphrase and latency \
+         have fields of their own"
+    )]
+    NotSrt(String),
+    #[error("The stream id must not have more than 512 bytes, nor control characters")]
+    StreamId,
+    #[error("The passphrase must be 10 to 79 characters")]
+    Passphrase,
+    #[error("The latency must not be above 8000 ms")]
+    Latency,
+    #[error(
         "The URL has no application after the server. Copy the whole server URL, such as \
          rtmp://live.example.com/app"
     )]
     NoApplication,
+    #[error("Give either a url or a platform, not both")]
+    TwoUrls,
     #[error("The URL must not contain a user name, a password or a fragment")]
     NotPlain,
     #[error("The URL contains spaces or control characters, or is longer than 1024 characters")]
@@ -60,12 +73,15 @@ impl DestinationError {
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::NotRtmp(_)
+            | Self::NotSrt(_)
+            | Self::Latency
             | Self::NoApplication
+            | Self::TwoUrls
             | Self::NotPlain
             | Self::Unclean
             | Self::Private => ErrorCode::DestinationUrlInvalid,
             Self::NotAllowed => ErrorCode::DestinationNotAllowed,
-            Self::Key => ErrorCode::DestinationKeyInvalid,
+            Self::Key | Self::StreamId | Self::Passphrase => ErrorCode::DestinationKeyInvalid,
             Self::Segment => ErrorCode::RecordingOptionsInvalid,
         }
     }
@@ -78,7 +94,36 @@ pub(crate) fn accept(
     config: &Config,
 ) -> Result<Accepted, DestinationError> {
     match destination {
-        Destination::Rtmp { url, key } => accept_rtmp(url, key, config),
+        Destination::Rtmp { url, platform, key } => match platform {
+            Some(platform) if url.is_empty() => accept_rtmp(platform.url(), key, config),
+            Some(_) => Err(DestinationError::TwoUrls),
+            None => accept_rtmp(url, key, config),
+        },
+        Destination::Srt {
+            url,
+            stream_id,
+            passphrase,
+            latency_ms,
+        } => {
+            let secret = |key: &Option<StreamKey>| {
+                let key = key.as_ref().map(|key| key.expose().trim().to_owned());
+                key.filter(|key| !key.is_empty())
+            };
+            let (host, port) = accept_srt_url(url, config)?;
+            let target = SrtTarget {
+                host,
+                port,
+                latency_ms: latency_ms.unwrap_or(SRT_LATENCY_MS),
+                stream_id: secret(stream_id).unwrap_or_default(),
+                passphrase: secret(passphrase),
+            };
+            check_srt(&target)?;
+            Ok(Accepted {
+                kind: DestinationType::Srt,
+                shown_url: url.trim().to_owned(),
+                target: Target::Srt(target),
+            })
+        }
         Destination::Hls {} => Ok(Accepted {
             kind: DestinationType::Hls,
             shown_url: format!("/hls/{room}/index.m3u8"),
@@ -154,11 +199,7 @@ fn accept_rtmp(
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let host = match host {
-        Host::Domain(name) => name,
-        Host::Ipv4(address) => address.to_string(),
-        Host::Ipv6(address) => address.to_string(),
-    };
+    let host = bare_host(host);
     Ok(Accepted {
         kind: DestinationType::Rtmp,
         shown_url: given.to_owned(),
@@ -170,6 +211,55 @@ fn accept_rtmp(
             key: key.to_owned(),
         }),
     })
+}
+
+fn accept_srt_url(given: &str, config: &Config) -> Result<(String, u16), DestinationError> {
+    let given = given.trim();
+    if given.len() > 1024 || !is_clean(given) {
+        return Err(DestinationError::Unclean);
+    }
+    let not_srt = || DestinationError::NotSrt(given.chars().take(80).collect());
+    let url = Url::parse(given).map_err(|_| not_srt())?;
+    let port = url.port().filter(|port| *port > 0).ok_or_else(not_srt)?;
+    // Secrets have fields of their own, which are not shown again.
+    let bare = url.path().trim_matches('/').is_empty() && url.query().is_none();
+    if url.scheme() != "srt" || !bare {
+        return Err(not_srt());
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(DestinationError::NotPlain);
+    }
+    let host = parse_host(&url).ok_or_else(not_srt)?;
+    if !config.allow_private_targets && is_private(&host) {
+        return Err(DestinationError::Private);
+    }
+    if !pattern::is_allowed(&config.allow, &url) {
+        return Err(DestinationError::NotAllowed);
+    }
+    Ok((bare_host(host), port))
+}
+
+fn check_srt(target: &SrtTarget) -> Result<(), DestinationError> {
+    if target.stream_id.len() > 512 || target.stream_id.chars().any(char::is_control) {
+        return Err(DestinationError::StreamId);
+    }
+    let passphrase = target.passphrase.as_deref();
+    if passphrase.is_some_and(|text| !(10..=79).contains(&text.len()) || text.contains('\0')) {
+        return Err(DestinationError::Passphrase);
+    }
+    if target.latency_ms > 8000 {
+        return Err(DestinationError::Latency);
+    }
+    Ok(())
+}
+
+/// Returns the host as the resolver takes it: IPv6 addresses without brackets.
+fn bare_host(host: Host<String>) -> String {
+    match host {
+        Host::Domain(name) => name,
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    }
 }
 
 fn is_clean(text: &str) -> bool {
@@ -234,22 +324,80 @@ fn is_carrier_grade_nat(ip: Ipv4Addr) -> bool {
     a == 100 && b & 0xc0 == 64
 }
 
+/// What SRT itself takes by default.
+const SRT_LATENCY_MS: u32 = 120;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Platform;
+
+    fn srt(
+        url: &str,
+        passphrase: Option<&str>,
+        latency_ms: u32,
+    ) -> Result<SrtTarget, DestinationError> {
+        let destination = Destination::Srt {
+            url: url.into(),
+            stream_id: Some(StreamKey::from("publish:x".to_owned())),
+            passphrase: passphrase.map(|text| StreamKey::from(text.to_owned())),
+            latency_ms: Some(latency_ms),
+        };
+        let accepted = accept(&destination, "room", &Config::default())?;
+        assert!(!accepted.shown_url.contains("publish"));
+        let Target::Srt(target) = accepted.target else {
+            panic!("not SRT");
+        };
+        Ok(target)
+    }
+
+    #[test]
+    fn srt_urls_are_taken_apart_and_secrets_stay_out_of_them() {
+        let target = srt("srt://host:9000", Some("0123456789"), 300).unwrap();
+        assert_eq!((target.port, target.latency_ms), (9000, 300));
+        assert_eq!(target.scrub("bad 0123456789"), "bad …");
+        assert_eq!(srt("srt://[::1]:9000", None, 0).unwrap().host, "::1");
+        for url in [
+            "srt://host",
+            "srt://host:0",
+            "srt://:9000",
+            "srt://host:9000/x",
+            "srt://host:9000?passphrase=0123456789",
+            "srt://u:p@host:9000",
+            "udp://host:9000",
+        ] {
+            let code = srt(url, None, 0).err().map(|error| error.code());
+            assert_eq!(code, Some(ErrorCode::DestinationUrlInvalid), "{url}");
+        }
+        for short in ["short", "012345678"] {
+            let error = srt("srt://host:9000", Some(short), 0).err();
+            assert_eq!(error, Some(DestinationError::Passphrase));
+        }
+        let slow = srt("srt://host:9000", None, 9000).err();
+        assert_eq!(slow, Some(DestinationError::Latency));
+        let public_only = Config {
+            allow_private_targets: false,
+            ..Config::default()
+        };
+        let local = accept_srt_url("srt://127.0.0.1:9000", &public_only).err();
+        assert_eq!(local, Some(DestinationError::Private));
+    }
 
     fn rtmp(url: &str, key: &str, allow_private: bool) -> Result<RtmpTarget, DestinationError> {
         let destination = Destination::Rtmp {
             url: url.into(),
+            platform: None,
             key: StreamKey::from(key.to_owned()),
         };
         let config = Config {
             allow_private_targets: allow_private,
             ..Config::default()
         };
-        accept(&destination, "room", &config).map(|accepted| match accepted.target {
-            Target::Rtmp(target) => target,
-            Target::Hls(_) | Target::Record(_) => panic!("not RTMP"),
+        accept(&destination, "room", &config).map(|accepted| {
+            let Target::Rtmp(target) = accepted.target else {
+                panic!("not RTMP");
+            };
+            target
         })
     }
 
@@ -307,6 +455,22 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn a_platform_stands_for_its_url() {
+        let request = |body: &str| {
+            let destination = serde_json::from_str::<Destination>(body).unwrap();
+            accept(&destination, "room", &Config::default()).map(|accepted| accepted.shown_url)
+        };
+        for platform in Platform::ALL {
+            let name = serde_json::to_string(&platform).unwrap();
+            let shown = request(&format!(r#"{{"type":"rtmp","platform":{name},"key":"k"}}"#));
+            assert_eq!(shown.as_deref(), Ok(platform.url()));
+        }
+        let both = r#"{"type":"rtmp","platform":"twitch","url":"rtmp://h/a","key":"k"}"#;
+        assert_eq!(request(both), Err(DestinationError::TwoUrls));
+        assert!(request(r#"{"type":"rtmp","key":"k"}"#).is_err());
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(crate) struct Setup {
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) enum Target {
     Rtmp(RtmpTarget),
+    Srt(SrtTarget),
     Hls(HlsTarget),
     Record(RecordTarget),
 }
@@ -84,6 +85,7 @@ impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Rtmp(_) => "Rtmp(…)",
+            Self::Srt(_) => "Srt(…)",
             Self::Hls(_) => "Hls",
             Self::Record(_) => "Record(…)",
         })
@@ -105,6 +107,7 @@ impl Target {
     pub(crate) fn scrub(&self, text: &str) -> String {
         match self {
             Self::Rtmp(target) => target.scrub(text),
+            Self::Srt(target) => target.scrub(text),
             Self::Hls(_) | Self::Record(_) => text.to_owned(),
         }
     }
@@ -134,15 +137,38 @@ impl RtmpTarget {
     /// Returns `text` without the key, which some servers repeat, and on one line.
     pub(crate) fn scrub(&self, text: &str) -> String {
         let bare_key = self.key.split('?').next().unwrap_or_default();
-        let mut clean = text.replace(char::is_control, " ");
-        for secret in [&self.key, bare_key] {
-            // Words of every language would be full of shorter ones.
-            if secret.len() >= 4 {
-                clean = clean.replace(secret, "…");
-            }
-        }
-        clean
+        scrub(text, &[&self.key, bare_key])
     }
+}
+
+/// An SRT receiver.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct SrtTarget {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) latency_ms: u32,
+    /// Empty when there is none.
+    pub(crate) stream_id: String,
+    pub(crate) passphrase: Option<String>,
+}
+
+impl SrtTarget {
+    /// Returns `text` without the secrets, and on one line.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        let passphrase = self.passphrase.as_deref().unwrap_or_default();
+        scrub(text, &[&self.stream_id, passphrase])
+    }
+}
+
+fn scrub(text: &str, secrets: &[&str]) -> String {
+    let mut clean = text.replace(char::is_control, " ");
+    for secret in secrets {
+        // Words of every language would be full of shorter ones.
+        if secret.len() >= 4 {
+            clean = clean.replace(secret, "…");
+        }
+    }
+    clean
 }
 
 /// Worker to supervisor.

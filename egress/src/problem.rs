@@ -97,9 +97,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::HlsActive
         | ErrorCode::DestinationDuplicate
         | ErrorCode::EgressOver
-        | ErrorCode::RecordingActive => {
-            StatusCode::CONFLICT
-        }
+        | ErrorCode::RecordingActive => StatusCode::CONFLICT,
         ErrorCode::DestinationsEmpty
         | ErrorCode::DestinationsTooMany
         | ErrorCode::DestinationUrlInvalid
@@ -109,7 +107,9 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::RecordingOptionsInvalid
         | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::EgressCapacity | ErrorCode::Stopping | ErrorCode::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::EgressCapacity | ErrorCode::Stopping | ErrorCode::DiskFull => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 

@@ -116,7 +116,7 @@ impl Register {
             if others.any(|other| other.accepted.target == accepted.target) {
                 return Err(match accepted.kind {
                     DestinationType::Hls => StartError::HlsActive,
-                    DestinationType::Rtmp | DestinationType::Recording => {
+                    DestinationType::Rtmp | DestinationType::Srt | DestinationType::Recording => {
                         StartError::Duplicate(place)
                     }
                 });
@@ -179,7 +179,7 @@ impl Register {
         orders.extend(retried.into_iter().map(Order::Retry));
         for planned in &added {
             let origin = origin.clone().filter(|_| is_hls(planned));
-            orders.push(Order::Add(planned.clone(), origin));
+            orders.push(Order::Add(Box::new(planned.clone()), origin));
         }
         let entry = jobs.find_mut(id).ok_or(StartError::UnknownJob)?;
         let place = |_: &Order| entry.orders.clone().try_reserve_owned();

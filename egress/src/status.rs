@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+pub use crate::platform::Platform;
 pub use crate::scene::Layout;
 
 /// The body of `POST /api/rooms/{room}/egress`.
@@ -138,11 +139,34 @@ pub struct CustomPreset {
 pub enum Destination {
     /// An RTMP server.
     Rtmp {
-        /// `rtmp://` or `rtmps://` URL of the server and application.
+        /// `rtmp://` or `rtmps://` URL of the server and application. Not with a platform.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        #[ts(as = "Option<String>", optional)]
         url: String,
+        /// Instead of a URL, a platform whose URL is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        platform: Option<Platform>,
         /// The stream key. Never returned, never logged.
         #[ts(as = "String")]
         key: StreamKey,
+    },
+    /// An SRT receiver in listener mode, which gets MPEG-TS.
+    Srt {
+        /// `srt://host:port`.
+        url: String,
+        /// The stream id, which many receivers use as a key: never returned, never logged.
+        #[serde(default)]
+        #[ts(as = "Option<String>", optional)]
+        stream_id: Option<StreamKey>,
+        /// Encrypts the stream, 10 to 79 characters. Never returned, never logged.
+        #[serde(default)]
+        #[ts(as = "Option<String>", optional)]
+        passphrase: Option<StreamKey>,
+        /// How long the receiver may wait for repeated packets, up to 8000 ms; 120 when not given.
+        #[serde(default)]
+        #[ts(optional)]
+        latency_ms: Option<u32>,
     },
     /// This server's own playlist, `/hls/{room}/index.m3u8`.
     Hls {},
@@ -253,7 +277,7 @@ pub enum JobState {
 pub struct DestinationStatus {
     /// Its id within the job.
     pub id: String,
-    /// `rtmp` or `hls`.
+    /// `rtmp`, `srt` or `hls`.
     pub r#type: DestinationType,
     /// The RTMP URL without its key, or the playlist's path.
     pub url: String,
@@ -328,7 +352,7 @@ pub struct DestinationChange {
     /// Another URL.
     #[ts(optional)]
     pub url: Option<String>,
-    /// Another stream key.
+    /// Another stream key; with SRT, another stream id.
     #[ts(optional, as = "Option<String>")]
     pub key: Option<StreamKey>,
 }
@@ -337,11 +361,28 @@ impl DestinationChange {
     /// Returns what `destination` becomes; `None` when nothing about it changes.
     pub(crate) fn apply(self, destination: Destination) -> Option<Destination> {
         match destination {
-            Destination::Rtmp { url, key } if self != Self::default() => Some(Destination::Rtmp {
+            Destination::Rtmp { url, platform, key } if self != Self::default() => {
+                Some(Destination::Rtmp {
+                    platform: platform.filter(|_| self.url.is_none()),
+                    url: self.url.unwrap_or(url),
+                    key: self.key.unwrap_or(key),
+                })
+            }
+            Destination::Srt {
+                url,
+                stream_id,
+                passphrase,
+                latency_ms,
+            } if self != Self::default() => Some(Destination::Srt {
                 url: self.url.unwrap_or(url),
-                key: self.key.unwrap_or(key),
+                stream_id: self.key.or(stream_id),
+                passphrase,
+                latency_ms,
             }),
-            Destination::Rtmp { .. } | Destination::Hls {} | Destination::Recording(_) => None,
+            Destination::Rtmp { .. }
+            | Destination::Srt { .. }
+            | Destination::Hls {}
+            | Destination::Recording(_) => None,
         }
     }
 }
@@ -361,6 +402,8 @@ pub enum FailureCode {
     Timeout,
     /// The server refused the application or the stream key.
     Rejected,
+    /// The receiver expects another passphrase, or none.
+    PassphraseWrong,
     /// Somebody is sending with this key already.
     AlreadyPublishing,
     /// The host's name leads to a private address, which this server does not allow.
@@ -390,6 +433,8 @@ pub enum FailureCode {
 pub enum DestinationType {
     /// RTMP or RTMPS.
     Rtmp,
+    /// SRT.
+    Srt,
     /// HLS.
     Hls,
     /// A recording.

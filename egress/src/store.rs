@@ -168,6 +168,7 @@ mod tests {
                 number: 1,
                 proved: true,
                 requested: Destination::Rtmp {
+                    platform: None,
                     url: "rtmp://host/app".into(),
                     key: StreamKey::from("hush-hush".to_owned()),
                 },

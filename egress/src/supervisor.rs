@@ -50,7 +50,7 @@ pub(crate) struct Planned {
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Adds a destination; HLS comes with its origin.
-    Add(Planned, Option<Arc<Origin>>),
+    Add(Box<Planned>, Option<Arc<Origin>>),
     /// Ends and forgets a destination.
     Remove(usize),
     /// Tries a destination again now.
@@ -210,7 +210,7 @@ impl Run {
                 if origin.is_some() {
                     self.supervisor.origin = origin;
                 }
-                self.add(planned);
+                self.add(*planned);
             }
             Order::Remove(number) => {
                 let hls = self
@@ -347,8 +347,8 @@ impl Run {
             let mut destinations = self.job.destinations().iter();
             let destination = destinations.find(|d| d.number() == *number);
             // One that says goodbye is still writing.
-            let writes = destination
-                .is_some_and(|d| !over && d.state() != DestinationState::Failed);
+            let writes =
+                destination.is_some_and(|d| !over && d.state() != DestinationState::Failed);
             if self.recordings.contains(number) != writes {
                 let failure = destination.and_then(|d| d.failure());
                 told.push((*number, writes, failure.map(|failure| failure.code)));
@@ -401,7 +401,7 @@ impl Run {
             mode: self.supervisor.mode,
             stage: self.supervisor.wish.is_stage(),
             audio_only: self.supervisor.wish.audio_only,
-            folders: vec![self.supervisor.library.root().to_owned()],
+            folders: self.folder().into_iter().collect(),
             keyframe_interval_ms: config.keyframe_interval_ms,
             connect_timeout_ms: config.connect_timeout_ms,
             stall_timeout_ms: config.stall_timeout_ms,
@@ -412,6 +412,15 @@ impl Run {
             allow_private: config.allow_private_targets,
             tls_ca_file: config.tls_ca_file.clone(),
         }
+    }
+
+    /// Returns where the worker may write, now or once a recording is added.
+    fn folder(&self) -> Option<PathBuf> {
+        let folder = self.supervisor.library.open_folder(&self.supervisor.id);
+        if let Err(error) = &folder {
+            tracing::error!(%error, "the folder of recordings cannot be made");
+        }
+        folder.ok()
     }
 
     fn publish(&mut self) {

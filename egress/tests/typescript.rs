@@ -35,6 +35,7 @@ fn committed_types_match_the_rust_types() {
         CustomPreset,
         Layout,
         Destination,
+        Platform,
         Job,
         JobList,
         JobState,
@@ -55,6 +56,21 @@ fn committed_types_match_the_rust_types() {
         RecordingList,
     );
     compare(Path::new(COMMITTED), &generated);
+}
+
+#[test]
+fn the_pages_know_the_same_platforms() {
+    let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/app/src/platforms.ts");
+    let pages = fs::read_to_string(pages).unwrap();
+    for platform in status::Platform::ALL {
+        let name = serde_json::to_string(&platform).unwrap().replace('"', "'");
+        let (_, entry) = pages.split_once(&format!("id: {name},")).unwrap();
+        let url = format!("url: '{}',", platform.url());
+        let entry = entry.lines().take(3).collect::<String>();
+        assert!(entry.contains(&url), "{name} is not at {url} in the pages");
+    }
+    let named = pages.matches("    id: '").count();
+    assert_eq!(named, status::Platform::ALL.len() + 1, "all but “custom”");
 }
 
 /// Appends `/** docs */ export type … = …;`.

@@ -29,18 +29,7 @@ pub(super) fn dial(
     policy: &Policy,
     deadline: Instant,
 ) -> Result<TcpStream, FailureCode> {
-    let addresses: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()
-        .map_err(|_| FailureCode::HostNotFound)?
-        .collect();
-    let allowed = allowed(&addresses, policy);
-    if allowed.is_empty() {
-        return Err(if addresses.is_empty() {
-            FailureCode::HostNotFound
-        } else {
-            FailureCode::PrivateAddress
-        });
-    }
+    let allowed = resolve(host, port, policy)?;
     let mut result = Err(FailureCode::Timeout);
     for (address, left) in allowed.iter().zip((1..=allowed.len()).rev()) {
         let patience = deadline.saturating_duration_since(Instant::now());
@@ -55,6 +44,30 @@ pub(super) fn dial(
         }
     }
     result
+}
+
+/// Returns the addresses of `host` that may be connected to, at least one.
+///
+/// # Errors
+/// As [`dial`].
+pub(super) fn resolve(
+    host: &str,
+    port: u16,
+    policy: &Policy,
+) -> Result<Vec<SocketAddr>, FailureCode> {
+    let addresses: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(|_| FailureCode::HostNotFound)?
+        .collect();
+    let allowed = allowed(&addresses, policy);
+    if !allowed.is_empty() {
+        return Ok(allowed);
+    }
+    Err(if addresses.is_empty() {
+        FailureCode::HostNotFound
+    } else {
+        FailureCode::PrivateAddress
+    })
 }
 
 fn allowed(addresses: &[SocketAddr], policy: &Policy) -> Vec<SocketAddr> {

@@ -2,12 +2,15 @@
 
 mod connection;
 mod dial;
+mod feed;
 mod hls;
 mod queue;
 mod record;
 mod record_file;
 mod rtmp;
 mod rtmp_failure;
+mod srt;
+mod srt_failure;
 mod stop;
 mod tls;
 
@@ -15,6 +18,7 @@ pub(crate) use dial::Policy;
 pub(crate) use hls::Hls;
 pub(crate) use record::Record;
 pub(crate) use rtmp::{Limits, Rtmp};
+pub(crate) use srt::Srt;
 pub(crate) use stop::Stop;
 
 use std::{

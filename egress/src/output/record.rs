@@ -86,7 +86,11 @@ impl Record {
 
     /// Writes what is on air until something else is.
     fn follow(&self, air: Air, video: bool, joins: bool) -> io::Result<()> {
-        let queue = Arc::new(Mutex::new(Queue::with_limits(video, VIDEO_LIMIT, AUDIO_LIMIT)));
+        let queue = Arc::new(Mutex::new(Queue::with_limits(
+            video,
+            VIDEO_LIMIT,
+            AUDIO_LIMIT,
+        )));
         let over = Stop::default();
         let feed = Feed {
             air,
@@ -169,8 +173,8 @@ impl Session<'_> {
     /// Returns whether `frame`, with which a file can start, is to start one.
     fn is_due(&self, open: &RecordFile, frame: &Frame) -> bool {
         let target = &self.record.target;
-        let reformatted = frame.kind == MediaKind::Video
-            && frame.video_format().is_some_and(|f| !open.is_in(&f));
+        let reformatted =
+            frame.kind == MediaKind::Video && frame.video_format().is_some_and(|f| !open.is_in(&f));
         let length = frame.time.saturating_sub(open.base());
         let wanted = target.segment_ms.map_or(LONGEST, Duration::from_millis);
         reformatted
@@ -213,11 +217,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn open(
-        &mut self,
-        video: Option<&VideoFormat>,
-        audio: Option<&AudioFormat>,
-    ) -> io::Result<()> {
+    fn open(&mut self, video: Option<&VideoFormat>, audio: Option<&AudioFormat>) -> io::Result<()> {
         let early = std::mem::take(&mut self.early);
         let Some(first) = early.first() else {
             return Ok(());

@@ -1,7 +1,7 @@
 //! An RTMP destination: one thread, which connects, publishes, and says how that goes.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,14 +13,14 @@ use super::{
     Meter, Policy, Stop,
     connection::Connection,
     dial::dial,
-    queue::{Queue, Taken},
+    feed::{Feed, SharedQueue, lock},
     rtmp_failure::{broken, failure, refused},
     tls,
 };
 use crate::{
     fmp4::{AUDIO_TIMESCALE, VideoFormat},
     link::{Failure, Report, RtmpTarget},
-    pipeline::{Air, Clock, Frame, Hub, Output},
+    pipeline::{Air, Clock, Frame, Hub},
     rtmp::{ACK_WINDOW, Client, Metadata, RANDOM},
     status::{DestinationState, FailureCode},
     worker::Reporter,
@@ -58,7 +58,7 @@ enum Outcome {
 struct Session {
     connection: Connection,
     client: Client,
-    queue: Arc<Mutex<Queue>>,
+    queue: SharedQueue,
     formats: Formats,
     started: Instant,
     /// When the server accepted the stream.
@@ -101,14 +101,8 @@ impl Rtmp {
             };
             probed = None;
             // Frames are collected while the connection is made.
-            let queue = Arc::new(Mutex::new(Queue::new(video)));
-            let feed = Feed {
-                air,
-                video,
-                queue: queue.clone(),
-                stop: self.stop.clone(),
-                meter: self.meter.clone(),
-            };
+            let feed = Feed::new(air, video, &self.stop, &self.meter);
+            let queue = feed.queue();
             let attached = self.hub.attach_at_keyframe(Box::new(feed));
             if video && lock(&queue).start().is_none() {
                 self.reporter.send(&Report::KeyframeWanted, &[]);
@@ -126,7 +120,7 @@ impl Rtmp {
         }
     }
 
-    fn open(&self, queue: Arc<Mutex<Queue>>) -> Result<Session, Failure> {
+    fn open(&self, queue: SharedQueue) -> Result<Session, Failure> {
         let now = Instant::now();
         Ok(Session {
             connection: self.connect()?,
@@ -381,43 +375,6 @@ impl Session {
         self.connection
             .close(&mut output, Instant::now() + GOODBYE_LIMIT);
     }
-}
-
-/// Puts frames into a session's queue.
-struct Feed {
-    air: Air,
-    video: bool,
-    queue: Arc<Mutex<Queue>>,
-    stop: Stop,
-    meter: Arc<Meter>,
-}
-
-impl Output for Feed {
-    fn switch(&mut self, air: Air) {
-        if air != self.air {
-            // The session notices by itself, and ends.
-            self.air = Air::Off;
-            self.stop.wake();
-        }
-    }
-
-    fn push(&mut self, frame: &Frame) {
-        if self.air == Air::Off {
-            return;
-        }
-        let taken = lock(&self.queue).push(frame);
-        if taken == Taken::Dropped {
-            self.meter.count_dropped();
-        }
-        // One wake-up a picture is enough: sound leaves with it, or with the next time-out.
-        if taken == Taken::Queued && (frame.kind == MediaKind::Video || !self.video) {
-            self.stop.wake();
-        }
-    }
-}
-
-fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// RTMP's time wraps after 49 days.

@@ -117,7 +117,8 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
             "The secure connection to {server} failed{}. Check that the server offers rtmps:// on this port.",
             quoted(said)
         ),
-        FailureCode::CodecUnsupported
+        FailureCode::PassphraseWrong
+        | FailureCode::CodecUnsupported
         | FailureCode::DiskFull
         | FailureCode::NothingRecorded
         | FailureCode::WorkerDied

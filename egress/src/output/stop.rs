@@ -1,12 +1,16 @@
 //! Tells a destination's thread to end, and wakes it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
 use rustix::{
-    event::{EventfdFlags, eventfd},
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     fd::{AsFd, BorrowedFd, OwnedFd},
     io::{read, write},
 };
@@ -49,6 +53,19 @@ impl Stop {
     pub(super) fn wake(&self) {
         if let Some(event) = &self.shared.event {
             let _ = write(event, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Waits for a wake-up, at most `timeout`, and takes it.
+    pub(super) fn wait(&self, timeout: Duration) {
+        match &self.shared.event {
+            Some(event) => {
+                let mut descriptor = [PollFd::new(event, PollFlags::IN)];
+                // Whatever it says, the caller looks for itself.
+                let _ = poll(&mut descriptor, Timespec::try_from(timeout).ok().as_ref());
+                self.clear();
+            }
+            None => thread::sleep(timeout),
         }
     }
 

@@ -41,6 +41,19 @@ impl Frame {
             .unwrap_or_default()
     }
 
+    /// Returns it as a sample whose buffer bears its time.
+    pub(crate) fn to_sample(&self) -> gst::Sample {
+        let mut buffer = self.buffer.copy();
+        let stamped = buffer.make_mut();
+        let time = super::clock::clock_time(self.time);
+        stamped.set_pts(time);
+        stamped.set_dts(time);
+        gst::Sample::builder()
+            .buffer(&buffer)
+            .caps(&self.caps)
+            .build()
+    }
+
     /// Returns the H.264 format; `None` when it is not complete.
     pub(crate) fn video_format(&self) -> Option<VideoFormat> {
         let caps = self.caps.structure(0)?;

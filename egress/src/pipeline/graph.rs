@@ -74,15 +74,18 @@ impl Graph {
 
     /// Waits at most `timeout` for the pipeline to end or fail, and keeps its latency right meanwhile.
     pub(crate) fn wait(&self, timeout: Duration) -> Option<Said> {
-        let timeout = super::clock::clock_time(timeout);
-        let message = self.bus.timed_pop_filtered(
-            timeout,
-            &[
-                gst::MessageType::Error,
-                gst::MessageType::Eos,
-                gst::MessageType::Latency,
-            ],
-        )?;
+        let told = [
+            gst::MessageType::Error,
+            gst::MessageType::Eos,
+            gst::MessageType::Latency,
+        ];
+        let message = if timeout.is_zero() {
+            // The other one gives up before it has looked.
+            self.bus.pop_filtered(&told)
+        } else {
+            let timeout = super::clock::clock_time(timeout);
+            self.bus.timed_pop_filtered(timeout, &told)
+        }?;
         let view = message.view();
         if let gst::MessageView::Error(error) = view {
             return Some(Said::Failed {

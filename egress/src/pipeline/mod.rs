@@ -15,7 +15,7 @@ mod video;
 
 pub(crate) use clock::{Clock, monotonic};
 pub(crate) use frame::Frame;
-pub(crate) use graph::{Graph, GraphError};
+pub(crate) use graph::{Graph, GraphError, Said};
 pub(crate) use hub::{Attached, Hub, Output};
 pub(crate) use intake::Intake;
 pub(crate) use program::Air;

@@ -66,10 +66,7 @@ pub(crate) fn file_routes(desk: Desk) -> Router {
         .with_state(desk)
 }
 
-async fn list(
-    State(desk): State<Desk>,
-    Extension(room): Extension<Room>,
-) -> impl IntoResponse {
+async fn list(State(desk): State<Desk>, Extension(room): Extension<Room>) -> impl IntoResponse {
     let entries = desk.library.list(room.id);
     let recordings = entries.iter().map(|entry| desk.show(entry)).collect();
     ([no_store()], Json(RecordingList { recordings }))

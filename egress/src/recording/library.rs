@@ -60,7 +60,11 @@ pub(crate) enum DeleteError {
 
 impl Library {
     /// Opens the library in `root` and starts to work on what the last run has left.
-    pub(crate) fn open(root: PathBuf, config: &RecordingConfig, stills: Stills) -> io::Result<Self> {
+    pub(crate) fn open(
+        root: PathBuf,
+        config: &RecordingConfig,
+        stills: Stills,
+    ) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
         let shelves = Arc::new(Shelves {
             entries: Mutex::new(load(&root)?),
@@ -83,9 +87,11 @@ impl Library {
         format!("rec_{job}_{destination}")
     }
 
-    /// Returns where all recordings are.
-    pub(crate) fn root(&self) -> &Path {
-        &self.shelves.root
+    /// Makes the folder of a job's recordings, the only one that its worker may write to. Blocks.
+    pub(crate) fn open_folder(&self, job: &str) -> io::Result<PathBuf> {
+        let folder = self.shelves.root.join(job.trim_start_matches("eg_"));
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
     }
 
     pub(crate) fn folder(&self, id: &str) -> PathBuf {
@@ -177,7 +183,10 @@ impl Library {
             );
             if !ids.is_empty() {
                 let entries = self.shelves.lock();
-                return ids.iter().filter_map(|id| entries.get(id).cloned()).collect();
+                return ids
+                    .iter()
+                    .filter_map(|id| entries.get(id).cloned())
+                    .collect();
             }
             self.shelves.changed.notified().await;
         }
@@ -203,7 +212,8 @@ impl Library {
 
 impl Shelves {
     pub(super) fn folder(&self, id: &str) -> PathBuf {
-        self.root.join(id)
+        let job = id.trim_start_matches("rec_").rsplit_once('_');
+        self.root.join(job.map_or(id, |(job, _)| job)).join(id)
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Entry> {
@@ -279,7 +289,12 @@ impl Shelves {
     }
 
     pub(super) fn note_finished(&self, id: &str, file: Finished) -> io::Result<()> {
-        tracing::info!(recording = id, file = file.name, bytes = file.bytes, "recorded file finished");
+        tracing::info!(
+            recording = id,
+            file = file.name,
+            bytes = file.bytes,
+            "recorded file finished"
+        );
         self.change(id, |entry| {
             entry.growing = Growing::default();
             entry.files.push(file);
@@ -353,20 +368,27 @@ impl Shelves {
 
 fn load(root: &Path) -> io::Result<BTreeMap<String, Entry>> {
     let mut entries = BTreeMap::new();
-    for folder in fs::read_dir(root)? {
-        let folder = folder?.path();
-        let name = folder.file_name().and_then(|name| name.to_str());
-        let Some(name) = name.filter(|name| !name.starts_with(TRASH)) else {
+    for job in fs::read_dir(root)? {
+        let job = job?;
+        let is_trash = job.file_name().to_string_lossy().starts_with(TRASH);
+        if is_trash || !job.file_type()?.is_dir() {
             continue;
-        };
-        match Entry::load(&folder) {
-            Ok(entry) if entry.id == name => {
-                entries.insert(entry.id.clone(), entry);
-            }
-            Ok(_) | Err(_) => {
-                tracing::error!(folder = name, "recording cannot be read; its files are left alone");
+        }
+        for folder in fs::read_dir(job.path())? {
+            let folder = folder?.path();
+            let name = folder.file_name().and_then(|name| name.to_str());
+            let name = name.unwrap_or_default();
+            match Entry::load(&folder) {
+                Ok(entry) if entry.id == name => {
+                    entries.insert(entry.id.clone(), entry);
+                }
+                Ok(_) | Err(_) => {
+                    tracing::error!(name, "recording cannot be read; its files are left alone");
+                }
             }
         }
+        // Only an empty one goes.
+        let _ = fs::remove_dir(job.path());
     }
     Ok(entries)
 }

@@ -3,8 +3,8 @@
 //! Where a file of the recording is missing some seconds, the last picture stays and silence stands in for sound.
 
 use mp4_atom::{
-    Atom, Avc1, Co64, Codec, Edts, Elst, ElstEntry, Encode, Ftyp, Moov, Mvhd, Stco, Stsc, StscEntry, Stss, Stsz,
-    StszSamples, Stts, SttsEntry, Trak,
+    Atom, Avc1, Co64, Codec, Edts, Elst, ElstEntry, Encode, Ftyp, Moov, Mvhd, Stco, Stsc,
+    StscEntry, Stss, Stsz, StszSamples, Stts, SttsEntry, Trak,
 };
 
 use super::reel::{Formats, Fragment, Kind, Run};
@@ -165,7 +165,10 @@ impl Movie {
 
     /// Returns where the keyframes are: their times, and their places in the media bytes.
     pub(crate) fn keyframes(&self) -> Vec<Keyframe> {
-        self.video.as_ref().map(Track::keyframes).unwrap_or_default()
+        self.video
+            .as_ref()
+            .map(Track::keyframes)
+            .unwrap_or_default()
     }
 
     /// Returns the format of the picture.

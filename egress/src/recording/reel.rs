@@ -157,10 +157,10 @@ impl Reader {
         let mut length = 0;
         for traf in &moof.traf {
             let mut kinds = [Kind::Video, Kind::Audio].into_iter();
-                let kind = kinds.find(|kind| {
-                    let trak = self.formats.trak(*kind);
-                    trak.is_some_and(|trak| trak.tkhd.track_id == traf.tfhd.track_id)
-                })?;
+            let kind = kinds.find(|kind| {
+                let trak = self.formats.trak(*kind);
+                trak.is_some_and(|trak| trak.tkhd.track_id == traf.tfhd.track_id)
+            })?;
             let [run] = traf.trun.as_slice() else {
                 return None;
             };

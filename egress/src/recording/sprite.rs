@@ -88,7 +88,13 @@ mod tests {
 
     #[test]
     fn pictures_are_spread_over_the_file() {
-        for (duration_ms, expected) in [(0, 0), (500, 1), (5000, 3), (200_000, 100), (3_600_000, 100)] {
+        for (duration_ms, expected) in [
+            (0, 0),
+            (500, 1),
+            (5000, 3),
+            (200_000, 100),
+            (3_600_000, 100),
+        ] {
             let tiles = plan(&keyframes(duration_ms / 2000 + 1), duration_ms);
             assert_eq!(tiles.len(), expected, "{duration_ms} ms");
             assert!(tiles.windows(2).all(|w| w[0].to_ms == w[1].from_ms));

@@ -123,7 +123,9 @@ impl Workshop {
             started_at_ms: movie.start_us() / 1000,
             duration_ms: movie.duration_ms(),
             bytes: fs::metadata(&path)?.len(),
-            size: movie.video().map(|video| (video.visual.width, video.visual.height)),
+            size: movie
+                .video()
+                .map(|video| (video.visual.width, video.visual.height)),
             sprite,
             made_of: raws.last().map_or(0, |raw| raw.number),
             place: if self.uploads {
@@ -193,7 +195,9 @@ impl Pictures<'_> {
         let mut file = fs::File::open(self.path).ok()?;
         file.seek(SeekFrom::Start(self.head + keyframe.at)).ok()?;
         let mut data = Vec::new();
-        file.take(keyframe.size.into()).read_to_end(&mut data).ok()?;
+        file.take(keyframe.size.into())
+            .read_to_end(&mut data)
+            .ok()?;
         let picture = Picture::AccessUnit { avcc, data };
         self.stills.decode_waiting(picture, width, height)
     }
@@ -214,7 +218,9 @@ fn growing(movie: &Movie) -> Growing {
     Growing {
         duration_ms: movie.duration_ms(),
         bytes: movie.length(),
-        size: movie.video().map(|video| (video.visual.width, video.visual.height)),
+        size: movie
+            .video()
+            .map(|video| (video.visual.width, video.visual.height)),
     }
 }
 

@@ -139,7 +139,10 @@ pub(super) fn run(head: &Head, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
             );
             return picture(&source, &[data], head);
         }
-        Task::H264Rtp => rtp("H264", "rtph264depay ! h264parse ! avdec_h264 max-threads=1"),
+        Task::H264Rtp => rtp(
+            "H264",
+            "rtph264depay ! h264parse ! avdec_h264 max-threads=1",
+        ),
         Task::Vp8Rtp => rtp("VP8", "rtpvp8depay ! vp8dec threads=1"),
         Task::Vp9Rtp => rtp("VP9", "rtpvp9depay ! vp9dec threads=1"),
         Task::Sheet { columns } => return sheet(&parts, head, columns),
@@ -168,7 +171,10 @@ fn picture(source: &str, parts: &[&[u8]], head: &Head) -> Result<Vec<u8>, Decode
 
 /// Decodes each tile to raw pixels, puts them in their places, and encodes the whole.
 fn sheet(tiles: &[&[u8]], head: &Head, columns: usize) -> Result<Vec<u8>, DecodeError> {
-    let (width, height) = (usize::from(head.width), usize::from(head.height.unwrap_or(0)));
+    let (width, height) = (
+        usize::from(head.width),
+        usize::from(head.height.unwrap_or(0)),
+    );
     let columns = columns.clamp(1, COLUMN_LIMIT);
     let rows = tiles.len().div_ceil(columns);
     if width == 0 || height == 0 || rows == 0 || rows > COLUMN_LIMIT {
@@ -210,11 +216,7 @@ fn first(description: &str, parts: &[&[u8]]) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// Runs a pipeline and returns what comes out of it, `count` times.
-fn run_all(
-    description: &str,
-    parts: &[&[u8]],
-    count: usize,
-) -> Result<Vec<Vec<u8>>, DecodeError> {
+fn run_all(description: &str, parts: &[&[u8]], count: usize) -> Result<Vec<Vec<u8>>, DecodeError> {
     let pipeline = gst::parse::launch(description)?
         .downcast::<gst::Pipeline>()
         .map_err(|_| DecodeError::Nothing)?;
@@ -231,7 +233,9 @@ fn run_all(
         let mut buffer = gst::Buffer::from_slice(part.to_vec());
         // The packets of a picture share its time; pictures of a sheet follow each other.
         let time = if count > 1 { number } else { 0 };
-        buffer.make_mut().set_pts(gst::ClockTime::from_seconds(time));
+        buffer
+            .make_mut()
+            .set_pts(gst::ClockTime::from_seconds(time));
         source.push_buffer(buffer)?;
     }
     source.end_of_stream()?;

@@ -13,7 +13,10 @@ use anyhow::Context as _;
 use gstreamer as gst;
 
 use super::decode::{self, Answer, Head};
-use crate::link;
+use crate::{
+    link,
+    sandbox::{self, Reach},
+};
 
 /// Decodes pictures until the server closes the socket: the body of `fanlight still-worker`.
 ///
@@ -29,9 +32,15 @@ pub fn run_still_worker() -> ExitCode {
 }
 
 fn serve() -> anyhow::Result<()> {
+    // What is decoded comes from strangers: it reaches no file and no network.
+    let mut gaps = sandbox::close_in();
     let socket = io::stdin().as_fd().try_clone_to_owned();
     let mut socket = UnixStream::from(socket.context("take the socket")?);
     gst::init().context("initialise GStreamer")?;
+    gaps.extend(sandbox::confine(&Reach::default()));
+    for gap in gaps {
+        eprintln!("a right could not be given up: {gap}");
+    }
     let (working, watched) = sync_channel::<bool>(0);
     // A server that was killed does not end what hangs.
     thread::spawn(move || {

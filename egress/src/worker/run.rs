@@ -23,8 +23,9 @@ use sfu::Codec;
 use super::{Reporter, pulse::Pulse};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
-    output::{Hls, Limits, Policy, Record, Rtmp, Stop},
+    output::{Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
+    sandbox::{self, Reach},
     status::{DestinationState, FailureCode},
 };
 
@@ -43,6 +44,8 @@ pub fn run_worker() -> ExitCode {
 }
 
 fn try_run() -> anyhow::Result<()> {
+    // Only now is it a process of one thread, which takes all later ones along.
+    let mut gaps = sandbox::close_in();
     let packets = io::stdin().as_fd().try_clone_to_owned();
     let packets = UnixDatagram::from(packets.context("take the packet socket")?);
     let control = io::stdout().as_fd().try_clone_to_owned();
@@ -52,6 +55,10 @@ fn try_run() -> anyhow::Result<()> {
     let Command::Setup(setup) = setup else {
         anyhow::bail!("the first command is not the set-up");
     };
+    gaps.extend(sandbox::confine(&reach(&setup)));
+    for gap in gaps {
+        eprintln!("a right could not be given up: {gap}");
+    }
     let (reporter, writer) =
         Reporter::start(control.try_clone().context("share the control socket")?);
     let (commands_in, commands) = sync_channel(64);
@@ -60,6 +67,14 @@ fn try_run() -> anyhow::Result<()> {
     reporter.finish();
     let _ = writer.join();
     Ok(())
+}
+
+/// Returns what this worker may reach.
+fn reach(setup: &Setup) -> Reach {
+    Reach {
+        read: setup.tls_ca_file.iter().cloned().collect(),
+        write: setup.folders.clone(),
+    }
 }
 
 /// Ends the channel when the supervisor has closed the socket or died. The process then ends its destinations
@@ -182,14 +197,8 @@ impl Worker {
                 let rtmp = Rtmp {
                     number,
                     target,
-                    limits: Limits {
-                        connect: Duration::from_millis(self.setup.connect_timeout_ms),
-                        stall: Duration::from_millis(self.setup.stall_timeout_ms),
-                    },
-                    policy: Policy {
-                        allow_private: self.setup.allow_private,
-                        tls_ca_file: self.setup.tls_ca_file.clone(),
-                    },
+                    limits: self.limits(),
+                    policy: self.policy(),
                     clock: self.clock,
                     hub: self.hub.clone(),
                     reporter: self.reporter.clone(),
@@ -197,6 +206,21 @@ impl Worker {
                     stop: stop.clone(),
                 };
                 Running::Thread(thread::spawn(move || rtmp.run()), stop)
+            }
+            Target::Srt(target) => {
+                let stop = Stop::default();
+                let srt = Srt {
+                    number,
+                    target,
+                    limits: self.limits(),
+                    policy: self.policy(),
+                    clock: self.clock,
+                    hub: self.hub.clone(),
+                    reporter: self.reporter.clone(),
+                    meter,
+                    stop: stop.clone(),
+                };
+                Running::Thread(thread::spawn(move || srt.run()), stop)
             }
             Target::Record(target) => {
                 let stop = Stop::default();
@@ -220,6 +244,20 @@ impl Worker {
             )))),
         };
         self.running.insert(number, running);
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            connect: Duration::from_millis(self.setup.connect_timeout_ms),
+            stall: Duration::from_millis(self.setup.stall_timeout_ms),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            allow_private: self.setup.allow_private,
+            tls_ca_file: self.setup.tls_ca_file.clone(),
+        }
     }
 
     /// Ends one destination cleanly; it reports its end itself.

@@ -6,7 +6,7 @@ use crate::{
     Outgoing,
     departures::Departures,
     estimate::{Estimator, Verdict},
-    fallback::Fallback,
+    fallback::{Fallback, Reception},
     pacer::Pacer,
     probe::Prober,
     transport::{ArrivalReport, Carried, SendHeader, Transport},
@@ -81,11 +81,21 @@ impl Flow {
         news
     }
 
-    /// Takes a receiver report's word on loss, for a peer that says nothing better.
-    pub(crate) fn handle_loss(&mut self, fraction_lost: u8, now: Instant) {
-        let now = self.micros(now);
-        self.fallback.handle_loss(fraction_lost, self.rate.bps, now);
-        self.pace(now);
+    /// Takes a receiver report's word on loss, which counts for a peer that says nothing better. Call
+    /// [`Flow::judge_loss`] when all of a packet were taken.
+    pub(crate) fn handle_reception(&mut self, reception: &Reception) {
+        if self.tracked.is_none() {
+            self.fallback.handle_reception(reception);
+        }
+    }
+
+    /// Decides on what receiver reports said.
+    pub(crate) fn judge_loss(&mut self, now: Instant) {
+        if self.tracked.is_none() {
+            let now = self.micros(now);
+            self.fallback.judge(self.rate.total, now);
+            self.pace(now);
+        }
     }
 
     /// Takes what the peer believes it can receive (REMB).
@@ -134,10 +144,10 @@ impl Flow {
 
     /// Returns whether what is sent is lost, or comes too late for a conversation.
     pub(crate) fn suffers(&self) -> bool {
-        let tracked = self.tracked.as_ref();
-        tracked.is_none_or(|tracked| {
-            tracked.estimator.lost_lately() >= LOSSY || tracked.estimator.queue() >= LATE
-        })
+        let Some(tracked) = &self.tracked else {
+            return self.fallback.is_losing();
+        };
+        tracked.estimator.lost_lately() >= LOSSY || tracked.estimator.queue() >= LATE
     }
 
     /// Returns what was sent lately, bit/s, headers of all layers included.
@@ -342,6 +352,8 @@ struct Rate {
     bytes: u64,
     /// Bytes that were sent again.
     repeated: u64,
+    /// Bytes since the beginning.
+    total: u64,
     since: i64,
     bps: u64,
     /// Without what was sent again.
@@ -351,6 +363,7 @@ struct Rate {
 impl Rate {
     fn add(&mut self, bytes: usize, now: i64) {
         self.bytes += bytes as u64;
+        self.total += bytes as u64;
         let elapsed = now - self.since;
         if elapsed >= RATE_WINDOW {
             let rate = |bytes: u64| bytes * 8_000_000 / elapsed.unsigned_abs();

@@ -376,7 +376,11 @@ impl Room {
 
     /// Returns the newest keyframe of the program, and whether a newer one was asked for because none came within
     /// `fresh`.
-    pub(crate) fn snapshot(&mut self, fresh: Option<Duration>, now: Instant) -> (Option<Snapshot>, bool) {
+    pub(crate) fn snapshot(
+        &mut self,
+        fresh: Option<Duration>,
+        now: Instant,
+    ) -> (Option<Snapshot>, bool) {
         let view = View::Program(MediaKind::Video);
         let shown = self.stage.get(view);
         let mut publications = self.publications.iter();

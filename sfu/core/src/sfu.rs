@@ -16,7 +16,8 @@ use thiserror::Error;
 
 use crate::{
     CloseReason, Codec, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
-    RelayMessage, RoomId, RoomStats, ShardId, Snapshot, Ssrc, Stats, SubscriptionId, TapId, TapPacket,
+    RelayMessage, RoomId, RoomStats, ShardId, Snapshot, Ssrc, Stats, SubscriptionId, TapId,
+    TapPacket,
     allotment::Allotment,
     clock::ServerClock,
     demux::{Bound, Demux},
@@ -520,7 +521,12 @@ impl Sfu {
 
     /// Returns the newest keyframe of what a room shows as its program; `None` while nothing flows. When none
     /// came within `fresh`, one is asked for, paced as always.
-    pub fn snapshot(&mut self, room: RoomId, fresh: Option<Duration>, now: Instant) -> Option<Snapshot> {
+    pub fn snapshot(
+        &mut self,
+        room: RoomId,
+        fresh: Option<Duration>,
+        now: Instant,
+    ) -> Option<Snapshot> {
         let (snapshot, asked) = self.rooms.get_mut(&room)?.snapshot(fresh, now);
         if asked {
             self.touch(room);

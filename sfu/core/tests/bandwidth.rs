@@ -21,7 +21,7 @@ use world::{
     World,
     link::{Conditions, Link},
     publisher::Publisher,
-    viewer::{offering_feedback, stage, with_feedback},
+    viewer::{BOTH, offering_feedback, stage, with_feedback},
 };
 
 impl World {
@@ -208,6 +208,46 @@ fn viewers_without_retransmission_are_not_probed_and_climb_too() {
     assert_eq!(world.facts(viewer).padding_out, 0);
     world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
     world.run(60_000);
+    world.assert_layer(viewer, 2);
+}
+
+#[test]
+fn viewers_who_only_report_loss_are_judged_by_the_lasting_part_of_it() {
+    for (seed, loss) in [(20, 50), (21, 50), (22, 80), (23, 200)] {
+        let mut world = World::new(seed);
+        let mut publisher = Publisher::ladder(1, Codec::H264);
+        publisher.layers.truncate(2);
+        publisher.layers.remove(0);
+        world.publish(publisher);
+        world.run(1000);
+        let viewer = world.watch(BOTH);
+        let mut conditions = Conditions::of_rate(0);
+        conditions.loss = loss;
+        world.links.insert(viewer, Link::new(conditions, seed));
+        world.run(10_000);
+        for _ in 0..10 {
+            world.assert_layer(viewer, 0);
+        }
+    }
+}
+
+#[test]
+fn viewers_who_only_report_loss_get_what_their_link_carries() {
+    let mut world = World::new(24);
+    world.publish(Publisher::ladder(1, Codec::Vp8));
+    world.run(1500);
+    let viewer = world.watch(BOTH);
+    let link = Link::new(Conditions::of_rate(1_000_000), 24);
+    world.links.insert(viewer, link);
+    world.run(15_000);
+    let mut below_top = 0;
+    for _ in 0..20 {
+        let layers = world.layers_within(viewer, 1000);
+        below_top += u32::from(!layers.contains_key(&2));
+    }
+    assert!(below_top >= 15, "{below_top} of 20 seconds");
+    world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
+    world.run(30_000);
     world.assert_layer(viewer, 2);
 }
 

@@ -208,6 +208,7 @@ const failureCode = oneOf(
   'closed_by_server',
   'stalled',
   'tls_failed',
+  'passphrase_wrong',
   'codec_unsupported',
   'disk_full',
   'nothing_recorded',
@@ -217,7 +218,7 @@ const failureCode = oneOf(
 
 const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
   id: string,
-  type: oneOf('rtmp', 'hls', 'recording'),
+  type: oneOf('rtmp', 'srt', 'hls', 'recording'),
   url: string,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
   code: nullable(failureCode),

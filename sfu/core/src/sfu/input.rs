@@ -6,6 +6,7 @@ use super::{Role, Sfu, TICK};
 use crate::{
     CloseReason, Event, Path, PeerId,
     clock::ntp_micros,
+    fallback::Reception,
     ingress::Routed,
     room::Heard,
     timers::Owner,
@@ -126,6 +127,9 @@ impl Sfu {
         for report in reports {
             self.handle_report(id, &report, now);
         }
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.flow.judge_loss(now);
+        }
         Ok(())
     }
 
@@ -155,12 +159,21 @@ impl Sfu {
             Report::Reception {
                 ssrc,
                 fraction_lost,
+                highest,
                 last_sender_report,
                 delay,
             } => {
-                if peer.subscriptions.iter().any(|s| s.stream.ssrc == *ssrc) {
+                let mut subscriptions = peer.subscriptions.iter();
+                if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
+                    let (sent, _) = subscription.counts();
                     peer.counters.fraction_lost = *fraction_lost;
-                    peer.flow.handle_loss(*fraction_lost, now);
+                    let reception = Reception {
+                        ssrc: *ssrc,
+                        fraction_lost: *fraction_lost,
+                        highest: *highest,
+                        sent,
+                    };
+                    peer.flow.handle_reception(&reception);
                     let rtt = rtcp::round_trip(self.clock.ntp(now), *last_sender_report, *delay);
                     rtt.into_iter().for_each(|rtt| peer.flow.handle_rtt(rtt));
                 }

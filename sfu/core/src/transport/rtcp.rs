@@ -47,6 +47,8 @@ pub(crate) enum Report {
         ssrc: Ssrc,
         /// 256ths lost since the last report.
         fraction_lost: u8,
+        /// The highest sequence number received, with its wraps counted.
+        highest: u32,
         /// The middle of the NTP time of the last sender report that arrived; 0 for none.
         last_sender_report: u32,
         /// How long ago that was, in units of 1/65536 s.
@@ -138,6 +140,7 @@ fn read_blocks(blocks: &[ReceptionReport], reports: &mut Vec<Report>) {
     reports.extend(blocks.iter().map(|block| Report::Reception {
         ssrc: Ssrc(block.ssrc),
         fraction_lost: block.fraction_lost,
+        highest: block.last_sequence_number,
         last_sender_report: block.last_sender_report,
         delay: block.delay,
     }));
@@ -379,6 +382,7 @@ mod tests {
             [Report::Reception {
                 ssrc,
                 fraction_lost: 3,
+                highest: 5,
                 last_sender_report: 7,
                 delay: 8,
             }]

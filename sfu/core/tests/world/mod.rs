@@ -98,8 +98,8 @@ pub(crate) struct Member {
 }
 
 pub(crate) enum App {
-    Publisher(Publisher),
-    Viewer(Viewer),
+    Publisher(Box<Publisher>),
+    Viewer(Box<Viewer>),
 }
 
 impl World {
@@ -150,7 +150,9 @@ impl World {
         let client = Client::new(CHROMIUM_ORDER);
         let offer = client.offer(&publisher.media());
         let join = self.of(participant, Role::Publisher);
-        self.join(client, &offer, join, |_| App::Publisher(publisher))
+        self.join(client, &offer, join, |_| {
+            App::Publisher(Box::new(publisher))
+        })
     }
 
     /// Watches as somebody who does not publish.
@@ -163,7 +165,7 @@ impl World {
         let offer = client.offer(media);
         let join = self.of(participant, Role::Viewer);
         self.join(client, &offer, join, |answer| {
-            App::Viewer(Viewer::new(answer))
+            App::Viewer(Box::new(Viewer::new(answer)))
         })
     }
 

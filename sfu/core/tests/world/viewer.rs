@@ -8,6 +8,8 @@ use std::{
 use bytes::Bytes;
 use rtc_rtcp::{
     packet,
+    receiver_report::ReceiverReport,
+    reception_report::ReceptionReport,
     sender_report::SenderReport,
     transport_feedbacks::transport_layer_nack::{
         TransportLayerNack, nack_pairs_from_sequence_numbers,
@@ -94,6 +96,7 @@ pub(crate) struct Viewer {
     /// Bytes of all packets.
     pub(crate) bytes: u64,
     feedback: Feedback,
+    next_report: Option<Instant>,
 }
 
 /// What arrived and was not reported yet, by transport-wide number.
@@ -181,6 +184,12 @@ pub(crate) struct Received {
     pub(crate) arrivals: Vec<(Instant, Packet)>,
     missing: BTreeMap<u64, Instant>,
     newest: Option<(Packet, Instant)>,
+    /// Packets that came, but for what came again.
+    count: u64,
+    /// The highest number, and the count, of the last receiver report.
+    reported: (u64, u64),
+    /// The last sender report: the middle of its NTP time, and when it came.
+    last_report: Option<(u32, Instant)>,
 }
 
 /// What a packet said.
@@ -267,6 +276,7 @@ impl Viewer {
             paddings: 0,
             bytes: 0,
             feedback: Feedback::default(),
+            next_report: None,
         }
     }
 
@@ -338,6 +348,7 @@ impl Viewer {
         };
         let (is_video, stream) = self.all().find(|(_, stream)| is_it(stream)).unwrap();
         assert_eq!(is_video, codec != Codec::Opus);
+        stream.count += u64::from(!is_repeat);
         if let Some(packet) = packet {
             stream.arrivals.push((now, packet));
             stream.newest = Some((packet, now));
@@ -345,12 +356,13 @@ impl Viewer {
         stream.keep(seq, packet, is_video.then_some(now));
     }
 
-    pub(crate) fn handle_rtcp(&mut self, packet: &[u8], _now: Instant) {
+    pub(crate) fn handle_rtcp(&mut self, packet: &[u8], now: Instant) {
         for report in packet::unmarshal(&mut Bytes::copy_from_slice(packet)).unwrap() {
             if let Some(report) = report.as_any().downcast_ref::<SenderReport>() {
                 let mut streams = self.all();
                 let (_, stream) = streams.find(|(_, s)| s.ssrc == report.ssrc).unwrap();
                 stream.reports.push((report.ntp_time, report.rtp_time));
+                stream.last_report = Some(((report.ntp_time >> 16) as u32, now));
             }
         }
     }
@@ -374,6 +386,17 @@ impl Viewer {
                     nacks: nack_pairs_from_sequence_numbers(&seqs),
                 }));
             }
+        }
+        let second = Duration::from_secs(1);
+        if *self.next_report.get_or_insert(now + second) <= now {
+            self.next_report = Some(now + second);
+            let reports = self.all().filter_map(|(_, stream)| stream.report(now));
+            let reports = reports.collect();
+            nacks.push(Box::new(ReceiverReport {
+                ssrc: 1,
+                reports,
+                ..ReceiverReport::default()
+            }));
         }
         let compounds = nacks.into_iter().map(|nack| packet::marshal(&[nack]));
         packets.extend(compounds.map(|packet| packet.unwrap().to_vec()));
@@ -401,6 +424,29 @@ impl Received {
         if let Some(before) = self.numbers.insert(number, packet) {
             assert_eq!(before, packet, "one number, two packets");
         }
+    }
+
+    /// Returns a block of a receiver report, once something came.
+    fn report(&mut self, now: Instant) -> Option<ReceptionReport> {
+        let (highest, _) = self.numbers.last_key_value()?;
+        let (before, count) = self.reported;
+        let expected = highest.saturating_sub(before);
+        let lost = expected.saturating_sub(self.count - count);
+        let fraction = (lost * 256).checked_div(expected).unwrap_or_default();
+        let is_first = before == 0;
+        self.reported = (*highest, self.count);
+        let (last_sender_report, delay) = self.last_report.map_or((0, 0), |(ntp, at)| {
+            let units = (now - at).as_micros() * 65_536 / 1_000_000;
+            (ntp, units as u32)
+        });
+        Some(ReceptionReport {
+            ssrc: self.ssrc,
+            fraction_lost: if is_first { 0 } else { fraction.min(255) as u8 },
+            last_sequence_number: (*highest & 0xffff_ffff) as u32,
+            last_sender_report,
+            delay,
+            ..ReceptionReport::default()
+        })
     }
 
     /// Returns the packet that came last, and when.

@@ -92,13 +92,38 @@ export type EgressLayout = "grid" | "speaker" | "picture_in_picture" | "screen" 
  */
 export type EgressDestination = { "type": "rtmp", 
 /**
- * `rtmp://` or `rtmps://` URL of the server and application.
+ * `rtmp://` or `rtmps://` URL of the server and application. Not with a platform.
  */
-url: string, 
+url?: string, 
+/**
+ * Instead of a URL, a platform whose URL is known.
+ */
+platform?: EgressPlatform, 
 /**
  * The stream key. Never returned, never logged.
  */
-key: string, } | { "type": "hls", } | { "type": "recording" } & RecordingOptions;
+key: string, } | { "type": "srt", 
+/**
+ * `srt://host:port`.
+ */
+url: string, 
+/**
+ * The stream id, which many receivers use as a key: never returned, never logged.
+ */
+stream_id?: string, 
+/**
+ * Encrypts the stream, 10 to 79 characters. Never returned, never logged.
+ */
+passphrase?: string, 
+/**
+ * How long the receiver may wait for repeated packets, up to 8000 ms; 120 when not given.
+ */
+latency_ms?: number, } | { "type": "hls", } | { "type": "recording" } & RecordingOptions;
+
+/**
+ * A platform whose address is known.
+ */
+export type EgressPlatform = "youtube" | "facebook" | "twitch" | "vimeo";
 
 /**
  * One job, as `GET /api/rooms/{room}/egress/{id}` answers.
@@ -180,7 +205,7 @@ export type EgressDestinationStatus = {
  */
 id: string, 
 /**
- * `rtmp` or `hls`.
+ * `rtmp`, `srt` or `hls`.
  */
 type: EgressDestinationType, 
 /**
@@ -284,14 +309,14 @@ export type EgressDestinationChange = {
  */
 url?: string, 
 /**
- * Another stream key.
+ * Another stream key; with SRT, another stream id.
  */
 key?: string, };
 
 /**
  * The kind of a destination.
  */
-export type EgressDestinationType = "rtmp" | "hls" | "recording";
+export type EgressDestinationType = "rtmp" | "srt" | "hls" | "recording";
 
 /**
  * What a destination is doing.
@@ -301,7 +326,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "disk_full" | "nothing_recorded" | "worker_died" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "disk_full" | "nothing_recorded" | "worker_died" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).

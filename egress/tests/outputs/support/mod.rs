@@ -1,11 +1,18 @@
 //! A broadcaster, an RTMP server, and the service between them.
 
 pub(crate) mod broadcaster;
+pub(crate) mod log;
+pub(crate) mod proxy;
 pub(crate) mod rtmp_server;
+pub(crate) mod srt_receiver;
 pub(crate) mod stage;
 pub(crate) mod tls_front;
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
+
+pub(crate) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
 
 /// Runs a program and returns what it printed.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
@@ -36,7 +43,13 @@ impl Probe {
                 &["-v", "error", "-show_entries", what, "-of", "csv=p=0", file],
             )
         };
-        let codecs: Vec<_> = probe("stream=codec_name").lines().map(clean).collect();
+        // A stream of a transport stream is listed with its program, too.
+        let streams: BTreeMap<usize, String> = probe("stream=index,codec_name")
+            .lines()
+            .filter_map(|line| line.split_once(','))
+            .filter_map(|(index, codec)| Some((index.parse().ok()?, clean(codec))))
+            .collect();
+        let codecs: Vec<_> = streams.into_values().collect();
         let mut times = vec![Vec::new(); codecs.len()];
         for line in probe("packet=stream_index,dts_time").lines() {
             let mut fields = line.split(',');

@@ -21,7 +21,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::broadcaster::{Broadcaster, Program, Sends};
+use super::{
+    broadcaster::{Broadcaster, Program, Sends},
+    log::Log,
+};
 
 /// A server with one room.
 pub(crate) struct Stage {
@@ -51,10 +54,7 @@ impl Stage {
     }
 
     fn open(config: Config, directory: TempDir, program: Program) -> Self {
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter("egress=debug")
-            .with_test_writer()
-            .try_init();
+        Log::start();
         let worker = PathBuf::from(env!("CARGO_BIN_EXE_egress_worker"));
         let data = directory.path().join("data");
         let service = Service::open(config, program.clone(), worker, &data).unwrap();

@@ -1,13 +1,5 @@
 //! Real workers record a real stream.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, in its helpers too"
-)]
-
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -20,8 +12,9 @@ use egress::{
     status::{DestinationState, FailureCode, Job, Recording, RecordingList, RecordingState},
 };
 use serde_json::json;
-use support::{Probe, broadcaster::Sends, output, stage::Stage};
 use tokio::time::sleep;
+
+use crate::support::{Probe, broadcaster::Sends, output, stage::Stage};
 
 const RECORDINGS: &str = "/api/rooms/room/recordings";
 
@@ -38,17 +31,26 @@ async fn a_recording_is_finished_listed_downloaded_and_deleted() {
     sleep(secs(6)).await;
     let [during] = recordings(&stage).await.try_into().unwrap();
     assert_eq!(during.state, RecordingState::Recording);
-    assert!(during.files.is_empty() && during.duration_ms > 3000, "{during:?}");
+    assert!(
+        during.files.is_empty() && during.duration_ms > 3000,
+        "{during:?}"
+    );
     let path = format!("{RECORDINGS}/{}", during.id);
     let (status, _, body) = stage.request("DELETE", &path, "").await;
-    assert_eq!((status, code(&body)), (StatusCode::CONFLICT, "recording_active".into()));
+    assert_eq!(
+        (status, code(&body)),
+        (StatusCode::CONFLICT, "recording_active".into())
+    );
     stage.end(&job).await;
 
     let told = tokio::time::timeout(secs(20), stage.service.recordings_ready()).await;
     let told = told.expect("recording.ready is told");
     let [recording] = recordings(&stage).await.try_into().unwrap();
     assert_eq!(told[0].recording.id, recording.id);
-    assert_eq!((recording.state, recording.code), (RecordingState::Ready, None));
+    assert_eq!(
+        (recording.state, recording.code),
+        (RecordingState::Ready, None)
+    );
     assert_eq!((recording.width, recording.height), (Some(640), Some(360)));
     let file = download(&stage, recording.files[0].url.as_ref().unwrap()).await;
     assert_fast_start(&file);
@@ -58,8 +60,12 @@ async fn a_recording_is_finished_listed_downloaded_and_deleted() {
     assert!(probe.longest_gap() < 0.05, "{}", probe.longest_gap());
     assert!(probe.times.iter().all(|t| t[0] < 0.05), "starts at 0");
     assert_in_step(&probe);
-    let folder = stage.path(&format!("data/recordings/{}", recording.id));
-    assert!(!names(&folder).iter().any(|name| name.starts_with("raw-")), "{:?}", names(&folder));
+    let folder = folder_of(&stage, &recording.id);
+    assert!(
+        !names(&folder).iter().any(|name| name.starts_with("raw-")),
+        "{:?}",
+        names(&folder)
+    );
 
     assert_ranges(&stage, &recording).await;
     assert_pictures(&stage, &recording).await;
@@ -67,9 +73,13 @@ async fn a_recording_is_finished_listed_downloaded_and_deleted() {
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert!(recordings(&stage).await.is_empty());
     let (status, _, body) = stage.request("GET", &path, "").await;
-    assert_eq!((status, code(&body)), (StatusCode::NOT_FOUND, "recording_unknown".into()));
-    let root = stage.path("data/recordings");
-    within(secs(5), "the files are gone", || names(&root).is_empty()).await;
+    assert_eq!(
+        (status, code(&body)),
+        (StatusCode::NOT_FOUND, "recording_unknown".into())
+    );
+    let job_folder = folder.parent().unwrap();
+    let gone = || names(job_folder).is_empty() && names(job_folder.parent().unwrap()).len() == 1;
+    within(secs(5), "the files are gone", gone).await;
     stage.stop().await;
 }
 
@@ -79,7 +89,10 @@ async fn assert_ranges(stage: &Stage, recording: &Recording) {
     let (status, headers, body) = stage.send(request.body("".into()).unwrap()).await;
     assert_eq!(status, StatusCode::PARTIAL_CONTENT);
     assert_eq!(&body[..], b"ftyp");
-    assert_eq!(headers["content-range"], format!("bytes 4-7/{}", recording.files[0].bytes));
+    assert_eq!(
+        headers["content-range"],
+        format!("bytes 4-7/{}", recording.files[0].bytes)
+    );
     assert_eq!(headers["content-type"], "video/mp4");
     let (_, headers, _) = stage.request("GET", &format!("{url}?download"), "").await;
     assert_eq!(headers["content-disposition"], "attachment");
@@ -106,7 +119,11 @@ async fn assert_pictures(stage: &Stage, recording: &Recording) {
     assert_eq!(headers["content-type"], "text/vtt");
     let list = String::from_utf8(list.to_vec()).unwrap();
     assert!(list.contains("#xywh=0,0,160,90\n"), "{list}");
-    let sheet = list.lines().find_map(|line| line.split_once('#')).unwrap().0;
+    let sheet = list
+        .lines()
+        .find_map(|line| line.split_once('#'))
+        .unwrap()
+        .0;
     let sheet = format!("{}/{sheet}", url.rsplit_once('/').unwrap().0);
     let sheet = download(stage, &sheet).await;
     let cues = list.matches("-->").count();
@@ -145,7 +162,9 @@ async fn files_of_a_length_join_without_a_gap() {
     let (files, whole_name) = (files.to_str().unwrap(), whole.to_str().unwrap());
     output(
         "ffmpeg",
-        &["-v", "error", "-f", "concat", "-safe", "0", "-i", files, "-c", "copy", whole_name],
+        &[
+            "-v", "error", "-f", "concat", "-safe", "0", "-i", files, "-c", "copy", whole_name,
+        ],
     );
     let joined = Probe::with_offsets(&whole);
     assert!(joined.longest_gap() < 0.07, "{}", joined.longest_gap());
@@ -170,7 +189,7 @@ async fn a_killed_worker_loses_little_and_the_recording_goes_on() {
         let killed = stage.job(&job).await.worker_pid.unwrap();
         output("kill", &["-9", &killed.to_string()]);
         let killed_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let folder = stage.path("data/recordings").join(id_of(&job));
+        let folder = folder_of(&stage, &id_of(&job));
         let end = end_of_newest(&folder, &stage.path("copies"));
         lost.push((killed_at.as_secs_f64() - end).max(0.0));
         let gone = |job: &Job| job.worker_pid.is_some_and(|pid| pid != killed);
@@ -213,7 +232,10 @@ async fn a_full_disk_refuses_a_recording_and_ends_one_cleanly() {
     let stage = Stage::with_config(config(1 << 30));
     let body = json!({"destinations": [{"type": "recording"}]}).to_string();
     let (status, _, body) = stage.request("POST", "/api/rooms/room/egress", body).await;
-    assert_eq!((status, code(&body)), (StatusCode::SERVICE_UNAVAILABLE, "disk_full".into()));
+    assert_eq!(
+        (status, code(&body)),
+        (StatusCode::SERVICE_UNAVAILABLE, "disk_full".into())
+    );
     stage.stop().await;
 
     let stage = Stage::with_config(config(free_mb(place.path()) - 1000));
@@ -289,7 +311,9 @@ async fn ready(stage: &Stage) -> Recording {
 async fn download(stage: &Stage, url: &str) -> PathBuf {
     let (status, _, body) = stage.request("GET", url, "").await;
     assert_eq!(status, StatusCode::OK, "{url}");
-    let path = stage.path("downloads").join(url.rsplit('/').next().unwrap());
+    let path = stage
+        .path("downloads")
+        .join(url.rsplit('/').next().unwrap());
     fs::write(&path, body).unwrap();
     path
 }
@@ -318,7 +342,9 @@ fn assert_in_step(probe: &Probe) {
 
 /// Returns until when (Unix seconds) the newest file can be played as it is.
 fn end_of_newest(folder: &Path, copies: &Path) -> f64 {
-    let raws = names(folder).into_iter().filter(|name| name.starts_with("raw-"));
+    let raws = names(folder)
+        .into_iter()
+        .filter(|name| name.starts_with("raw-"));
     let newest = raws.max().unwrap();
     let copy = copies.join(&newest);
     fs::copy(folder.join(&newest), &copy).unwrap();
@@ -327,6 +353,11 @@ fn end_of_newest(folder: &Path, copies: &Path) -> f64 {
     assert_eq!(probe.decode_errors, "", "{newest}");
     let ends = probe.times.iter().filter_map(|times| times.last().copied());
     start / 1e6 + ends.fold(f64::INFINITY, f64::min)
+}
+
+fn folder_of(stage: &Stage, id: &str) -> PathBuf {
+    let job = id.trim_start_matches("rec_").split('_').next().unwrap();
+    stage.path(&format!("data/recordings/{job}")).join(id)
 }
 
 fn id_of(job: &str) -> String {
@@ -343,7 +374,15 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn dimensions(picture: &Path) -> String {
     let picture = picture.to_str().unwrap();
-    let arguments = ["-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0", picture];
+    let arguments = [
+        "-v",
+        "error",
+        "-show_entries",
+        "stream=width,height",
+        "-of",
+        "csv=p=0",
+        picture,
+    ];
     output("ffprobe", &arguments).trim().to_owned()
 }
 

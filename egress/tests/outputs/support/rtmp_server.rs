@@ -3,18 +3,15 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
-/// Records everything that is published to its application `live`, and denies `deny`.
+/// Records everything that is published to its application `live`, denies `deny`, and asks a web server about
+/// `asked`.
 pub(crate) struct RtmpServer {
     directory: PathBuf,
     pub(crate) port: u16,
@@ -23,7 +20,7 @@ pub(crate) struct RtmpServer {
 
 impl RtmpServer {
     pub(crate) fn start(directory: &Path) -> Self {
-        let port = free_port();
+        let (port, door) = (free_port(), doorkeeper());
         fs::create_dir_all(directory.join("recorded")).unwrap();
         let mut server = Self {
             directory: directory.to_owned(),
@@ -39,6 +36,8 @@ impl RtmpServer {
              events {{ worker_connections 64; }}\n\
              rtmp {{ access_log {at}/access.log; server {{ listen 127.0.0.1:{port}; chunk_size 4096;\n\
              application live {{ live on; record all; record_path {at}/recorded; record_unique on; }}\n\
+             application asked {{ live on; on_publish http://127.0.0.1:{door}/; \
+             record all; record_path {at}/recorded; record_unique on; }}\n\
              application deny {{ live on; deny publish all; }} }} }}\n"
         );
         fs::write(directory.join("nginx.conf"), config).unwrap();
@@ -101,47 +100,26 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A way to a server that can be made to stall: connections stay open, but nothing is taken any more.
-pub(crate) struct StallingProxy {
-    pub(crate) port: u16,
-    stalled: Arc<AtomicBool>,
-}
-
-impl StallingProxy {
-    pub(crate) fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let stalled = Arc::new(AtomicBool::new(false));
-        let stall = stalled.clone();
-        // Ends with the process.
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
-                for (from, into) in [(&client, &server), (&server, &client)] {
-                    let (from, into) = (from.try_clone().unwrap(), into.try_clone().unwrap());
-                    let stall = stall.clone();
-                    thread::spawn(move || pump(from, into, &stall));
-                }
-            }
-        });
-        Self { port, stalled }
-    }
-
-    pub(crate) fn set_stalled(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::Relaxed);
-    }
-}
-
-fn pump(mut from: TcpStream, mut into: TcpStream, stalled: &AtomicBool) {
-    let mut buffer = [0; 8192];
-    while let Ok(length @ 1..) = from.read(&mut buffer) {
-        while stalled.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(20));
+/// Answers nginx's questions (`on_publish`) by the stream's name, and returns its port: `refused` is forbidden,
+/// `moved` is sent on under another name, everything else may pass.
+fn doorkeeper() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Ends with the process.
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut question = [0; 4096];
+            let length = client.read(&mut question).unwrap_or(0);
+            let question = String::from_utf8_lossy(&question[..length]).into_owned();
+            let answer = if question.contains("name=refused") {
+                "HTTP/1.0 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+            } else if question.contains("name=moved") {
+                "HTTP/1.0 302 Found\r\nLocation: elsewhere\r\nContent-Length: 0\r\n\r\n"
+            } else {
+                "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"
+            };
+            let _ = client.write_all(answer.as_bytes());
         }
-        if into.write_all(&buffer[..length]).is_err() {
-            break;
-        }
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = into.shutdown(Shutdown::Both);
+    });
+    port
 }

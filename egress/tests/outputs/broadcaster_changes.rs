@@ -1,0 +1,104 @@
+//! The broadcaster reloads, and changes resolution and codec.
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::{
+    delivery::assert_in_step,
+    support::{
+        Probe,
+        broadcaster::{Sends, media_file},
+        output,
+        rtmp_server::RtmpServer,
+        secs,
+        stage::Stage,
+    },
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcaster_who_reloads_keeps_the_session_and_the_playlist() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let first = stage.broadcast(Sends::default());
+    let job = stage
+        .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}]))
+        .await;
+    stage.wait_live(&job).await;
+    sleep(secs(4)).await;
+    drop(first);
+    sleep(secs(5)).await;
+    assert!(!stage.job(&job).await.receiving);
+    let _second = stage.broadcast(Sends::default());
+    sleep(secs(6)).await;
+    let (hls, playlist) = stage.download_hls("all.mp4").await;
+    assert!(!playlist.contains("DISCONTINUITY\n"), "{playlist}");
+    Probe::of(&hls).assert_sound(&["aac", "h264"]);
+    let job = stage.end(&job).await;
+    assert_eq!(job.destinations[0].last_error, None);
+    assert_eq!(server.recordings().len(), 1);
+    let probe = Probe::with_offsets(&server.recordings()[0]);
+    probe.assert_sound(&["aac", "h264"]);
+    assert_in_step(&probe);
+    assert!(probe.length() > 14.0, "{}", probe.length());
+    assert!(probe.longest_gap() < 2.0, "{}", probe.longest_gap());
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_resolution_and_another_codec_reach_the_same_session() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let large = Sends {
+        large: true,
+        ..Sends::default()
+    };
+    let vp8 = Sends {
+        vp8: true,
+        ..Sends::default()
+    };
+    media_file(large);
+    media_file(vp8);
+    let first = stage.broadcast(Sends::default());
+    let job = stage
+        .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}]))
+        .await;
+    stage.wait_live(&job).await;
+    sleep(secs(3)).await;
+    drop(first);
+    let second = stage.broadcast(large);
+    sleep(secs(5)).await;
+    drop(second);
+    let _third = stage.broadcast(vp8);
+    sleep(secs(6)).await;
+    let (_, playlist) = stage.download_hls("all.mp4").await;
+    assert_eq!(playlist.matches("#EXT-X-MAP").count(), 3, "{playlist}");
+    assert_eq!(
+        playlist.matches("#EXT-X-DISCONTINUITY\n").count(),
+        2,
+        "{playlist}"
+    );
+    let ended = stage.end(&job).await;
+    assert_eq!(ended.destinations[0].last_error, None);
+    assert_eq!(server.recordings().len(), 1);
+    let recording = &server.recordings()[0];
+    Probe::of(recording).assert_sound(&["aac", "h264"]);
+    let frames = output(
+        "ffprobe",
+        &[
+            "-v",
+            "error",
+            "-select_streams",
+            "v",
+            "-show_entries",
+            "frame=width",
+            "-of",
+            "csv=p=0",
+            recording.to_str().unwrap(),
+        ],
+    );
+    let widths = frames.lines().map(|line| line.trim_matches(','));
+    let mut widths: Vec<_> = widths.filter(|width| !width.is_empty()).collect();
+    widths.dedup();
+    assert_eq!(widths, ["640", "1280", "640"]);
+    stage.stop().await;
+}

@@ -1,0 +1,19 @@
+//! Real workers send a real stream to real RTMP servers, SRT receivers and HLS.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod broadcaster_changes;
+mod delivery;
+mod destinations;
+mod isolation;
+mod recordings;
+mod recovery;
+mod refusals;
+mod requests;
+mod rights;
+mod srt;
+mod support;

@@ -1,0 +1,143 @@
+//! What is wrong is said, fast and in words that help.
+
+use egress::status::{DestinationState, FailureCode, Job, JobState};
+use serde_json::json;
+
+use crate::support::{
+    broadcaster::Sends,
+    rtmp_server::{RtmpServer, free_port},
+    secs,
+    stage::Stage,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_server_is_said_within_ten_seconds() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let closed = free_port();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = listener.local_addr().unwrap().port();
+    let _broadcaster = stage.broadcast(Sends::default());
+    let table = [
+        (
+            format!("rtmp://127.0.0.1:{closed}/live"),
+            FailureCode::ConnectionRefused,
+        ),
+        (
+            "rtmp://nosuch.invalid/live".to_owned(),
+            FailureCode::HostNotFound,
+        ),
+        (server.url("deny"), FailureCode::Rejected),
+        (server.url("nosuch"), FailureCode::Rejected),
+        (
+            format!("rtmp://127.0.0.1:{mute}/live"),
+            FailureCode::Timeout,
+        ),
+        (
+            format!("rtmps://127.0.0.1:{}/live", server.port),
+            FailureCode::Timeout,
+        ),
+    ];
+    let destinations: Vec<_> = table
+        .iter()
+        .map(|(url, _)| json!({"type": "rtmp", "url": url, "key": "hush-hush"}))
+        .collect();
+    let job = stage.start(json!(destinations)).await;
+    let all_said = |job: &Job| job.destinations.iter().all(|d| d.code.is_some());
+    let (job, took) = stage.wait_for(&job, secs(10), all_said).await;
+    println!("all said after {took:?}");
+    for (destination, (url, code)) in job.destinations.iter().zip(&table) {
+        println!("{url}: {:?}", destination.last_error);
+        assert_eq!(destination.code, Some(*code), "{url}");
+        let given_up =
+            destination.state == DestinationState::Failed && *code == FailureCode::Rejected;
+        assert!(
+            given_up || destination.state == DestinationState::Retrying,
+            "{url}"
+        );
+        assert!(!destination.last_error.as_ref().unwrap().contains("hush"));
+    }
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_codec_that_outputs_do_not_take_is_said() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let silent = Sends {
+        no_video: true,
+        ..Sends::default()
+    };
+    let _sound = stage.broadcast(silent);
+    let job = stage
+        .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}]))
+        .await;
+    let program = stage.program.clone();
+    let failed = |job: &Job| {
+        program.refuse(sfu::Codec::Vp9);
+        job.state == JobState::Failed
+    };
+    let (job, _) = stage.wait_for(&job, secs(15), failed).await;
+    for destination in &job.destinations {
+        assert_eq!(destination.code, Some(FailureCode::CodecUnsupported));
+        assert_eq!(destination.state, DestinationState::Failed);
+        let said = destination.last_error.as_ref().unwrap();
+        assert!(said.contains("VP9") && said.contains("H.264"), "{said}");
+    }
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_others_refuses_or_renames() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let _broadcaster = stage.broadcast(Sends::default());
+    let rtmp = |key: &str| json!({"type": "rtmp", "url": server.url("asked"), "key": key});
+    let job = stage
+        .start(json!([rtmp("refused"), rtmp("moved"), rtmp("welcome")]))
+        .await;
+    let settled = |job: &Job| {
+        let states = job.destinations.iter().map(|d| d.state);
+        states.eq([
+            DestinationState::Failed,
+            DestinationState::Live,
+            DestinationState::Live,
+        ])
+    };
+    let (settled, took) = stage.wait_for(&job, secs(15), settled).await;
+    println!("all settled after {took:?}");
+    assert_eq!(settled.destinations[0].code, Some(FailureCode::Rejected));
+    stage.end(&job).await;
+    let recordings = server.recordings();
+    let named = |name: &str| {
+        let mut names = recordings.iter().map(|file| file.file_name().unwrap());
+        names.any(|file| file.to_string_lossy().starts_with(name))
+    };
+    assert!(named("elsewhere") && named("welcome"), "{recordings:?}");
+    assert!(!named("refused"), "{recordings:?}");
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_in_use_is_taken_over_when_it_is_free() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let _broadcaster = stage.broadcast(Sends::default());
+    let same = json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}]);
+    let first = stage.start(same.clone()).await;
+    stage.wait_live(&first).await;
+    let second = stage.start(same).await;
+    let busy = |job: &Job| job.destinations[0].code == Some(FailureCode::AlreadyPublishing);
+    let (waiting, _) = stage.wait_for(&second, secs(10), busy).await;
+    assert_eq!(waiting.destinations[0].state, DestinationState::Retrying);
+    println!("{:?}", waiting.destinations[0].last_error);
+    stage.end(&first).await;
+    let (_, took) = stage
+        .wait_for(&second, secs(6), |job| {
+            job.destinations[0].state == DestinationState::Live
+        })
+        .await;
+    println!("live {took:?} after the other one ended");
+    stage.end(&second).await;
+    stage.stop().await;
+}

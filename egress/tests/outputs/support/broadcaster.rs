@@ -1,0 +1,329 @@
+//! A broadcaster: a file with a flash and a beep every second, played in real time as the SFU's packets.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use egress::{BoxFuture, Source, Sources};
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+use sfu::{Codec, MediaKind, RoomId, TapPacket, TapVideo};
+use tokio::sync::mpsc as channel;
+
+/// The room's program: what broadcasters send reaches whoever has opened it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Program {
+    taps: Arc<Mutex<Vec<channel::Sender<TapPacket>>>>,
+    sequences: Arc<Mutex<[u16; 2]>>,
+    pub(crate) keyframe_requests: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Tap {
+    packets: channel::Receiver<TapPacket>,
+    keyframe_requests: Arc<AtomicU64>,
+}
+
+impl Program {
+    /// Says, as a tap does every second, that the video is in a codec that taps do not yield.
+    pub(crate) fn refuse(&self, codec: Codec) {
+        self.send(&TapPacket {
+            lane: 0,
+            codec,
+            presentation: Instant::now(),
+            keyframe: false,
+            rtp: Bytes::new(),
+        });
+    }
+
+    fn send(&self, packet: &TapPacket) {
+        let mut taps = self.taps.lock().unwrap();
+        taps.retain(|tap| !tap.is_closed());
+        for tap in taps.iter() {
+            let _ = tap.try_send(packet.clone());
+        }
+    }
+
+    fn next_sequence(&self, kind: MediaKind) -> u16 {
+        let mut sequences = self.sequences.lock().unwrap();
+        let sequence = &mut sequences[usize::from(kind == MediaKind::Video)];
+        *sequence = sequence.wrapping_add(1);
+        *sequence
+    }
+}
+
+impl Sources for Program {
+    fn open<'a>(
+        &'a self,
+        _room: RoomId,
+        _source: &'a egress::status::Source,
+    ) -> BoxFuture<'a, Option<Box<dyn Source>>> {
+        let (sender, packets) = channel::channel(2048);
+        self.taps.lock().unwrap().push(sender);
+        let tap = Tap {
+            packets,
+            keyframe_requests: self.keyframe_requests.clone(),
+        };
+        Box::pin(async move { Some(Box::new(tap) as Box<dyn Source>) })
+    }
+}
+
+impl Source for Tap {
+    fn recv(&mut self) -> BoxFuture<'_, Option<TapPacket>> {
+        Box::pin(self.packets.recv())
+    }
+
+    fn request_keyframe(&self) {
+        self.keyframe_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_video(&self, _video: TapVideo) {}
+}
+
+/// What a broadcaster sends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sends {
+    pub(crate) vp8: bool,
+    pub(crate) no_video: bool,
+    pub(crate) no_audio: bool,
+    pub(crate) large: bool,
+    /// Answers a request for a keyframe at once, as a browser does, by leaving out the picture up to the next.
+    pub(crate) obeys: bool,
+}
+
+/// Sends, over and over, until dropped.
+pub(crate) struct Broadcaster {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Broadcaster {
+    pub(crate) fn start(program: &Program, sends: Sends) -> Self {
+        let mut tracks = Vec::new();
+        for (sent, name) in [(!sends.no_video, "v"), (!sends.no_audio, "a")] {
+            if sent {
+                tracks.push(Track::read(sends, name));
+            }
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (program, stopped) = (program.clone(), stop.clone());
+        let thread = thread::spawn(move || play(&program, tracks, sends.obeys, &stopped));
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Broadcaster {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One track of the file, and how far it is played.
+struct Track {
+    codec: Codec,
+    packets: Vec<Packet>,
+    next: usize,
+    rounds: u32,
+    /// How much was left out.
+    skipped: Duration,
+    started: bool,
+}
+
+struct Packet {
+    at: Duration,
+    keyframe: bool,
+    rtp: Vec<u8>,
+}
+
+impl Track {
+    fn read(sends: Sends, name: &str) -> Self {
+        let (codec, pay) = match (name, sends.vp8) {
+            ("a", _) => (Codec::Opus, "opusparse ! rtpopuspay pt=111"),
+            (_, true) => (Codec::Vp8, "rtpvp8pay pt=96 mtu=1200 picture-id-mode=2"),
+            (_, false) => (
+                Codec::H264,
+                "h264parse config-interval=-1 ! \
+                 rtph264pay config-interval=-1 aggregate-mode=zero-latency mtu=1200 pt=96",
+            ),
+        };
+        gst::init().unwrap();
+        let source = if name == "v" { "video_0" } else { "audio_0" };
+        let pipeline = gst::parse::launch(&format!(
+            "filesrc location={} ! matroskademux name=d d.{source} ! queue ! {pay} timestamp-offset=0 ! \
+             appsink name=out sync=false",
+            media_file(sends).display()
+        ))
+        .unwrap()
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+        let sink: gst_app::AppSink = pipeline.by_name("out").unwrap().downcast().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let mut packets = Vec::new();
+        while let Ok(sample) = sink.pull_sample() {
+            let buffer = sample.buffer().unwrap();
+            let rtp = buffer.map_readable().unwrap().to_vec();
+            let at = Duration::from(buffer.pts().unwrap());
+            let keyframe = codec.kind() == MediaKind::Audio || starts_keyframe(codec, &rtp);
+            if at < LENGTH {
+                packets.push(Packet { at, keyframe, rtp });
+            }
+        }
+        pipeline.set_state(gst::State::Null).unwrap();
+        Self {
+            codec,
+            packets,
+            next: 0,
+            rounds: 0,
+            skipped: Duration::ZERO,
+            started: false,
+        }
+    }
+
+    /// Returns when the next packet is due, after the start.
+    fn due(&self) -> Duration {
+        self.packets[self.next].at + LENGTH * self.rounds - self.skipped
+    }
+
+    fn advance(&mut self) {
+        self.next += 1;
+        if self.next == self.packets.len() {
+            self.next = 0;
+            self.rounds += 1;
+        }
+    }
+
+    fn skip_to_keyframe(&mut self) {
+        let due = self.due();
+        while !self.packets[self.next].keyframe {
+            self.advance();
+        }
+        self.skipped += self.due() - due;
+    }
+
+    fn send(&mut self, program: &Program, presentation: Instant) {
+        let due = self.due();
+        let packet = &self.packets[self.next];
+        // The SFU starts every stream at a keyframe.
+        self.started |= packet.keyframe;
+        if self.started {
+            let kind = self.codec.kind();
+            let rate = if kind == MediaKind::Video { 90 } else { 48 };
+            let time = u32::try_from(due.as_micros() * rate / 1000 % (1 << 32)).unwrap();
+            let mut rtp = packet.rtp.clone();
+            rtp[2..4].copy_from_slice(&program.next_sequence(kind).to_be_bytes());
+            rtp[4..8].copy_from_slice(&time.to_be_bytes());
+            program.send(&TapPacket {
+                lane: 0,
+                codec: self.codec,
+                presentation,
+                keyframe: packet.keyframe,
+                rtp: Bytes::from(rtp),
+            });
+        }
+        self.advance();
+    }
+}
+
+fn play(program: &Program, mut tracks: Vec<Track>, obeys: bool, stop: &AtomicBool) {
+    let started = Instant::now();
+    let mut requests = program.keyframe_requests.load(Ordering::Relaxed);
+    while !stop.load(Ordering::Relaxed) {
+        let asked = program.keyframe_requests.load(Ordering::Relaxed);
+        if obeys && std::mem::replace(&mut requests, asked) != asked {
+            for track in &mut tracks {
+                track.skip_to_keyframe();
+            }
+        }
+        let Some(track) = tracks.iter_mut().min_by_key(|track| track.due()) else {
+            return;
+        };
+        let due = started + track.due();
+        match due.checked_duration_since(Instant::now()) {
+            // In short steps, to hear requests and the end.
+            Some(early) if !early.is_zero() => thread::sleep(early.min(Duration::from_millis(20))),
+            _ => track.send(program, due),
+        }
+    }
+}
+
+fn starts_keyframe(codec: Codec, rtp: &[u8]) -> bool {
+    let payload = &rtp[12..];
+    if codec == Codec::Vp8 {
+        // Two-byte picture id (RFC 7741 §4.2), then P of the first payload octet.
+        return payload[0] & 0x10 != 0 && payload[4] & 1 == 0;
+    }
+    match payload[0] & 0x1f {
+        24 => matches!(payload[3] & 0x1f, 5 | 7),
+        28 => payload[1] & 0x80 != 0 && payload[1] & 0x1f == 5,
+        nal => matches!(nal, 5 | 7),
+    }
+}
+
+/// Makes the file that is played, unless it was made before. That takes seconds.
+pub(crate) fn media_file(sends: Sends) -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap();
+    let files = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (size, rate) = if sends.large {
+        ("1280x720", "2500k")
+    } else {
+        ("640x360", "800k")
+    };
+    let codec = if sends.vp8 { "vp8" } else { "h264" };
+    let file = files.join(format!("flash-and-beep-{codec}-{size}.mkv"));
+    let unfinished = files.join(format!("{}.mkv", std::process::id()));
+    if file.exists() {
+        return file;
+    }
+    let video = format!(
+        "color=c=black:s={size}:r=30,noise=alls=12:allf=t,\
+         drawbox=t=fill:color=white:enable='lt(mod(t\\,1)\\,0.1)'"
+    );
+    let sound = "aevalsrc=if(lt(mod(t\\,1)\\,0.1)\\,0.8*sin(6283*t)\\,0):s=48000";
+    let encoder: &[&str] = if sends.vp8 {
+        &["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8"]
+    } else {
+        &[
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-tune",
+            "zerolatency",
+            "-profile:v",
+            "baseline",
+        ]
+    };
+    let length = LENGTH.as_secs().to_string();
+    let status = Command::new("ffmpeg")
+        .args([
+            "-v", "error", "-y", "-f", "lavfi", "-i", &video, "-f", "lavfi", "-i", sound,
+        ])
+        .args(encoder)
+        .args([
+            "-b:v", rate, "-g", "60", "-c:a", "libopus", "-ac", "2", "-t", &length,
+        ])
+        .arg(&unfinished)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    std::fs::rename(&unfinished, &file).unwrap();
+    file
+}
+
+const LENGTH: Duration = Duration::from_secs(30);
