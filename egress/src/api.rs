@@ -11,13 +11,15 @@ use axum::{
     routing::{get, patch, post},
 };
 use serde::de::DeserializeOwned;
-use tower_http::cors::{Any, CorsLayer};
 
 use crate::{
-    origin::File,
     problem::Problem,
     service::{Room, Service},
-    status::{Change, Destination, DestinationChange, ErrorCode, Job, JobList, Request},
+    status::{
+        Change, Destination, DestinationChange, ErrorCode, HlsToken, HlsTokenRequest, Job, JobList,
+        Request,
+    },
+    supervisor::unix_ms_now,
 };
 
 /// Returns the routes of jobs.
@@ -44,24 +46,15 @@ pub(crate) fn job_routes(service: Service) -> Router {
                 .delete(remove_destination)
                 .fallback(wrong_method),
         )
+        .route(
+            "/api/rooms/{room}/hls/tokens",
+            post(sign_hls).fallback(wrong_method),
+        )
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(
             service.clone(),
             after_resume,
         ))
-        .with_state(service)
-}
-
-/// Returns the routes of HLS files, which players on any site may read.
-pub(crate) fn hls_routes(service: Service) -> Router {
-    let cors = CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods(Any)
-        .allow_headers(Any)
-        .expose_headers(Any);
-    Router::new()
-        .route("/hls/{room}/{file}", get(get_file).fallback(wrong_method))
-        .layer(cors)
         .with_state(service)
 }
 
@@ -180,48 +173,28 @@ async fn end_job(
     job.map(Json).ok_or_else(unknown_job)
 }
 
-async fn get_file(
+async fn sign_hls(
     State(service): State<Service>,
-    Path((room, name)): Path<(String, String)>,
+    Extension(room): Extension<Room>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let file = service.origin(&room).and_then(|origin| origin.file(&name));
-    let (media_type, cache, body, tag) = match file {
-        Some(File::Playlist(text)) => {
-            let tag = format!("\"{:016x}\"", fnv1a(text.as_bytes()));
-            (PLAYLIST_TYPE, "no-cache", Bytes::from(text), tag)
-        }
-        Some(File::Init(bytes)) => ("video/mp4", FOR_EVER, bytes, format!("\"{name}\"")),
-        Some(File::Segment(bytes)) => ("video/iso.segment", FOR_EVER, bytes, format!("\"{name}\"")),
-        None => {
-            return Err(Problem::new(
-                ErrorCode::HlsUnknown,
-                "There is nothing to play here: the room has no HLS output, it has not started yet, or this part \
-                 is over.",
-            ));
-        }
-    };
-    let unchanged = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|tags| {
-            tags.split(',')
-                .any(|t| t.trim().trim_start_matches("W/") == tag)
-        });
-    let status = if unchanged {
-        StatusCode::NOT_MODIFIED
-    } else {
-        StatusCode::OK
-    };
-    let body = if unchanged { Bytes::new() } else { body };
-    let mut response = (status, body).into_response();
-    let response_headers = response.headers_mut();
-    response_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response_headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response_headers.insert(header::ETAG, tag);
+    body: Result<Bytes, BytesRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let (wanted, _) = read::<HlsTokenRequest>(&headers, body)?;
+    if !(1..=MONTH_S).contains(&wanted.valid_for_s) {
+        return Err(Problem::new(
+            ErrorCode::BadRequest,
+            format!("A token is valid for 1 to {MONTH_S} seconds (“valid_for_s”)."),
+        ));
     }
-    Ok(response)
+    let expires = unix_ms_now() / 1000 + wanted.valid_for_s;
+    let slug = room.slug;
+    let token = service.signer().sign(&format!("/hls/{slug}/"), expires);
+    let token = HlsToken {
+        path: format!("/hls/{slug}/~{token}/index.m3u8"),
+        token,
+        expires_at_ms: expires * 1000,
+    };
+    Ok((StatusCode::CREATED, [no_store()], Json(token)))
 }
 
 /// Returns what a body says, and the body.
@@ -308,17 +281,8 @@ pub(crate) fn no_store() -> (header::HeaderName, String) {
     (header::CACHE_CONTROL, "no-store".to_owned())
 }
 
-/// FNV-1a, enough to tell playlists apart.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 /// draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
 const BODY_LIMIT: usize = 64 << 10;
-const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
-/// File names are never used twice.
-const FOR_EVER: &str = "public, max-age=3600, immutable";
+const MONTH_S: u64 = 31 * 86_400;

@@ -54,8 +54,14 @@ pub struct Config {
 pub struct HlsConfig {
     /// Wanted duration of a segment. Segments end at keyframes, so it is also bound by `keyframe_interval_ms`.
     pub segment_ms: u64,
+    /// Most duration of a part: players that can are three parts behind. A part is a request of every player.
+    pub part_ms: u64,
     /// Segments listed in the playlist.
     pub window_segments: usize,
+    /// How far players may rewind; what the playlist lists anyway if 0. Kept on disk, in the data folder.
+    pub dvr_seconds: u64,
+    /// Most disk space of one output's rewind window.
+    pub dvr_max_mb: u64,
 }
 
 /// The `egress.recording` section of the configuration.
@@ -145,6 +151,21 @@ impl Config {
                 "1000 to 10000",
             ),
             (
+                (200..=500).contains(&self.hls.part_ms),
+                "hls.part_ms",
+                "200 to 500",
+            ),
+            (
+                self.hls.dvr_seconds <= 86_400,
+                "hls.dvr_seconds",
+                "0 to 86400",
+            ),
+            (
+                (100..=1_000_000).contains(&self.hls.dvr_max_mb),
+                "hls.dvr_max_mb",
+                "100 to 1000000",
+            ),
+            (
                 (4..=60).contains(&self.hls.window_segments),
                 "hls.window_segments",
                 "4 to 60",
@@ -210,7 +231,10 @@ impl Default for HlsConfig {
     fn default() -> Self {
         Self {
             segment_ms: 2000,
+            part_ms: 300,
             window_segments: 8,
+            dvr_seconds: 0,
+            dvr_max_mb: 4096,
         }
     }
 }

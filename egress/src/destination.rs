@@ -124,10 +124,13 @@ pub(crate) fn accept(
                 target: Target::Srt(target),
             })
         }
-        Destination::Hls {} => Ok(Accepted {
+        Destination::Hls { .. } => Ok(Accepted {
             kind: DestinationType::Hls,
             shown_url: format!("/hls/{room}/index.m3u8"),
-            target: Target::Hls(HlsTarget::default()),
+            target: Target::Hls(HlsTarget {
+                segment_ms: config.hls.segment_ms,
+                part_ms: config.hls.part_ms,
+            }),
         }),
         Destination::Recording(options) => accept_recording(options, room, config),
     }

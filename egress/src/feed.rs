@@ -45,7 +45,8 @@ pub(crate) async fn feed(
         tokio::select! {
             packet = source.recv() => {
                 let Some(packet) = packet else { return };
-                if packet.codec.kind() == MediaKind::Video && packet.keyframe {
+                let top = packet.lane == 0;
+                if packet.codec.kind() == MediaKind::Video && packet.keyframe && top {
                     last_keyframe = Instant::now();
                 }
                 let worker = demand.borrow().worker.clone();

@@ -151,8 +151,8 @@ impl Job {
                 self.drain_when_hopeless(now);
             }
             Report::KeyframeWanted
-            | Report::HlsInit
-            | Report::HlsSegment(_)
+            | Report::HlsInit(_)
+            | Report::HlsStep(_)
             | Report::Broken { .. } => {}
         }
     }

@@ -86,7 +86,7 @@ impl Jobs {
         Changed {
             room: self.room.clone(),
             jobs: self.list(),
-            hls: origins.any(|origin| origin.is_live()),
+            hls: origins.any(|origin| origin.is_live() && !origin.is_private()),
         }
     }
 

@@ -11,6 +11,7 @@ mod delivery;
 mod destination;
 mod feed;
 mod fmp4;
+mod hls;
 mod job;
 mod jobs;
 mod journal;

@@ -14,6 +14,7 @@ use sfu::{Codec, TapPacket};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::{
+    hls::{InitHead, StepHead},
     preset::Mode,
     scene::Scene,
     status::{DestinationState, FailureCode},
@@ -50,7 +51,6 @@ pub(crate) struct Setup {
     pub(crate) hold_ms: u64,
     pub(crate) audio_bitrate: u32,
     pub(crate) transcode_bitrate: u32,
-    pub(crate) segment_ms: u64,
     /// Whether loopback and private addresses may be connected to.
     pub(crate) allow_private: bool,
     /// Certificates (PEM) that are trusted besides the system's.
@@ -79,7 +79,12 @@ pub(crate) struct RecordTarget {
 
 /// How this server's own playlist is made.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct HlsTarget {}
+pub(crate) struct HlsTarget {
+    /// Wanted duration of a segment.
+    pub(crate) segment_ms: u64,
+    /// Most duration of a part.
+    pub(crate) part_ms: u64,
+}
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -197,10 +202,10 @@ pub(crate) enum Report {
     },
     /// An output has to start at a keyframe.
     KeyframeWanted,
-    /// The body is the initialisation segment of the media segments that follow.
-    HlsInit,
-    /// The body is a media segment.
-    HlsSegment(SegmentHead),
+    /// The body is the initialisation segment of a rendition.
+    HlsInit(InitHead),
+    /// The body is the next part of every rendition.
+    HlsStep(StepHead),
     /// The pipeline itself failed; the process is about to end.
     Broken { message: String },
 }
@@ -223,16 +228,6 @@ pub(crate) struct Counters {
     pub(crate) dropped_frames: u64,
     /// How old the newest frame was when it was sent.
     pub(crate) delay_ms: u64,
-}
-
-/// What a playlist says of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SegmentHead {
-    pub(crate) duration_us: u64,
-    /// When its first frame was captured, Unix milliseconds.
-    pub(crate) starts_at_ms: u64,
-    /// Whether its timestamps or formats do not continue those of the segment before.
-    pub(crate) discontinuity: bool,
 }
 
 /// Writes `packet` as a datagram into `to`, which is cleared first.
@@ -366,11 +361,14 @@ mod tests {
 
     #[test]
     fn frames_survive_the_trip() {
-        let mut wire = encode_frame(&Report::HlsInit, b"body").unwrap();
+        let mut wire = encode_frame(&Report::KeyframeWanted, b"body").unwrap();
         wire.extend(encode_frame(&Report::Ready, b"").unwrap());
         let mut wire = wire.as_slice();
         let (first, body) = read_frame::<Report>(&mut wire).unwrap();
-        assert_eq!((first, body.as_ref()), (Report::HlsInit, &b"body"[..]));
+        assert_eq!(
+            (first, body.as_ref()),
+            (Report::KeyframeWanted, &b"body"[..])
+        );
         assert_eq!(read_frame::<Report>(&mut wire).unwrap().0, Report::Ready);
         let end = read_frame::<Report>(&mut wire).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);

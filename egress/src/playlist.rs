@@ -1,264 +1,279 @@
-//! Where segments end, and the playlist that lists them (RFC 8216).
+//! Where segments and parts end.
 
-use std::{collections::VecDeque, fmt::Write as _, time::Duration};
+use std::time::Duration;
 
-use crate::link::SegmentHead;
-
-/// Decides where segments end. Times are on the output's timeline.
-#[derive(Debug, Clone, Copy)]
+/// Decides where segments and parts end, from the frames of the track that leads: picture, or sound where there
+/// is none. Times are on the output's timeline.
+#[derive(Debug)]
 pub(crate) struct Cutter {
     wanted: Duration,
     longest: Duration,
+    part: Duration,
+    open: Option<Open>,
+    /// Whether the next segment does not continue the one before.
+    broken: bool,
 }
 
-/// What the frame that has just arrived means for the open segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// It belongs to the open segment.
-    Continue,
-    /// The segment ends where it starts.
-    Here,
-    /// The segment ends with the frame before, and what follows does not continue it.
-    Break,
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    started: Duration,
+    part_started: Duration,
+    last: Duration,
+    parts: u32,
 }
+
+/// A part, now that its end is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: Duration,
+    pub(crate) end: Duration,
+    /// `Some` for the first part of a segment: whether that does not continue the segment before.
+    pub(crate) begins: Option<Discontinuity>,
+    /// Whether it is the last part of its segment.
+    pub(crate) ends: bool,
+    /// Whether what follows does not continue it.
+    pub(crate) breaks: bool,
+}
+
+/// Whether timestamps or formats do not continue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Discontinuity(pub(crate) bool);
 
 impl Cutter {
-    /// `wanted_ms` is the wanted duration of a segment.
-    pub(crate) fn new(wanted_ms: u64) -> Self {
+    /// `segment_ms` and `part_ms` are the wanted duration of a segment and the most of a part.
+    pub(crate) fn new(segment_ms: u64, part_ms: u64) -> Self {
         Self {
-            wanted: Duration::from_millis(wanted_ms),
-            longest: Duration::from_millis(target_seconds(wanted_ms) * 1000 + 499),
+            wanted: Duration::from_millis(segment_ms),
+            longest: Duration::from_millis(target_seconds(segment_ms) * 1000 + 450),
+            part: Duration::from_millis(part_ms),
+            open: None,
+            broken: false,
         }
     }
 
-    /// `started` is where the open segment starts, `last` its last frame, `next` the new one.
-    pub(crate) fn cut(
-        self,
-        started: Duration,
-        last: Duration,
-        next: Duration,
+    /// Takes in the leading track's next frame. Adds the parts that end before it to `ended`, and returns whether
+    /// the frame is part of a segment: not before the first keyframe.
+    pub(crate) fn push(
+        &mut self,
+        time: Duration,
         keyframe: bool,
-    ) -> Cut {
-        if next < last || next - last > GAP || next.saturating_sub(started) > self.longest {
-            return Cut::Break;
+        reformatted: bool,
+        ended: &mut Vec<Span>,
+    ) -> bool {
+        if let Some(mut open) = self.open {
+            // A keyframe comes a little early or late; the one after it would be far too late.
+            let due = time.saturating_sub(open.started) >= self.wanted * 3 / 4;
+            let broken = time < open.last
+                || time - open.last > GAP
+                || time.saturating_sub(open.started) > self.longest;
+            if broken {
+                self.interrupt(ended);
+            } else if keyframe && (due || reformatted) {
+                self.close(time, false, ended);
+            } else {
+                self.cut_parts(&mut open, time, ended);
+                open.last = time;
+                self.open = Some(open);
+                return true;
+            }
         }
-        // A keyframe comes a little early or late; the one after it would be far too late.
-        if keyframe && next - started >= self.wanted * 3 / 4 {
-            return Cut::Here;
+        if keyframe {
+            self.open = Some(Open {
+                started: time,
+                part_started: time,
+                last: time,
+                parts: 0,
+            });
         }
-        Cut::Continue
+        keyframe
+    }
+
+    /// Ends the open segment with its last frame; the next one does not continue it.
+    pub(crate) fn interrupt(&mut self, ended: &mut Vec<Span>) {
+        if let Some(open) = self.open {
+            self.close(open.last + LAST_FRAME, true, ended);
+            self.broken = true;
+        }
+    }
+
+    /// Says that the next segment does not continue what was sent before.
+    pub(crate) fn break_off(&mut self) {
+        self.open = None;
+        self.broken = true;
+    }
+
+    fn close(&mut self, end: Duration, breaks: bool, ended: &mut Vec<Span>) {
+        let Some(mut open) = self.open.take() else {
+            return;
+        };
+        while end - open.part_started > self.part {
+            let at = open.part_started + self.usual_part();
+            ended.push(self.span(&mut open, at));
+        }
+        let last = self.span(&mut open, end);
+        ended.push(Span {
+            ends: true,
+            breaks,
+            ..last
+        });
+    }
+
+    /// A part ends with a frame where that makes a part of a fair length, else wherever it is due: where few
+    /// frames come.
+    fn cut_parts(&mut self, open: &mut Open, time: Duration, ended: &mut Vec<Span>) {
+        while time - open.part_started > self.part {
+            let at = open.part_started + self.usual_part();
+            ended.push(self.span(open, at));
+        }
+        if time - open.part_started >= self.shortest_part() {
+            ended.push(self.span(open, time));
+        }
+    }
+
+    fn span(&mut self, open: &mut Open, end: Duration) -> Span {
+        let first = open.parts == 0;
+        let begins = first.then(|| Discontinuity(std::mem::take(&mut self.broken)));
+        let start = std::mem::replace(&mut open.part_started, end);
+        open.parts += 1;
+        Span {
+            start,
+            end,
+            begins,
+            ends: false,
+            breaks: false,
+        }
+    }
+
+    /// Leaves a little for the last part, which may be shorter but never empty.
+    fn usual_part(&self) -> Duration {
+        self.part * 9 / 10
+    }
+
+    /// Parts other than the last of a segment last at least 85 % of what is announced.
+    fn shortest_part(&self) -> Duration {
+        self.part * 86 / 100
     }
 }
 
 /// Returns the `EXT-X-TARGETDURATION`: no segment's duration rounds to more. Above the wanted duration,
 /// because a broadcaster may be late with the keyframe it was asked for.
-pub(crate) fn target_seconds(wanted_ms: u64) -> u64 {
-    wanted_ms.div_ceil(1000) + 1
-}
-
-/// The segments that a playlist lists.
-#[derive(Debug)]
-pub(crate) struct Window {
-    target_seconds: u64,
-    limit: usize,
-    segments: VecDeque<Entry>,
-    next_sequence: u64,
-    /// `EXT-X-DISCONTINUITY-SEQUENCE`: discontinuities that have left the playlist.
-    discontinuities: u64,
-    ended: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    sequence: u64,
-    head: SegmentHead,
-    init: u64,
-}
-
-impl Window {
-    /// `limit` is the number of segments listed, `first_sequence` the number of the first one.
-    pub(crate) fn new(wanted_ms: u64, limit: usize, first_sequence: u64) -> Self {
-        Self {
-            target_seconds: target_seconds(wanted_ms),
-            limit,
-            segments: VecDeque::new(),
-            next_sequence: first_sequence,
-            discontinuities: 0,
-            ended: false,
-        }
-    }
-
-    /// Lists one more segment, to be decoded with initialisation segment `init`, and returns its number.
-    pub(crate) fn push(&mut self, head: SegmentHead, init: u64) -> u64 {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        self.segments.push_back(Entry {
-            sequence,
-            head,
-            init,
-        });
-        while self.segments.len() > self.limit {
-            if let Some(gone) = self.segments.pop_front() {
-                self.discontinuities += u64::from(gone.head.discontinuity);
-            }
-        }
-        sequence
-    }
-
-    /// Says that no segment will follow.
-    pub(crate) fn end(&mut self) {
-        self.ended = true;
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
-    /// Returns the playlist.
-    pub(crate) fn text(&self) -> String {
-        let mut text = String::with_capacity(512);
-        let first = self
-            .segments
-            .front()
-            .map_or(self.next_sequence, |entry| entry.sequence);
-        let _ = write!(
-            text,
-            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{first}\n",
-            self.target_seconds
-        );
-        if self.discontinuities > 0 {
-            let _ = writeln!(
-                text,
-                "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
-                self.discontinuities
-            );
-        }
-        text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
-        let mut init = None;
-        for entry in &self.segments {
-            if entry.head.discontinuity {
-                text.push_str("#EXT-X-DISCONTINUITY\n");
-            }
-            if init != Some(entry.init) {
-                let _ = writeln!(text, "#EXT-X-MAP:URI=\"init-{}.mp4\"", entry.init);
-                init = Some(entry.init);
-            }
-            let _ = write!(
-                text,
-                "#EXT-X-PROGRAM-DATE-TIME:{}\n#EXTINF:{}.{:06},\nseg-{}.m4s\n",
-                date_time(entry.head.starts_at_ms),
-                entry.head.duration_us / 1_000_000,
-                entry.head.duration_us % 1_000_000,
-                entry.sequence
-            );
-        }
-        if self.ended {
-            text.push_str("#EXT-X-ENDLIST\n");
-        }
-        text
-    }
-}
-
-/// Formats Unix milliseconds as ISO 8601 in UTC, after Hinnant's `civil_from_days`.
-fn date_time(unix_ms: u64) -> String {
-    let (days, ms_of_day) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (seconds, millis) = (ms_of_day / 1000, ms_of_day % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+pub(crate) fn target_seconds(segment_ms: u64) -> u64 {
+    segment_ms.div_ceil(1000) + 1
 }
 
 /// Without a frame for this long, the timeline is taken to be broken.
 const GAP: Duration = Duration::from_secs(2);
+/// How long a frame lasts that none follows.
+const LAST_FRAME: Duration = Duration::from_millis(33);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
 
-    fn head(duration_us: u64, discontinuity: bool) -> SegmentHead {
-        SegmentHead {
-            duration_us,
-            starts_at_ms: 1_700_000_000_123,
-            discontinuity,
+    /// Pushes frames `(time, keyframe)` and returns the parts that ended.
+    fn cut(cutter: &mut Cutter, frames: impl IntoIterator<Item = (u64, bool)>) -> Vec<Span> {
+        let mut ended = Vec::new();
+        for (time, keyframe) in frames {
+            cutter.push(ms(time), keyframe, false, &mut ended);
+        }
+        ended
+    }
+
+    #[test]
+    fn parts_end_with_frames_and_segments_at_keyframes() {
+        let mut cutter = Cutter::new(2000, 300);
+        let frames = (0..=60).map(|n| (1000 + n * 100 / 3, n % 60 == 0));
+        let spans = cut(&mut cutter, frames);
+        assert_eq!(spans.len(), 8, "{spans:?}");
+        assert_eq!(spans[0].begins, Some(Discontinuity(false)));
+        assert!(spans[1..].iter().all(|span| span.begins.is_none()));
+        assert!(spans[..7].iter().all(|span| !span.ends));
+        assert!(spans[7].ends && !spans[7].breaks);
+        assert_eq!(spans[7].end, ms(3000));
+        assert_eq!(spans[0].end, ms(1266), "eight frames");
+    }
+
+    #[test]
+    fn few_frames_do_not_make_long_parts() {
+        let mut cutter = Cutter::new(2000, 300);
+        let spans = cut(&mut cutter, [(0, true), (1000, false), (2000, true)]);
+        assert!(spans.iter().all(|span| span.end - span.start <= ms(300)));
+        assert_eq!(spans.last().map(|span| span.end), Some(ms(2000)));
+        assert!(spans.last().unwrap().ends);
+    }
+
+    #[test]
+    fn an_early_keyframe_ends_nothing_unless_the_format_changed() {
+        for (reformatted, parts) in [(false, 0), (true, 1)] {
+            let mut cutter = Cutter::new(2000, 300);
+            let mut ended = Vec::new();
+            cutter.push(ms(0), true, false, &mut ended);
+            assert!(cutter.push(ms(200), true, reformatted, &mut ended));
+            assert_eq!(ended.len(), parts);
         }
     }
 
     #[test]
-    fn segments_end_at_the_first_keyframe_that_is_late_enough() {
-        let cutter = Cutter::new(2000);
-        let table = [
-            ("delta frame", 2000, false, Cut::Continue),
-            ("early keyframe", 1000, true, Cut::Continue),
-            ("keyframe in time", 2000, true, Cut::Here),
-            ("slightly early keyframe", 1960, true, Cut::Here),
-            ("late keyframe", 3400, true, Cut::Here),
-            ("no keyframe for too long", 3510, false, Cut::Break),
-        ];
-        for (label, next, keyframe, expected) in table {
-            let cut = cutter.cut(ms(0), ms(next - 33), ms(next), keyframe);
-            assert_eq!(cut, expected, "{label}");
-        }
-        let gap = cutter.cut(ms(0), ms(1000), ms(3100), true);
-        assert_eq!(gap, Cut::Break, "a gap");
-        let back = cutter.cut(ms(1000), ms(2000), ms(1000), true);
-        assert_eq!(back, Cut::Break, "a step back");
-    }
-
-    #[test]
-    fn no_segment_rounds_to_more_than_the_target() {
-        for wanted_ms in [1000, 1500, 2000, 4000, 6000] {
-            let longest = Cutter::new(wanted_ms).longest;
-            assert!((longest + ms(500)).as_secs() <= target_seconds(wanted_ms));
-        }
-    }
-
-    #[test]
-    fn playlist_slides_and_counts_what_left_it() {
-        let mut window = Window::new(2000, 3, 0);
-        assert!(window.is_empty());
-        for (number, discontinuity) in [false, true, false, false, true].into_iter().enumerate() {
-            let init = if number < 4 { 0 } else { 1 };
-            assert_eq!(
-                window.push(head(2_033_333, discontinuity), init),
-                number as u64
+    fn a_broken_timeline_is_a_discontinuity() {
+        for (what, next) in [("back", 3000), ("gap", 7200)] {
+            let mut cutter = Cutter::new(2000, 300);
+            let mut spans = cut(&mut cutter, [(5000, true), (5100, false), (next, false)]);
+            let last = spans.pop().unwrap();
+            assert!(last.ends && last.breaks, "{what}");
+            assert_eq!(last.end, ms(5133), "{what}");
+            let spans = cut(
+                &mut cutter,
+                [(next, false), (next, true), (next + 280, false)],
             );
+            assert_eq!(spans[0].begins, Some(Discontinuity(true)), "{what}");
         }
-        window.end();
-        let date = "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.123Z\n#EXTINF:2.033333,\n";
-        let expected = format!(
-            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:2\n\
-             #EXT-X-DISCONTINUITY-SEQUENCE:1\n#EXT-X-INDEPENDENT-SEGMENTS\n\
-             #EXT-X-MAP:URI=\"init-0.mp4\"\n{date}seg-2.m4s\n{date}seg-3.m4s\n\
-             #EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-1.mp4\"\n{date}seg-4.m4s\n#EXT-X-ENDLIST\n"
-        );
-        assert_eq!(window.text(), expected);
     }
 
     #[test]
-    fn dates_are_right_around_leap_days() {
-        for (unix_ms, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
-            (1_772_323_200_000, "2026-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(date_time(unix_ms), text);
+    fn a_segment_without_a_keyframe_is_bounded() {
+        let mut cutter = Cutter::new(2000, 300);
+        let spans = cut(&mut cutter, (0..200).map(|n| (n * 40, n == 0)));
+        let last = spans.last().unwrap();
+        assert!(last.ends && last.breaks);
+        assert!((last.end.as_secs_f64()).round() <= 3.0, "{last:?}");
+        assert!(!cutter.push(ms(8000), false, false, &mut Vec::new()));
+    }
+
+    proptest! {
+        /// The rules for EXT-X-PART's duration, whatever comes.
+        #[test]
+        fn parts_keep_the_rules(
+            frames in proptest::collection::vec((1u64..700, proptest::bool::weighted(0.05)), 1..300),
+            part_ms in 200u64..500,
+        ) {
+            let mut cutter = Cutter::new(2000, part_ms);
+            let mut spans = Vec::new();
+            let mut time = 0;
+            for (step, keyframe) in frames {
+                time += step;
+                cutter.push(ms(time), keyframe, false, &mut spans);
+            }
+            let mut segment = Duration::ZERO;
+            let mut last_end = None;
+            for span in spans {
+                let duration = span.end - span.start;
+                prop_assert!(duration <= ms(part_ms) && duration > Duration::ZERO, "{span:?}");
+                prop_assert!(span.ends || duration >= ms(part_ms) * 85 / 100, "{span:?}");
+                if span.begins.is_some() {
+                    segment = Duration::ZERO;
+                } else {
+                    prop_assert_eq!(last_end, Some(span.start));
+                }
+                segment += duration;
+                prop_assert!(segment.as_secs_f64().round() <= 3.0, "{span:?}");
+                last_end = Some(span.end);
+            }
         }
     }
 }

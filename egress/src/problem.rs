@@ -107,7 +107,12 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::RecordingOptionsInvalid
         | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::EgressCapacity | ErrorCode::Stopping | ErrorCode::DiskFull => {
+        ErrorCode::TokenMissing => StatusCode::UNAUTHORIZED,
+        ErrorCode::TokenInvalid | ErrorCode::TokenExpired => StatusCode::FORBIDDEN,
+        ErrorCode::EgressCapacity
+        | ErrorCode::Stopping
+        | ErrorCode::HlsLate
+        | ErrorCode::DiskFull => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     }

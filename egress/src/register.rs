@@ -16,6 +16,7 @@ use crate::{
     admission,
     config::Config,
     destination,
+    hls::Shelf,
     jobs::Jobs,
     leftover::Leftovers,
     link::Failure,
@@ -24,6 +25,7 @@ use crate::{
     refusal::StartError,
     scene::Scene,
     service::{Changed, Room},
+    signed::Signer,
     source::{Source, Sources},
     status::{self, Destination, DestinationType, FailureCode, Free},
     store::Store,
@@ -51,6 +53,9 @@ pub(crate) struct Register {
     pub(crate) leftovers: Leftovers,
     pub(crate) desk: Desk,
     pub(crate) thumbnails: Thumbnails,
+    /// Where old HLS segments are kept while their job runs.
+    pub(crate) rewind_folder: PathBuf,
+    pub(crate) signer: Signer,
     /// Held while a request with an idempotency key is answered, so that its twin finds the job.
     pub(crate) keyed: tokio::sync::Mutex<()>,
     pub(crate) cores: usize,
@@ -174,7 +179,7 @@ impl Register {
         }
         plan.extend(added.iter().cloned());
         let mut orders = Vec::new();
-        let origin = with_hls.then(|| self.new_origin());
+        let origin = with_hls.then(|| self.new_origin(id, &added));
         orders.extend(removed.into_iter().map(Order::Remove));
         orders.extend(retried.into_iter().map(Order::Retry));
         for planned in &added {
@@ -208,8 +213,21 @@ impl Register {
         }
     }
 
-    pub(crate) fn new_origin(&self) -> Arc<Origin> {
-        Arc::new(Origin::new(&self.config.hls, unix_ms_now() / 1000))
+    /// Returns an empty origin for the HLS destination among `planned` ones of this job.
+    pub(crate) fn new_origin(&self, id: &str, planned: &[Planned]) -> Arc<Origin> {
+        let config = &self.config.hls;
+        let now = unix_ms_now();
+        let shelf = (config.dvr_seconds > 0).then(|| {
+            let folder = self.rewind_folder.join(format!("{id}-{now}"));
+            Shelf::open(folder, config.dvr_max_mb << 20)
+        });
+        let shelf = shelf.transpose().unwrap_or_else(|e| {
+            tracing::error!(error = %e, "the rewind window cannot be kept on disk");
+            None
+        });
+        let is_private = |p: &Planned| p.requested == Destination::Hls { private: true };
+        let private = planned.iter().any(is_private);
+        Arc::new(Origin::new(config, now / 1000, private, shelf))
     }
 
     pub(crate) fn free(&self, rooms: &HashMap<RoomId, Jobs>, room: RoomId) -> Free {

@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 use crate::{
     admission, api,
     config::{Config, ConfigError},
-    destination,
+    destination, hls,
     jobs::{Entry, Jobs, first_status, is_over},
     leftover::Leftovers,
     origin::Origin,
@@ -110,12 +110,19 @@ impl Service {
         config.validate()?;
         let folder = data_dir.join("egress");
         let store = Mutex::new(Store::open(&folder)?);
+        let signer = Signer::open(&folder)?;
+        // What an earlier run has left is in no playlist.
+        let rewind_folder = folder.join("rewind");
+        match std::fs::remove_dir_all(&rewind_folder) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            Ok(()) | Err(_) => {}
+        }
         let stills = Stills::start(worker_program.clone());
         let recordings = config.recording.folder.clone();
         let recordings = recordings.unwrap_or_else(|| data_dir.join("recordings"));
         let desk = Desk {
             library: Library::open(recordings, &config.recording, stills.clone())?,
-            signer: Signer::open(&folder)?,
+            signer: signer.clone(),
             link_ms: config.recording.link_hours * 3_600_000,
         };
         let seconds = config.thumbnail_seconds;
@@ -132,6 +139,8 @@ impl Service {
                 cancel: CancellationToken::new(),
                 resumed: CancellationToken::new(),
                 store,
+                rewind_folder,
+                signer,
                 leftovers: Leftovers::open(folder.join("workers"))?,
                 desk,
                 thumbnails: Thumbnails::new(seconds, stills),
@@ -179,9 +188,9 @@ impl Service {
         self.register.desk.library.totals()
     }
 
-    /// Returns the routes under `/hls/{room}`. They are public.
+    /// Returns the routes under `/hls/{room}`. They are public, but for tokens of their own.
     pub fn hls_routes(&self) -> Router {
-        api::hls_routes(self.clone())
+        hls::routes(self.clone())
     }
 
     /// Returns the stream of changes, at most two a second of each room, the latest winning. Replaces the
@@ -407,7 +416,7 @@ impl Service {
         }
         jobs.room = room.clone();
         jobs.dirty = true;
-        let origin = hls.then(|| register.new_origin());
+        let origin = hls.then(|| register.new_origin(&record.id, &plan));
         let (status, watched) = watch::channel(first_status(room, record, &plan));
         let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
         let end = register.cancel.child_token();
@@ -532,6 +541,10 @@ impl Service {
         let _ = status.wait_for(|job| is_over(job.state)).await;
         let job = status.borrow().clone();
         Some(job)
+    }
+
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.register.signer
     }
 
     /// Returns the origin that serves the room with this slug.

@@ -169,7 +169,12 @@ pub enum Destination {
         latency_ms: Option<u32>,
     },
     /// This server's own playlist, `/hls/{room}/index.m3u8`.
-    Hls {},
+    Hls {
+        /// Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[ts(optional, as = "Option<bool>")]
+        private: bool,
+    },
     /// A recording, `/api/rooms/{room}/recordings/{id}`.
     Recording(RecordingOptions),
 }
@@ -381,10 +386,31 @@ impl DestinationChange {
             }),
             Destination::Rtmp { .. }
             | Destination::Srt { .. }
-            | Destination::Hls {}
+            | Destination::Hls { .. }
             | Destination::Recording(_) => None,
         }
     }
+}
+
+/// The body of `POST /api/rooms/{room}/hls/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct HlsTokenRequest {
+    /// For how long the token opens the room's playlists, seconds; at most 31 days.
+    #[ts(type = "number")]
+    pub valid_for_s: u64,
+}
+
+/// The answer: an address that opens the room's private playlists and all below them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
+pub struct HlsToken {
+    /// The multivariant playlist, with the token.
+    pub path: String,
+    /// For `/hls/{room}/index.m3u8?token=…`, which leads to `path`.
+    pub token: String,
+    /// When it expires, Unix milliseconds.
+    #[ts(type = "number")]
+    pub expires_at_ms: u64,
 }
 
 /// Why a destination's last attempt failed.
@@ -535,6 +561,14 @@ pub enum ErrorCode {
     HlsActive,
     /// The room has no HLS output, or the file has left the playlist.
     HlsUnknown,
+    /// What was waited for did not come in time.
+    HlsLate,
+    /// The room's HLS output is private, and the address has no token.
+    TokenMissing,
+    /// The token in the address was made for another broadcast, or is none.
+    TokenInvalid,
+    /// The time for which the address was valid is over.
+    TokenExpired,
     /// No destination was given.
     DestinationsEmpty,
     /// More destinations were given than allowed.

@@ -310,8 +310,8 @@ impl Run {
 
     fn handle_report(&mut self, report: &Report, body: Bytes, now: Instant) {
         match (&self.supervisor.origin, report) {
-            (Some(origin), Report::HlsInit) => origin.push_init(body),
-            (Some(origin), Report::HlsSegment(head)) => origin.push_segment(*head, body),
+            (Some(origin), Report::HlsInit(head)) => origin.push_init(head.clone(), body),
+            (Some(origin), Report::HlsStep(head)) => origin.push(head, body),
             (_, Report::KeyframeWanted) => self.demand.send_modify(|demand| demand.urgent += 1),
             (_, Report::Broken { message }) => {
                 tracing::warn!(reason = message, "egress worker is broken");
@@ -408,7 +408,6 @@ impl Run {
             hold_ms: config.hold_ms,
             audio_bitrate: config.audio_bitrate,
             transcode_bitrate: config.transcode_bitrate,
-            segment_ms: config.hls.segment_ms,
             allow_private: config.allow_private_targets,
             tls_ca_file: config.tls_ca_file.clone(),
         }
@@ -428,6 +427,15 @@ impl Run {
         let wanted = self.job.wants_keyframes();
         self.demand
             .send_if_modified(|demand| std::mem::replace(&mut demand.keyframes, wanted) != wanted);
+        // Only what passes through has lower layers to make renditions of.
+        let layers = self.supervisor.mode == Mode::PassThrough
+            && self
+                .accepted
+                .values()
+                .any(|a| a.kind == DestinationType::Hls);
+        let video = self.supervisor.wish.video(layers);
+        self.demand
+            .send_if_modified(|demand| std::mem::replace(&mut demand.video, video) != video);
         let now = Instant::now();
         let status = status::Job {
             id: self.supervisor.id.clone(),

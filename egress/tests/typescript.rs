@@ -54,6 +54,8 @@ fn committed_types_match_the_rust_types() {
         RecordingFile,
         RecordingState,
         RecordingList,
+        HlsTokenRequest,
+        HlsToken,
     );
     compare(Path::new(COMMITTED), &generated);
 }

@@ -1,16 +1,21 @@
 //! HLS as players get it.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
-use reqwest::{Response, StatusCode, header};
-use serde_json::json;
+use reqwest::{Client, Response, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::{process::Command, task::JoinSet};
 
 use crate::support::{
+    hls_rules::{self, Media},
     http::{self, header_text},
     output::Output,
-    peer::Peer,
+    peer::{Peer, Resource},
     probe::{self, track},
-    server::Server,
+    server::{Server, Setup},
     source::Source,
     wait,
 };
@@ -19,279 +24,529 @@ use crate::support::{
 async fn a_broadcast_plays_as_hls() {
     let server = Server::start();
     let source = Source::h264();
-    let host = server.host("stage");
-    let url = server.url("/hls/stage/index.m3u8");
-    let none = get(&url).await;
+    let none = get(&server.url("/hls/stage/index.m3u8")).await;
     http::assert_problem(none, 404, "hls_unknown", "no output yet").await;
+    let broadcast = Broadcast::start(&server, &source, json!({"type": "hls"})).await;
 
-    let broadcaster = Peer::publisher(&server, &source).await;
-    broadcaster.whip(&server, "stage", &host).await;
-    let output = Output::start(&server, "stage", &host, &json!([{"type": "hls"}])).await;
-    output.destination(0, "live").await;
+    let master = text(&broadcast.url).await.unwrap();
+    assert!(master.contains("CODECS=\"avc1.42"), "{master}");
+    assert!(master.contains("\naudio/index.m3u8\n"), "{master}");
+    let url = resolve(&broadcast.url, "v0/index.m3u8");
     let first = wait::until("three segments", async || {
-        let playlist = playlist(&url).await?;
-        wait::check(playlist.segments.len() >= 3, format!("{playlist:?}")).map(|()| playlist)
+        let media = media(&url).await?;
+        wait::check(media.segments.len() >= 3, format!("{media:?}")).map(|()| media)
     })
     .await;
     assert!(!first.ended);
-
-    let response = get(&url).await;
-    assert_eq!(
-        header_text(&response, header::CONTENT_TYPE),
-        "application/vnd.apple.mpegurl"
-    );
-    assert_eq!(
-        header_text(&response, header::ACCESS_CONTROL_ALLOW_ORIGIN),
-        "*"
-    );
-    let cache = header_text(&response, header::CACHE_CONTROL);
-    assert!(short_lived(&cache), "a live playlist changes: {cache}");
-    let segment = resolve(&url, &first.segments[1].uri);
-    for (what, url) in [
-        ("map", resolve(&url, &first.map)),
-        ("segment", segment.clone()),
-    ] {
-        let response = get(&url).await;
-        assert_eq!(response.status(), StatusCode::OK, "{what}");
-        let kind = header_text(&response, header::CONTENT_TYPE);
-        assert!(
-            kind == "video/mp4" || kind == "video/iso.segment",
-            "{what}: {kind}"
-        );
-        assert_eq!(
-            header_text(&response, header::ACCESS_CONTROL_ALLOW_ORIGIN),
-            "*",
-            "{what}"
-        );
-        let cache = header_text(&response, header::CACHE_CONTROL);
-        assert!(
-            cache.contains("max-age") && !short_lived(&cache),
-            "{what} never changes: {cache}"
-        );
-        let bytes = response.bytes().await.unwrap();
-        let kind: &[u8] = if what == "map" { b"ftyp" } else { b"moof" };
-        assert!(
-            bytes.windows(4).any(|w| w == kind),
-            "{what} has no {}",
-            kind.escape_ascii()
-        );
-    }
-    http::assert_problem(
-        get(&resolve(&url, "nosuch.m4s")).await,
-        404,
-        "hls_unknown",
-        "an invented segment",
-    )
-    .await;
+    assert_headers(&broadcast.url, &url, &first).await;
 
     let (mut last, mut seen) = (first, 0);
-    while seen < 2 {
+    while seen < 12 {
         let next = wait::until("a newer playlist", async || {
-            let next = playlist(&url).await?;
+            let next = media(&url).await?;
             wait::check(next != last, format!("{next:?}")).map(|()| next)
         })
         .await;
-        assert_follows(&last, &next);
+        hls_rules::follows(&last, &next).unwrap();
+        let sound = media(&resolve(&broadcast.url, "audio/index.m3u8")).await;
+        hls_rules::in_step(&next, &sound.unwrap()).unwrap();
         (last, seen) = (next, seen + 1);
     }
 
-    output.end().await;
+    broadcast.output.end().await;
     let ended = wait::until("the playlist's end", async || {
-        let playlist = playlist(&url).await?;
-        wait::check(playlist.ended, format!("{playlist:?}")).map(|()| playlist)
+        let media = media(&url).await?;
+        wait::check(media.ended, format!("{media:?}")).map(|()| media)
     })
     .await;
-    assert_follows(&last, &ended);
-    let tracks = probe::probe(&url).await;
-    let (video, audio) = (track(&tracks, "h264"), track(&tracks, "aac"));
-    let listed: f64 = ended.segments.iter().map(|s| s.duration).sum();
-    for track in [video, audio] {
-        track.assert_monotonic();
-        let duration = track.duration();
-        assert!(
-            (duration - listed).abs() < 0.5,
-            "{}: {duration} of {listed} s",
-            track.codec
-        );
+    hls_rules::follows(&last, &ended).unwrap();
+    assert_plays(&broadcast.url, &ended).await;
+    let sound = probe::probe(resolve(&broadcast.url, "audio/index.m3u8")).await;
+    assert_eq!(sound.len(), 1, "the audio rendition has no picture");
+    track(&sound, "aac").assert_monotonic();
+}
+
+/// Holds what ffmpeg makes of it against what is listed.
+async fn assert_plays(url: &str, ended: &Media) {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.mp4");
+    let copied = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-i", url, "-c", "copy"])
+        .arg(&copy)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&copied.stderr);
+    assert!(
+        copied.status.success() && !said.contains("non mono"),
+        "{said}"
+    );
+    for input in [url.as_ref(), copy.as_os_str()] {
+        let tracks = probe::probe(input).await;
+        for track in [track(&tracks, "h264"), track(&tracks, "aac")] {
+            track.assert_monotonic();
+            let (duration, listed) = (track.duration(), ended.duration());
+            assert!(
+                (duration - listed).abs() < 0.5,
+                "{}: {duration} of {listed} s",
+                track.codec
+            );
+            assert!(track.longest_gap() < 0.1, "{}", track.longest_gap());
+        }
     }
-    let (flashes, beeps) = probe::flashes_and_beeps(&url).await;
+    let (flashes, beeps) = probe::flashes_and_beeps(url).await;
     let offset = probe::offset(&flashes, &beeps);
+    println!("sound behind picture: {:.0} ms", offset * 1000.0);
     assert!(
         offset.abs() < 0.1,
         "sound is off by {offset} s; flashes {flashes:?}, beeps {beeps:?}"
     );
 }
 
-/// A parsed media playlist.
-#[derive(Clone, Debug, PartialEq)]
-struct Playlist {
-    target: f64,
-    sequence: u64,
-    map: String,
-    segments: Vec<Segment>,
-    ended: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Segment {
-    uri: String,
-    duration: f64,
-}
-
-/// A later playlist of the same broadcast: nothing listed changes, nothing is skipped.
-fn assert_follows(before: &Playlist, after: &Playlist) {
-    assert!(
-        after.sequence >= before.sequence,
-        "{} after {}",
-        after.sequence,
-        before.sequence
-    );
-    assert!(
-        (after.target - before.target).abs() < f64::EPSILON,
-        "the target duration is constant"
-    );
-    let left = usize::try_from(after.sequence - before.sequence).unwrap();
-    assert!(left <= before.segments.len(), "segments were skipped");
-    for (kept, again) in before.segments[left..].iter().zip(&after.segments) {
-        assert_eq!(kept, again, "a listed segment changed");
+async fn assert_headers(master: &str, url: &str, listed: &Media) {
+    let part = &listed.segments.last().unwrap().parts[0];
+    for (what, url, kind, begins) in [
+        ("master", master.to_owned(), PLAYLIST, b"#EXT"),
+        ("playlist", url.to_owned(), PLAYLIST, b"#EXT"),
+        (
+            "map",
+            resolve(url, &listed.segments[1].map),
+            "video/mp4",
+            b"ftyp",
+        ),
+        (
+            "segment",
+            resolve(url, &listed.segments[1].uri),
+            MEDIA,
+            b"styp",
+        ),
+        ("part", resolve(url, &part.uri), MEDIA, b"styp"),
+    ] {
+        let response = get(&url).await;
+        assert_eq!(response.status(), StatusCode::OK, "{what}");
+        assert_eq!(header_text(&response, header::CONTENT_TYPE), kind, "{what}");
+        let origin = header_text(&response, header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        assert_eq!(origin, "*", "{what}");
+        let cache = header_text(&response, header::CACHE_CONTROL);
+        let lasts = cache.split("max-age=").nth(1).unwrap();
+        let lasts: u32 = lasts.split(',').next().unwrap().parse().unwrap();
+        assert_eq!(lasts <= 6, kind == PLAYLIST, "{what}: {cache}");
+        let tag = header_text(&response, header::ETAG);
+        let bytes = response.bytes().await.unwrap();
+        assert!(bytes.windows(4).take(9).any(|w| w == begins), "{what}");
+        if kind != PLAYLIST {
+            let again = client().get(&url).header(header::IF_NONE_MATCH, tag);
+            let again = again.send().await.unwrap();
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{what}");
+        }
     }
+    for (what, uri) in [
+        ("an invented segment", "seg-1.m4s"),
+        ("nonsense", "nosuch.m4s"),
+    ] {
+        let none = get(&resolve(url, uri)).await;
+        http::assert_problem(none, 404, "hls_unknown", what).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn players_are_told_of_each_part_at_once() {
+    let server = Server::start();
+    let source = Source::h264();
+    let broadcast = Broadcast::start(&server, &source, json!({"type": "hls"})).await;
+    let url = resolve(&broadcast.url, "v0/index.m3u8");
+    let now = media(&url).await.unwrap();
+    let next = now.next_sequence();
+    for (query, code) in [
+        (format!("_HLS_msn={}", next + 2), "bad_request"),
+        (format!("_HLS_msn={next}&_HLS_part=30"), "bad_request"),
+        ("_HLS_part=1".to_owned(), "bad_request"),
+        ("_HLS_msn=soon".to_owned(), "bad_request"),
+    ] {
+        let refused = get(&format!("{url}?{query}")).await;
+        http::assert_problem(refused, 400, code, &query).await;
+    }
+    let hint = resolve(&url, now.hint.as_ref().unwrap());
+    let hinted = get(&hint).await;
+    assert_eq!(
+        hinted.status(),
+        StatusCode::OK,
+        "a hinted part is waited for"
+    );
+
+    let mut player = Player::start(url).await;
+    let mut late = Vec::new();
+    for _ in 0..20 {
+        late.push(player.next().await);
+    }
+    late.sort_by(f64::total_cmp);
+    println!("a part is there {:.0} ms after its end", late[10] * 1000.0);
+    assert!(late[10] < 0.6, "parts come late: {late:?}");
+    assert!(
+        player
+            .media
+            .reports
+            .iter()
+            .any(|(uri, ..)| uri == "../audio/index.m3u8")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_players_wait_for_each_part_of_a_room() {
+    let server = Server::start();
+    let source = Source::h264();
+    let broadcast = Broadcast::start(&server, &source, json!({"type": "hls"})).await;
+    let url = resolve(&broadcast.url, "v0/index.m3u8");
+    let mut players = JoinSet::new();
+    for _ in 0..PLAYERS {
+        let url = url.clone();
+        players.spawn(async move { Player::start(url).await });
+    }
+    let ready = players.join_all().await;
+    let (before, start) = (cpu_seconds(server.pid()), Instant::now());
+    let mut running = JoinSet::new();
+    for mut player in ready {
+        running.spawn(async move {
+            let mut late = Vec::new();
+            for _ in 0..20 {
+                late.push(player.next().await);
+            }
+            late
+        });
+    }
+    let mut late: Vec<f64> = running.join_all().await.into_iter().flatten().collect();
+    let used = cpu_seconds(server.pid()) - before;
+    let share = used / start.elapsed().as_secs_f64() * 100.0;
+    late.sort_by(f64::total_cmp);
+    let at = |percent: usize| late[late.len() * percent / 100] * 1000.0;
+    println!(
+        "{PLAYERS} players: parts {:.0} ms after their end at the median, {:.0} ms at 99 %; server {share:.0} % of \
+         a core, {:.0} us a part and player",
+        at(50),
+        at(99),
+        used * 1e6 / late.len() as f64
+    );
+    assert!(at(50) < 800.0, "{} ms", at(50));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_broadcast_needs_a_token_until_it_expires() {
+    let server = Server::start();
+    let source = Source::h264();
+    let private = json!({"type": "hls", "private": true});
+    let broadcast = Broadcast::start(&server, &source, private).await;
+    let path = server.url("/hls/stage/");
+    let long = broadcast.token(3600).await;
+    let short = broadcast.token(3).await;
+    let url = server.url(long["path"].as_str().unwrap());
+    wait::until("it plays with a token", async || text(&url).await).await;
+
+    let name = |token: &Value| token["token"].as_str().unwrap().to_owned();
+    let other = long["token"].as_str().unwrap().replace('.', "a");
+    for (what, url, status, code) in [
+        (
+            "no token",
+            format!("{path}index.m3u8"),
+            401,
+            "token_missing",
+        ),
+        (
+            "a child",
+            format!("{path}v0/index.m3u8"),
+            401,
+            "token_missing",
+        ),
+        (
+            "another",
+            format!("{path}~{other}/index.m3u8"),
+            403,
+            "token_invalid",
+        ),
+    ] {
+        http::assert_problem(get(&url).await, status, code, what).await;
+    }
+    // Playlists lead to what the token opens, also when it came in the query.
+    let asked = format!("{path}index.m3u8?token={}", name(&long));
+    let tracks = probe::probe(ended_early(&asked, &broadcast).await).await;
+    track(&tracks, "h264").assert_monotonic();
+    let gone = wait::until("the token expires", async || {
+        let gone = get(&server.url(short["path"].as_str().unwrap())).await;
+        let status = gone.status();
+        wait::check(status == StatusCode::FORBIDDEN, status).map(|()| gone)
+    })
+    .await;
+    http::assert_problem(gone, 403, "token_expired", "an expired token").await;
+    let media = text(&resolve(&url, "v0/index.m3u8")).await.unwrap();
+    let segment = media.lines().find(|line| line.starts_with("seg-")).unwrap();
+    let there = get(&resolve(&url, &format!("v0/{segment}"))).await;
+    let cache = header_text(&there, header::CACHE_CONTROL);
+    let lasts: u32 = cache.split(['=', ',']).nth(2).unwrap().parse().unwrap();
+    assert!(
+        lasts <= 3600,
+        "no cache keeps it longer than the token: {cache}"
+    );
+
+    let body = json!({"valid_for_s": 60});
+    let request = client()
+        .post(server.url("/api/rooms/stage/hls/tokens"))
+        .json(&body);
+    assert_eq!(
+        request.send().await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+/// Ends the output, so that a probe of the playlist comes to an end, and returns the playlist.
+async fn ended_early<'a>(url: &'a str, broadcast: &Broadcast<'_>) -> &'a str {
+    broadcast.output.end().await;
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn players_may_rewind_also_past_a_worker_that_died() {
+    let config = "[egress]\nkeyframe_interval_ms = 1000\n[egress.hls]\nsegment_ms = 1000\n\
+                  window_segments = 4\ndvr_seconds = 60";
+    let server = Setup::new().config(config).start();
+    let source = Source::h264();
+    let broadcast = Broadcast::start(&server, &source, json!({"type": "hls"})).await;
+    let url = resolve(&broadcast.url, "v0/index.m3u8");
+    let mut all: BTreeMap<u64, String> = BTreeMap::new();
+    let mut watch = async |most: usize| {
+        wait::within(Duration::from_secs(40), "the window grows", async || {
+            let media = media(&url).await?;
+            for (segment, sequence) in media.segments.iter().zip(media.sequence..) {
+                all.insert(sequence, segment.uri.clone());
+            }
+            wait::check(media.segments.len() >= most, media.segments.len())?;
+            Ok::<_, String>(media)
+        })
+        .await
+    };
+    let before = watch(10).await;
+    let pid = broadcast.output.job().await["worker_pid"].as_u64().unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let after = watch(before.segments.len() + 6).await;
+    assert_eq!(
+        after.sequence, before.sequence,
+        "nothing has left the window"
+    );
+    let breaks = after.segments.iter().filter(|s| s.discontinuity).count();
+    assert_eq!(breaks, 1, "{after:?}");
+    for segment in &after.segments {
+        let response = get(&resolve(&url, &segment.uri)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{}", segment.uri);
+    }
+    let folder = server.data_dir().join("egress/rewind");
+    let kept = files(&folder);
+    assert!(kept > 0, "old segments are on disk");
+    let update = text(&format!("{url}?_HLS_skip=YES")).await.unwrap();
+    let update = hls_rules::parse(&update).unwrap();
+    if after.duration() > update.skip_until + 2.0 {
+        assert!(update.skipped > 0, "{update:?}");
+    }
+    assert_eq!(update.sequence, after.sequence);
+    let setup = server.kill();
+    let server = setup.start();
+    wait::until("nothing is left of the last run", async || {
+        let left = files(&server.data_dir().join("egress/rewind"));
+        wait::check(left < kept, left)
+    })
+    .await;
+}
+
+fn files(folder: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| if path.is_dir() { files(&path) } else { 1 })
+        .sum()
+}
+
+/// A broadcast with an HLS output that is live.
+struct Broadcast<'a> {
+    server: &'a Server,
+    host: String,
+    url: String,
+    output: Output<'a>,
+    _broadcaster: (Peer, Resource),
+}
+
+impl<'a> Broadcast<'a> {
+    async fn start(server: &'a Server, source: &Source, destination: Value) -> Self {
+        let host = server.host("stage");
+        let broadcaster = Peer::publisher(server, source).await;
+        let resource = broadcaster.whip(server, "stage", &host).await;
+        let output = Output::start(server, "stage", &host, &json!([destination])).await;
+        output.destination(0, "live").await;
+        Self {
+            server,
+            host,
+            url: server.url("/hls/stage/index.m3u8"),
+            output,
+            _broadcaster: (broadcaster, resource),
+        }
+    }
+
+    async fn token(&self, valid_for_s: u64) -> Value {
+        let request = client()
+            .post(self.server.url("/api/rooms/stage/hls/tokens"))
+            .bearer_auth(&self.host)
+            .json(&json!({"valid_for_s": valid_for_s}));
+        http::json(request.send().await.unwrap(), StatusCode::CREATED).await
+    }
+}
+
+/// Reloads a playlist as low-latency players do: waits for the next part, and gets it.
+struct Player {
+    client: Client,
+    url: String,
+    media: Media,
+}
+
+impl Player {
+    async fn start(url: String) -> Self {
+        let client = client();
+        let media = wait::until("a playlist", async || media(&url).await).await;
+        Self { client, url, media }
+    }
+
+    /// Returns how long after the end of the newest part it is there, in seconds.
+    async fn next(&mut self) -> f64 {
+        let (sequence, part) = (self.media.next_sequence(), self.media.trailing.len());
+        let url = format!("{}?_HLS_msn={sequence}&_HLS_part={part}", self.url);
+        let response = self.client.get(&url).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{url}");
+        let text = response.text().await.unwrap();
+        let media = hls_rules::parse(&text).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+        hls_rules::follows(&self.media, &media).unwrap();
+        let newer = (media.next_sequence(), media.trailing.len()) > (sequence, part);
+        assert!(newer, "{url} did not wait:\n{text}");
+        self.media = media;
+        let (part, ends_at) = self.newest();
+        let part = self.client.get(resolve(&self.url, &part)).send().await;
+        let part = part.unwrap();
+        assert_eq!(part.status(), StatusCode::OK);
+        assert!(!part.bytes().await.unwrap().is_empty());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        now.as_secs_f64() - ends_at
+    }
+
+    /// Returns the newest part, and when it ended by the dates in the playlist.
+    fn newest(&self) -> (String, f64) {
+        let last = self.media.segments.last().unwrap();
+        let end = unix_seconds(&last.date) + last.duration;
+        let trailing = &self.media.trailing;
+        match trailing.last() {
+            Some(part) => {
+                let lasts: f64 = trailing.iter().map(|part| part.duration).sum();
+                (part.uri.clone(), end + lasts)
+            }
+            None => (last.parts.last().unwrap().uri.clone(), end),
+        }
+    }
+}
+
+/// Reads `2026-11-21T09:37:09.123Z`.
+fn unix_seconds(date: &str) -> f64 {
+    let number = |from: usize, to: usize| date[from..to].parse::<i64>().unwrap();
+    let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
+    let shifted = if month > 2 { year } else { year - 1 };
+    let month = (month + 9) % 12;
+    let days = 365 * shifted + shifted / 4 - shifted / 100
+        + shifted / 400
+        + (month * 306 + 5) / 10
+        + (day - 1)
+        - 719_468;
+    let seconds = days * 86_400 + number(11, 13) * 3600 + number(14, 16) * 60;
+    seconds as f64 + date[17..23].parse::<f64>().unwrap()
+}
+
+/// Returns the processor time that a process has used.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn client() -> Client {
+    http::client()
 }
 
 async fn get(url: &str) -> Response {
-    let request = http::client()
+    let request = client()
         .get(url)
         .header(header::ORIGIN, "https://player.example");
-    request
-        .timeout(Duration::from_secs(10))
-        .send()
-        .await
-        .unwrap()
+    let request = request.timeout(Duration::from_secs(15));
+    request.send().await.unwrap()
 }
 
-async fn playlist(url: &str) -> Result<Playlist, String> {
+async fn text(url: &str) -> Result<String, String> {
     let response = get(url).await;
     let status = response.status();
     let text = response.text().await.unwrap();
-    if status != StatusCode::OK {
-        return Err(format!("{status}: {text}"));
+    if status == StatusCode::OK {
+        Ok(text)
+    } else {
+        Err(format!("{status}: {text}"))
     }
-    parse(&text).map_err(|rule| format!("{rule} in:\n{text}"))
 }
 
-/// Strict: an unknown tag, a tag out of place or a broken rule of RFC 8216 is an error.
-fn parse(text: &str) -> Result<Playlist, String> {
-    let mut lines = text.lines();
-    if lines.next() != Some("#EXTM3U") {
-        return Err("the first line is #EXTM3U".into());
-    }
-    let mut playlist = Playlist {
-        target: 0.0,
-        sequence: 0,
-        map: String::new(),
-        segments: Vec::new(),
-        ended: false,
-    };
-    let (mut version, mut duration) = (None, None);
-    for line in lines {
-        let (tag, value) = line.split_once(':').unwrap_or((line, ""));
-        let number = || {
-            value
-                .parse::<f64>()
-                .map_err(|_| format!("{line}: a number is due"))
-        };
-        match tag {
-            _ if playlist.ended => return Err(format!("{line} after the end")),
-            "#EXT-X-VERSION" if version.is_none() => version = Some(number()?),
-            "#EXT-X-TARGETDURATION" if playlist.target == 0.0 && number()?.fract() == 0.0 => {
-                playlist.target = number()?;
-            }
-            "#EXT-X-MEDIA-SEQUENCE" if playlist.segments.is_empty() => {
-                playlist.sequence = value.parse().map_err(|_| line.to_owned())?;
-            }
-            "#EXT-X-MAP" if playlist.map.is_empty() => {
-                let uri = value
-                    .split_once("URI=\"")
-                    .and_then(|(_, rest)| rest.split_once('"'));
-                uri.ok_or(line)?.0.clone_into(&mut playlist.map);
-            }
-            "#EXTINF" if duration.is_none() => {
-                let seconds = value.split(',').next().unwrap_or_default();
-                duration = Some(seconds.parse::<f64>().map_err(|_| line.to_owned())?);
-            }
-            "#EXT-X-ENDLIST" => playlist.ended = true,
-            "#EXT-X-INDEPENDENT-SEGMENTS"
-            | "#EXT-X-PROGRAM-DATE-TIME"
-            | "#EXT-X-START"
-            | "#EXT-X-DISCONTINUITY"
-            | "#EXT-X-DISCONTINUITY-SEQUENCE" => {}
-            _ if !line.is_empty() && !line.starts_with('#') => {
-                let duration = duration.take().ok_or("a segment without EXTINF")?;
-                playlist.segments.push(Segment {
-                    uri: line.to_owned(),
-                    duration,
-                });
-            }
-            _ => return Err(format!("{line} is unknown or out of place")),
-        }
-    }
-    let too_long = playlist
-        .segments
-        .iter()
-        .find(|s| s.duration.round() > playlist.target);
-    match version {
-        _ if playlist.target == 0.0 => Err("no EXT-X-TARGETDURATION".into()),
-        _ if duration.is_some() => Err("EXTINF without a segment".into()),
-        _ if too_long.is_some() => Err(format!("{too_long:?} is longer than the target duration")),
-        _ if playlist.map.is_empty() => Err("fMP4 without EXT-X-MAP".into()),
-        Some(6.0..) => Ok(playlist),
-        version => Err(format!("version {version:?}: fMP4 needs 6")),
-    }
+async fn media(url: &str) -> Result<Media, String> {
+    let text = text(url).await?;
+    hls_rules::parse(&text).map_err(|rule| format!("{rule} in:\n{text}"))
 }
 
 fn resolve(playlist: &str, uri: &str) -> String {
-    match uri.split_once("://") {
-        Some(_) => uri.to_owned(),
-        None if uri.starts_with('/') => {
-            let host = playlist
-                .splitn(4, '/')
-                .take(3)
-                .collect::<Vec<_>>()
-                .join("/");
-            host + uri
-        }
-        None => format!("{}/{uri}", playlist.rsplit_once('/').unwrap().0),
-    }
+    let url = reqwest::Url::parse(playlist).unwrap();
+    url.join(uri).unwrap().to_string()
 }
 
-/// No longer than a few seconds.
-fn short_lived(cache_control: &str) -> bool {
-    let max_age = cache_control
-        .split(',')
-        .filter_map(|part| part.trim().strip_prefix("max-age=")?.parse::<u32>().ok())
-        .max();
-    cache_control.contains("no-cache")
-        || cache_control.contains("no-store")
-        || max_age.is_some_and(|seconds| seconds <= 6)
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+const MEDIA: &str = "video/iso.segment";
+const PLAYERS: usize = 200;
+
+#[test]
+fn dates_are_read() {
+    assert!((unix_seconds("2023-11-14T22:13:20.123Z") - 1_700_000_000.123).abs() < 1e-6);
+    assert!((unix_seconds("2000-02-29T00:00:00.000Z") - 951_782_400.0).abs() < 1e-6);
 }
 
 #[test]
-fn the_parser_is_strict() {
-    let good = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:3\n\
-        #EXT-X-MAP:URI=\"i.mp4\"\n#EXTINF:2.000,\n3.m4s\n";
-    let playlist = parse(good).unwrap();
+fn the_rules_are_strict() {
+    let good = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n\
+        #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.9,CAN-SKIP-UNTIL=12.0\n\
+        #EXT-X-PART-INF:PART-TARGET=0.3\n#EXT-X-MEDIA-SEQUENCE:3\n#EXT-X-DISCONTINUITY-SEQUENCE:0\n\
+        #EXT-X-MAP:URI=\"i.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.123Z\n\
+        #EXT-X-PART:DURATION=0.29,URI=\"p0\",INDEPENDENT=YES\n#EXT-X-PART:DURATION=0.2,URI=\"p1\"\n\
+        #EXTINF:0.49,\n3.m4s\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p2\"\n";
+    let media = hls_rules::parse(good).unwrap();
     assert_eq!(
-        (playlist.sequence, playlist.segments.len(), playlist.ended),
+        (media.sequence, media.segments.len(), media.ended),
         (3, 1, false)
     );
     for (from, to) in [
         ("#EXTM3U\n", ""),
-        (":7", ":3"),
+        (":9\n", ":3\n"),
         ("#EXT-X-MAP:URI=\"i.mp4\"\n", ""),
-        ("#EXTINF:2.000,\n", ""),
-        ("2.000", "2.600"),
+        ("#EXTINF:0.49,\n", ""),
+        ("0.49", "2.6"),
         ("3.m4s\n", ""),
         ("#EXTINF", "#EXT-NEW"),
+        ("0.29", "0.31"),
+        ("0.29", "0.25"),
+        (",INDEPENDENT=YES", ""),
+        ("PART-HOLD-BACK=0.9", "PART-HOLD-BACK=0.8"),
+        ("CAN-SKIP-UNTIL=12", "CAN-SKIP-UNTIL=11"),
+        ("CAN-BLOCK-RELOAD=YES,", ""),
+        ("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p2\"\n", ""),
     ] {
-        assert!(parse(&good.replace(from, to)).is_err(), "{from} -> {to}");
+        assert!(
+            hls_rules::parse(&good.replace(from, to)).is_err(),
+            "{from} -> {to}"
+        );
     }
 }

@@ -1,15 +1,23 @@
-//! HLS: muxes the programme into fragmented MP4 segments. The supervisor's process serves them.
+//! HLS: cuts the programme, in every rendition, into parts of fragmented MP4. The supervisor's process serves them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use sfu::MediaKind;
 
-use super::Meter;
+use super::{
+    Meter,
+    hls_layer::{Layer, ticks},
+};
 use crate::{
-    fmp4::{self, AUDIO_TIMESCALE, AudioFormat, Fmp4Error, Sample, VIDEO_TIMESCALE, VideoFormat},
-    link::{Report, SegmentHead},
+    fmp4::{self, AUDIO_TIMESCALE, AudioFormat, Fmp4Error, Sample, VideoFormat},
+    hls::{InitHead, Piece, Rendition, SegmentStart, StepHead},
+    link::{HlsTarget, Report},
     pipeline::{Air, Clock, Frame, Output},
-    playlist::{Cut, Cutter},
+    playlist::{Cutter, Span},
     status::DestinationState,
     worker::Reporter,
 };
@@ -23,17 +31,20 @@ pub(crate) struct Hls {
     meter: Arc<Meter>,
     air: Air,
     live: bool,
-    /// What the last initialisation segment said.
-    formats: Option<Formats>,
-    audio_format: Option<AudioFormat>,
+    /// By rendition number; 0 leads.
+    layers: BTreeMap<u8, Layer>,
+    audio: Audio,
+    /// What the last initialisation segment of each rendition said.
+    formats: BTreeMap<Rendition, Formats>,
+    /// Which layer's picture each rendition shows, for the open segment.
+    sources: Vec<(u8, u8)>,
+    lead_format: Option<VideoFormat>,
     fragments: u32,
-    /// Whether the next segment does not continue the one before.
-    discontinuity: bool,
-    open: Option<Segment>,
-    /// Sound that has not been written, of at most one segment.
-    audio: Vec<Frame>,
-    /// Where the next AAC frame starts if sound is continuous.
-    next_audio: u64,
+    /// Parts whose end is known but not yet whether everything in them has come, with when that was known. At most
+    /// those of [`AUDIO_PATIENCE`].
+    due: VecDeque<(Span, Duration)>,
+    /// Whether the open segment could not be begun.
+    spoilt: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,20 +53,20 @@ struct Formats {
     audio: AudioFormat,
 }
 
-/// A segment being filled.
-#[derive(Debug)]
-struct Segment {
-    start: Duration,
-    /// The newest frame of the track that decides where segments end.
-    last: Duration,
-    video_format: Option<VideoFormat>,
-    video: Vec<Frame>,
+/// Sound that is in no part yet, at most [`AUDIO_LIMIT`] frames.
+#[derive(Debug, Default)]
+struct Audio {
+    frames: VecDeque<Frame>,
+    format: Option<AudioFormat>,
+    newest: Duration,
+    /// Where the next AAC frame starts if sound is continuous.
+    next: u64,
 }
 
 impl Hls {
     pub(crate) fn new(
         index: usize,
-        segment_ms: u64,
+        target: &HlsTarget,
         clock: Clock,
         reporter: Reporter,
         meter: Arc<Meter>,
@@ -63,135 +74,242 @@ impl Hls {
         Self {
             index,
             clock,
-            cutter: Cutter::new(segment_ms),
+            cutter: Cutter::new(target.segment_ms, target.part_ms),
             reporter,
             meter,
             air: Air::Off,
             live: false,
-            formats: None,
-            audio_format: None,
+            layers: BTreeMap::new(),
+            audio: Audio::default(),
+            formats: BTreeMap::new(),
+            sources: Vec::new(),
+            lead_format: None,
             fragments: 0,
-            discontinuity: false,
-            open: None,
-            audio: Vec::new(),
-            next_audio: 0,
+            due: VecDeque::new(),
+            spoilt: false,
         }
     }
 
-    /// Takes in a frame of the track that decides where segments end.
+    /// Takes in a frame of the track that decides where parts end.
     fn lead(&mut self, frame: &Frame) {
-        let video_format = match frame.kind {
-            MediaKind::Video if frame.keyframe => frame.video_format(),
-            MediaKind::Video | MediaKind::Audio => None,
+        let is_video = frame.kind == MediaKind::Video;
+        let format = (is_video && frame.keyframe).then(|| frame.video_format());
+        let reformatted = match &format {
+            Some(None) => return self.ask(),
+            Some(format) => self.lead_format != *format,
+            None => false,
         };
-        if let Some(open) = &mut self.open {
-            let reformatted = video_format.is_some() && video_format != open.video_format;
-            match self
-                .cutter
-                .cut(open.start, open.last, frame.time, frame.keyframe)
-            {
-                Cut::Continue if !reformatted => {
-                    open.last = frame.time;
-                    if frame.kind == MediaKind::Video {
-                        open.video.push(frame.clone());
-                    }
-                    return;
-                }
-                Cut::Continue | Cut::Here => self.close(Some(frame.time)),
-                Cut::Break => {
-                    self.close(None);
-                    self.discontinuity = true;
-                }
+        let mut ended = Vec::new();
+        let taken = self
+            .cutter
+            .push(frame.time, frame.keyframe, reformatted, &mut ended);
+        let now = self.clock.now();
+        self.due.extend(ended.into_iter().map(|span| (span, now)));
+        if let Some(format) = format {
+            self.lead_format = format;
+        }
+        if !taken {
+            self.ask();
+        } else if is_video {
+            self.layers
+                .entry(0)
+                .or_insert_with(Layer::new)
+                .push(frame.clone());
+        }
+    }
+
+    fn ask(&self) {
+        self.reporter.send(&Report::KeyframeWanted, &[]);
+    }
+
+    /// Sends the parts in which everything has come, or should have.
+    fn flush(&mut self, all: bool) {
+        let now = self.clock.now();
+        while let Some((span, since)) = self.due.front().copied() {
+            if !all && !self.is_ready(span, now.saturating_sub(since)) {
+                return;
+            }
+            self.due.pop_front();
+            let sent = self.send(span);
+            // A format that cannot be written: a later one may. Nothing is sent of the rest of the segment.
+            if sent.is_err() {
+                self.spoilt = true;
             }
         }
-        if !frame.keyframe || (frame.kind == MediaKind::Video && video_format.is_none()) {
-            self.reporter.send(&Report::KeyframeWanted, &[]);
-            return;
+    }
+
+    fn is_ready(&self, span: Span, waited: Duration) -> bool {
+        if self.audio.format.is_none() {
+            return waited >= AUDIO_PATIENCE;
         }
-        self.open = Some(Segment {
-            start: frame.time,
-            last: frame.time,
-            video_format,
-            video: match frame.kind {
-                MediaKind::Video => vec![frame.clone()],
-                MediaKind::Audio => Vec::new(),
-            },
+        let Air::On { video: true, .. } = self.air else {
+            return true;
+        };
+        if waited >= PATIENCE {
+            return true;
+        }
+        // What is far behind will be so for the next part, too.
+        let behind = span.end.saturating_sub(self.audio.newest + AAC_TIME);
+        let sound_is_there = behind.is_zero() || behind > FAR_BEHIND;
+        let mut others = self
+            .layers
+            .values()
+            .filter(|layer| layer.format().is_some());
+        sound_is_there
+            && others.all(|layer| layer.newest().is_some_and(|t| t + FRAME_TIME >= span.end))
+    }
+
+    fn send(&mut self, span: Span) -> Result<(), Fmp4Error> {
+        let Some(audio_format) = self.audio.format.clone() else {
+            self.cutter.break_off();
+            return Ok(());
+        };
+        if let Some(discontinuity) = span.begins {
+            self.spoilt = false;
+            self.begin(span.start, discontinuity.0, &audio_format)?;
+        }
+        if self.spoilt {
+            return Ok(());
+        }
+        let audio = self.audio.take(span.end);
+        let mut pieces = Vec::with_capacity(self.sources.len() + 1);
+        let mut body = Vec::new();
+        let sources = std::mem::take(&mut self.sources);
+        for (number, source) in &sources {
+            let rendition = Rendition::Video(*number);
+            let mut piece = Piece {
+                rendition,
+                source: Rendition::Video(*source),
+                length: 0,
+                frames: 0,
+                independent: false,
+            };
+            if let Some(layer) = self.layers.get_mut(number) {
+                if number == source {
+                    let video = layer.take(span);
+                    piece.frames = u32::try_from(video.len()).unwrap_or(u32::MAX);
+                    piece.independent = video.first().is_some_and(|sample| sample.keyframe);
+                    piece.length = self.write(span, &video, &audio, &mut body)?;
+                } else {
+                    layer.skip(span.end);
+                }
+            }
+            pieces.push(piece);
+        }
+        self.sources = sources;
+        pieces.push(Piece {
+            rendition: Rendition::Audio,
+            source: Rendition::Audio,
+            length: self.write(span, &[], &audio, &mut body)?,
+            frames: 0,
+            independent: !audio.is_empty(),
         });
-    }
-
-    /// Sends the open segment, which ends at `end`, or with its last frame.
-    fn close(&mut self, end: Option<Duration>) {
-        let Some(segment) = self.open.take() else {
-            return;
-        };
-        let end = end.unwrap_or(segment.last + LAST_FRAME);
-        let rest = self.audio.iter().position(|frame| frame.time >= end);
-        let later = self.audio.split_off(rest.unwrap_or(self.audio.len()));
-        let mut audio = std::mem::replace(&mut self.audio, later);
-        audio.retain(|frame| frame.time >= segment.start.saturating_sub(LATE_AUDIO));
-        let Some(audio_format) = self.audio_format.clone() else {
-            self.discontinuity = true;
-            return;
-        };
-        let formats = Formats {
-            video: segment.video_format.clone(),
-            audio: audio_format,
-        };
-        if self.send(&segment, end, &audio, formats).is_err() {
-            // A format that cannot be written: a later one may.
-            self.discontinuity = true;
-        }
-    }
-
-    fn send(
-        &mut self,
-        segment: &Segment,
-        end: Duration,
-        audio: &[Frame],
-        formats: Formats,
-    ) -> Result<(), Fmp4Error> {
-        if self.formats.as_ref() != Some(&formats) {
-            let init = fmp4::init(formats.video.as_ref(), Some(&formats.audio))?;
-            self.reporter.send(&Report::HlsInit, &init);
-            self.discontinuity |= self.formats.is_some();
-            self.formats = Some(formats);
-        }
-        let mut bytes = fmp4::segment_start()?;
-        self.fragments = self.fragments.wrapping_add(1);
-        let (video, audio) = (
-            video_samples(&segment.video, end),
-            self.audio_samples(audio),
-        );
-        fmp4::fragment(self.fragments, &video, &audio, &mut bytes)?;
-        let head = SegmentHead {
-            duration_us: micros(end.saturating_sub(segment.start)),
-            starts_at_ms: self.clock.unix_ms(segment.start),
-            discontinuity: std::mem::take(&mut self.discontinuity),
-        };
-        self.meter.count_bytes(bytes.len() as u64);
-        self.reporter.send(&Report::HlsSegment(head), &bytes);
-        if !std::mem::replace(&mut self.live, true) {
-            self.report_state(DestinationState::Live);
-        }
+        self.report(span, pieces, &body);
         Ok(())
     }
 
-    fn audio_samples(&mut self, frames: &[Frame]) -> Vec<Sample> {
-        let mut samples = Vec::with_capacity(frames.len());
-        for frame in frames {
-            let exact = ticks(frame.time, AUDIO_TIMESCALE);
-            // Rounding must not leave holes of one sample.
-            let continues = exact.abs_diff(self.next_audio) < u64::from(AAC_FRAME) / 2;
-            let time = if continues { self.next_audio } else { exact };
-            self.next_audio = time + u64::from(AAC_FRAME);
-            samples.push(Sample {
-                time,
-                duration: AAC_FRAME,
-                keyframe: true,
-                data: frame.data(),
-            });
+    fn report(&mut self, span: Span, pieces: Vec<Piece>, body: &[u8]) {
+        let head = StepHead {
+            duration_us: micros(span.end.saturating_sub(span.start)),
+            begins: span.begins.map(|discontinuity| SegmentStart {
+                starts_at_ms: self.clock.unix_ms(span.start),
+                discontinuity: discontinuity.0,
+            }),
+            ends: span.ends,
+            pieces,
+        };
+        self.meter.count_bytes(body.len() as u64);
+        self.meter
+            .set_delay(self.clock.now().saturating_sub(span.end));
+        self.reporter.send(&Report::HlsStep(head), body);
+        if span.ends && !std::mem::replace(&mut self.live, true) {
+            self.report_state(DestinationState::Live);
         }
-        samples
+    }
+
+    /// Begins a segment in every rendition: which layer is shown where, and with what format.
+    fn begin(
+        &mut self,
+        start: Duration,
+        discontinuity: bool,
+        audio: &AudioFormat,
+    ) -> Result<(), Fmp4Error> {
+        if discontinuity || self.formats.is_empty() {
+            self.audio.forget_before(start);
+        }
+        let there: Vec<u8> = self
+            .layers
+            .iter_mut()
+            .filter_map(|(number, layer)| layer.begin(start, *number == 0).then_some(*number))
+            .collect();
+        let announced = |number: u8| self.formats.contains_key(&Rendition::Video(number));
+        let shown = self.layers.keys().copied();
+        let shown = shown.filter(|number| there.contains(number) || announced(*number));
+        let sources = shown.filter_map(|number| Some((number, nearest(&there, number)?)));
+        self.sources = sources.collect();
+        for number in there {
+            let video = self
+                .layers
+                .get(&number)
+                .and_then(|layer| layer.format().cloned());
+            self.announce(Rendition::Video(number), video, audio)?;
+        }
+        self.announce(Rendition::Audio, None, audio)
+    }
+
+    /// Sends the rendition's initialisation segment if it differs from the last one.
+    fn announce(
+        &mut self,
+        rendition: Rendition,
+        video: Option<VideoFormat>,
+        audio: &AudioFormat,
+    ) -> Result<(), Fmp4Error> {
+        let formats = Formats {
+            video,
+            audio: audio.clone(),
+        };
+        if self.formats.get(&rendition) == Some(&formats) {
+            return Ok(());
+        }
+        let init = fmp4::init(formats.video.as_ref(), Some(&formats.audio))?;
+        let mut head = InitHead {
+            rendition,
+            codecs: AAC.to_owned(),
+            width: 0,
+            height: 0,
+        };
+        if let Some(video) = &formats.video {
+            head.codecs = format!("{},{AAC}", avc(video));
+            (head.width, head.height) = (video.width, video.height);
+        }
+        self.reporter.send(&Report::HlsInit(head), &init);
+        self.formats.insert(rendition, formats);
+        Ok(())
+    }
+
+    /// Appends a part to `to`, and returns how long it is.
+    fn write(
+        &mut self,
+        span: Span,
+        video: &[Sample],
+        audio: &[Sample],
+        to: &mut Vec<u8>,
+    ) -> Result<usize, Fmp4Error> {
+        let before = to.len();
+        if span.begins.is_some() {
+            to.extend(fmp4::segment_start()?);
+        }
+        self.fragments = self.fragments.wrapping_add(1);
+        fmp4::fragment(self.fragments, video, audio, to)?;
+        Ok(to.len() - before)
+    }
+
+    fn close(&mut self) {
+        let mut ended = Vec::new();
+        self.cutter.interrupt(&mut ended);
+        let now = self.clock.now();
+        self.due.extend(ended.into_iter().map(|span| (span, now)));
+        self.flush(true);
     }
 
     fn report_state(&self, state: DestinationState) {
@@ -205,9 +323,11 @@ impl Hls {
 
 impl Output for Hls {
     fn switch(&mut self, air: Air) {
-        self.close(None);
-        self.discontinuity = self.formats.is_some();
-        self.audio.clear();
+        self.close();
+        self.cutter.break_off();
+        self.layers.values_mut().for_each(Layer::clear);
+        self.audio.frames.clear();
+        self.lead_format = None;
         self.air = air;
         if air == Air::Off && std::mem::take(&mut self.live) {
             self.report_state(DestinationState::Connecting);
@@ -224,56 +344,99 @@ impl Output for Hls {
                 self.lead(frame);
             }
             MediaKind::Audio => {
-                if self.audio_format.is_none() {
-                    self.audio_format = frame.audio_format();
-                }
+                self.audio.push(frame);
                 if !video {
                     self.lead(frame);
                 }
-                if self.open.is_some() && self.audio.len() < AUDIO_LIMIT {
-                    self.audio.push(frame.clone());
-                }
             }
         }
+        self.flush(false);
+    }
+
+    fn push_layer(&mut self, frame: &Frame) {
+        self.layers
+            .entry(frame.rendition)
+            .or_insert_with(Layer::new)
+            .push(frame.clone());
+        self.flush(false);
     }
 }
 
 impl Drop for Hls {
     fn drop(&mut self) {
-        self.close(None);
+        self.close();
     }
 }
 
-/// Each frame lasts until the next one, the last until `end`.
-fn video_samples(frames: &[Frame], end: Duration) -> Vec<Sample> {
-    let starts = frames
-        .iter()
-        .map(|frame| ticks(frame.time, VIDEO_TIMESCALE));
-    let ends = starts.clone().skip(1).chain([ticks(end, VIDEO_TIMESCALE)]);
-    let timed = frames.iter().zip(starts.zip(ends));
-    timed
-        .map(|(frame, (start, end))| Sample {
-            time: start,
-            duration: u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX),
-            keyframe: frame.keyframe,
-            data: frame.data(),
-        })
-        .collect()
+impl Audio {
+    fn push(&mut self, frame: &Frame) {
+        if self.format.is_none() {
+            self.format = frame.audio_format();
+        }
+        if self.frames.len() >= AUDIO_LIMIT {
+            self.frames.pop_front();
+        }
+        self.newest = frame.time;
+        self.frames.push_back(frame.clone());
+    }
+
+    fn forget_before(&mut self, start: Duration) {
+        let start = start.saturating_sub(AAC_TIME);
+        self.frames.retain(|frame| frame.time >= start);
+    }
+
+    /// Takes out what starts before `end`.
+    fn take(&mut self, end: Duration) -> Vec<Sample> {
+        let count = self
+            .frames
+            .iter()
+            .take_while(|frame| frame.time < end)
+            .count();
+        let frames = self.frames.drain(..count);
+        let mut samples = Vec::with_capacity(count);
+        for frame in frames {
+            let exact = ticks(frame.time, AUDIO_TIMESCALE);
+            // Rounding must not leave holes of one sample.
+            let continues = exact.abs_diff(self.next) < u64::from(AAC_FRAME) / 2;
+            let time = if continues { self.next } else { exact };
+            self.next = time + u64::from(AAC_FRAME);
+            samples.push(Sample {
+                time,
+                duration: AAC_FRAME,
+                keyframe: true,
+                data: frame.data(),
+            });
+        }
+        samples
+    }
 }
 
-fn ticks(time: Duration, timescale: u32) -> u64 {
-    let rate = u64::from(timescale);
-    time.as_secs() * rate + (u64::from(time.subsec_nanos()) * rate + 500_000_000) / 1_000_000_000
+/// Returns the layer that is shown for another one: the nearest, and of two the smaller.
+fn nearest(there: &[u8], number: u8) -> Option<u8> {
+    let far = |other: &u8| (other.abs_diff(number), std::cmp::Reverse(*other));
+    there.iter().copied().min_by_key(far)
+}
+
+/// RFC 6381: profile, constraints and level, as the decoder configuration has them.
+fn avc(video: &VideoFormat) -> String {
+    let hex = video.avcc.iter().skip(1).take(3);
+    hex.fold("avc1.".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// How long a frame lasts that none follows.
-const LAST_FRAME: Duration = Duration::from_millis(33);
-/// Sound of the segment before that came after it was sent.
-const LATE_AUDIO: Duration = Duration::from_secs(1);
+/// How long a part waits for sound and for the other layers, which come a little after the leading frames.
+const PATIENCE: Duration = Duration::from_millis(80);
+/// How long the first part waits for the first sound.
+const AUDIO_PATIENCE: Duration = Duration::from_millis(1500);
+/// Silence that stands in for missing sound is this late, and more.
+const FAR_BEHIND: Duration = Duration::from_millis(200);
+/// Most of the frame intervals that layers are apart.
+const FRAME_TIME: Duration = Duration::from_millis(34);
 const AAC_FRAME: u32 = 1024;
+const AAC_TIME: Duration = Duration::from_micros(21_334);
+const AAC: &str = "mp4a.40.2";
 /// AAC frames of about ten seconds; more than any segment has.
 const AUDIO_LIMIT: usize = 512;

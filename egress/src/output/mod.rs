@@ -4,6 +4,7 @@ mod connection;
 mod dial;
 mod feed;
 mod hls;
+mod hls_layer;
 mod queue;
 mod record;
 mod record_file;

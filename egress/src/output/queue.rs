@@ -139,6 +139,7 @@ mod tests {
     fn frame(kind: MediaKind, ms: u64, keyframe: bool, size: usize) -> Frame {
         gst::init().unwrap();
         Frame {
+            rendition: 0,
             kind,
             time: Duration::from_millis(ms),
             keyframe,

@@ -11,6 +11,8 @@ use crate::fmp4::{AudioFormat, VideoFormat};
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) kind: MediaKind,
+    /// Of which quality it is: 0 is the program that every output gets.
+    pub(crate) rendition: u8,
     pub(crate) time: Duration,
     pub(crate) keyframe: bool,
     pub(crate) buffer: gst::Buffer,
@@ -27,6 +29,7 @@ impl Frame {
         let delta = buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         Some(Self {
             kind,
+            rendition: 0,
             time,
             keyframe: kind == MediaKind::Audio || !delta,
             buffer,

@@ -18,6 +18,8 @@ pub(crate) trait Output: Send {
     fn switch(&mut self, air: Air);
     /// The next frame. Times of one kind only grow.
     fn push(&mut self, frame: &Frame);
+    /// A frame of a lower rendition, if the output makes use of them. Times are on the same timeline.
+    fn push_layer(&mut self, _frame: &Frame) {}
 }
 
 /// The programme and its outputs.
@@ -142,6 +144,16 @@ impl Hub {
                 state.last_keyframe = Some(frame.clone());
             }
             state.deliver(frame);
+        }
+    }
+
+    /// Takes in a frame of a lower rendition: it decides nothing, and outputs that want it get it.
+    pub(crate) fn handle_layer(&self, frame: &Frame) {
+        let mut state = self.lock();
+        if let Air::On { video: true, .. } = state.air {
+            for (_, output) in &mut state.outputs {
+                output.push_layer(frame);
+            }
         }
     }
 

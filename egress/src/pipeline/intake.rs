@@ -1,6 +1,6 @@
 //! Puts packets into the pipeline of their codec.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sfu::{Codec, MediaKind};
 
@@ -22,6 +22,8 @@ pub(crate) struct Intake {
     transcode_bitrate: u32,
     keyframe_interval: Duration,
     video: Option<Video>,
+    /// The lower layers of what passes through, by rendition.
+    layers: BTreeMap<u8, Video>,
     audio: Option<Audio>,
     refused: Option<Codec>,
 }
@@ -38,6 +40,7 @@ impl Intake {
             keyframe_interval: Duration::from_millis(setup.keyframe_interval_ms),
             scene: Scene::default(),
             video: None,
+            layers: BTreeMap::new(),
             audio: None,
             refused: None,
         }
@@ -66,9 +69,8 @@ impl Intake {
         if self.audio_only && kind == MediaKind::Video {
             return Ok(());
         }
-        // Lower layers are for renditions.
         if self.mode == Mode::PassThrough && packet.lane > 0 {
-            return Ok(());
+            return self.push_layer(packet, time);
         }
         if kind == MediaKind::Video {
             self.refused = None;
@@ -89,6 +91,26 @@ impl Intake {
         Ok(())
     }
 
+    /// Takes in a packet of a lower layer, which passes through or is left out.
+    fn push_layer(&mut self, packet: &Packet<'_>, time: Duration) -> Result<(), GraphError> {
+        let Some(rendition) = u8::try_from(packet.lane).ok().filter(|n| *n <= LAYER_LIMIT) else {
+            return Ok(());
+        };
+        if packet.codec != Codec::H264 {
+            self.layers.remove(&rendition);
+            return Ok(());
+        }
+        let layer = match self.layers.remove(&rendition) {
+            Some(layer) => layer,
+            None => Video::start_layer(rendition, &self.hub, &self.clock)?,
+        };
+        self.layers
+            .entry(rendition)
+            .or_insert(layer)
+            .push(packet.rtp, time);
+        Ok(())
+    }
+
     /// Does what is due: `None` when nothing is on air. A pipeline that has failed is made anew; what was
     /// wrong with it is returned.
     pub(crate) fn handle_timeout(&mut self, due: Option<Due>) -> Result<Vec<String>, GraphError> {
@@ -97,6 +119,12 @@ impl Intake {
             self.video = None;
             failures.push(failure);
         }
+        self.layers.retain(|_, layer| {
+            let failure = layer.failure();
+            let works = failure.is_none();
+            failures.extend(failure);
+            works
+        });
         if let Some(failure) = self.audio.as_ref().and_then(Audio::failure) {
             self.audio = None;
             failures.push(failure);
@@ -110,6 +138,7 @@ impl Intake {
             }
             None if self.hub.is_off() => {
                 self.video = None;
+                self.layers.clear();
                 self.audio = None;
             }
             None => {}
@@ -125,3 +154,6 @@ impl Intake {
         Ok(self.audio.insert(audio))
     }
 }
+
+/// Lower layers than these are left out.
+const LAYER_LIMIT: u8 = 4;

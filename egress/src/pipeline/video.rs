@@ -28,9 +28,34 @@ impl Video {
         clock: &Clock,
     ) -> Result<Self, GraphError> {
         let graph = Graph::build(&description(codec, transcode_bitrate), clock)?;
+        deliver_to(hub, MediaKind::Video, &graph.sink("out")?, Duration::ZERO);
+        Self::play(codec, graph)
+    }
+
+    /// Starts a pipeline for a lower layer in H.264, which is handed on as that rendition.
+    pub(crate) fn start_layer(
+        rendition: u8,
+        hub: &Arc<Hub>,
+        clock: &Clock,
+    ) -> Result<Self, GraphError> {
+        let graph = Graph::build(&description(Codec::H264, 0), clock)?;
+        let hub = hub.clone();
+        let callbacks = gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                if let Some(frame) = Frame::from_sample(MediaKind::Video, &sample) {
+                    hub.handle_layer(&Frame { rendition, ..frame });
+                }
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build();
+        graph.sink("out")?.set_callbacks(callbacks);
+        Self::play(Codec::H264, graph)
+    }
+
+    fn play(codec: Codec, graph: Graph) -> Result<Self, GraphError> {
         let source = graph.source("in")?;
         let sink = graph.sink("out")?;
-        deliver_to(hub, MediaKind::Video, &sink, Duration::ZERO);
         graph.play()?;
         Ok(Self {
             codec,

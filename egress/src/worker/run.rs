@@ -235,9 +235,9 @@ impl Worker {
                 };
                 Running::Thread(thread::spawn(move || record.run()), stop)
             }
-            Target::Hls(_) => Running::Hls(self.hub.attach(Box::new(Hls::new(
+            Target::Hls(target) => Running::Hls(self.hub.attach(Box::new(Hls::new(
                 number,
-                self.setup.segment_ms,
+                &target,
                 self.clock,
                 self.reporter.clone(),
                 meter,

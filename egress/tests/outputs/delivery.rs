@@ -68,21 +68,23 @@ async fn rtmp_and_hls_carry_the_broadcast() {
 }
 
 async fn assert_hls_headers(stage: &Stage) {
-    let (_, _, playlist) = stage.request("GET", "/hls/room/index.m3u8", "").await;
+    let (_, _, playlist) = stage.request("GET", "/hls/room/v0/index.m3u8", "").await;
     let playlist = String::from_utf8(playlist.to_vec()).unwrap();
-    let segment = playlist.lines().last().unwrap();
+    let mut lines = playlist.lines();
+    let segment = lines.find(|line| line.starts_with("seg-")).unwrap();
     let init = playlist.split('"').nth(1).unwrap();
+    let (short, long) = ("public, max-age=1", "public, max-age=86400, immutable");
     let table = [
-        ("index.m3u8", "application/vnd.apple.mpegurl", "no-cache"),
-        (init, "video/mp4", "public, max-age=3600, immutable"),
-        (
-            segment,
-            "video/iso.segment",
-            "public, max-age=3600, immutable",
-        ),
+        ("../index.m3u8", "application/vnd.apple.mpegurl", short),
+        ("index.m3u8", "application/vnd.apple.mpegurl", short),
+        (init, "video/mp4", long),
+        (segment, "video/iso.segment", long),
     ];
     for (file, media_type, cache) in table {
-        let path = format!("/hls/room/{file}");
+        let path = match file.strip_prefix("../") {
+            Some(file) => format!("/hls/room/{file}"),
+            None => format!("/hls/room/v0/{file}"),
+        };
         let (status, headers, body) = stage.request("HEAD", &path, "").await;
         assert_eq!((status, body.len()), (StatusCode::OK, 0), "{file}");
         assert_eq!(headers["content-type"], media_type);

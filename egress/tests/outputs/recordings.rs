@@ -238,7 +238,7 @@ async fn a_full_disk_refuses_a_recording_and_ends_one_cleanly() {
     );
     stage.stop().await;
 
-    let stage = Stage::with_config(config(free_mb(place.path()) - 1000));
+    let stage = Stage::with_config(config(free_mb(place.path()) - 300));
     let _broadcaster = stage.broadcast(Sends::default());
     let job = stage
         .start(json!([{"type": "recording"}, {"type": "hls"}]))
@@ -246,7 +246,7 @@ async fn a_full_disk_refuses_a_recording_and_ends_one_cleanly() {
     stage.wait_live(&job).await;
     sleep(secs(3)).await;
     let ballast = place.path().join("ballast");
-    output("fallocate", &["-l", "2G", ballast.to_str().unwrap()]);
+    output("fallocate", &["-l", "600M", ballast.to_str().unwrap()]);
     let failed = |job: &Job| job.destinations[0].state == DestinationState::Failed;
     let (ended, _) = stage.wait_for(&job, secs(10), failed).await;
     assert_eq!(ended.destinations[0].code, Some(FailureCode::DiskFull));

@@ -92,7 +92,10 @@ export async function replaceCameraByClock(
 /** Reads the clock from the frames that the page's player receives, for that long. */
 export async function readClock(page: Page, milliseconds: number): Promise<Reading> {
   return page.getByTestId('player').evaluate(async (player, milliseconds) => {
-    const stream = player instanceof HTMLVideoElement ? player.srcObject : null;
+    const video = player instanceof HTMLVideoElement ? player : undefined;
+    // Not in TypeScript's DOM types: what an element shows that plays files, as HLS is.
+    const shown = video as (HTMLVideoElement & { captureStream(): MediaStream }) | undefined;
+    const stream = video?.srcObject ?? shown?.captureStream();
     const track = stream instanceof MediaStream ? stream.getVideoTracks()[0]?.clone() : undefined;
     if (!track) throw new Error('the player has no video track');
     // Not in TypeScript's DOM types: https://www.w3.org/TR/mediacapture-transform/

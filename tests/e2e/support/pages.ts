@@ -135,6 +135,24 @@ export class Watch {
     return this.page.getByTestId('player');
   }
 
+  /** Returns where the player is, in seconds. */
+  async position(): Promise<number> {
+    return this.player.evaluate((video) =>
+      video instanceof HTMLVideoElement ? video.currentTime : 0,
+    );
+  }
+
+  /** Waits until the player has gone on by that many seconds. */
+  async expectPlaying(seconds: number, timeout = 30_000): Promise<void> {
+    let start: number | undefined;
+    const played = async () => {
+      const now = await this.position();
+      start ??= now > 0 ? now : undefined;
+      return now - (start ?? now);
+    };
+    await expect.poll(played, { message: 'the player goes on', timeout }).toBeGreaterThan(seconds);
+  }
+
   async unmute(): Promise<void> {
     await this.page.getByTestId('unmute').click();
     await expect(this.player).toHaveJSProperty('muted', false);

@@ -9,8 +9,14 @@ export class Program {
   readonly #exited: Promise<unknown>;
   #output = '';
 
-  constructor(command: string, args: readonly string[]) {
-    this.#child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  /** `environment` is added to one's own. */
+  constructor(
+    command: string,
+    args: readonly string[],
+    environment: Readonly<Record<string, string>> = {},
+  ) {
+    const env = { ...process.env, ...environment };
+    this.#child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
     this.#exited = once(this.#child, 'exit').catch((error: unknown) => {
       this.#output += `\n${command} did not start: ${String(error)}`;
     });

@@ -7,27 +7,30 @@ import { Program, run } from './process.ts';
 export class Server {
   readonly #program: string;
   readonly #dataDir: string;
+  readonly #settings: Settings;
   #process: Program;
   #earlierOutput = '';
   #link: URL;
   #httpPort: string;
   #udpPort: string;
 
-  private constructor(program: string, dataDir: string, started: Started) {
+  private constructor(program: string, dataDir: string, settings: Settings, started: Started) {
     this.#program = program;
     this.#dataDir = dataDir;
+    this.#settings = settings;
     this.#process = started.process;
     this.#link = started.link;
     this.#httpPort = started.link.port;
     this.#udpPort = started.udpPort;
   }
 
-  /** Starts the binary named by `FANLIGHT` on free ports. */
-  static async start(): Promise<Server> {
+  /** Starts the binary named by `FANLIGHT` on free ports, with settings such as `FANLIGHT_EGRESS__MAX_JOBS`. */
+  static async start(settings: Settings = {}): Promise<Server> {
     const program = process.env.FANLIGHT;
     if (!program) throw new Error('set FANLIGHT to the server binary, as `make e2e` does');
     const dataDir = await mkdtemp(join(tmpdir(), 'fanlight-e2e-'));
-    const server = new Server(program, dataDir, await launch(program, dataDir, '0', '0'));
+    const started = await launch(program, dataDir, '0', '0', settings);
+    const server = new Server(program, dataDir, settings, started);
     const page = await fetch(server.origin);
     if (page.ok) return server;
     await server.stop();
@@ -85,7 +88,8 @@ export class Server {
   /** Starts it again on the same ports and data. */
   async startAgain(): Promise<void> {
     this.#earlierOutput += `${this.#process.output}\n--- started again\n`;
-    const started = await launch(this.#program, this.#dataDir, this.#httpPort, this.#udpPort);
+    const ports = [this.#httpPort, this.#udpPort] as const;
+    const started = await launch(this.#program, this.#dataDir, ...ports, this.#settings);
     this.#process = started.process;
     this.#link = started.link;
   }
@@ -98,6 +102,9 @@ export class Server {
   }
 }
 
+/** Settings by their environment variables. */
+type Settings = Readonly<Record<string, string>>;
+
 interface Started {
   process: Program;
   link: URL;
@@ -109,14 +116,16 @@ async function launch(
   dataDir: string,
   httpPort: string,
   udpPort: string,
+  settings: Settings,
 ): Promise<Started> {
-  const process = new Program(program, [
+  const args = [
     'serve',
     ...['--data-dir', dataDir],
     ...['--http', `127.0.0.1:${httpPort}`],
     ...['--udp-port', udpPort],
     ...['--public-ip', '127.0.0.1'],
-  ]);
+  ];
+  const process = new Program(program, args, settings);
   try {
     const [, media] = await process.prints(/media is reached at address=\S+:(\d+)/);
     const [link] = await process.prints(/https?:\/\/\S+\/#token=\S+/);

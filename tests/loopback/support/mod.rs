@@ -1,6 +1,7 @@
 //! What the tests are made of: the server, peers, media, an RTMP server, and how to wait.
 
 pub(crate) mod channel;
+pub(crate) mod hls_rules;
 pub(crate) mod http;
 pub(crate) mod output;
 pub(crate) mod peer;

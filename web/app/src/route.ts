@@ -3,7 +3,12 @@ export type Route =
   | { readonly page: 'start' }
   | { readonly page: 'studio'; readonly room: string }
   | { readonly page: 'stage'; readonly room: string }
-  | { readonly page: 'watch'; readonly room: string; readonly player: 'webrtc' | 'hls' }
+  | {
+      readonly page: 'watch';
+      readonly room: string;
+      readonly player: 'webrtc' | 'hls';
+      readonly token: string | undefined;
+    }
   | { readonly page: 'unknown' };
 
 export function routeOf(address: Pick<Location, 'pathname' | 'search'>): Route {
@@ -14,8 +19,9 @@ export function routeOf(address: Pick<Location, 'pathname' | 'search'>): Route {
   if (room === undefined) return { page: 'unknown' };
   if (first === 'studio' || first === 'stage') return { page: first, room };
   if (first === 'watch') {
-    const hls = new URLSearchParams(address.search).get('player') === 'hls';
-    return { page: 'watch', room, player: hls ? 'hls' : 'webrtc' };
+    const parameters = new URLSearchParams(address.search);
+    const player = parameters.get('player') === 'hls' ? 'hls' : 'webrtc';
+    return { page: 'watch', room, player, token: parameters.get('token') ?? undefined };
   }
   return { page: 'unknown' };
 }

@@ -74,7 +74,8 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
   },
   token_expired: {
     message: 'Your link has expired.',
-    advice: 'The server prints a new one when it starts; a guest asks for a new invite link.',
+    advice:
+      'Ask whoever gave it to you for a new one; the server prints the owner’s when it starts.',
     passing: false,
   },
   token_wrong_room: {
@@ -261,6 +262,21 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     message: 'The player for everyone (HLS) is on already.',
     advice: 'There is nothing to do.',
     passing: false,
+  },
+  preset_invalid: {
+    message: 'This picture cannot be made of that source.',
+    advice: 'Choose another quality or layout.',
+    passing: false,
+  },
+  source_invalid: {
+    message: 'That cannot be sent.',
+    advice: 'Choose what is sent anew.',
+    passing: false,
+  },
+  hls_late: {
+    message: 'Nothing has come for a while.',
+    advice: 'The player tries again by itself.',
+    passing: true,
   },
   hls_unknown: {
     message: 'This room has no HLS playlist.',

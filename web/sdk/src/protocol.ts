@@ -237,26 +237,23 @@ const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinat
   dropped_frames: number,
 });
 
-type Source<T extends EgressSource['type']> = Extract<EgressSource, { type: T }>;
-
-const sources: { [T in EgressSource['type']]: Reader<Source<T>> } = {
-  program: object<Source<'program'>>({ type: literal('program') }),
-  stage: object<Source<'stage'>>({ type: literal('stage') }),
-  participant: object<Source<'participant'>>({ type: literal('participant'), identity: string }),
-  track: object<Source<'track'>>({
+const egressSources: Tagged<EgressSource> = {
+  program: object({ type: literal('program') }),
+  stage: object({ type: literal('stage') }),
+  participant: object({ type: literal('participant'), identity: string }),
+  track: object<Extract<EgressSource, { type: 'track' }>>({
     type: literal('track'),
     identity: string,
     track: oneOf('camera', 'screen', 'microphone', 'screen_audio'),
   }),
 };
 
-const source: Reader<EgressSource> = (value, at) => {
+const egressSource: Reader<EgressSource> = (value, at) => {
   const type = oneOf('program', 'stage', 'participant', 'track')(record(value, at).type, at);
-  return sources[type](value, at);
+  return egressSources[type](value, at);
 };
 
 const presetName = oneOf('pass_through', '480p30', '720p30', '720p60', '1080p30', '1080p60');
-
 const customPreset = object<EgressCustomPreset>({
   width: number,
   height: number,
@@ -265,15 +262,15 @@ const customPreset = object<EgressCustomPreset>({
   keyframe_interval_ms: optional(number),
 });
 
-const preset: Reader<EgressPreset> = (value, at) =>
+const egressPreset: Reader<EgressPreset> = (value, at) =>
   typeof value === 'string' ? presetName(value, at) : customPreset(value, at);
 
 const egressJob: Reader<EgressJob> = object<EgressJob>({
   id: string,
   room: string,
-  source,
+  source: egressSource,
   audio_only: boolean,
-  preset,
+  preset: egressPreset,
   layout: nullable(oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single')),
   state: oneOf('starting', 'running', 'restarting', 'draining', 'ended', 'failed'),
   created_at_ms: number,

@@ -59,6 +59,10 @@ const destination = {
 const job = {
   id: 'j',
   room: 'demo',
+  source: { type: 'program' },
+  audio_only: false,
+  preset: 'pass_through',
+  layout: null,
   state: 'running',
   created_at_ms: 1,
   receiving: true,

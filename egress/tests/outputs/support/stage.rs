@@ -165,7 +165,7 @@ impl Stage {
 
     /// Downloads everything that the playlist lists into one file; returns the playlist as well.
     pub(crate) async fn download_hls(&self, name: &str) -> (PathBuf, String) {
-        let (status, _, body) = self.request("GET", "/hls/room/index.m3u8", "").await;
+        let (status, _, body) = self.request("GET", "/hls/room/v0/index.m3u8", "").await;
         assert_eq!(status, StatusCode::OK);
         let playlist = String::from_utf8(body.to_vec()).unwrap();
         let mut all = Vec::new();
@@ -175,7 +175,9 @@ impl Stage {
                 None if line.starts_with('#') => continue,
                 None => line,
             };
-            let (status, _, body) = self.request("GET", &format!("/hls/room/{file}"), "").await;
+            let (status, _, body) = self
+                .request("GET", &format!("/hls/room/v0/{file}"), "")
+                .await;
             assert_eq!(status, StatusCode::OK, "{file}");
             all.extend_from_slice(&body);
         }

@@ -1,26 +1,51 @@
 import type { ViewerStats, WatchState } from '@fanlight/sdk';
 import { FanlightError } from '@fanlight/sdk';
+import type Hls from 'hls.js';
 import { offerDiagnostics } from '../diagnostics.ts';
 import { enter, type RoomView } from './room.svelte.ts';
 
-/** A view of a room's broadcast by HLS: some seconds behind, through every network. */
+/** A quality to choose from. */
+export interface Quality {
+  readonly level: number;
+  readonly height: number;
+}
+
+/** How far one may go back, and where the picture is; seconds behind the live edge. */
+export interface Rewind {
+  readonly longest: number;
+  readonly behind: number;
+  /** Whether this is as close as the player wants to be. */
+  readonly live: boolean;
+}
+
+/** A view of a room's broadcast by HLS: a second or more behind, through every network. */
 export class HlsView {
   view: RoomView = $state.raw() as RoomView;
   stats: ViewerStats | undefined = $state.raw();
   readonly tiles = undefined;
   readonly sounds = [];
-  readonly stalledFor = 0;
   readonly soundOnlyFor = 0;
+  stalledFor: number = $state(0);
   nowMs: number = $state(Date.now());
+  qualities: readonly Quality[] = $state.raw([]);
+  /** The quality that the person chose; `undefined`: what the link carries. */
+  quality: number | undefined = $state.raw();
+  /** `undefined` where there is nothing to go back to. */
+  rewind: Rewind | undefined = $state.raw();
   readonly #slug: string;
+  readonly #token: string | undefined;
   readonly #ended = new AbortController();
   #loading: 'idle' | 'loading' | 'loaded' = $state.raw('idle');
   #trouble: FanlightError | undefined = $state.raw();
+  #refused: FanlightError | undefined = $state.raw();
   #element: HTMLMediaElement | undefined;
+  #hls: Hls | undefined;
   #unload: (() => void) | undefined;
 
-  constructor(slug: string) {
+  /** `token` opens a private broadcast. */
+  constructor(slug: string, token: string | undefined) {
     this.#slug = slug;
+    this.#token = token;
     this.#enter();
     const everySecond = setInterval(() => this.#tick(), 1000);
     this.#ended.signal.addEventListener('abort', () => clearInterval(everySecond), { once: true });
@@ -34,18 +59,19 @@ export class HlsView {
 
   /** Whether there is a broadcast, but no playlist of it. */
   get missing(): boolean {
-    return this.view.info?.live === true && !this.view.info.hls;
+    return this.view.info?.live === true && !this.#offered;
   }
 
   get state(): WatchState {
     const info = this.view.info;
+    if (this.#refused) return { kind: 'failed', error: this.#refused };
     if (!info) return { kind: 'connecting' };
     if (this.#trouble) {
       return { kind: 'reconnecting', attempt: 0, retryAtMs: undefined, error: this.#trouble };
     }
-    if (!info.live) return { kind: 'waiting' };
-    if (!info.hls) return { kind: 'waiting' };
-    if (info.paused) return { kind: 'paused' };
+    const rewound = this.rewind && !this.rewind.live;
+    if ((!info.live && !rewound) || !this.#offered) return { kind: 'waiting' };
+    if (info.paused && !rewound) return { kind: 'paused' };
     return this.#loading === 'loaded' ? { kind: 'playing' } : { kind: 'connecting' };
   }
 
@@ -54,10 +80,39 @@ export class HlsView {
     this.#tick();
   }
 
+  /** Shows that quality; `undefined`: what the link carries. */
+  setQuality(level: number | undefined): void {
+    this.quality = level;
+    if (this.#hls) this.#hls.nextLevel = level ?? -1;
+  }
+
+  /** Goes to that many seconds before the live edge. */
+  seek(behind: number): void {
+    const element = this.#element;
+    const edge = this.#edge();
+    if (!element || edge === undefined) return;
+    element.currentTime = Math.max(edge.start, edge.end - behind);
+    this.#measure();
+  }
+
+  backToLive(): void {
+    const element = this.#element;
+    const edge = this.#edge();
+    if (!element || edge === undefined) return;
+    element.currentTime = edge.live;
+    void element.play().catch(() => {});
+    this.#measure();
+  }
+
   close(): void {
     this.#ended.abort();
     this.#unload?.();
     this.view.room.leave();
+  }
+
+  /** A private broadcast is not announced; its token is as good. */
+  get #offered(): boolean {
+    return this.view.info?.hls === true || this.#token !== undefined;
   }
 
   #enter(): void {
@@ -67,7 +122,8 @@ export class HlsView {
   /** Loads the playlist as soon as there is one. */
   #tick(): void {
     this.nowMs = Date.now();
-    if (this.#loading !== 'idle' || !this.#element || !this.view.info?.hls) return;
+    this.#measure();
+    if (this.#loading !== 'idle' || !this.#element || !this.#offered || this.#refused) return;
     this.#loading = 'loading';
     this.#load(this.#element).catch((error: unknown) => {
       this.#trouble = FanlightError.from(error);
@@ -75,25 +131,80 @@ export class HlsView {
     });
   }
 
-  async #load(element: HTMLMediaElement): Promise<void> {
-    const url = `/hls/${encodeURIComponent(this.#slug)}/index.m3u8`;
-    const { default: Hls } = await import('hls.js/light');
-    // Some browsers say "maybe" to native playback and play nothing: hls.js first.
-    if (!Hls.isSupported()) {
-      element.src = url;
-      this.#unload = () => element.removeAttribute('src');
-      this.#loading = 'loaded';
+  /** What can be reached: from where to where, and where the player wants to be. */
+  #edge(): { start: number; end: number; live: number } | undefined {
+    const seekable = this.#element?.seekable;
+    if (!seekable || seekable.length === 0) return undefined;
+    const start = seekable.start(0);
+    const end = seekable.end(seekable.length - 1);
+    return { start, end, live: this.#hls?.liveSyncPosition ?? Math.max(start, end - NATIVE_S) };
+  }
+
+  #measure(): void {
+    const element = this.#element;
+    const edge = this.#edge();
+    if (!element || edge === undefined || this.#loading !== 'loaded') {
+      this.rewind = undefined;
       return;
     }
-    const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1 });
-    this.#unload = () => hls.destroy();
-    hls.on(Hls.Events.MANIFEST_PARSED, () => {
+    const behind = Math.max(0, edge.end - element.currentTime);
+    const longest = edge.end - edge.start;
+    const live = !element.paused && element.currentTime > edge.live - CLOSE_S;
+    // Every playlist lists some segments: that is not worth a bar.
+    this.rewind = longest > WORTH_S || !live ? { longest, behind, live } : undefined;
+    const hls = this.#hls;
+    const level = hls?.levels[hls.currentLevel];
+    this.stats = {
+      bitrate: level?.bitrate ?? 0,
+      framesPerSecond: level?.frameRate ?? 0,
+      width: level?.width ?? 0,
+      height: level?.height ?? 0,
+      latencyMs: live && hls ? hls.latency * 1000 : undefined,
+      jitterMs: 0,
+      loss: 0,
+      freezes: 0,
+      codec: level?.videoCodec,
+      health: 'good',
+    };
+  }
+
+  async #load(element: HTMLMediaElement): Promise<void> {
+    const folder = `/hls/${encodeURIComponent(this.#slug)}`;
+    const below = this.#token === undefined ? folder : `${folder}/~${this.#token}`;
+    const url = `${below}/index.m3u8`;
+    const { default: Hls } = await import('hls.js/light');
+    if (this.#ended.signal.aborted) return;
+    // Some browsers say "maybe" to native playback and play nothing: hls.js first.
+    if (!Hls.isSupported()) {
+      await this.#loadNatively(element, url);
+      return;
+    }
+    const hls = new Hls({
+      lowLatencyMode: true,
+      // Catches up by playing a little faster.
+      maxLiveSyncPlaybackRate: 1.1,
+      backBufferLength: 30,
+      // What waits for a part answers when that is there.
+      capLevelToPlayerSize: false,
+    });
+    this.#hls = hls;
+    this.#unload = () => {
+      this.#hls = undefined;
+      hls.destroy();
+    };
+    hls.on(Hls.Events.MANIFEST_PARSED, (_event, { levels }) => {
       this.#trouble = undefined;
       this.#loading = 'loaded';
+      const heights = levels.map(({ height }, level) => ({ level, height }));
+      this.qualities = heights.filter(({ height }) => height > 0);
     });
-    hls.on(Hls.Events.ERROR, (_event, { fatal, details }) => {
+    hls.on(Hls.Events.ERROR, (_event, { fatal, details, response }) => {
+      if (response?.code === 401 || response?.code === 403) {
+        this.#refuse(url);
+        return;
+      }
       if (!fatal) return;
-      hls.destroy();
+      this.#unload?.();
       this.#trouble = new FanlightError(
         'connection_lost',
         `The playlist cannot be played (${details}).`,
@@ -105,6 +216,43 @@ export class HlsView {
     hls.loadSource(url);
     hls.attachMedia(element);
   }
+
+  async #loadNatively(element: HTMLMediaElement, url: string): Promise<void> {
+    const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(RELOAD_MS * 5)]);
+    const response = await fetch(url, { signal });
+    if (response.status === 401 || response.status === 403) {
+      this.#refuse(url);
+      return;
+    }
+    element.src = url;
+    this.#unload = () => element.removeAttribute('src');
+    this.#loading = 'loaded';
+  }
+
+  /** Says why the server lets nobody in with this token. Trying again would not help. */
+  #refuse(url: string): void {
+    this.#unload?.();
+    if (this.#refused) return;
+    this.#refused = new FanlightError('token_invalid');
+    const ask = async () => {
+      const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(RELOAD_MS)]);
+      const response = await fetch(url, { signal, cache: 'no-store' });
+      const problem: unknown = await response.json();
+      if (typeof problem !== 'object' || problem === null || !('code' in problem)) return;
+      const { code } = problem;
+      if (code === 'token_expired' || code === 'token_missing') {
+        this.#refused = new FanlightError(code);
+      }
+    };
+    // Without an answer, what is said already stays.
+    ask().catch(() => {});
+  }
 }
 
 const RELOAD_MS = 2_000;
+/** What a playlist without a rewind window may list, in seconds. */
+const WORTH_S = 45;
+/** What still counts as live, in seconds before where the player wants to be. */
+const CLOSE_S = 4;
+/** How far a player that says nothing of it wants to be behind, in seconds. */
+const NATIVE_S = 6;

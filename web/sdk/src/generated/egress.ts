@@ -119,6 +119,11 @@ passphrase?: string,
  * How long the receiver may wait for repeated packets, up to 8000 ms; 120 when not given.
  */
 latency_ms?: number, } | { "type": "hls", } | { "type": "recording" } & RecordingOptions;
+latency_ms?: number, } | { "type": "hls", 
+/**
+ * Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
+ */
+private?: boolean, };
 
 /**
  * A platform whose address is known.
@@ -361,6 +366,7 @@ free?: EgressFree, };
  * Why a request was refused.
  */
 export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "link_invalid" | "thumbnail_unknown" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
@@ -496,3 +502,27 @@ export type RecordingList = {
  * The newest first.
  */
 recordings: Array<Recording>, };
+ * The body of `POST /api/rooms/{room}/hls/tokens`.
+ */
+export type HlsTokenRequest = { 
+/**
+ * For how long the token opens the room's playlists, seconds; at most 31 days.
+ */
+valid_for_s: number, };
+
+/**
+ * The answer: an address that opens the room's private playlists and all below them.
+ */
+export type HlsToken = { 
+/**
+ * The multivariant playlist, with the token.
+ */
+path: string, 
+/**
+ * For `/hls/{room}/index.m3u8?token=…`, which leads to `path`.
+ */
+token: string, 
+/**
+ * When it expires, Unix milliseconds.
+ */
+expires_at_ms: number, };

@@ -1,0 +1,98 @@
+import { expect, test } from '../support/fixtures.ts';
+import { expectPicture } from '../support/media.ts';
+import { Studio, Watch } from '../support/pages.ts';
+import { Server } from '../support/server.ts';
+
+test('low-latency HLS offers each layer as a quality, in step', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const studio = await Studio.open(await newPage(), server, room, '?codec=h264');
+  await studio.goLive();
+  await studio.switchHls();
+  await studio.expectOutput('/hls/', 'live');
+  const text = async (path: string) => (await fetch(`${server.origin}/hls/${room}/${path}`)).text();
+  await expect
+    .poll(() => text('index.m3u8'), { message: 'there are lower renditions', timeout: 15_000 })
+    .toMatch(/RESOLUTION=\d+x(180|360),/);
+
+  const viewer = await newPage();
+  const watch = await Watch.open(viewer, server, room, '?player=hls');
+  await watch.expectPlaying(3);
+  await expectPicture(viewer);
+  const shown = () =>
+    watch.player.evaluate((video) => (video instanceof HTMLVideoElement ? video.videoHeight : 0));
+  const menu = viewer.getByTestId('quality-menu');
+  const labels = await menu.locator('option').allTextContents();
+  const heights = labels
+    .filter((label) => /^\d+p$/.test(label))
+    .map((label) => parseInt(label, 10));
+  expect(heights.length, `${labels}`).toBeGreaterThan(1);
+  for (const height of [Math.min(...heights), Math.max(...heights)]) {
+    await menu.selectOption(`${height}p`);
+    await expect.poll(shown, { message: `${height}p is shown`, timeout: 12_000 }).toBe(height);
+  }
+  await watch.expectPlaying(2);
+
+  const segments = async (folder: string) => {
+    const lines = (await text(`${folder}/index.m3u8`)).split('\n');
+    return lines.filter((line) => /^(#EXT-X-PROGRAM-DATE-TIME|#EXTINF|seg-)/.test(line)).join();
+  };
+  const [upper, lower] = await Promise.all([segments('v0'), segments('v1')]);
+  const last = upper.slice(upper.indexOf('seg-'), upper.lastIndexOf('#EXT-X-PROGRAM'));
+  expect(lower, 'the same segments at the same times').toContain(last.slice(-200));
+});
+
+test('a private broadcast plays until its address expires', async ({ server, room, newPage }) => {
+  const studio = await Studio.open(await newPage(), server, room);
+  await studio.goLive();
+  const destinations = [{ type: 'hls', private: true }];
+  await server.api('POST', `/api/rooms/${room}/egress`, { destinations });
+  await studio.expectOutput('/hls/', 'live');
+  const made = await server.api('POST', `/api/rooms/${room}/hls/tokens`, { valid_for_s: 12 });
+  const { token } = await made.json();
+
+  const viewer = await newPage();
+  const watch = await Watch.open(viewer, server, room, `?player=hls&token=${token}`);
+  await watch.expectPlaying(2);
+  await expect(viewer.locator('body')).toContainText('Your link has expired', { timeout: 25_000 });
+  const stranger = await newPage();
+  await Watch.open(stranger, server, room, '?player=hls');
+  await expect(stranger.getByTestId('player-overlay')).toContainText('Not available');
+});
+
+test('viewers rewind and come back to live', async ({ newPage }) => {
+  const server = await Server.start({
+    FANLIGHT_EGRESS__HLS__DVR_SECONDS: '600',
+    FANLIGHT_EGRESS__HLS__WINDOW_SEGMENTS: '4',
+  });
+  try {
+    await server.createRoom('rewound');
+    const studio = await Studio.open(await newPage(), server, 'rewound');
+    await studio.goLive();
+    await studio.switchHls();
+    await studio.expectOutput('/hls/', 'live');
+    const viewer = await newPage();
+    const watch = await Watch.open(viewer, server, 'rewound', '?player=hls');
+    await watch.expectPlaying(2);
+    const bar = viewer.getByTestId('rewind').locator('input');
+    const live = await watch.position();
+    await watch.player.evaluate((video) => (video as HTMLVideoElement).pause());
+    await expect(viewer.getByTestId('back-to-live')).toBeVisible({ timeout: 20_000 });
+    await bar.fill(`${await bar.getAttribute('min')}`);
+    await watch.player.evaluate((video) => (video as HTMLVideoElement).play());
+    await expect
+      .poll(() => watch.position(), { message: 'the player is where it was sent' })
+      .toBeLessThan(live);
+    await expectPicture(viewer);
+    await viewer.getByTestId('back-to-live').click();
+    await expect
+      .poll(() => watch.position(), { message: 'the player is back' })
+      .toBeGreaterThan(live + 4);
+    await watch.expectPlaying(2);
+    await expect(viewer.getByTestId('back-to-live')).toBeHidden();
+  } finally {
+    await server.stop();
+  }
+});
