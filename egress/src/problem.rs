@@ -112,9 +112,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::EgressCapacity
         | ErrorCode::Stopping
         | ErrorCode::HlsLate
-        | ErrorCode::DiskFull => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        | ErrorCode::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
