@@ -1,5 +1,7 @@
 //! The HTTP routes.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use axum::{
     Extension, Json, Router,
@@ -7,7 +9,10 @@ use axum::{
     extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware,
-    response::{IntoResponse, Response},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
     routing::{get, patch, post},
 };
 use serde::de::DeserializeOwned;
@@ -28,6 +33,10 @@ pub(crate) fn job_routes(service: Service) -> Router {
         .route(
             "/api/rooms/{room}/egress",
             get(list_jobs).post(start_job).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/egress/events",
+            get(follow_jobs).fallback(wrong_method),
         )
         .route(
             "/api/rooms/{room}/egress/{id}",
@@ -153,6 +162,25 @@ async fn list_jobs(
 ) -> impl IntoResponse {
     let jobs = service.list(room.id);
     ([no_store()], Json(JobList { jobs }))
+}
+
+/// Server-sent events: the list of jobs as it is, and then whenever it changes.
+async fn follow_jobs(
+    State(service): State<Service>,
+    Extension(room): Extension<Room>,
+) -> impl IntoResponse {
+    let told = service.follow_room(&room);
+    let events = futures_util::stream::unfold((told, service), |(mut told, service)| async move {
+        tokio::select! {
+            changed = told.changed() => changed.ok()?,
+            () = service.stopping() => return None,
+        }
+        let list = told.borrow_and_update().clone();
+        let event = Event::default().event("jobs").json_data(list);
+        Some((event, (told, service)))
+    });
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    ([no_store()], Sse::new(events).keep_alive(keep_alive))
 }
 
 async fn get_job(
@@ -284,5 +312,7 @@ pub(crate) fn no_store() -> (header::HeaderName, String) {
 /// draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
+/// Proxies close connections on which nothing is said for a minute or so.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const BODY_LIMIT: usize = 64 << 10;
 const MONTH_S: u64 = 31 * 86_400;

@@ -34,7 +34,8 @@ pub struct Config {
     pub connect_timeout_ms: u64,
     /// How long a destination may take no data before it is connected anew.
     pub stall_timeout_ms: u64,
-    /// How long outputs are kept alive while nothing arrives from the broadcaster.
+    /// How long sessions at destinations are held open with the last picture and silence while nothing arrives
+    /// from the broadcaster.
     pub hold_ms: u64,
     /// Bitrate of the AAC audio, bit/s.
     pub audio_bitrate: u32,
@@ -131,9 +132,9 @@ impl Config {
                 "1000 to 60000",
             ),
             (
-                (2000..=600_000).contains(&self.hold_ms),
+                (2000..=86_400_000).contains(&self.hold_ms),
                 "hold_ms",
-                "2000 to 600000",
+                "2000 to 86400000",
             ),
             (
                 (32_000..=320_000).contains(&self.audio_bitrate),
@@ -217,7 +218,7 @@ impl Default for Config {
             keyframe_interval_ms: 2000,
             connect_timeout_ms: 6000,
             stall_timeout_ms: 5000,
-            hold_ms: 10_000,
+            hold_ms: 60_000,
             audio_bitrate: 128_000,
             transcode_bitrate: 2_500_000,
             hls: HlsConfig::default(),
@@ -267,7 +268,7 @@ mod tests {
         };
         assert_eq!(
             config.validate().unwrap_err().to_string(),
-            "egress.hold_ms must be 2000 to 600000"
+            "egress.hold_ms must be 2000 to 86400000"
         );
     }
 

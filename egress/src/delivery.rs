@@ -209,6 +209,7 @@ impl Delivery {
             | FailureCode::TlsFailed
             | FailureCode::WorkerDied
             | FailureCode::NothingRecorded
+            | FailureCode::Overloaded
             | FailureCode::Internal => (0, u32::MAX),
         };
         self.refusals = refusals;
@@ -304,6 +305,19 @@ impl Delivery {
             Phase::Retrying { at } => at,
             Phase::Leaving { until } => Some(until),
             Phase::Connecting | Phase::Live { .. } | Phase::Failed | Phase::Ended => None,
+        }
+    }
+
+    /// Takes in that the job is paused for want of processor time.
+    pub(crate) fn pause(&mut self) {
+        if !matches!(self.phase, Phase::Failed | Phase::Leaving { .. }) {
+            self.failure = Some(Failure {
+                code: FailureCode::Overloaded,
+                message: "This server has more to do than it can. The newest outputs pause until there is room: \
+                          end others, or choose a smaller preset."
+                    .to_owned(),
+            });
+            self.phase = Phase::Retrying { at: None };
         }
     }
 

@@ -43,15 +43,29 @@ pub(crate) struct Job {
     backoff: Backoff,
     /// What `Draining` turns into.
     gave_up: bool,
+    /// Whether `Draining` turns into `Paused`, and whether that is over then.
+    pausing: bool,
+    resume_at_once: bool,
     seed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Starting { deadline: Instant },
-    Running { since: Instant, silent_at: Instant },
-    Draining { kill_at: Instant },
-    Waiting { retry_at: Instant },
+    Starting {
+        deadline: Instant,
+    },
+    Running {
+        since: Instant,
+        silent_at: Instant,
+    },
+    Draining {
+        kill_at: Instant,
+    },
+    Waiting {
+        retry_at: Instant,
+    },
+    /// For want of processor time.
+    Paused,
     Ended,
     Failed,
 }
@@ -70,6 +84,8 @@ impl Job {
             crashes: 0,
             backoff: Backoff::new(CRASH_DELAY, CRASH_DELAY_CAP, seed),
             gave_up: false,
+            pausing: false,
+            resume_at_once: false,
             seed,
         }
     }
@@ -165,7 +181,14 @@ impl Job {
         }
         self.destinations.retain(|d| !d.is_leaving());
         let ran_long = match self.phase {
-            Phase::Ended | Phase::Failed | Phase::Waiting { .. } => return,
+            Phase::Ended | Phase::Failed | Phase::Waiting { .. } | Phase::Paused => return,
+            Phase::Draining { .. } if self.pausing => {
+                self.finish_pausing();
+                if std::mem::take(&mut self.resume_at_once) {
+                    self.spawn(now);
+                }
+                return;
+            }
             Phase::Draining { .. } => return self.finish(),
             Phase::Starting { .. } => false,
             Phase::Running { since, .. } => now >= since + STABLE,
@@ -195,8 +218,55 @@ impl Job {
                 self.actions.push_back(Action::Kill);
                 self.finish();
             }
-            Phase::Waiting { .. } => self.finish(),
-            Phase::Draining { .. } | Phase::Ended | Phase::Failed => {}
+            Phase::Waiting { .. } | Phase::Paused => self.finish(),
+            Phase::Draining { .. } => self.pausing = false,
+            Phase::Ended | Phase::Failed => {}
+        }
+    }
+
+    /// Ends the worker until [`Job::resume`].
+    pub(crate) fn pause(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Running { .. } => {
+                self.pausing = true;
+                self.drain(now);
+            }
+            Phase::Starting { .. } => {
+                self.actions.push_back(Action::Kill);
+                self.finish_pausing();
+            }
+            Phase::Waiting { .. } => self.finish_pausing(),
+            Phase::Draining { .. } | Phase::Paused | Phase::Ended | Phase::Failed => {}
+        }
+    }
+
+    /// Starts a worker again after [`Job::pause`].
+    pub(crate) fn resume(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Paused => self.spawn(now),
+            Phase::Draining { .. } if self.pausing => self.resume_at_once = true,
+            Phase::Draining { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Waiting { .. }
+            | Phase::Ended
+            | Phase::Failed => {}
+        }
+    }
+
+    fn spawn(&mut self, now: Instant) {
+        self.phase = Phase::Starting {
+            deadline: now + START_LIMIT,
+        };
+        self.actions.push_back(Action::Spawn);
+    }
+
+    fn finish_pausing(&mut self) {
+        self.pausing = false;
+        self.receiving = false;
+        self.phase = Phase::Paused;
+        for destination in &mut self.destinations {
+            destination.pause();
         }
     }
 
@@ -213,10 +283,7 @@ impl Job {
             }
             Phase::Waiting { retry_at } if now >= retry_at => {
                 self.restarts += 1;
-                self.phase = Phase::Starting {
-                    deadline: now + START_LIMIT,
-                };
-                self.actions.push_back(Action::Spawn);
+                self.spawn(now);
             }
             Phase::Running { .. } => {
                 for destination in &mut self.destinations {
@@ -230,6 +297,7 @@ impl Job {
             Phase::Starting { .. }
             | Phase::Draining { .. }
             | Phase::Waiting { .. }
+            | Phase::Paused
             | Phase::Ended
             | Phase::Failed => {}
         }
@@ -242,7 +310,7 @@ impl Job {
             | Phase::Draining { kill_at: at }
             | Phase::Waiting { retry_at: at } => return Some(at),
             Phase::Running { silent_at, .. } => silent_at,
-            Phase::Ended | Phase::Failed => return None,
+            Phase::Paused | Phase::Ended | Phase::Failed => return None,
         };
         let retries = self.destinations.iter().filter_map(Delivery::poll_timeout);
         retries.chain([own]).min()
@@ -270,6 +338,7 @@ impl Job {
             Phase::Running { .. } => JobState::Running,
             Phase::Draining { .. } => JobState::Draining,
             Phase::Waiting { .. } => JobState::Restarting,
+            Phase::Paused => JobState::Paused,
             Phase::Ended => JobState::Ended,
             Phase::Failed => JobState::Failed,
         }
@@ -343,7 +412,7 @@ impl Job {
             Phase::Starting { deadline: due }
             | Phase::Running { silent_at: due, .. }
             | Phase::Draining { kill_at: due } => *due = later,
-            Phase::Waiting { .. } | Phase::Ended | Phase::Failed => {}
+            Phase::Waiting { .. } | Phase::Paused | Phase::Ended | Phase::Failed => {}
         }
     }
 }
@@ -514,6 +583,7 @@ mod tests {
             ..Counters::default()
         };
         let alive = Report::Alive {
+            late_ms: 0,
             receiving: true,
             cpu_ms: 0,
             counters: vec![(0, counters), (1, counters)],
@@ -642,5 +712,48 @@ mod tests {
         waiting.end(t0);
         assert_eq!(waiting.state(), JobState::Ended);
         assert_eq!(drain(&mut waiting), []);
+    }
+
+    #[test]
+    fn a_paused_job_comes_back_with_its_destinations() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        drain(&mut job);
+        job.pause(t0);
+        assert_eq!(drain(&mut job), [Action::Drain]);
+        job.handle_worker_gone(t0);
+        assert_eq!((job.state(), job.poll_timeout()), (JobState::Paused, None));
+        let destination = &job.destinations()[0];
+        assert_eq!(destination.state(), DestinationState::Retrying);
+        assert_eq!(
+            destination.failure().map(|failure| failure.code),
+            Some(FailureCode::Overloaded)
+        );
+        job.resume(t0);
+        assert_eq!(drain(&mut job), [Action::Spawn]);
+        job.handle_report(&Report::Ready, t0);
+        assert_eq!(drain(&mut job).len(), 2, "both are connected again");
+        assert_eq!(job.restarts(), 0);
+    }
+
+    #[test]
+    fn a_job_that_is_paused_can_be_ended_and_one_that_drains_be_resumed() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        job.pause(t0);
+        job.handle_worker_gone(t0);
+        job.end(t0);
+        assert_eq!(job.state(), JobState::Ended);
+        let mut job = running(t0);
+        job.pause(t0);
+        job.resume(t0);
+        drain(&mut job);
+        job.handle_worker_gone(t0);
+        assert_eq!(drain(&mut job), [Action::Spawn]);
+        let mut job = running(t0);
+        job.pause(t0);
+        job.end(t0);
+        job.handle_worker_gone(t0);
+        assert_eq!(job.state(), JobState::Ended);
     }
 }

@@ -9,9 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::Load,
+    admission::{self, Load, Work},
     journal,
     origin::Origin,
+    overload::{Level, Running},
+    preset::Mode,
     service::{Changed, Room},
     status::{self, DestinationState, DestinationType, JobState},
     store::{Record, RecordedDestination},
@@ -26,6 +28,8 @@ pub(crate) struct Jobs {
     pub(crate) jobs: Vec<Entry>,
     /// Whether something changed that nobody was told of.
     pub(crate) dirty: bool,
+    /// Tells the API's users. Keeps the latest.
+    told: watch::Sender<status::JobList>,
 }
 
 /// One job.
@@ -36,6 +40,10 @@ pub(crate) struct Entry {
     pub(crate) status: watch::Receiver<status::Job>,
     pub(crate) end: CancellationToken,
     pub(crate) orders: mpsc::Sender<Order>,
+    /// How much it is degraded. Keeps the latest.
+    pub(crate) level: watch::Sender<Level>,
+    /// How long after they should its frames come out.
+    late_ms: watch::Receiver<u64>,
     pub(crate) origin: Option<Arc<Origin>>,
     /// What it was asked to send to.
     pub(crate) plan: Vec<Planned>,
@@ -54,7 +62,25 @@ impl Jobs {
             room,
             jobs: Vec::new(),
             dirty: true,
+            told: watch::Sender::default(),
         }
+    }
+
+    /// Returns what the API's users are told, from what they were told last on.
+    pub(crate) fn follow(&self) -> watch::Receiver<status::JobList> {
+        self.told.subscribe()
+    }
+
+    /// Tells the API's users.
+    pub(crate) fn tell(&self) {
+        let list = status::JobList { jobs: self.list() };
+        self.told
+            .send_if_modified(|told| std::mem::replace(told, list.clone()) != list);
+    }
+
+    /// Returns whether any of the API's users listens.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.told.receiver_count() > 0
     }
 
     /// Returns those that run first, then those that are over, the newest first.
@@ -121,6 +147,7 @@ impl Entry {
         status: watch::Receiver<status::Job>,
         end: CancellationToken,
         orders: mpsc::Sender<Order>,
+        (level, late_ms): (watch::Sender<Level>, watch::Receiver<u64>),
         origin: Option<Arc<Origin>>,
     ) -> Self {
         Self {
@@ -129,6 +156,8 @@ impl Entry {
             status,
             end,
             orders,
+            level,
+            late_ms,
             origin,
             plan,
             next_number: record.next_number,
@@ -176,12 +205,39 @@ impl Entry {
             .filter(move |number| !failed.contains(number))
     }
 
+    /// Returns what it is expected to cost.
+    pub(crate) fn work(&self) -> Work {
+        Work {
+            mode: self.mode(),
+            audio_only: self.wish.audio_only,
+            destinations: self.plan.len(),
+        }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.wish.mode().unwrap_or(Mode::PassThrough)
+    }
+
+    /// Returns how it takes part in the balance of the machine.
+    pub(crate) fn running(&self, loads: &[Load]) -> Running {
+        let status = self.status.borrow();
+        let work = self.work();
+        Running {
+            composed: work.mode != Mode::PassThrough,
+            level: *self.level.borrow(),
+            measured_percent: status.cpu_percent,
+            full_percent: admission::percent(admission::expected_percent(&work, loads)),
+            late: status.state == JobState::Running && *self.late_ms.borrow() > LATE_MS,
+        }
+    }
+
     pub(crate) fn load(&self, in_same_room: bool) -> Load {
         let status = self.status.borrow();
         Load {
             in_same_room,
-            destinations: self.plan.len(),
+            work: self.work(),
             measured_percent: status.cpu_percent,
+            receiving: status.receiving,
             state: if self.is_over() {
                 JobState::Ended
             } else {
@@ -258,6 +314,7 @@ pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> st
         audio_only: record.wish.audio_only,
         preset: record.wish.shown_preset(),
         layout: record.wish.layout,
+        degraded: None,
         created_at_ms: record.created_at_ms,
         receiving: false,
         restarts: 0,
@@ -272,6 +329,8 @@ pub(crate) fn is_over(state: JobState) -> bool {
     matches!(state, JobState::Ended | JobState::Failed)
 }
 
+/// Encoders that fall behind lose a second soon; networks of broadcasters hardly ever do.
+const LATE_MS: u64 = 2500;
 const OVER_LIMIT: usize = 20;
 const JOB_KEPT: Duration = Duration::from_secs(3600);
 const HLS_KEPT: Duration = Duration::from_secs(60);

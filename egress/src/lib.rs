@@ -19,6 +19,7 @@ mod leftover;
 mod link;
 mod origin;
 mod output;
+mod overload;
 mod pattern;
 mod pipeline;
 mod platform;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::{
     hls::{InitHead, StepHead},
-    preset::Mode,
+    preset::{Mode, Preset},
     scene::Scene,
     status::{DestinationState, FailureCode},
 };
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Disconnect { destination: usize },
     /// What a composed job shows from here on.
     Scene(Scene),
+    /// What the picture of a composed job is like from here on.
+    Preset(Preset),
     /// Ends all destinations cleanly, then the process.
     Drain,
 }
@@ -185,6 +187,8 @@ pub(crate) enum Report {
     Alive {
         /// Whether media arrived within the last second.
         receiving: bool,
+        /// How long after they should have the frames of the last second came out.
+        late_ms: u64,
         /// Processor time used since the worker started.
         cpu_ms: u64,
         /// Each destination's, since the worker started.

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::{CustomPreset, PresetName};
+use crate::{
+    overload::Level,
+    status::{CustomPreset, PresetName},
+};
 
 /// The video that a composed job makes. The sound is always AAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +62,39 @@ impl Mode {
             bitrate_bps: custom.bitrate_bps,
             keyframe_interval_ms,
         }))
+    }
+}
+
+impl Preset {
+    /// Returns it as the API shows it.
+    pub(crate) fn shown(self) -> CustomPreset {
+        CustomPreset {
+            width: self.width,
+            height: self.height,
+            frame_rate: self.frame_rate,
+            bitrate_bps: self.bitrate_bps,
+            keyframe_interval_ms: Some(self.keyframe_interval_ms),
+        }
+    }
+
+    /// Returns what it becomes while the machine has not enough for it.
+    pub(crate) fn at(self, level: Level) -> Self {
+        let fewer = Self {
+            frame_rate: (self.frame_rate / 2).max(1),
+            bitrate_bps: self.bitrate_bps / 3 * 2,
+            ..self
+        };
+        let smaller = |n: u32| (n / 3 * 2).next_multiple_of(2);
+        match level {
+            Level::Full => self,
+            Level::FewerFrames | Level::Paused => fewer,
+            Level::Smaller => Self {
+                width: smaller(self.width),
+                height: smaller(self.height),
+                bitrate_bps: self.bitrate_bps / 2,
+                ..fewer
+            },
+        }
     }
 }
 

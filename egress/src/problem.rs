@@ -37,6 +37,7 @@ impl From<StartError> for Problem {
             StartError::Destination { reason, .. } => reason.code(),
             StartError::Source => ErrorCode::SourceInvalid,
             StartError::Preset => ErrorCode::PresetInvalid,
+            StartError::PresetFixed => ErrorCode::PresetFixed,
             StartError::HlsActive => ErrorCode::HlsActive,
             StartError::Duplicate(_) => ErrorCode::DestinationDuplicate,
             StartError::UnknownDestination(_) => ErrorCode::DestinationUnknown,
@@ -97,7 +98,8 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::HlsActive
         | ErrorCode::DestinationDuplicate
         | ErrorCode::EgressOver
-        | ErrorCode::RecordingActive => StatusCode::CONFLICT,
+        | ErrorCode::RecordingActive
+        | ErrorCode::PresetFixed => StatusCode::CONFLICT,
         ErrorCode::DestinationsEmpty
         | ErrorCode::DestinationsTooMany
         | ErrorCode::DestinationUrlInvalid

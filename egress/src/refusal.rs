@@ -24,6 +24,11 @@ pub(crate) enum StartError {
          pass_through; and a layout needs a composed picture"
     )]
     Preset,
+    #[error(
+        "An output that passes the picture through cannot become a composed one, nor the other way round. Start \
+         another one"
+    )]
+    PresetFixed,
     #[error("Destination {0}: this output sends to that address with that key already")]
     Duplicate(usize),
     #[error("This output has no destination “{0}”")]

@@ -13,24 +13,26 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admission,
+    admission::{self, Load, Work},
     config::Config,
     destination,
     hls::Shelf,
-    jobs::Jobs,
+    jobs::{Entry, Jobs},
     leftover::Leftovers,
     link::Failure,
     origin::Origin,
+    overload::Overload,
     recording::{Desk, Library},
     refusal::StartError,
     scene::Scene,
     service::{Changed, Room},
     signed::Signer,
     source::{Source, Sources},
-    status::{self, Destination, DestinationType, FailureCode, Free},
+    status::{self, Destination, DestinationType, FailureCode},
     store::Store,
     supervisor::{Order, Planned, unix_ms_now},
     thumbnail::Thumbnails,
+    wish::Wish,
 };
 
 /// All jobs of the server, and what they are made of.
@@ -154,11 +156,14 @@ impl Register {
         change: &status::Change,
     ) -> Result<(Vec<mpsc::OwnedPermit<Order>>, Vec<Order>), StartError> {
         let mut rooms = self.lock();
+        let loads = self.loads(&rooms, room.id);
         let jobs = rooms.get_mut(&room.id).ok_or(StartError::UnknownJob)?;
         let entry = jobs.find(id).ok_or(StartError::UnknownJob)?;
         if entry.is_ending() {
             return Err(StartError::Over);
         }
+        let wish = entry.wish.changed(change)?;
+        self.check_room(entry, wish.as_ref(), &loads)?;
         let number = |id: &String| match entry.planned(id) {
             Some(planned) => Ok(planned.number),
             None => Err(StartError::UnknownDestination(id.clone())),
@@ -186,6 +191,9 @@ impl Register {
             let origin = origin.clone().filter(|_| is_hls(planned));
             orders.push(Order::Add(Box::new(planned.clone()), origin));
         }
+        if let Some(wish) = &wish {
+            orders.push(Order::Show(wish.clone()));
+        }
         let entry = jobs.find_mut(id).ok_or(StartError::UnknownJob)?;
         let place = |_: &Order| entry.orders.clone().try_reserve_owned();
         let places = orders.iter().map(place).collect::<Result<Vec<_>, _>>();
@@ -197,6 +205,7 @@ impl Register {
             entry.end.cancel();
         }
         entry.plan = plan;
+        entry.wish = wish.unwrap_or(entry.wish.clone());
         jobs.dirty = true;
         Ok((places, orders))
     }
@@ -230,12 +239,59 @@ impl Register {
         Arc::new(Origin::new(config, now / 1000, private, shelf))
     }
 
-    pub(crate) fn free(&self, rooms: &HashMap<RoomId, Jobs>, room: RoomId) -> Free {
+    /// Returns what all jobs take of the machine, as seen from a room.
+    pub(crate) fn loads(&self, rooms: &HashMap<RoomId, Jobs>, room: RoomId) -> Vec<Load> {
         let jobs = rooms.iter().flat_map(|(id, jobs)| {
             let in_same_room = *id == room;
             jobs.jobs.iter().map(move |entry| entry.load(in_same_room))
         });
-        admission::free(&self.config, self.cores, &jobs.collect::<Vec<_>>())
+        jobs.collect()
+    }
+
+    /// Checks that a new job fits.
+    pub(crate) fn admit(&self, work: &Work, loads: &[Load]) -> Result<(), StartError> {
+        let free = admission::free(&self.config, self.cores, loads);
+        if admission::fits(&free, admission::expected_percent(work, loads)) {
+            Ok(())
+        } else {
+            Err(StartError::Capacity(free))
+        }
+    }
+
+    /// Checks that a job still fits with another preset.
+    fn check_room(
+        &self,
+        entry: &Entry,
+        wish: Option<&Wish>,
+        loads: &[Load],
+    ) -> Result<(), StartError> {
+        let Some(mode) = wish.and_then(Wish::mode) else {
+            return Ok(());
+        };
+        let now = entry.work();
+        let more = |work: &Work| admission::expected_percent(work, loads);
+        let more = more(&Work { mode, ..now }).saturating_sub(more(&now));
+        let free = admission::free(&self.config, self.cores, loads);
+        if more > free.cpu_percent {
+            return Err(StartError::Capacity(free));
+        }
+        Ok(())
+    }
+
+    /// Takes back what there is too much of, or gives it back.
+    pub(crate) fn balance(&self, overload: &mut Overload, now: Instant) {
+        let rooms = self.lock();
+        let entries = rooms.values().flat_map(|jobs| &jobs.jobs);
+        let mut entries: Vec<_> = entries.filter(|entry| !entry.is_ending()).collect();
+        entries.sort_by_key(|entry| (entry.created_at_ms, &entry.id));
+        let loads = self.loads(&rooms, RoomId(0));
+        let running: Vec<_> = entries.iter().map(|entry| entry.running(&loads)).collect();
+        let limit = admission::percent(admission::limit_percent(&self.config, self.cores));
+        if let Some((at, level)) = overload.look(&running, limit, now)
+            && let Some(entry) = entries.get(at)
+        {
+            entry.level.send_replace(level);
+        }
     }
 
     /// Returns the ids of the recordings that jobs write.
@@ -286,8 +342,9 @@ impl Register {
                 Some(events) => events.try_send(jobs.changed()).is_err(),
                 None => false,
             };
+            jobs.tell();
         }
-        rooms.retain(|_, jobs| jobs.dirty || !jobs.jobs.is_empty());
+        rooms.retain(|_, jobs| jobs.dirty || jobs.is_followed() || !jobs.jobs.is_empty());
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Jobs>> {

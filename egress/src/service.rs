@@ -21,12 +21,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use crate::{
-    admission, api,
+    admission::Work,
+    api,
     config::{Config, ConfigError},
     destination, hls,
     jobs::{Entry, Jobs, first_status, is_over},
     leftover::Leftovers,
     origin::Origin,
+    overload::{Level, Overload},
     recording::{self, Desk, Library},
     refusal::StartError,
     register::Register,
@@ -211,15 +213,18 @@ impl Service {
     pub async fn run(&self, cancel: CancellationToken) {
         self.resume().await;
         self.register.resumed.cancel();
+        let mut overload = Overload::default();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = self.register.changed.notified() => {}
                 () = sleep(SWEEP_INTERVAL) => {}
             }
+            let now = Instant::now();
             self.register.keep_quota();
-            self.register.thumbnails.forget_old(Instant::now());
-            self.register.sweep(Instant::now());
+            self.register.thumbnails.forget_old(now);
+            self.register.sweep(now);
+            self.register.balance(&mut overload, now);
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = sleep(EVENT_INTERVAL) => {}
@@ -244,7 +249,13 @@ impl Service {
             .scenes
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        scenes.entry(room).or_default().send_if_modified(|current| {
+        let stage = scenes.entry(room).or_default();
+        // A room that nobody is in is forgotten.
+        if scene.tiles.is_empty() && stage.receiver_count() == 0 {
+            scenes.remove(&room);
+            return;
+        }
+        stage.send_if_modified(|current| {
             let changed = *current != scene;
             *current = scene;
             changed
@@ -319,6 +330,11 @@ impl Service {
             job,
             replayed: false,
         })
+    }
+
+    /// Waits until the server is about to stop.
+    pub(crate) async fn stopping(&self) {
+        self.register.cancel.cancelled().await;
     }
 
     /// Waits until the jobs of the last run are there, so that nobody is told that they are not.
@@ -397,15 +413,18 @@ impl Service {
         is_new: bool,
     ) -> Result<status::Job, StartError> {
         let register = &self.register;
+        let mode = record.wish.mode().ok_or(StartError::Preset)?;
         let mut rooms = register.lock();
         if register.cancel.is_cancelled() {
             return Err(StartError::Stopping);
         }
         if is_new {
-            let free = register.free(&rooms, room.id);
-            if !admission::fits(&free, plan.len()) {
-                return Err(StartError::Capacity(free));
-            }
+            let work = Work {
+                mode,
+                audio_only: record.wish.audio_only,
+                destinations: plan.len(),
+            };
+            register.admit(&work, &register.loads(&rooms, room.id))?;
         }
         let hls = plan.iter().any(|p| p.accepted.kind == DestinationType::Hls);
         let jobs = rooms
@@ -419,6 +438,8 @@ impl Service {
         let origin = hls.then(|| register.new_origin(&record.id, &plan));
         let (status, watched) = watch::channel(first_status(room, record, &plan));
         let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
+        let (level, levels) = watch::channel(Level::Full);
+        let (lateness, late_ms) = watch::channel(0);
         let end = register.cancel.child_token();
         let supervisor = Supervisor {
             id: record.id.clone(),
@@ -428,9 +449,11 @@ impl Service {
             config: register.config.clone(),
             worker_program: register.worker_program.clone(),
             planned: plan.clone(),
-            mode: record.wish.mode().ok_or(StartError::Preset)?,
+            mode,
             wish: record.wish.clone(),
             stage: register.scene(room.id),
+            level: levels,
+            late_ms: lateness,
             orders: ordered,
             leftovers: register.leftovers.clone(),
             origin: origin.clone(),
@@ -447,8 +470,15 @@ impl Service {
             .follow(room.id, record.id.clone(), watched.clone());
         register.tasks.spawn(on_change.instrument(span));
         let job = watched.borrow().clone();
-        jobs.jobs
-            .push(Entry::new(record, plan, watched, end, orders, origin));
+        jobs.jobs.push(Entry::new(
+            record,
+            plan,
+            watched,
+            end,
+            orders,
+            (level, late_ms),
+            origin,
+        ));
         drop(rooms);
         register.changed.notify_one();
         Ok(job)
@@ -509,6 +539,18 @@ impl Service {
             None => whole.retry.push(destination.to_owned()),
         }
         self.change(room, id, &whole).await
+    }
+
+    /// Returns the room's jobs as they change, at most twice a second, the latest winning; first as they are.
+    pub(crate) fn follow_room(&self, room: &Room) -> watch::Receiver<status::JobList> {
+        let mut rooms = self.register.lock();
+        let jobs = rooms
+            .entry(room.id)
+            .or_insert_with(|| Jobs::new(room.clone()));
+        jobs.tell();
+        let mut told = jobs.follow();
+        told.mark_changed();
+        told
     }
 
     /// Returns the room's jobs: those that run first, then those that are over, the newest first.
@@ -595,7 +637,7 @@ impl Service {
 
 const EVENT_LIMIT: usize = 64;
 const EVENT_INTERVAL: Duration = Duration::from_millis(500);
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Above the time that a destination has for its goodbye.
 const CHANGE_LIMIT: Duration = Duration::from_secs(5);

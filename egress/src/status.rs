@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use ts_rs::TS;
 
 pub use crate::platform::Platform;
@@ -234,6 +234,8 @@ pub struct Job {
     pub preset: Preset,
     /// How its picture is arranged, if the request said so.
     pub layout: Option<Layout>,
+    /// Set while it is less than what was asked for.
+    pub degraded: Option<Degraded>,
     /// When it was requested, Unix milliseconds.
     #[ts(type = "number")]
     pub created_at_ms: u64,
@@ -249,8 +251,30 @@ pub struct Job {
     pub destinations: Vec<DestinationStatus>,
 }
 
+/// That a job is less than what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressDegraded")]
+pub struct Degraded {
+    /// Why.
+    pub reason: DegradedReason,
+    /// What its picture is like meanwhile; `None` while the job is paused.
+    pub preset: Option<CustomPreset>,
+    /// Since when, Unix milliseconds.
+    #[ts(type = "number")]
+    pub since_ms: u64,
+}
+
+/// Why a job is less than what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+#[ts(rename = "EgressDegradedReason")]
+pub enum DegradedReason {
+    /// Outputs use more than this server has for them. It gets back what it had as soon as there is room.
+    Overload,
+}
+
 /// The answer of `GET /api/rooms/{room}/egress`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
 #[ts(rename = "EgressJobList")]
 pub struct JobList {
     /// The jobs, running ones first, then the newest ended ones.
@@ -270,6 +294,8 @@ pub enum JobState {
     Restarting,
     /// It is ending cleanly.
     Draining,
+    /// It waits until this server has less to do.
+    Paused,
     /// It has ended on request.
     Ended,
     /// Its worker process could not be kept running.
@@ -346,6 +372,19 @@ pub struct Change {
     pub remove: Vec<String>,
     /// Ids of destinations to try again now, even given up ones.
     pub retry: Vec<String>,
+    /// Another arrangement of a composed picture; `null` for the one that the host sets.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[ts(optional = nullable, as = "Option<Layout>")]
+    pub layout: Option<Option<Layout>>,
+    /// Another preset of a composed picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub preset: Option<Preset>,
+}
+
+/// Tells `null` from what is not there.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Layout>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 /// The body of `PATCH /api/rooms/{room}/egress/{id}/destinations/{destination}`. With neither, it is tried
@@ -448,6 +487,8 @@ pub enum FailureCode {
     NothingRecorded,
     /// The worker process died.
     WorkerDied,
+    /// This server has too much to do, so that the job is paused.
+    Overloaded,
     /// Something failed on this server's side.
     Internal,
 }
@@ -557,6 +598,8 @@ pub enum ErrorCode {
     PresetInvalid,
     /// The source cannot be used.
     SourceInvalid,
+    /// A job that passes the picture through cannot become a composed one, nor the other way round.
+    PresetFixed,
     /// The room has an HLS output already.
     HlsActive,
     /// The room has no HLS output, or the file has left the playlist.

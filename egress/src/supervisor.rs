@@ -24,6 +24,7 @@ use crate::{
     leftover::Leftovers,
     link::{Command, Failure, Report, Setup, Target},
     origin::Origin,
+    overload::Level,
     preset::Mode,
     process::Process,
     rate::Rate,
@@ -57,6 +58,8 @@ pub(crate) enum Order {
     Retry(usize),
     /// Ends a destination cleanly, for this reason.
     Fail(usize, Failure),
+    /// Sends something else from here on, composed as before.
+    Show(Wish),
 }
 
 /// Everything that one job needs.
@@ -73,6 +76,10 @@ pub(crate) struct Supervisor {
     pub(crate) mode: Mode,
     /// How the room's stage looks.
     pub(crate) stage: watch::Receiver<Scene>,
+    /// How much the job is degraded.
+    pub(crate) level: watch::Receiver<Level>,
+    /// How long after they should the worker's frames come out, milliseconds.
+    pub(crate) late_ms: watch::Sender<u64>,
     /// At most [`ORDER_LIMIT`] wait; then the one who orders waits, too.
     pub(crate) orders: mpsc::Receiver<Order>,
     /// Where a worker is noted while it lives.
@@ -102,10 +109,13 @@ struct Run {
     recordings: BTreeSet<usize>,
     /// What ends for a reason.
     doomed: BTreeMap<usize, Failure>,
+    /// What it is degraded to, and since when.
+    degraded: (Level, Instant),
 }
 
 /// What woke the supervisor.
 enum Event {
+    Level,
     Scene,
     Report(Report, Bytes),
     Order(Order),
@@ -136,6 +146,7 @@ impl Supervisor {
             clock: WallClock::take(),
             recordings: BTreeSet::new(),
             doomed: BTreeMap::new(),
+            degraded: (Level::Full, Instant::now()),
         };
         for planned in planned {
             run.add(planned);
@@ -166,13 +177,16 @@ impl Run {
                 event = next_event(self.process.as_mut()) => event,
                 Some(order) = self.supervisor.orders.recv(), if !ending => Event::Order(order),
                 Ok(()) = self.supervisor.stage.changed() => Event::Scene,
+                Ok(()) = self.supervisor.level.changed(), if !ending => Event::Level,
                 () = end.cancelled(), if !ending => Event::End,
                 () = sleep_until_some(due) => Event::Due,
             };
             let now = Instant::now();
             match event {
                 Event::Report(report, body) => self.handle_report(&report, body, now),
+                Event::Order(Order::Show(wish)) => self.show(wish).await,
                 Event::Order(order) => self.handle_order(order, now).await,
+                Event::Level => self.handle_level(now).await,
                 Event::Scene => self.send_scene().await,
                 Event::Gone => self.handle_gone(now).await,
                 Event::End => {
@@ -227,6 +241,48 @@ impl Run {
                 self.doomed.insert(destination, failure);
                 self.send(&Command::Disconnect { destination }).await;
             }
+            // Taken by the caller, since it talks to the worker.
+            Order::Show(_) => {}
+        }
+    }
+
+    /// Composes something else.
+    async fn show(&mut self, wish: Wish) {
+        if let Some(mode @ Mode::Composed(_)) = wish.mode() {
+            self.supervisor.mode = mode;
+            self.supervisor.wish = wish;
+            self.send_preset().await;
+            self.send_scene().await;
+        }
+    }
+
+    async fn handle_level(&mut self, now: Instant) {
+        let level = *self.supervisor.level.borrow_and_update();
+        let (before, _) = std::mem::replace(&mut self.degraded, (level, now));
+        match (before, level) {
+            (Level::Paused, Level::Paused) => {}
+            (_, Level::Paused) => self.job.pause(now),
+            (Level::Paused, _) => self.job.resume(now),
+            _ => self.send_preset().await,
+        }
+        if level > before {
+            tracing::warn!(?level, "egress degraded: this server has too much to do");
+        } else {
+            tracing::info!(?level, "egress gets back what it had");
+        }
+    }
+
+    /// Returns how the picture is made at the moment.
+    fn mode(&self) -> Mode {
+        match self.supervisor.mode {
+            Mode::PassThrough => Mode::PassThrough,
+            Mode::Composed(preset) => Mode::Composed(preset.at(self.degraded.0)),
+        }
+    }
+
+    async fn send_preset(&mut self) {
+        if let Mode::Composed(preset) = self.mode() {
+            self.send(&Command::Preset(preset)).await;
         }
     }
 
@@ -316,7 +372,15 @@ impl Run {
             (_, Report::Broken { message }) => {
                 tracing::warn!(reason = message, "egress worker is broken");
             }
-            (_, Report::Alive { cpu_ms, .. }) => self.cpu.record(*cpu_ms, now),
+            (
+                _,
+                Report::Alive {
+                    cpu_ms, late_ms, ..
+                },
+            ) => {
+                self.cpu.record(*cpu_ms, now);
+                self.supervisor.late_ms.send_replace(*late_ms);
+            }
             _ => {}
         }
         // What was told to end for a reason has failed.
@@ -398,7 +462,7 @@ impl Run {
     fn setup(&self) -> Setup {
         let config = &self.supervisor.config;
         Setup {
-            mode: self.supervisor.mode,
+            mode: self.mode(),
             stage: self.supervisor.wish.is_stage(),
             audio_only: self.supervisor.wish.audio_only,
             folders: self.folder().into_iter().collect(),
@@ -425,17 +489,13 @@ impl Run {
     fn publish(&mut self) {
         self.journal.note(self.job.destinations(), Instant::now());
         let wanted = self.job.wants_keyframes();
-        self.demand
-            .send_if_modified(|demand| std::mem::replace(&mut demand.keyframes, wanted) != wanted);
-        // Only what passes through has lower layers to make renditions of.
-        let layers = self.supervisor.mode == Mode::PassThrough
-            && self
-                .accepted
-                .values()
-                .any(|a| a.kind == DestinationType::Hls);
-        let video = self.supervisor.wish.video(layers);
-        self.demand
-            .send_if_modified(|demand| std::mem::replace(&mut demand.video, video) != video);
+        let renditions = self.supervisor.mode == Mode::PassThrough && self.serves_hls();
+        let video = self.supervisor.wish.video(renditions);
+        self.demand.send_if_modified(|demand| {
+            let before = std::mem::replace(&mut demand.keyframes, wanted);
+            let video_before = std::mem::replace(&mut demand.video, video);
+            before != wanted || video_before != video
+        });
         let now = Instant::now();
         let status = status::Job {
             id: self.supervisor.id.clone(),
@@ -445,6 +505,7 @@ impl Run {
             audio_only: self.supervisor.wish.audio_only,
             preset: self.supervisor.wish.shown_preset(),
             layout: self.supervisor.wish.layout,
+            degraded: self.shown_degraded(),
             created_at_ms: self.supervisor.created_at_ms,
             receiving: self.job.receiving(),
             restarts: self.job.restarts(),
@@ -455,6 +516,27 @@ impl Run {
         self.supervisor
             .status
             .send_if_modified(|current| std::mem::replace(current, status.clone()) != status);
+    }
+
+    fn serves_hls(&self) -> bool {
+        let mut staying = self.job.destinations().iter().filter(|d| !d.is_leaving());
+        staying.any(|destination| {
+            let accepted = self.accepted.get(&destination.number());
+            accepted.is_some_and(|accepted| accepted.kind == DestinationType::Hls)
+        })
+    }
+
+    fn shown_degraded(&self) -> Option<status::Degraded> {
+        let (level, since) = self.degraded;
+        let preset = match self.mode() {
+            Mode::Composed(preset) if level != Level::Paused => Some(preset.shown()),
+            Mode::Composed(_) | Mode::PassThrough => None,
+        };
+        (level != Level::Full).then(|| status::Degraded {
+            reason: status::DegradedReason::Overload,
+            preset,
+            since_ms: self.clock.unix_ms(since),
+        })
     }
 
     fn destinations(&self, now: Instant) -> Vec<status::DestinationStatus> {

@@ -7,7 +7,7 @@ use crate::{
     preset::Mode,
     refusal::StartError,
     scene::Layout,
-    status::{Preset, PresetName, Request, Source},
+    status::{Change, Preset, PresetName, Request, Source},
 };
 
 /// A request without its destinations.
@@ -40,6 +40,24 @@ impl Wish {
             None => Err(StartError::Preset),
             Some(Mode::PassThrough) if wish.layout.is_some() => Err(StartError::Preset),
             Some(_) => Ok(wish),
+        }
+    }
+
+    /// Returns what it becomes by a change; `None` when the change does not touch it.
+    pub(crate) fn changed(&self, change: &Change) -> Result<Option<Self>, StartError> {
+        if change.layout.is_none() && change.preset.is_none() {
+            return Ok(None);
+        }
+        let changed = Self {
+            layout: change.layout.unwrap_or(self.layout),
+            preset: change.preset.clone().or_else(|| self.preset.clone()),
+            ..self.clone()
+        };
+        match (self.mode(), changed.mode()) {
+            (_, None) => Err(StartError::Preset),
+            (Some(Mode::Composed(_)), Some(Mode::Composed(_))) => Ok(Some(changed)),
+            _ if change.preset.is_none() => Err(StartError::Preset),
+            _ => Err(StartError::PresetFixed),
         }
     }
 

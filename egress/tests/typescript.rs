@@ -35,6 +35,8 @@ fn committed_types_match_the_rust_types() {
         CustomPreset,
         Layout,
         Destination,
+        Degraded,
+        DegradedReason,
         Platform,
         Job,
         JobList,

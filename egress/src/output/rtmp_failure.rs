@@ -122,6 +122,7 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
         | FailureCode::DiskFull
         | FailureCode::NothingRecorded
         | FailureCode::WorkerDied
+        | FailureCode::Overloaded
         | FailureCode::Internal => {
             format!("This output could not be sent{}.", quoted(said))
         }

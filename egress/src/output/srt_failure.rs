@@ -88,6 +88,7 @@ pub(super) fn failure(code: FailureCode, target: &SrtTarget, said: &str) -> Fail
         | FailureCode::DiskFull
         | FailureCode::NothingRecorded
         | FailureCode::WorkerDied
+        | FailureCode::Overloaded
         | FailureCode::Internal => format!("This output could not be sent{said}."),
     };
     Failure { code, message }

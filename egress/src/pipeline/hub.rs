@@ -40,6 +40,8 @@ struct State {
     /// when there are more, an output waits for the next keyframe.
     recent: Vec<Frame>,
     last_times: [Option<Duration>; 2],
+    /// The most that a frame came out after its time, in this second and the one before.
+    lateness: [(u64, Duration); 2],
 }
 
 /// Takes its output out of the hub when dropped.
@@ -58,17 +60,18 @@ pub(crate) struct Due {
 }
 
 impl Hub {
-    pub(crate) fn new(hold: Duration, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(hold: Duration, audio_only: bool, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             clock,
             state: Mutex::new(State {
-                program: Program::new(hold),
+                program: Program::new(hold, audio_only),
                 air: Air::Off,
                 outputs: Vec::new(),
                 next_output: 0,
                 last_keyframe: None,
                 recent: Vec::new(),
                 last_times: [None; 2],
+                lateness: <[(u64, Duration); 2]>::default(),
             }),
             switched: Condvar::new(),
         })
@@ -85,6 +88,14 @@ impl Hub {
     /// Returns whether there is no broadcast, not even one about to go on air.
     pub(crate) fn is_off(&self) -> bool {
         self.lock().program.is_off()
+    }
+
+    /// Returns how long after its time the latest frame of the last seconds came.
+    pub(crate) fn lateness(&self) -> Duration {
+        let second = self.clock.now().as_secs();
+        let state = self.lock();
+        let lately = state.lateness.iter().filter(|(at, _)| at + 1 >= second);
+        lately.map(|(_, late)| *late).max().unwrap_or_default()
     }
 
     /// Waits at most `timeout` for something to be on air, and returns what is.
@@ -140,6 +151,7 @@ impl Hub {
             .handle_frame(frame.kind, frame.keyframe, frame.time, now);
         self.follow_program(&mut state);
         if wanted {
+            state.note_lateness(now.saturating_sub(frame.time), now);
             if frame.kind == MediaKind::Video && frame.keyframe {
                 state.last_keyframe = Some(frame.clone());
             }
@@ -193,6 +205,16 @@ impl Hub {
 }
 
 impl State {
+    fn note_lateness(&mut self, late: Duration, now: Duration) {
+        let second = now.as_secs();
+        let [newest, before] = &mut self.lateness;
+        if newest.0 == second {
+            newest.1 = newest.1.max(late);
+        } else {
+            *before = std::mem::replace(newest, (second, late));
+        }
+    }
+
     fn deliver(&mut self, mut frame: Frame) {
         let last = &mut self.last_times[usize::from(frame.kind == MediaKind::Video)];
         // The mapping from RTP time to the clock is refined now and then, and may step back a little.

@@ -7,7 +7,7 @@ use sfu::{Codec, MediaKind};
 use super::{Clock, GraphError, Hub, audio::Audio, hub::Due, video::Video};
 use crate::{
     link::{Packet, Setup},
-    preset::Mode,
+    preset::{Mode, Preset},
     scene::Scene,
 };
 
@@ -49,6 +49,11 @@ impl Intake {
     /// Takes over what is to be composed.
     pub(crate) fn set_scene(&mut self, scene: Scene) {
         self.scene = scene;
+    }
+
+    /// Takes over what the composed picture is like.
+    pub(crate) fn set_preset(&mut self, preset: Preset) {
+        self.mode = Mode::Composed(preset);
     }
 
     /// Returns the codec of the broadcast's video if it is one that cannot be read.

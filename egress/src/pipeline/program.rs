@@ -17,6 +17,7 @@ pub(crate) enum Air {
 #[derive(Debug)]
 pub(crate) struct Program {
     hold: Duration,
+    audio_only: bool,
     state: State,
     epochs: u64,
     last_packet: Duration,
@@ -33,10 +34,12 @@ enum State {
 }
 
 impl Program {
-    /// `hold` is how long outputs are kept alive while nothing arrives.
-    pub(crate) fn new(hold: Duration) -> Self {
+    /// `hold` is how long outputs are kept alive while nothing arrives. Without `audio_only`, sound waits for the
+    /// picture that may belong to it.
+    pub(crate) fn new(hold: Duration, audio_only: bool) -> Self {
         Self {
             hold,
+            audio_only,
             state: State::Off,
             epochs: 0,
             last_packet: Duration::ZERO,
@@ -126,6 +129,8 @@ impl Program {
             State::Deciding { since, video_seen } => {
                 let patience = if video_seen {
                     KEYFRAME_PATIENCE
+                } else if self.audio_only {
+                    Duration::ZERO
                 } else {
                     VIDEO_PATIENCE
                 };
@@ -175,7 +180,7 @@ mod tests {
     }
 
     fn on_air() -> Program {
-        let mut program = Program::new(ms(10_000));
+        let mut program = Program::new(ms(10_000), false);
         program.handle_packet(MediaKind::Video, ms(1000));
         assert!(program.handle_frame(MediaKind::Video, true, ms(990), ms(1000)));
         assert_eq!(
@@ -191,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_broadcast_starts_at_its_first_keyframe() {
-        let mut program = Program::new(ms(10_000));
+        let mut program = Program::new(ms(10_000), false);
         assert!(!program.handle_frame(MediaKind::Audio, true, ms(0), ms(0)));
         program.handle_packet(MediaKind::Audio, ms(0));
         program.handle_packet(MediaKind::Video, ms(10));
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn sound_alone_goes_on_air_and_picture_joins_as_a_new_programme() {
-        let mut program = Program::new(ms(10_000));
+        let mut program = Program::new(ms(10_000), false);
         program.handle_packet(MediaKind::Audio, ms(0));
         program.handle_timeout(ms(1400));
         assert_eq!(program.air(), Air::Off);
@@ -223,6 +228,20 @@ mod tests {
             Air::On {
                 epoch: 2,
                 video: true
+            }
+        );
+    }
+
+    #[test]
+    fn sound_that_is_all_there_is_goes_on_air_at_once() {
+        let mut program = Program::new(ms(10_000), true);
+        program.handle_packet(MediaKind::Audio, ms(1000));
+        program.handle_timeout(ms(1000));
+        assert_eq!(
+            program.air(),
+            Air::On {
+                epoch: 1,
+                video: false
             }
         );
     }

@@ -78,6 +78,7 @@ impl Pulse {
         let counters = counters.map(|(number, meter)| (*number, meter.counters()));
         let report = Report::Alive {
             receiving: self.hub.is_receiving(),
+            late_ms: u64::try_from(self.hub.lateness().as_millis()).unwrap_or(u64::MAX),
             cpu_ms: cpu_ms(),
             counters: counters.collect(),
         };

@@ -113,7 +113,11 @@ enum Running {
 impl Worker {
     fn start(setup: Setup, packets: UnixDatagram, reporter: Reporter) -> Self {
         let clock = Clock::start();
-        let hub = Hub::new(Duration::from_millis(setup.hold_ms), clock);
+        let hub = Hub::new(
+            Duration::from_millis(setup.hold_ms),
+            setup.audio_only,
+            clock,
+        );
         let intake = Arc::new(Mutex::new(Intake::new(hub.clone(), clock, &setup)));
         let pulse = Pulse::start(hub.clone(), reporter.clone());
         let (into, broken) = (intake.clone(), reporter.clone());
@@ -142,6 +146,7 @@ impl Worker {
                 Ok(Command::Disconnect { destination }) => self.disconnect(destination),
                 Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Command::Scene(scene)) => self.lock_intake().set_scene(scene),
+                Ok(Command::Preset(preset)) => self.lock_intake().set_preset(preset),
                 Ok(Command::Setup(_)) => anyhow::bail!("a second set-up"),
                 Err(RecvTimeoutError::Timeout) => {}
             }

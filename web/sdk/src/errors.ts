@@ -283,6 +283,11 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'The broadcaster can switch it on in the studio.',
     passing: true,
   },
+  preset_fixed: {
+    message: 'This output cannot change between passing the picture through and composing it.',
+    advice: 'Start another output.',
+    passing: false,
+  },
   destinations_empty: {
     message: 'No destination was given.',
     advice: 'Enter an address to send to.',

@@ -1,6 +1,7 @@
 import { isErrorCode } from './errors.ts';
 import type {
   EgressCustomPreset,
+  EgressDegraded,
   EgressDestinationStatus,
   EgressJob,
   EgressJobList,
@@ -213,6 +214,7 @@ const failureCode = oneOf(
   'disk_full',
   'nothing_recorded',
   'worker_died',
+  'overloaded',
   'internal',
 );
 
@@ -272,7 +274,14 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
   audio_only: boolean,
   preset: egressPreset,
   layout: nullable(oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single')),
-  state: oneOf('starting', 'running', 'restarting', 'draining', 'ended', 'failed'),
+  degraded: nullable(
+    object<EgressDegraded>({
+      reason: literal('overload'),
+      preset: nullable(customPreset),
+      since_ms: number,
+    }),
+  ),
+  state: oneOf('starting', 'running', 'restarting', 'draining', 'paused', 'ended', 'failed'),
   created_at_ms: number,
   receiving: boolean,
   restarts: number,

@@ -68,10 +68,7 @@ const job = {
   receiving: true,
   restarts: 0,
   worker_pid: null,
-  source: { type: 'program' },
-  audio_only: false,
-  preset: 'pass_through',
-  layout: null,
+  degraded: null,
   cpu_percent: 0,
   destinations: [destination],
 };

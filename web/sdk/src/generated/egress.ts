@@ -118,12 +118,33 @@ passphrase?: string,
 /**
  * How long the receiver may wait for repeated packets, up to 8000 ms; 120 when not given.
  */
-latency_ms?: number, } | { "type": "hls", } | { "type": "recording" } & RecordingOptions;
 latency_ms?: number, } | { "type": "hls", 
 /**
  * Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
  */
 private?: boolean, };
+
+/**
+ * That a job is less than what was asked for.
+ */
+export type EgressDegraded = { 
+/**
+ * Why.
+ */
+reason: EgressDegradedReason, 
+/**
+ * What its picture is like meanwhile; `None` while the job is paused.
+ */
+preset: EgressCustomPreset | null, 
+/**
+ * Since when, Unix milliseconds.
+ */
+since_ms: number, };
+
+/**
+ * Why a job is less than what was asked for.
+ */
+export type EgressDegradedReason = "overload";
 
 /**
  * A platform whose address is known.
@@ -163,6 +184,10 @@ preset: EgressPreset,
  */
 layout: EgressLayout | null, 
 /**
+ * Set while it is less than what was asked for.
+ */
+degraded: EgressDegraded | null, 
+/**
  * When it was requested, Unix milliseconds.
  */
 created_at_ms: number, 
@@ -199,7 +224,7 @@ jobs: Array<EgressJob>, };
 /**
  * What a job is doing.
  */
-export type EgressJobState = "starting" | "running" | "restarting" | "draining" | "ended" | "failed";
+export type EgressJobState = "starting" | "running" | "restarting" | "draining" | "paused" | "ended" | "failed";
 
 /**
  * One destination's state.
@@ -302,7 +327,15 @@ remove: Array<string>,
 /**
  * Ids of destinations to try again now, even given up ones.
  */
-retry: Array<string>, };
+retry: Array<string>, 
+/**
+ * Another arrangement of a composed picture; `null` for the one that the host sets.
+ */
+layout?: EgressLayout | null, 
+/**
+ * Another preset of a composed picture.
+ */
+preset?: EgressPreset, };
 
 /**
  * The body of `PATCH /api/rooms/{room}/egress/{id}/destinations/{destination}`. With neither, it is tried
@@ -321,7 +354,7 @@ key?: string, };
 /**
  * The kind of a destination.
  */
-export type EgressDestinationType = "rtmp" | "srt" | "hls" | "recording";
+export type EgressDestinationType = "rtmp" | "srt" | "hls";
 
 /**
  * What a destination is doing.
@@ -331,7 +364,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "disk_full" | "nothing_recorded" | "worker_died" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "overloaded" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).
@@ -365,8 +398,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "link_invalid" | "thumbnail_unknown" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
@@ -386,122 +418,6 @@ jobs_in_room: number,
 cpu_percent: number, };
 
 /**
- * How a recording is made.
- */
-export type RecordingOptions = { 
-/**
- * A new file about every so many seconds, 10 to 43200.
- */
-segment_seconds?: number, 
-/**
- * A new file about every so many megabytes, 1 to 100000.
- */
-segment_mb?: number, };
-
-/**
- * One recording, as `GET /api/rooms/{room}/recordings/{id}` answers. Links in it open without a token until
- * `links_expire_at_ms`.
- */
-export type Recording = { 
-/**
- * Its id.
- */
-id: string, 
-/**
- * The room's slug.
- */
-room: string, 
-/**
- * What happens to it.
- */
-state: RecordingState, 
-/**
- * Why it ended early, or failed.
- */
-code: EgressFailureCode | null, 
-/**
- * When it was asked for, Unix milliseconds.
- */
-started_at_ms: number, 
-/**
- * How much was recorded, pauses left out.
- */
-duration_ms: number, 
-/**
- * Size of its files.
- */
-bytes: number, 
-/**
- * Width of its first picture.
- */
-width: number | null, 
-/**
- * Height of its first picture.
- */
-height: number | null, 
-/**
- * Link to a picture of it (JPEG).
- */
-poster: string | null, 
-/**
- * Its files, the oldest first. A file is listed once it is finished.
- */
-files: Array<RecordingFile>, 
-/**
- * When the links expire, Unix milliseconds.
- */
-links_expire_at_ms: number, };
-
-/**
- * One file of a recording: MP4 with its index in front.
- */
-export type RecordingFile = { 
-/**
- * Its name.
- */
-name: string, 
-/**
- * Link to it; answers range requests. `null` while it is being uploaded.
- */
-url: string | null, 
-/**
- * When it starts, Unix milliseconds.
- */
-started_at_ms: number, 
-/**
- * How long it plays.
- */
-duration_ms: number, 
-/**
- * Its size.
- */
-bytes: number, 
-/**
- * Width of the picture, if it has one.
- */
-width: number | null, 
-/**
- * Height of the picture.
- */
-height: number | null, 
-/**
- * Link to a list (WebVTT) of small pictures for the seek bar.
- */
-sprite: string | null, };
-
-/**
- * What happens to a recording.
- */
-export type RecordingState = "recording" | "finishing" | "uploading" | "ready" | "failed";
-
-/**
- * The answer of `GET /api/rooms/{room}/recordings`.
- */
-export type RecordingList = { 
-/**
- * The newest first.
- */
-recordings: Array<Recording>, };
  * The body of `POST /api/rooms/{room}/hls/tokens`.
  */
 export type HlsTokenRequest = { 
