@@ -96,7 +96,7 @@ impl Default for Http {
 impl Default for Log {
     fn default() -> Self {
         Self {
-            filter: "info".into(),
+            filter: "info,rtc_dtls=error".into(),
             json: false,
         }
     }

@@ -154,6 +154,16 @@ fn record(
             "Keyframe requests to broadcasters",
             stats.keyframe_requests,
         ),
+        (
+            "fanlight_layer_switches_total",
+            "Changes of the quality that a viewer is sent of a video",
+            stats.layer_switches,
+        ),
+        (
+            "fanlight_video_gaps_total",
+            "Times at which a viewer's path had no room for pictures",
+            stats.gaps,
+        ),
     ] {
         metrics::describe_counter!(name, help);
         metrics::counter!(name).absolute(value);

@@ -15,6 +15,7 @@ mod hls;
 mod job;
 mod jobs;
 mod journal;
+mod layout;
 mod leftover;
 mod link;
 mod origin;

@@ -45,6 +45,8 @@ pub(crate) struct Setup {
     pub(crate) stage: bool,
     /// Whether the picture is left out.
     pub(crate) audio_only: bool,
+    /// The folder of the room's images, which a composed job reads.
+    pub(crate) images: Option<PathBuf>,
     /// Folders that may be written to.
     pub(crate) folders: Vec<PathBuf>,
     pub(crate) keyframe_interval_ms: u64,

@@ -46,6 +46,17 @@ impl Mode {
         })
     }
 
+    /// Returns how the sound of many is mixed: with a picture that costs next to nothing, and is left out.
+    pub(crate) fn sound() -> Self {
+        Self::Composed(Preset {
+            width: 160,
+            height: 90,
+            frame_rate: 15,
+            bitrate_bps: 100_000,
+            keyframe_interval_ms: KEYFRAME_INTERVAL_MS,
+        })
+    }
+
     /// Returns what somebody's own preset asks for; `None` when it is out of range.
     pub(crate) fn custom(custom: &CustomPreset) -> Option<Self> {
         let keyframe_interval_ms = custom.keyframe_interval_ms.unwrap_or(KEYFRAME_INTERVAL_MS);

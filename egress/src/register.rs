@@ -41,6 +41,8 @@ pub(crate) struct Register {
     pub(crate) config: Config,
     pub(crate) sources: Box<dyn Sources>,
     pub(crate) worker_program: PathBuf,
+    /// Has a folder of images for each room, by its id.
+    pub(crate) images: PathBuf,
     pub(crate) rooms: Mutex<HashMap<RoomId, Jobs>>,
     /// How the stages look, of rooms that have been heard of.
     pub(crate) scenes: Mutex<HashMap<RoomId, watch::Sender<Scene>>>,

@@ -133,6 +133,7 @@ impl Service {
                 config,
                 sources: Box::new(sources),
                 worker_program,
+                images: data_dir.join("images"),
                 rooms: Mutex::default(),
                 scenes: Mutex::default(),
                 // Ids of different runs of the server differ.
@@ -448,6 +449,7 @@ impl Service {
             seed: register.next_job.fetch_add(1, Ordering::Relaxed),
             config: register.config.clone(),
             worker_program: register.worker_program.clone(),
+            images: register.images.join(room.id.0.to_string()),
             planned: plan.clone(),
             mode,
             wish: record.wish.clone(),

@@ -71,6 +71,8 @@ pub(crate) struct Supervisor {
     pub(crate) seed: u64,
     pub(crate) config: Config,
     pub(crate) worker_program: PathBuf,
+    /// The folder of the room's images.
+    pub(crate) images: PathBuf,
     pub(crate) planned: Vec<Planned>,
     pub(crate) wish: Wish,
     pub(crate) mode: Mode,
@@ -461,7 +463,12 @@ impl Run {
 
     fn setup(&self) -> Setup {
         let config = &self.supervisor.config;
+        let images = &self.supervisor.images;
+        // A worker may be given a folder only while there is one. Without it there are no images.
+        let is_folder = std::fs::create_dir_all(images).is_ok();
+        let composes = self.supervisor.mode != Mode::PassThrough;
         Setup {
+            images: (composes && is_folder).then(|| images.clone()),
             mode: self.mode(),
             stage: self.supervisor.wish.is_stage(),
             audio_only: self.supervisor.wish.audio_only,

@@ -65,8 +65,9 @@ impl Wish {
     pub(crate) fn mode(&self) -> Option<Mode> {
         let is_stage = self.is_stage();
         match &self.preset {
-            // Without a picture there is nothing to compose but sound.
-            _ if self.audio_only && !is_stage => Some(Mode::PassThrough),
+            _ if self.audio_only && is_stage => Some(Mode::sound()),
+            // Of one there is nothing to compose but its picture.
+            _ if self.audio_only => Some(Mode::PassThrough),
             None if is_stage => Some(Mode::named(PresetName::P720p30)),
             None => Some(Mode::PassThrough),
             Some(Preset::Named(PresetName::PassThrough)) if is_stage => None,

@@ -289,7 +289,6 @@ impl Service {
             let stage_size = service.directory().room(room).map(Room::stage_size);
             let config = RoomConfig {
                 stage_size: stage_size.unwrap_or(RoomConfig::default().stage_size),
-                ..RoomConfig::default()
             };
             service
                 .directory()

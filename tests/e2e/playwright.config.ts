@@ -11,7 +11,7 @@ export default defineConfig({
   forbidOnly: !!process.env.CI,
   retries: 0,
   timeout: 40_000,
-  globalTimeout: 600_000,
+  globalTimeout: 900_000,
   expect: { timeout: 10_000 },
   reporter: [['list']],
   use: {

@@ -53,6 +53,11 @@ impl Graph {
         Ok(())
     }
 
+    /// Returns the pipeline, to add and remove elements while it plays.
+    pub(crate) fn pipeline(&self) -> &gst::Pipeline {
+        &self.pipeline
+    }
+
     /// Returns an element of the description by its name.
     pub(crate) fn element(&self, name: &str) -> Result<gst::Element, GraphError> {
         self.pipeline

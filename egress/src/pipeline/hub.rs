@@ -40,6 +40,8 @@ struct State {
     /// when there are more, an output waits for the next keyframe.
     recent: Vec<Frame>,
     last_times: [Option<Duration>; 2],
+    /// When a packet last arrived for the composer, whose own frames come all the time.
+    composed_of: Option<Duration>,
     /// The most that a frame came out after its time, in this second and the one before.
     lateness: [(u64, Duration); 2],
 }
@@ -71,6 +73,7 @@ impl Hub {
                 last_keyframe: None,
                 recent: Vec::new(),
                 last_times: [None; 2],
+                composed_of: None,
                 lateness: <[(u64, Duration); 2]>::default(),
             }),
             switched: Condvar::new(),
@@ -82,7 +85,17 @@ impl Hub {
     }
 
     pub(crate) fn is_receiving(&self) -> bool {
-        self.lock().program.is_receiving(self.clock.now())
+        let now = self.clock.now();
+        let state = self.lock();
+        match state.composed_of {
+            Some(last) => now < last + Duration::from_secs(1),
+            None => state.program.is_receiving(now),
+        }
+    }
+
+    /// Takes in that a packet has arrived of what the programme is composed of.
+    pub(crate) fn handle_input(&self) {
+        self.lock().composed_of = Some(self.clock.now());
     }
 
     /// Returns whether there is no broadcast, not even one about to go on air.

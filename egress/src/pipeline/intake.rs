@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sfu::{Codec, MediaKind};
 
-use super::{Clock, GraphError, Hub, audio::Audio, hub::Due, video::Video};
+use super::{Clock, Composer, GraphError, Hub, audio::Audio, hub::Due, video::Video};
 use crate::{
     link::{Packet, Setup},
     preset::{Mode, Preset},
@@ -17,7 +17,8 @@ pub(crate) struct Intake {
     clock: Clock,
     mode: Mode,
     audio_only: bool,
-    scene: Scene,
+    /// From the first scene on, if the job is a composed one.
+    composer: Option<Composer>,
     audio_bitrate: u32,
     transcode_bitrate: u32,
     keyframe_interval: Duration,
@@ -38,7 +39,7 @@ impl Intake {
             audio_bitrate: setup.audio_bitrate,
             transcode_bitrate: setup.transcode_bitrate,
             keyframe_interval: Duration::from_millis(setup.keyframe_interval_ms),
-            scene: Scene::default(),
+            composer: None,
             video: None,
             layers: BTreeMap::new(),
             audio: None,
@@ -46,14 +47,34 @@ impl Intake {
         }
     }
 
-    /// Takes over what is to be composed.
-    pub(crate) fn set_scene(&mut self, scene: Scene) {
-        self.scene = scene;
+    /// Takes over what is to be composed. The first scene starts the composer.
+    pub(crate) fn set_scene(&mut self, scene: Scene) -> Result<(), GraphError> {
+        match (&mut self.composer, self.mode) {
+            (_, Mode::PassThrough) => {}
+            (Some(composer), Mode::Composed(_)) => composer.set_scene(scene),
+            (None, Mode::Composed(preset)) => {
+                let (hub, clock) = (self.hub.clone(), self.clock);
+                let composer = Composer::start(preset, self.audio_bitrate, scene, hub, clock)?;
+                eprintln!("composing with {}", composer.encoder());
+                self.composer = Some(composer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether those who send are to be asked for a keyframe, once.
+    pub(crate) fn take_keyframe_wanted(&mut self) -> bool {
+        let composer = self.composer.as_mut();
+        composer.is_some_and(Composer::take_keyframe_wanted)
     }
 
     /// Takes over what the composed picture is like.
-    pub(crate) fn set_preset(&mut self, preset: Preset) {
+    pub(crate) fn set_preset(&mut self, preset: Preset) -> Result<(), GraphError> {
         self.mode = Mode::Composed(preset);
+        match &mut self.composer {
+            Some(composer) => composer.set_preset(preset),
+            None => Ok(()),
+        }
     }
 
     /// Returns the codec of the broadcast's video if it is one that cannot be read.
@@ -66,15 +87,22 @@ impl Intake {
         let Some(time) = self.clock.running_time(packet.presentation_ns) else {
             return Ok(());
         };
-        if !packet.codec.is_tapped() {
-            self.refused = Some(packet.codec);
+        if let Mode::Composed(_) = self.mode {
+            if let Some(composer) = &mut self.composer {
+                composer.push(packet.lane, packet.codec, packet.rtp, time);
+            }
+            return Ok(());
+        }
+        if let Codec::Vp9 | Codec::Av1 = packet.codec {
+            // What has had a picture goes on without.
+            self.refused = self.video.is_none().then_some(packet.codec);
             return Ok(());
         }
         let kind = packet.codec.kind();
         if self.audio_only && kind == MediaKind::Video {
             return Ok(());
         }
-        if self.mode == Mode::PassThrough && packet.lane > 0 {
+        if packet.lane > 0 {
             return self.push_layer(packet, time);
         }
         if kind == MediaKind::Video {
@@ -119,6 +147,12 @@ impl Intake {
     /// Does what is due: `None` when nothing is on air. A pipeline that has failed is made anew; what was
     /// wrong with it is returned.
     pub(crate) fn handle_timeout(&mut self, due: Option<Due>) -> Result<Vec<String>, GraphError> {
+        if let Some(composer) = &mut self.composer {
+            return composer.handle_timeout();
+        }
+        if let Mode::Composed(_) = self.mode {
+            return Ok(Vec::new());
+        }
         let mut failures = Vec::new();
         if let Some(failure) = self.video.as_ref().and_then(Video::failure) {
             self.video = None;

@@ -5,6 +5,7 @@
 
 mod audio;
 mod clock;
+mod compose;
 mod frame;
 mod graph;
 mod hub;
@@ -14,6 +15,7 @@ mod timeline;
 mod video;
 
 pub(crate) use clock::{Clock, monotonic};
+pub(crate) use compose::Composer;
 pub(crate) use frame::Frame;
 pub(crate) use graph::{Graph, GraphError, Said};
 pub(crate) use hub::{Attached, Hub, Output};

@@ -101,6 +101,7 @@ impl Program {
         now: Duration,
     ) -> bool {
         match (kind, self.state) {
+            (MediaKind::Video, _) if self.audio_only => false,
             (_, State::Off) | (MediaKind::Audio, State::Deciding { .. }) => false,
             (MediaKind::Audio, State::On { .. }) => true,
             (MediaKind::Video, State::Deciding { .. } | State::On { video: false, .. }) => {

@@ -72,7 +72,12 @@ fn try_run() -> anyhow::Result<()> {
 /// Returns what this worker may reach.
 fn reach(setup: &Setup) -> Reach {
     Reach {
-        read: setup.tls_ca_file.iter().cloned().collect(),
+        read: setup
+            .tls_ca_file
+            .iter()
+            .chain(&setup.images)
+            .cloned()
+            .collect(),
         write: setup.folders.clone(),
     }
 }
@@ -145,13 +150,16 @@ impl Worker {
                 }) => self.connect(destination, target),
                 Ok(Command::Disconnect { destination }) => self.disconnect(destination),
                 Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(Command::Scene(scene)) => self.lock_intake().set_scene(scene),
-                Ok(Command::Preset(preset)) => self.lock_intake().set_preset(preset),
+                Ok(Command::Scene(scene)) => self.lock_intake().set_scene(scene)?,
+                Ok(Command::Preset(preset)) => self.lock_intake().set_preset(preset)?,
                 Ok(Command::Setup(_)) => anyhow::bail!("a second set-up"),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let due = self.hub.handle_timeout();
             let failures = self.lock_intake().handle_timeout(due)?;
+            if self.lock_intake().take_keyframe_wanted() {
+                self.reporter.send(&Report::KeyframeWanted, &[]);
+            }
             self.refuse();
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");

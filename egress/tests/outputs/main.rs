@@ -15,5 +15,6 @@ mod recovery;
 mod refusals;
 mod requests;
 mod rights;
+mod sources;
 mod srt;
 mod support;

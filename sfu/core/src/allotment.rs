@@ -21,7 +21,7 @@ pub(crate) struct Allotment {
     chosen: Vec<Option<Rung>>,
     climbed_at: Option<Instant>,
     no_climb_until: Option<Instant>,
-    /// Climbs in a row that the path did not carry.
+    /// Climbs that the path did not carry since one that it did.
     falls: u32,
     /// Whether the path carries less than the best, and nothing of some picture.
     outcome: (bool, bool),
@@ -83,11 +83,11 @@ impl Allotment {
             News::Congested => {
                 self.due = None;
                 let since = |at: Instant| now.saturating_duration_since(at);
-                let fell = self.climbed_at.take().is_some_and(|at| since(at) < PROOF);
-                self.falls = if fell {
-                    (self.falls + 1).min(MOST_FALLS)
-                } else {
-                    0
+                self.falls = match self.climbed_at.take().map(since) {
+                    Some(stood) if stood < PROOF => (self.falls + 1).min(MOST_FALLS),
+                    Some(_) => 0,
+                    // It says nothing about a climb.
+                    None => self.falls,
                 };
                 let pause = AFTER_CONGESTION * 2_u32.pow(self.falls);
                 self.no_climb_until = self.no_climb_until.max(Some(now + pause));
@@ -308,3 +308,30 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// The part of a peak that is gone after [`INTERVAL`]: half of it after six seconds.
 const FADING: u64 = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pause_doubles_until_a_climb_has_stood() {
+        let t0 = Instant::now();
+        let mut allotment = Allotment::default();
+        let mut congest = |climbed: Option<u64>, at: u64| {
+            let at = t0 + Duration::from_secs(at);
+            allotment.no_climb_until = None;
+            allotment.climbed_at = climbed.map(|ago| at - Duration::from_secs(ago));
+            allotment.handle(News::Congested, at);
+            allotment.no_climb_until.unwrap() - at
+        };
+        assert_eq!(congest(Some(1), 10), AFTER_CONGESTION * 2);
+        assert_eq!(congest(Some(1), 20), AFTER_CONGESTION * 4);
+        assert_eq!(
+            congest(None, 30),
+            AFTER_CONGESTION * 4,
+            "no climb, no verdict"
+        );
+        assert_eq!(congest(Some(1), 40), AFTER_CONGESTION * 8);
+        assert_eq!(congest(Some(9), 50), AFTER_CONGESTION, "that one stood");
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
     fallback::{Fallback, Reception},
     pacer::Pacer,
     probe::Prober,
-    transport::{ArrivalReport, Carried, SendHeader, Transport},
+    transport::{ArrivalReport, Carried, SendHeader, Shown, Transport},
 };
 
 /// The sending side of one peer's path.
@@ -28,6 +28,28 @@ pub(crate) struct Flow {
     fallback: Fallback,
     rate: Rate,
     rtt: Option<Duration>,
+    /// While nothing is known of the path.
+    start: Option<Start>,
+}
+
+/// The beginning: as in TCP and QUIC a first window at once, then as much again in each round trip, twice as
+/// much in the next.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    since: i64,
+    rtt: u64,
+    /// What the path is believed to carry, bit/s.
+    bitrate: u64,
+    /// The fastest that it is tried at.
+    most: u64,
+}
+
+impl Start {
+    fn pace(&self, now: i64) -> u64 {
+        let rounds = u64::try_from(now - self.since).unwrap_or_default() / self.rtt;
+        let pace = FIRST_WINDOW * 8_000_000 / self.rtt;
+        (pace << rounds.min(MOST_ROUNDS)).clamp(LEAST_FIRST_PACE, self.most)
+    }
 }
 
 #[derive(Debug)]
@@ -65,11 +87,35 @@ impl Default for Flow {
             fallback: Fallback::default(),
             rate: Rate::default(),
             rtt: None,
+            start: None,
         }
     }
 }
 
 impl Flow {
+    /// The handshake is done. What it showed of the path decides how to begin.
+    pub(crate) fn begin(&mut self, shown: Shown, now: Instant) {
+        let now = self.micros(now);
+        self.rtt = shown.rtt;
+        let rtt = shown.rtt.unwrap_or(UNKNOWN_RTT);
+        let most = match shown.guess {
+            Some(guess) if rtt >= FAR && guess < SLOW => guess * 2,
+            Some(_) | None => MOST_FIRST_PACE,
+        };
+        let rtt = rtt.as_micros();
+        let start = Start {
+            most: most.clamp(LEAST_FIRST_PACE, MOST_FIRST_PACE),
+            since: now,
+            rtt: u64::try_from(rtt)
+                .unwrap_or(u64::MAX)
+                .clamp(1000, 1_000_000),
+            bitrate: shown.bitrate.clamp(LEAST_FIRST_ESTIMATE, FIRST_ESTIMATE),
+        };
+        self.pacer.open(FIRST_WINDOW);
+        self.pacer.set_pace(start.pace(now), now);
+        self.start = Some(start);
+    }
+
     /// Takes a report on packets.
     pub(crate) fn handle_arrivals(&mut self, report: &ArrivalReport, now: Instant) -> News {
         let now = self.micros(now);
@@ -125,7 +171,8 @@ impl Flow {
 
     /// The peer reports on every packet.
     pub(crate) fn track(&mut self) {
-        self.tracked.get_or_insert_with(Default::default);
+        let start = self.start;
+        self.tracked.get_or_insert_with(|| Tracked::new(start));
     }
 
     /// Returns what to send: less than the path carries while its queue is to become empty.
@@ -232,7 +279,8 @@ impl Flow {
         self.pacer.sent(len, now);
         self.rate.add(len, now);
         if is_tracked {
-            let tracked = self.tracked.get_or_insert_with(Default::default);
+            let start = self.start;
+            let tracked = self.tracked.get_or_insert_with(|| Tracked::new(start));
             tracked.departures.push(len, tracked.prober.id(), now);
             tracked.prober.sent(len as u64);
         }
@@ -244,6 +292,7 @@ impl Flow {
             None => true,
         };
         if let Some(bitrate) = self.budget().filter(|_| is_known) {
+            self.start = None;
             let pace = bitrate * PACE_TENTHS / 10;
             self.pacer.set_pace(pace.max(LEAST_PACE), now);
             // What a full path lost comes again at the expense of what is new: only what is left, and a share.
@@ -251,7 +300,11 @@ impl Flow {
                 true => bitrate.saturating_sub(self.rate.first_bps),
                 false => 0,
             };
-            self.repeats.set_pace(left.max(bitrate / REPEAT_SHARE), now);
+            let share = match self.tracked {
+                Some(_) => bitrate / REPEAT_SHARE,
+                None => LEAST_UNTRACKED_REPEATS,
+            };
+            self.repeats.set_pace(left.max(share), now);
         }
     }
 
@@ -267,20 +320,19 @@ impl Flow {
     }
 }
 
-impl Default for Tracked {
-    fn default() -> Self {
-        Self {
+impl Tracked {
+    fn new(start: Option<Start>) -> Box<Self> {
+        let bitrate = start.map_or(LEAST_FIRST_ESTIMATE, |start| start.bitrate);
+        Box::new(Self {
             departures: Departures::default(),
-            estimator: Estimator::new(FIRST_ESTIMATE),
+            estimator: Estimator::new(bitrate),
             prober: Prober::default(),
             newest: None,
             silent_at: 0,
             creeps: false,
-        }
+        })
     }
-}
 
-impl Tracked {
     fn handle(&mut self, report: &ArrivalReport, now: i64) -> News {
         for (seq, at) in report.arrivals() {
             let Some(at) = at else {
@@ -409,6 +461,9 @@ impl Sender<'_> {
     /// Returns whether the path has room for more than what is live: for replays and repeats.
     pub(crate) fn has_room(&mut self) -> bool {
         let now = self.flow.micros(self.now);
+        if let Some(start) = self.flow.start {
+            self.flow.pacer.set_pace(start.pace(now), now);
+        }
         self.flow.pacer.has_room(now)
     }
 
@@ -431,6 +486,11 @@ impl Sender<'_> {
         tracked.is_some_and(|tracked| {
             tracked.estimator.is_clear() && tracked.estimator.lost_lately() >= LOSSY
         })
+    }
+
+    /// Returns whether the path carries so little that audio does better without repetitions.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.flow.estimate().is_some_and(|carried| carried < NARROW)
     }
 
     /// Returns whether the path's queue is waited for to become empty: what is sent then delays the rest.
@@ -456,12 +516,28 @@ impl Sender<'_> {
 /// IP and UDP headers.
 const OVERHEAD: usize = 28;
 
-/// What a path is believed to carry before anything is known of it: a picture of 360p with sound. More comes
-/// within half a second where it is carried; less takes long to recover from.
+/// What a path is believed to carry at most before anything is sent over it: a picture of 360p with sound. More
+/// comes within half a second where it is carried.
 const FIRST_ESTIMATE: u64 = 1_000_000;
 
-/// How fast a newcomer is sent what it missed, bit/s.
+/// And at least: the smallest picture with sound. Where the handshake took longer than on a path of
+/// [`FIRST_ESTIMATE`], more would perhaps fill a queue, of which it takes seconds to recover.
+const LEAST_FIRST_ESTIMATE: u64 = 400_000;
+
+/// How fast a peer is sent what it missed before the handshake is done and no better is known, bit/s.
 const FIRST_PACE: u64 = 10_000_000;
+
+/// What a newcomer is sent at once, in bytes: twelve packets (RFC 6928, RFC 9002 §7.2). Then the same within
+/// each round trip, doubled with every one.
+const FIRST_WINDOW: u64 = 12 * 1250;
+const MOST_ROUNDS: u64 = 5;
+const LEAST_FIRST_PACE: u64 = 1_000_000;
+const MOST_FIRST_PACE: u64 = 50_000_000;
+
+/// A path of less than this is not tried at much more, bit/s. No such path is nearer than that.
+const SLOW: u64 = 600_000;
+const FAR: Duration = Duration::from_millis(15);
+const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 
 /// How much faster than the estimate what may be paced is sent, in tenths.
 const PACE_TENTHS: u64 = 25;
@@ -475,8 +551,14 @@ const REPEAT_BURST: u64 = 100_000;
 /// The part of the estimate that repeats may take however full the path is.
 const REPEAT_SHARE: u64 = 10;
 
+/// What they may take where nobody tells a full path from an outage, bit/s.
+const LEAST_UNTRACKED_REPEATS: u64 = 500_000;
+
 /// Per mille lost from which packets are repeated twice.
 const LOSSY: u32 = 20;
+
+/// Below this repeated audio takes what the picture, or the audio itself, needs more, bit/s.
+const NARROW: u64 = 300_000;
 
 /// A queue that is too long to talk over, in microseconds.
 const LATE: i64 = 200_000;

@@ -59,7 +59,7 @@ impl Rung {
                     ((rung.layer, rung.spatial), (other.layer, other.spatial));
                 picture == other_picture && other.temporal > rung.temporal
             };
-            !(is_above && rung.spatial > 0 && all.iter().any(is_smoother))
+            !(is_above && rung.level() > 0 && all.iter().any(is_smoother))
         });
     }
 
@@ -124,8 +124,17 @@ mod tests {
             let left: Vec<_> = ladder.iter().map(|r| (r.spatial, r.temporal)).collect();
             assert_eq!(left, *expected, "{label}");
         }
-        let mut simulcast = vec![Rung::whole(0, 150_000), Rung::whole(1, 500_000)];
+        let mut whole = vec![Rung::whole(0, 150_000), Rung::whole(1, 500_000)];
+        Rung::remove_detours(&mut whole, None);
+        assert_eq!(whole.len(), 2);
+        let simulcast = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(layer, temporal)| Rung {
+            layer,
+            spatial: 0,
+            ..rung((0, temporal))
+        });
+        let mut simulcast = simulcast.to_vec();
         Rung::remove_detours(&mut simulcast, None);
-        assert_eq!(simulcast.len(), 2);
+        let left: Vec<_> = simulcast.iter().map(|r| (r.layer, r.temporal)).collect();
+        assert_eq!(left, [(0, 0), (0, 1), (1, 1)]);
     }
 }

@@ -34,13 +34,13 @@ impl Plan {
     /// A viewer may receive on [`MAX_VIDEO_SLOTS`] and [`AUDIO_SLOTS`] m-lines.
     ///
     /// An m-line of a viewer that is the only one of its kind shows the program, several show slots.
-    pub(crate) fn of(offer: &Offer, role: Role, prefer: Option<Codec>) -> Self {
+    pub(crate) fn of(offer: &Offer, role: Role) -> Self {
         let mut plan = Self {
             lines: Vec::new(),
             extensions: ExtensionIds::default(),
         };
         for media in &offer.media {
-            let line = plan.decide(media, role, prefer);
+            let line = plan.decide(media, role);
             match &line {
                 Line::Reject | Line::DataChannel => {}
                 Line::Receive(codec) => {
@@ -66,7 +66,7 @@ impl Plan {
         self.lines.iter().all(|line| *line == Line::Reject)
     }
 
-    fn decide(&self, media: &MediaLine, role: Role, prefer: Option<Codec>) -> Line {
+    fn decide(&self, media: &MediaLine, role: Role) -> Line {
         if media.kind == MediaLineKind::DataChannel {
             return match self.lines.contains(&Line::DataChannel) {
                 true => Line::Reject,
@@ -83,7 +83,7 @@ impl Plan {
         }
         let codecs = accepted(media, kind);
         match role {
-            Role::Publisher if media.sends => match choose(media, codecs, prefer) {
+            Role::Publisher if media.sends => match choose(media, codecs) {
                 Some(codec) => Line::Receive(codec),
                 None => Line::Reject,
             },
@@ -138,15 +138,11 @@ fn accepted(media: &MediaLine, kind: MediaKind) -> Vec<CodecOffer> {
     codecs.filter_map(offer).cloned().collect()
 }
 
-/// Returns the codec in which a publisher is to send: the one it insists on, else the one the room prefers,
-/// else the best.
-fn choose(media: &MediaLine, codecs: Vec<CodecOffer>, prefer: Option<Codec>) -> Option<CodecOffer> {
+/// Returns the codec in which a publisher is to send: the one it insists on, else the best.
+fn choose(media: &MediaLine, codecs: Vec<CodecOffer>) -> Option<CodecOffer> {
     let first = media.codecs.first().map(|offer| offer.codec.codec);
     let insisted = first.filter(|codec| matches!(codec, Codec::Vp9 | Codec::Av1));
-    let is_wanted = |offer: &&CodecOffer| {
-        let codec = Some(offer.codec.codec);
-        codec == insisted || insisted.is_none() && codec == prefer
-    };
+    let is_wanted = |offer: &&CodecOffer| Some(offer.codec.codec) == insisted;
     let wanted = codecs.iter().find(is_wanted).cloned();
     wanted.or_else(|| codecs.into_iter().next())
 }
@@ -214,7 +210,7 @@ mod tests {
             media,
             mixed_extensions: false,
         };
-        Plan::of(&offer, role, None)
+        Plan::of(&offer, role)
     }
 
     #[test]

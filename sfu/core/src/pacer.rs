@@ -8,6 +8,8 @@ pub(crate) struct Pacer {
     pace: u64,
     /// How long what is sent at once may take.
     burst: u64,
+    /// Bits times 10^6 that are sent at once in the beginning, before the bucket fills.
+    window: u64,
     /// Bits times 10^6 that have not leaked yet.
     level: u64,
     updated: i64,
@@ -20,9 +22,15 @@ impl Pacer {
         Self {
             pace,
             burst,
+            window: 0,
             level: 0,
             updated: 0,
         }
+    }
+
+    /// Takes so much at once, once.
+    pub(crate) fn open(&mut self, bytes: u64) {
+        self.window = bytes * 8_000_000;
     }
 
     /// Changes the pace.
@@ -34,14 +42,17 @@ impl Pacer {
     /// Fills the bucket.
     pub(crate) fn sent(&mut self, bytes: usize, now: i64) {
         self.leak(now);
-        let most = self.pace.saturating_mul(MOST_DEBT);
-        self.level = (self.level + bytes as u64 * 8_000_000).min(most);
+        let most = self.pace.saturating_mul(MOST_DEBT).max(2 * self.burst());
+        let size = bytes as u64 * 8_000_000;
+        let over = size.saturating_sub(self.window);
+        self.window = self.window.saturating_sub(size);
+        self.level = (self.level + over).min(most);
     }
 
     /// Returns whether there is room.
     pub(crate) fn has_room(&mut self, now: i64) -> bool {
         self.leak(now);
-        self.level < self.burst()
+        self.window > 0 || self.level < self.burst()
     }
 
     /// Returns how long it takes to send what is in the bucket, in microseconds.
@@ -96,6 +107,22 @@ mod tests {
                 "{pace}: {bytes}"
             );
         }
+    }
+
+    #[test]
+    fn the_slowest_pace_is_kept_too() {
+        let mut pacer = Pacer::new(40_000, 100_000);
+        let bytes: u64 = (0..2000).map(|n| fill(&mut pacer, n * 5000)).sum();
+        assert!(bytes < 10 * 5000 + 5000, "{bytes} in ten seconds");
+    }
+
+    #[test]
+    fn the_first_window_is_taken_at_once() {
+        let mut pacer = Pacer::new(1_000_000, 8000);
+        pacer.open(15_000);
+        assert_eq!(fill(&mut pacer, 0), 15_000 + 2500);
+        assert_eq!(fill(&mut pacer, 0), 0);
+        assert_eq!(fill(&mut pacer, 10_000), 1250);
     }
 
     #[test]

@@ -15,9 +15,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    CloseReason, Codec, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
-    RelayMessage, RoomId, RoomStats, ShardId, Snapshot, Ssrc, Stats, SubscriptionId, TapId,
-    TapPacket,
+    CloseReason, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
+    RelayMessage, RoomId, RoomStats, ShardId, Snapshot, Ssrc, Stats, SubscriptionId,
+    TapId, TapPacket,
     allotment::Allotment,
     clock::ServerClock,
     demux::{Bound, Demux},
@@ -79,16 +79,12 @@ pub enum Role {
 pub struct RoomConfig {
     /// Video slots, 1 to 16. Of more publications those of who spoke lately are shown.
     pub stage_size: usize,
-    /// The video codec in which publishers are asked to send if they offer it, and do not insist on another
-    /// one by offering VP9 or AV1 before all others; `None` for the one that needs the least work further on.
-    pub prefer: Option<Codec>,
 }
 
 impl Default for RoomConfig {
     fn default() -> Self {
         Self {
             stage_size: STAGE_SIZE,
-            prefer: None,
         }
     }
 }
@@ -206,7 +202,7 @@ impl Sfu {
         }
         let remote_ufrag = IceFragment::parse(offer).map_or("", |fragment| fragment.ufrag);
         let offer = Offer::parse(offer)?;
-        let plan = Plan::of(&offer, join.role, join.config.prefer);
+        let plan = Plan::of(&offer, join.role);
         if plan.is_empty() {
             return Err(NegotiateError::NoCommonMedia);
         }

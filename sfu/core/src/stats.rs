@@ -45,6 +45,10 @@ pub struct Stats {
     pub retransmit_missed: u64,
     /// Keyframe requests sent to publishers.
     pub keyframe_requests: u64,
+    /// Changes of the quality that a viewer is sent of a video.
+    pub layer_switches: u64,
+    /// Times at which pictures were left out for a viewer, for want of room on its path.
+    pub gaps: u64,
     /// Datagrams dropped, by reason.
     pub dropped: Vec<(&'static str, u64)>,
     /// Connected peers whose way is UDP.
@@ -111,6 +115,8 @@ impl Stats {
             retransmitted,
             retransmit_missed,
             keyframe_requests,
+            layer_switches,
+            gaps,
             dropped,
             peers_udp,
             peers_tcp,
@@ -130,6 +136,8 @@ impl Stats {
         self.retransmitted += retransmitted;
         self.retransmit_missed += retransmit_missed;
         self.keyframe_requests += keyframe_requests;
+        self.layer_switches += layer_switches;
+        self.gaps += gaps;
         self.peers_udp += peers_udp;
         self.peers_tcp += peers_tcp;
         let gauges = self.slots_by_layer.iter_mut().zip(slots_by_layer);
@@ -228,6 +236,10 @@ pub struct TrackStats {
     pub packets: u32,
     /// Their payload bytes.
     pub payload_bytes: u32,
+    /// How often what is forwarded of a publication changed to another quality.
+    pub switches: u32,
+    /// How often pictures were left out for want of room on its path.
+    pub gaps: u32,
     /// Whether media is arriving from the publisher.
     pub is_flowing: bool,
 }
@@ -298,6 +310,8 @@ impl TrackStats {
             rungs: publication.ladder().iter().map(RungStats::of).collect(),
             packets: 0,
             payload_bytes: 0,
+            switches: 0,
+            gaps: 0,
             is_flowing: publication.published && !publication.stopped,
         }
     }
@@ -309,6 +323,7 @@ impl TrackStats {
     ) -> Self {
         let shown = publications.iter().find(|p| subscription.shows(p.id));
         let (packets, payload_bytes) = subscription.counts();
+        let (switches, gaps) = subscription.disturbances();
         Self {
             kind: subscription.kind,
             is_sent_by_peer: false,
@@ -319,6 +334,8 @@ impl TrackStats {
             rungs: subscription.current().iter().map(RungStats::of).collect(),
             packets,
             payload_bytes,
+            switches,
+            gaps,
             is_flowing: shown.is_some_and(|publication| !publication.stopped),
         }
     }
@@ -388,6 +405,8 @@ impl Totals {
     pub(crate) fn sent(&mut self, sent: &Sent) {
         self.stats.packets_out += sent.packets;
         self.stats.bytes_out += sent.bytes;
+        self.stats.layer_switches += sent.switches;
+        self.stats.gaps += sent.gaps;
         self.drop_many("codec_unsupported", u64::from(sent.unsupported));
     }
 

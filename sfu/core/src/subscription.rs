@@ -40,6 +40,10 @@ pub(crate) struct Subscription {
     repeats: Repeats,
     packets: u32,
     octets: u32,
+    /// Changes of what is forwarded of a publication.
+    switches: u32,
+    /// Times at which the viewer could not be sent everything: pictures are missing.
+    gaps: u32,
 }
 
 /// What one call sent.
@@ -55,6 +59,10 @@ pub(crate) struct Sent {
     pub(crate) waiting_for_room: bool,
     /// Whether the viewer turned out to lack the publication's codec.
     pub(crate) unsupported: bool,
+    /// Changes of quality.
+    pub(crate) switches: u64,
+    /// Pictures left out for want of room.
+    pub(crate) gaps: u64,
 }
 
 impl Sent {
@@ -65,6 +73,8 @@ impl Sent {
         self.began |= other.began;
         self.waiting_for_room |= other.waiting_for_room;
         self.unsupported |= other.unsupported;
+        self.switches += other.switches;
+        self.gaps += other.gaps;
     }
 }
 
@@ -130,6 +140,8 @@ impl Subscription {
             repeats: Repeats::default(),
             packets: 0,
             octets: 0,
+            switches: 0,
+            gaps: 0,
         }
     }
 
@@ -172,6 +184,11 @@ impl Subscription {
         (self.packets, self.octets)
     }
 
+    /// Returns how often the quality changed, and how often pictures were left out for want of room.
+    pub(crate) fn disturbances(&self) -> (u32, u32) {
+        (self.switches, self.gaps)
+    }
+
     /// Returns the stream that is being forwarded.
     pub(crate) fn source(&self) -> Option<Source> {
         self.reading.as_ref().map(|reading| reading.source)
@@ -212,6 +229,15 @@ impl Subscription {
     /// until then the present layer goes on. A newcomer is sent everything since the keyframe, as fast as
     /// the path has room, each picture dated by its sending, so that it stands at the live edge afterwards.
     pub(crate) fn forward(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
+        let before = self.disturbances();
+        let mut sent = self.advance(publication, sender);
+        let (switches, gaps) = self.disturbances();
+        sent.switches = u64::from(switches.wrapping_sub(before.0));
+        sent.gaps = u64::from(gaps.wrapping_sub(before.1));
+        sent
+    }
+
+    fn advance(&mut self, publication: &Publication, sender: &mut Sender<'_>) -> Sent {
         let mut sent = Sent::default();
         let Some(codec) = self.find_codec(publication) else {
             sent.unsupported = self.unsupported.replace(publication.id) != Some(publication.id);
@@ -221,7 +247,8 @@ impl Subscription {
             Target::Top => publication.top(),
             Target::Rung(rung) => publication.nearest(rung),
             Target::Paused => {
-                self.reading = None;
+                let was_shown = self.reading.take().is_some();
+                self.gaps = self.gaps.wrapping_add(u32::from(was_shown));
                 return sent;
             }
         };
@@ -243,7 +270,11 @@ impl Subscription {
                 sender,
                 sent: &mut sent,
             };
+            let before = reading.rung;
             let goes_on = to.forward(&mut reading, layer, &aim);
+            let is_other = !reading.rung.is_same(before);
+            self.switches = self.switches.wrapping_add(u32::from(is_other));
+            self.gaps = self.gaps.wrapping_add(u32::from(!goes_on));
             if goes_on && !self.skips(&reading, layer, sender.now) {
                 self.reading = Some(reading);
             }
@@ -342,6 +373,13 @@ impl Subscription {
             return false;
         };
         let is_elastic = self.kind == MediaKind::Video;
+        if let Some(before) = self
+            .source()
+            .filter(|s| s.publication == source.publication)
+        {
+            let is_switch = before.layer != source.layer;
+            self.switches = self.switches.wrapping_add(u32::from(is_switch));
+        }
         self.rewrite.begin(&Start {
             source,
             first: packet,
@@ -382,6 +420,7 @@ impl Subscription {
             layer.ask(Urgency::Sometime);
             return false;
         };
+        self.gaps = self.gaps.wrapping_add(1);
         self.begin(reading.source, reading.rung, first, layer, now)
     }
 
@@ -449,7 +488,9 @@ impl Subscription {
         codec: CodecPt,
         sender: &mut Sender<'_>,
     ) -> usize {
-        let red = codec.red.filter(|_| packet.meta.is_red);
+        let red = codec
+            .red
+            .filter(|_| packet.meta.is_red && !sender.is_narrow());
         let header = header(rewritten, red.unwrap_or(codec.pt), self.stream.ssrc);
         let payload = match packet.meta.is_red && red.is_none() {
             true => [&[], red::primary(packet.payload).unwrap_or_default()],
@@ -574,7 +615,7 @@ impl Way<'_, '_> {
     fn to_repeat<'a>(&self, packet: &Packet<'_>, layer: &'a Layer) -> Option<Packet<'a>> {
         let is_plain = self.codec.red.is_some() && !packet.meta.is_red;
         let before = packet.index.checked_sub(1)?;
-        let is_of_use = is_plain && self.sender.is_lossy();
+        let is_of_use = is_plain && self.sender.is_lossy() && !self.sender.is_narrow();
         let before = is_of_use.then(|| layer.packet(before)).flatten();
         before.filter(|before| !before.meta.is_red)
     }

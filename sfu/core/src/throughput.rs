@@ -47,7 +47,12 @@ impl Throughput {
     /// Counts a packet's payload.
     pub(crate) fn add(&mut self, bytes: usize, frame: &Frame, now: Instant) {
         let bytes = bytes as u64;
-        let since = *self.since.get_or_insert(now);
+        // After a pause what was before it says more than its average.
+        let lately = |since: &Instant| now.saturating_duration_since(*since) < PRESENT;
+        if self.since.filter(lately).is_none() {
+            self.begin(now);
+        }
+        let since = self.since.unwrap_or(now);
         self.all += bytes;
         let pair = Qualities::one(frame.spatial, frame.temporal);
         for (_, _, position) in pair.iter() {
@@ -151,6 +156,11 @@ impl Throughput {
             }
         }
         self.rates = Some(new);
+        self.begin(now);
+    }
+
+    /// Counts from here on.
+    fn begin(&mut self, now: Instant) {
         self.since = Some(now);
         (self.all, self.common) = (0, 0);
         self.some = [0; QUALITIES];
@@ -215,6 +225,30 @@ mod tests {
             assert!(off < expected / 20, "{quality:?}");
             let one = Qualities::one(0, quality.temporal);
             assert_eq!(throughput.is_complete(one), quality.temporal == 2);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_comes_back_is_as_it_was() {
+        let t0 = Instant::now();
+        let mut throughput = Throughput::default();
+        let feed = |throughput: &mut Throughput, frames: std::ops::Range<u64>| {
+            for n in frames {
+                let temporal = [0, 2, 1, 2][(n % 4) as usize];
+                let now = t0 + Duration::from_millis(n * 10);
+                let frame = frame(0, temporal, Qualities::from_temporal(temporal));
+                throughput.add(1250, &frame, now);
+            }
+        };
+        feed(&mut throughput, 0..400);
+        for (frames, label) in [(1400..1401, "at once"), (1401..1500, "later")] {
+            feed(&mut throughput, frames);
+            let best = throughput.qualities().last().unwrap();
+            assert_eq!(best.temporal, 2, "{label}");
+            assert!(
+                best.bitrate.abs_diff(1_000_000) < 50_000,
+                "{label}: {best:?}"
+            );
         }
     }
 

@@ -118,7 +118,10 @@ fn a_link_that_narrows_is_followed_and_its_queue_drains() {
     world.run(5000);
     world.links.get_mut(&viewer).unwrap().longest_wait = Duration::ZERO;
     world.assert_layer(viewer, 1);
+    let before = world.sfu.stats();
+    assert!((1..9).contains(&before.layer_switches), "{before:?}");
     world.run(5000);
+    assert_eq!(world.sfu.stats().layer_switches, before.layer_switches);
     let link = &world.links[&viewer];
     assert!(
         link.longest_wait < Duration::from_millis(200),
@@ -185,6 +188,7 @@ fn a_paused_picture_comes_back() {
         video.target.map(|rung| rung.layer)
     };
     assert_eq!(target(&world), None, "{:#?}", world.facts(viewer));
+    assert!(world.sfu.stats().gaps > 0, "a pause is a gap");
     world.links.get_mut(&viewer).unwrap().conditions.rate = 8_000_000;
     world.run(5000);
     world.assert_layer(viewer, 2);

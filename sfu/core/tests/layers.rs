@@ -19,7 +19,7 @@ use world::{
     Network, World,
     link::{Conditions, Link},
     publisher::{Publisher, Svc},
-    viewer::{BOTH, Packet, VP9, Viewer, with_feedback, with_red},
+    viewer::{AV1, BOTH, Packet, VP9, Viewer, av1_with_descriptor, with_feedback, with_red},
 };
 
 #[test]
@@ -126,29 +126,6 @@ fn a_replay_ends_at_the_live_edge() {
 }
 
 #[test]
-fn a_crowd_costs_one_request_at_most() {
-    for age in [200, 1200, 5000] {
-        let mut world = World::new(age);
-        let publisher = world.publish(Publisher::new(1, Codec::H264));
-        world.watch(BOTH);
-        world.run(age);
-        let requests = world.publisher(publisher).requests;
-        let mut viewers = Vec::new();
-        for _ in 0..80 {
-            viewers.push(world.watch(BOTH));
-            world.run(12);
-        }
-        world.run(300);
-        let asked = world.publisher(publisher).requests - requests;
-        assert!(asked <= 1, "{asked} requests after {age} ms");
-        for viewer in viewers {
-            let packets = world.viewer(viewer).video.complete();
-            assert!(packets[0].starts_keyframe);
-        }
-    }
-}
-
-#[test]
 fn a_stopped_layer_is_left_within_a_fifth_of_a_second() {
     for (seed, codec) in [(1, Codec::H264), (2, Codec::Vp8)] {
         let mut world = World::new(seed);
@@ -210,6 +187,59 @@ fn spatial_layers_within_a_stream_are_left_and_entered() {
         }
         assert!(pictures > 120, "{pictures}");
     }
+}
+
+#[test]
+fn who_reads_dependency_descriptors_sees_the_upper_layer_of_av1() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::av1(1));
+    world.run(2000);
+    let viewer = world.watch(&av1_with_descriptor());
+    let other = world.watch(AV1);
+    let upper = |world: &mut World, index: usize| {
+        let before = world.viewer(index).video.packets().len();
+        world.run(1000);
+        let packets = world.viewer(index).video.complete();
+        assert!(packets.len() > before, "a picture");
+        let packets = &packets[before..];
+        let count = packets.iter().filter(|packet| packet.layers.0 == 1).count();
+        (count, packets.len() - count)
+    };
+    world.run(1000);
+    let (count, lower) = upper(&mut world, viewer);
+    assert!(count > 80 && lower * 4 < count, "{count} and {lower}");
+    let (count, lower) = upper(&mut world, other);
+    assert!(count == 0 && lower > 80, "{count} and {lower}");
+
+    // It left the upper layer, and needs a keyframe to come back.
+    let peer = world.members[viewer].peer;
+    world.sfu.limit(peer, Some(0), world.now);
+    world.run(1000);
+    assert_eq!(upper(&mut world, viewer).0, 0);
+    let requests = world.publisher(publisher).requests;
+    world.sfu.limit(peer, None, world.now);
+    world.run(1000);
+    let (count, _) = upper(&mut world, viewer);
+    assert!(count > 80, "{count}");
+    assert_eq!(world.publisher(publisher).requests, requests + 1);
+}
+
+#[test]
+fn sound_is_not_repeated_on_narrow_paths() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    let viewer = world.watch(&with_red());
+    let lossy = Conditions {
+        loss: 80,
+        ..Conditions::of_rate(180_000)
+    };
+    world.links.insert(viewer, Link::new(lossy, 1));
+    world.run(8000);
+    let repeated = world.viewer(viewer).repeated_audio.len();
+    assert!(repeated < 50, "{repeated} in the beginning");
+    world.run(8000);
+    let more = world.viewer(viewer).repeated_audio.len() - repeated;
+    assert_eq!(more, 0);
 }
 
 #[test]

@@ -14,8 +14,10 @@ mod support;
 #[allow(dead_code, reason = "each test uses its part of the world")]
 mod world;
 
+use std::collections::BTreeSet;
+
 use sfu_core::{
-    Codec, Event, MediaKind, ParticipantId, PeerId, PublicationId, RoomConfig, TapSource,
+    Codec, Event, MediaKind, ParticipantId, PeerId, PublicationId, RoomConfig, TapSource, TapVideo,
 };
 use world::{
     ROOM, World,
@@ -172,10 +174,7 @@ fn who_leaves_frees_the_slot_and_finds_it_again() {
 #[test]
 fn a_small_stage_shows_who_spoke_last() {
     let mut world = World::new(1);
-    world.config = RoomConfig {
-        stage_size: 2,
-        ..RoomConfig::default()
-    };
+    world.config = RoomConfig { stage_size: 2 };
     let members = [1, 2, 3].map(|n| world.publish_as(n, speaker(n as u8, SILENCE)));
     let viewer = world.watch(&stage(2, 3));
     world.run(1500);
@@ -409,6 +408,115 @@ fn a_layer_that_nobody_wants_is_told_to_its_publisher() {
         Some((peer, vec![true, true])),
         "it is tried"
     );
+}
+
+#[test]
+fn a_tap_of_the_stage_yields_each_publication_in_its_lane() {
+    let mut world = World::new(3);
+    world.publish_as(1, speaker(1, SILENCE));
+    let tap = world.sfu.add_tap(ROOM, TapSource::Stage, world.now);
+    world.run(2000);
+    let guest = world.publish_as(2, speaker(2, SILENCE));
+    world.run(2000);
+    world.leave(guest);
+    world.run(2000);
+    let published = world.published.clone();
+    let lanes: BTreeSet<_> = published.iter().map(|(id, _)| id.lane()).collect();
+    assert_eq!(lanes.len(), 4);
+    for (publication, peer) in published {
+        let of_lane = world
+            .tapped
+            .iter()
+            .filter(|(id, packet)| *id == tap && packet.lane == publication.lane());
+        let packets: Vec<_> = of_lane.map(|(_, packet)| packet).collect();
+        assert!(packets.len() > 20, "{publication}: {}", packets.len());
+        assert!(packets[0].keyframe, "{publication}");
+        let seqs = packets
+            .iter()
+            .map(|p| u16::from_be_bytes([p.rtp[2], p.rtp[3]]));
+        assert!(seqs.eq((0..).take(packets.len())), "{publication}");
+        let times: Vec<_> = packets.iter().map(|packet| packet.presentation).collect();
+        assert!(times.is_sorted(), "{publication}");
+        let sender = world.members.iter().position(|m| m.peer == peer).unwrap();
+        let read = packets
+            .iter()
+            .map(|p| Packet::read(p.codec, false, 0, &p.rtp[12..]));
+        let ids: BTreeSet<_> = read.map(|packet| packet.publisher).collect();
+        assert_eq!(ids.len(), 1, "{publication} of {sender}");
+    }
+}
+
+#[test]
+fn a_tap_of_layers_yields_and_wants_all_of_them() {
+    for video in [TapVideo::Layers, TapVideo::Best, TapVideo::None] {
+        let mut world = World::new(1);
+        world.publish(Publisher::simulcast(1, Codec::H264));
+        let tap = world.sfu.add_tap(ROOM, TapSource::Program, world.now);
+        world.sfu.set_tap_video(tap, video, world.now);
+        world.run(3000);
+        let lanes = [0, 1].map(|lane| {
+            let packets = world.tapped.iter().map(|(_, packet)| packet);
+            let video = packets.filter(|p| p.lane == lane && p.codec == Codec::H264);
+            let video: Vec<_> = video.collect();
+            assert!(
+                video.first().is_none_or(|first| first.keyframe),
+                "lane {lane}"
+            );
+            let seqs = video
+                .iter()
+                .map(|p| u16::from_be_bytes([p.rtp[2], p.rtp[3]]));
+            assert!(seqs.eq((0..).take(video.len())), "lane {lane}");
+            video.len() > 20
+        });
+        let expected = match video {
+            TapVideo::Layers => [true, true],
+            TapVideo::Best => [true, false],
+            TapVideo::None => [false, false],
+        };
+        assert_eq!(lanes, expected, "{video:?}");
+        let heard = world.tapped.iter().filter(|(_, p)| p.codec == Codec::Opus);
+        assert!(heard.count() > 50, "{video:?}");
+    }
+}
+
+#[test]
+fn a_tap_of_one_track_yields_nothing_else_and_follows_who_comes_back() {
+    let mut world = World::new(5);
+    let tracks = [
+        (MediaKind::Video, 0),
+        (MediaKind::Audio, 0),
+        (MediaKind::Video, 1),
+    ];
+    let taps = tracks.map(|(kind, position)| {
+        let source = TapSource::Track {
+            participant: ParticipantId(1),
+            kind,
+            position,
+        };
+        (world.sfu.add_tap(ROOM, source, world.now), kind, position)
+    });
+    let first = world.publish_as(1, speaker(1, SILENCE));
+    world.run(2000);
+    world.leave(first);
+    world.run(1000);
+    let halves = world.tapped.len();
+    world.publish_as(1, speaker(1, SILENCE));
+    world.run(2000);
+    for (tap, kind, position) in taps {
+        let numbered = world.tapped.iter().enumerate();
+        let of_tap: Vec<_> = numbered.filter(|(_, (id, _))| *id == tap).collect();
+        assert!(
+            of_tap.iter().all(|(_, (_, p))| p.codec.kind() == kind),
+            "{kind:?}"
+        );
+        let parts = [0..halves, halves..world.tapped.len()];
+        let found = parts.map(|part| of_tap.iter().any(|(at, _)| part.contains(at)));
+        assert_eq!(found, [position == 0; 2], "{kind:?} {position}");
+        let seqs = of_tap
+            .iter()
+            .map(|(_, (_, p))| u16::from_be_bytes([p.rtp[2], p.rtp[3]]));
+        assert!(seqs.eq((0..).take(of_tap.len())), "{kind:?}");
+    }
 }
 
 /// What the last event said, by peers instead of publications.

@@ -1,11 +1,10 @@
-import type { Page } from '@playwright/test';
-import { readClock, replaceCameraByClock } from '../support/clock.ts';
-import { test } from '../support/fixtures.ts';
+import { readClock } from '../support/clock.ts';
+import { expect, test } from '../support/fixtures.ts';
+import { broadcastLayers, watchThrough } from '../support/layered.ts';
 import { expectVideoFlows } from '../support/media.ts';
-import { Network, type NetworkShape } from '../support/network.ts';
-import { Studio, Watch } from '../support/pages.ts';
+import { Network } from '../support/network.ts';
+import { Watch } from '../support/pages.ts';
 import { noteSeconds, type Second, table, untilLines } from '../support/reception.ts';
-import type { Server } from '../support/server.ts';
 import { noteRow } from './table.ts';
 
 const SECONDS = 60;
@@ -14,10 +13,11 @@ const LINKS = { '400 kbit/s': 400_000, '1.5 Mbit/s': 1_500_000 };
 
 for (const codec of ['h264', 'vp9']) {
   test(`slow links, ${codec}`, async ({ server, room, newPage }) => {
-    await goLive(await newPage(), server, room, codec);
+    await broadcastLayers(await newPage(), server, room, codec);
     const links = Object.entries(LINKS).map(async ([name, rate]) => {
       const slow = { down: { ...NEAR, rate }, up: NEAR };
-      const { page, network } = await watchThrough(await newPage(), slow, server, room);
+      const page = await newPage();
+      const network = await watchThrough(page, slow, server, room);
       const [rows, { latencies }] = await Promise.all([
         noteSeconds(page, SECONDS),
         readClock(page, SECONDS * 1000),
@@ -33,7 +33,7 @@ for (const codec of ['h264', 'vp9']) {
   });
 
   test(`climbing on a free link, ${codec}`, async ({ server, room, newPage }) => {
-    await goLive(await newPage(), server, room, codec);
+    await broadcastLayers(await newPage(), server, room, codec);
     const times: number[] = [];
     for (let round = 0; round < 5; round++) {
       const page = await newPage();
@@ -48,41 +48,28 @@ for (const codec of ['h264', 'vp9']) {
 }
 
 test('5 % loss and 50 ms', async ({ server, room, newPage }) => {
-  await goLive(await newPage(), server, room, 'h264');
+  await broadcastLayers(await newPage(), server, room, 'h264');
   const far = { delayMs: 25 };
   const lossy = { down: { ...far, loss: 0.05 }, up: far };
-  const { page } = await watchThrough(await newPage(), lossy, server, room);
+  const page = await newPage();
+  await watchThrough(page, lossy, server, room);
   const rows = await noteSeconds(page, SECONDS);
   noteSeries('5 % loss, 50 ms', rows);
+  const frozenMs = column(rows, 'frozenMs').reduce((sum, ms) => sum + ms, 0);
+  noteRow('5 % loss, 50 ms: frozen in all', [frozenMs]);
+  expect(frozenMs, 'less than 1 % of the time').toBeLessThan(SECONDS * 10);
   noteRow('5 % loss, 50 ms: sound made up, percent of a second', column(rows, 'concealed'));
 });
 
 test('sound behind 200 kbit/s', async ({ server, room, newPage }) => {
-  await goLive(await newPage(), server, room, 'h264');
+  await broadcastLayers(await newPage(), server, room, 'h264');
   const slow = { down: { ...NEAR, rate: 200_000 }, up: NEAR };
-  const { page } = await watchThrough(await newPage(), slow, server, room);
+  const page = await newPage();
+  await watchThrough(page, slow, server, room);
   const rows = await noteSeconds(page, SECONDS);
   noteSeries('behind 200 kbit/s', rows);
   noteRow('behind 200 kbit/s: sound made up, percent of a second', column(rows, 'concealed'));
 });
-
-async function goLive(page: Page, server: Server, room: string, codec: string): Promise<void> {
-  await replaceCameraByClock(page.context(), 'busy');
-  const studio = await Studio.open(page, server, room, `?codec=${codec}&simulcast=1`);
-  await studio.goLive();
-}
-
-async function watchThrough(
-  page: Page,
-  shape: NetworkShape,
-  server: Server,
-  room: string,
-): Promise<{ page: Page; network: Network }> {
-  const network = await Network.before(page, shape);
-  await Watch.open(page, server, room);
-  await expectVideoFlows(page, 90);
-  return { page, network };
-}
 
 function noteSeries(where: string, rows: readonly Second[]): void {
   noteRow(`${where}: lines of the picture, each second`, column(rows, 'height'));

@@ -80,13 +80,12 @@ test('the broadcaster switches to the screen and the viewer sees it without join
   expect((await received(viewer)).height).toBe(480);
 
   await broadcaster.getByTestId('source-screen').click();
-  await expect
-    .poll(async () => (await received(viewer)).height, {
-      message: 'the screen is shown',
-      intervals: POLL,
-    })
-    .toBeGreaterThan(480);
-  await expectVideoFlows(viewer, 5);
+  await expect(async () => {
+    const lines = await sourceLines(broadcaster);
+    expect(lines, 'the screen is captured').not.toBe(480);
+    expect((await received(viewer)).height, 'and shown, all of its lines').toBe(lines);
+  }).toPass({ intervals: POLL, timeout: 20_000 });
+  await expectVideoFlows(viewer);
   await expectPicture(viewer);
   expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
 });
@@ -142,6 +141,14 @@ test('broadcaster and viewer come back by themselves when the server was restart
     await server.stop();
   }
 });
+
+/** How high the broadcaster's own picture is. */
+async function sourceLines(page: Page): Promise<number | undefined> {
+  return page.getByTestId('preview').evaluate(({ srcObject }: HTMLVideoElement) => {
+    const [track] = srcObject instanceof MediaStream ? srcObject.getVideoTracks() : [];
+    return track?.getSettings().height;
+  });
+}
 
 /** The server's username fragment on the page's connection. */
 async function iceSession(page: Page): Promise<string> {

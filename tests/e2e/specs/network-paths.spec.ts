@@ -1,8 +1,10 @@
 import type { Page } from '@playwright/test';
 import { expect, test } from '../support/fixtures.ts';
+import { broadcastLayers, watchThrough } from '../support/layered.ts';
 import { expectPicture, expectVideoFlows, received } from '../support/media.ts';
 import { Network } from '../support/network.ts';
 import { Studio, Watch } from '../support/pages.ts';
+import { noteSeconds, table, untilSteady } from '../support/reception.ts';
 
 test('a viewer whose address changes sees on over the same connection', async ({
   server,
@@ -31,6 +33,21 @@ test('a viewer whose network blocks UDP sees over TCP', async ({ server, room, n
   await expectVideoFlows(viewer, 60);
   await expectPicture(viewer);
   expect(await protocols(viewer)).toEqual(['tcp']);
+});
+
+test('a viewer far away who loses 5 % hardly sees a freeze', async ({ server, room, newPage }) => {
+  test.slow();
+  await broadcastLayers(await newPage(), server, room, 'h264', 15);
+  const far = { delayMs: 25 };
+  const viewer = await newPage();
+  await watchThrough(viewer, { down: { ...far, loss: 0.05 }, up: far }, server, room);
+  await untilSteady(viewer, 720, 4);
+  const rows = await noteSeconds(viewer, 15);
+  const lost = rows.reduce((sum, row) => sum + row.nacks, 0);
+  expect(lost, 'packets were lost and asked for').toBeGreaterThan(20);
+  const frozenMs = rows.reduce((sum, row) => sum + row.frozenMs, 0);
+  // One freeze in so short a time is no measure; `npm run figures` looks at a minute.
+  expect(frozenMs, `hardly ever:\n${table(rows)}`).toBeLessThan(400);
 });
 
 /** The protocols of the connections that carry the page's media. */

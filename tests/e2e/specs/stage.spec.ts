@@ -1,15 +1,46 @@
-import type { Page } from '@playwright/test';
+import type { Frame, Page } from '@playwright/test';
 import { expect, test } from '../support/fixtures.ts';
-import { expectVideoFlows, POLL, received } from '../support/media.ts';
+import { expectVideoFlows, POLL, received, shrinkCamera } from '../support/media.ts';
 import { Guest, Studio, Watch } from '../support/pages.ts';
 import type { Server } from '../support/server.ts';
 
-test('a guest joins in front of viewers who negotiate nothing, is featured and removed', async ({
+test('a guest joins in front of twelve viewers who negotiate nothing', async ({
   server,
   room,
   newPage,
 }) => {
-  // Five pages that encode and decode on two cores.
+  // Fourteen connections on two cores.
+  test.slow();
+  const host = await newPage();
+  await shrinkCamera(host.context());
+  const studio = await Studio.open(host, server, room);
+  const link = await studio.inviteGuests();
+  await studio.goLive();
+
+  const viewers: Frame[] = [];
+  for (let page = 0; page < 2; page++)
+    viewers.push(...(await watchSixfold(await newPage(), server, room)));
+  for (const viewer of viewers) await expect(viewer.getByTestId('tile')).toHaveCount(1);
+  await expectAllMove(viewers, 1);
+  await studio.expectViewers(12);
+  const before = await Promise.all(viewers.map(negotiations));
+  expect(before).toEqual(Array(12).fill({ descriptions: 2, offers: 1 }));
+
+  const guests = await newPage();
+  await shrinkCamera(guests.context());
+  const guest = await Guest.open(guests, link);
+  await guest.introduce('Grace');
+  await guest.join();
+  for (const viewer of viewers) {
+    await expect(viewer.getByTestId('tile').filter({ hasText: 'Grace' })).toBeVisible();
+  }
+  await expectAllMove(viewers, 2);
+  expect(await Promise.all(viewers.map(negotiations)), 'nothing was negotiated').toEqual(before);
+  await studio.expectViewers(12);
+});
+
+test('a guest is seen, featured and removed', async ({ server, room, newPage }) => {
+  // Three pages that encode or decode two pictures each, on two cores.
   test.slow();
   const studio = await Studio.open(await newPage(), server, room, '?simulcast=0');
   await studio.chooseQuality('480p');
@@ -18,39 +49,21 @@ test('a guest joins in front of viewers who negotiate nothing, is featured and r
   await expect(guest.page.getByTestId('join-stage'), 'nobody is on air').toBeDisabled();
   await guest.introduce('Grace');
   await studio.goLive();
-
-  const viewers: Page[] = [];
-  for (let n = 0; n < 3; n++) {
-    const viewer = await newPage();
-    await countNegotiations(viewer);
-    await Watch.open(viewer, server, room);
-    viewers.push(viewer);
-  }
-  for (const viewer of viewers) {
-    await expectVideoFlows(viewer, 5);
-    await expect(viewer.getByTestId('tile')).toHaveCount(1);
-  }
-  const before = await Promise.all(viewers.map(negotiations));
-
+  const viewer = await newPage();
+  await Watch.open(viewer, server, room);
+  await expectVideoFlows(viewer, 5);
   await guest.join();
-  for (const viewer of viewers) {
-    await expect(viewer.getByTestId('tile')).toHaveCount(2);
-    await expect(viewer.getByTestId('tile').filter({ hasText: 'Grace' })).toBeVisible();
-    await expect.poll(() => movingTiles(viewer), { intervals: POLL }).toBe(2);
-  }
-  expect(await Promise.all(viewers.map(negotiations)), 'nothing was negotiated').toEqual(before);
-  await studio.expectViewers(3);
+  await expectAllMove([viewer.mainFrame()], 2);
 
   // Host and guest see each other, and not themselves.
   for (const page of [studio.page, guest.page]) {
     const others = page.getByTestId('others').getByTestId('tile');
     await expect(others).toHaveCount(1);
-    await expect.poll(() => movingTiles(page), { intervals: POLL }).toBe(1);
+    await expectAllMove([page.mainFrame()], 1);
   }
 
   const member = studio.page.getByTestId('stage-member').filter({ hasText: 'Grace' });
   const graces = await member.getAttribute('data-identity');
-  const [viewer] = viewers as [Page];
   const large = viewer.getByTestId('tile').filter({ has: viewer.getByTestId('player') });
   const single = await program(viewer, room);
   await member.getByTestId('feature').click();
@@ -65,7 +78,7 @@ test('a guest joins in front of viewers who negotiate nothing, is featured and r
     'data-code',
     'removed_from_stage',
   );
-  for (const viewer of viewers) await expect(viewer.getByTestId('tile')).toHaveCount(1);
+  await expect(viewer.getByTestId('tile')).toHaveCount(1);
   await expectVideoFlows(viewer);
   await guest.page.getByTestId('join-stage').click();
   await expect(guest.page.getByTestId('error-banner'), 'and cannot come back').toBeVisible();
@@ -129,7 +142,7 @@ async function participant(server: Server, room: string): Promise<string> {
   return encodeURIComponent(sending[0].identity);
 }
 
-/** Counts from here on what the page says to its connections and to the server. */
+/** Counts from here on what the page and its frames say to its connections and to the server. */
 async function countNegotiations(page: Page): Promise<void> {
   await page.addInitScript(() => {
     const counts = { descriptions: 0, offers: 0 };
@@ -150,13 +163,33 @@ async function countNegotiations(page: Page): Promise<void> {
   });
 }
 
-async function negotiations(page: Page): Promise<unknown> {
-  return page.evaluate(() => ({ ...(globalThis as { negotiations?: object }).negotiations }));
+async function negotiations(viewer: Frame): Promise<unknown> {
+  return viewer.evaluate(() => ({ ...(globalThis as { negotiations?: object }).negotiations }));
+}
+
+/** Opens the watch page six times in one page, and counts what each says. */
+async function watchSixfold(page: Page, server: Server, room: string): Promise<Frame[]> {
+  await countNegotiations(page);
+  const frame = `<iframe src="/watch/${room}" width="400" height="380"></iframe>`;
+  await page.route('**/sixfold', (route) =>
+    route.fulfill({ contentType: 'text/html', body: frame.repeat(6) }),
+  );
+  await page.goto(`${server.origin}/sixfold`);
+  return page.frames().slice(1);
+}
+
+/** Waits until that many of the tiles that each viewer shows have a picture that moves. */
+async function expectAllMove(viewers: readonly Frame[], tiles: number): Promise<void> {
+  for (const viewer of viewers) {
+    await expect
+      .poll(() => movingTiles(viewer), { intervals: POLL, message: `${tiles} pictures move` })
+      .toBe(tiles);
+  }
 }
 
 /** How many of the shown tiles have a picture that moves. */
-async function movingTiles(page: Page): Promise<number> {
-  return page.getByTestId('tile').evaluateAll(async (tiles) => {
+async function movingTiles(viewer: Frame): Promise<number> {
+  return viewer.getByTestId('tile').evaluateAll(async (tiles) => {
     const frames = () =>
       tiles.map((tile) => tile.querySelector('video')?.getVideoPlaybackQuality().totalVideoFrames);
     const before = frames();

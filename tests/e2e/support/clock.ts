@@ -10,15 +10,16 @@ export interface Reading {
 
 /**
  * Puts a clock in the place of the camera: the time in milliseconds as 32 black and white blocks and 8 of a
- * checksum, in two rows at the top of a moving 1280x720 picture, 30 times a second. A `busy` picture needs all the
- * bitrate that an encoder is given, as a camera's noise does; a calm one only some 700 kbit/s.
+ * checksum, in two rows at the top of a moving 1280x720 picture. A `busy` picture needs all the bitrate that an
+ * encoder is given, as a camera's noise does; a calm one only some 700 kbit/s at 30 frames a second.
  */
 export async function replaceCameraByClock(
   context: BrowserContext,
   picture: 'calm' | 'busy' = 'calm',
+  frameRate = 30,
 ): Promise<void> {
   await context.addInitScript(
-    (patches) => {
+    ({ patches, frameRate }) => {
       const devices = navigator.mediaDevices;
       if (!devices) return;
       const original = devices.getUserMedia.bind(devices);
@@ -35,11 +36,11 @@ export async function replaceCameraByClock(
         const canvas = document.createElement('canvas');
         [canvas.width, canvas.height] = [1280, 720];
         const context = canvas.getContext('2d', { alpha: false });
-        const [track] = canvas.captureStream(30).getVideoTracks();
+        const [track] = canvas.captureStream(frameRate).getVideoTracks();
         if (!context || !track) throw new Error('no canvas');
         const noise = makeNoise();
         let frame = 0;
-        setInterval(() => draw(context, noise, ++frame), 1000 / 30);
+        setInterval(() => draw(context, noise, ++frame), 1000 / frameRate);
         return track;
       }
 
@@ -85,7 +86,7 @@ export async function replaceCameraByClock(
         });
       }
     },
-    picture === 'busy' ? 8 : 0,
+    { patches: picture === 'busy' ? 8 : 0, frameRate },
   );
 }
 

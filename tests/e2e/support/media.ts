@@ -40,6 +40,20 @@ export async function recordConnections(context: BrowserContext): Promise<void> 
   });
 }
 
+/** Opens cameras smaller and slower than a page asks for, so that many can decode them on one machine. */
+export async function shrinkCamera(context: BrowserContext): Promise<void> {
+  await context.addInitScript(() => {
+    const devices = navigator.mediaDevices;
+    if (!devices) return;
+    const original = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = (constraints) =>
+      original({
+        ...constraints,
+        video: constraints?.video ? { width: 320, height: 180, frameRate: 10 } : false,
+      });
+  });
+}
+
 /** Reads what the page receives at this moment. */
 export async function received(page: Page): Promise<Received> {
   return page.evaluate(async () => {

@@ -85,6 +85,25 @@ export async function untilLines(page: Page, lines: number, timeout = 10_000): P
   return performance.now() - start;
 }
 
+/** Waits until the page has shown a picture of that many lines for so long. */
+export async function untilSteady(
+  page: Page,
+  lines: number,
+  seconds: number,
+  timeout = 40_000,
+): Promise<void> {
+  let since = performance.now();
+  const steadyFor = async () => {
+    const { height } = await received(page);
+    if (height !== lines) since = performance.now();
+    return (performance.now() - since) / 1000;
+  };
+  const message = `${lines} lines for ${seconds} s`;
+  await expect
+    .poll(steadyFor, { intervals: POLL, timeout, message })
+    .toBeGreaterThanOrEqual(seconds);
+}
+
 /** Writes a series as a table, a line a second. */
 export function table(rows: readonly Second[]): string {
   const names = Object.keys(rows[0] ?? {}) as (keyof Second)[];

@@ -18,7 +18,10 @@ export class Reception {
   constructor(pc: RTCPeerConnection, slots: SlotCount, jitterBufferMs: number, begun: () => void) {
     const add = (kind: 'audio' | 'video') => {
       const transceiver = pc.addTransceiver(kind, { direction: 'recvonly' });
-      if (kind === 'video') trimCodecs(transceiver);
+      if (kind === 'video') {
+        trimCodecs(transceiver);
+        offerDependencyDescriptor(transceiver);
+      }
       const { receiver } = transceiver;
       setJitterBuffer(receiver, jitterBufferMs);
       const stream = new MediaStream();
@@ -53,9 +56,34 @@ function trimCodecs(transceiver: RTCRtpTransceiver): void {
   }
 }
 
+/**
+ * Offers the header extension by which frames name those they need. Without it the server cannot leave layers out of
+ * an AV1 stream, and a viewer receives its lowest. Chromium supports it and does not offer it by itself.
+ */
+function offerDependencyDescriptor(
+  transceiver: RTCRtpTransceiver & Partial<ExtensionChoice>,
+): void {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.() ?? [];
+  for (const extension of extensions) {
+    if (extension.uri === DEPENDENCY_DESCRIPTOR) extension.direction = 'sendrecv';
+  }
+  transceiver.setHeaderExtensionsToNegotiate?.(extensions);
+}
+
+/** Of a transceiver, in browsers that have it: https://www.w3.org/TR/webrtc-extensions/#rtp-header-extension-control */
+interface ExtensionChoice {
+  getHeaderExtensionsToNegotiate(): { uri: string; direction: RTCRtpTransceiverDirection }[];
+  setHeaderExtensionsToNegotiate(
+    extensions: readonly { uri: string; direction: RTCRtpTransceiverDirection }[],
+  ): void;
+}
+
 /** Both spellings: the standard one in milliseconds and Chromium's older one in seconds. */
 function setJitterBuffer(receiver: RTCRtpReceiver, ms: number): void {
   const hinted = receiver as RTCRtpReceiver & { playoutDelayHint?: number | null };
   if ('jitterBufferTarget' in receiver) receiver.jitterBufferTarget = ms;
   else if ('playoutDelayHint' in receiver) hinted.playoutDelayHint = ms / 1000;
 }
+
+const DEPENDENCY_DESCRIPTOR =
+  'https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension';

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Extension, Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, BodyDataStream, Bytes, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
 use egress::{
@@ -114,6 +114,13 @@ impl Stage {
             head.headers,
             to_bytes(body, 1 << 26).await.unwrap(),
         )
+    }
+
+    /// Returns the answer's body as it comes.
+    pub(crate) async fn stream(&self, request: Request<Body>) -> BodyDataStream {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().into_data_stream()
     }
 
     /// Starts a job and returns its path.

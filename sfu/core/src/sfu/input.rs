@@ -241,9 +241,11 @@ impl Sfu {
 
     fn handle_connected(&mut self, id: PeerId, now: Instant) {
         self.events.push_back(Event::Connected { peer: id });
-        let Some(join) = self.peers.get(id).map(|peer| peer.join) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
+        let join = peer.join;
+        peer.flow.begin(peer.transport.shown(), now);
         if join.role == Role::Publisher
             && let Some(room) = self.rooms.get(&join.room)
         {

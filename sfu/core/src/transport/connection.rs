@@ -1,6 +1,9 @@
 //! [`Transport`]: one peer's ICE-lite, DTLS, SRTP and SCTP, joined.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -37,6 +40,19 @@ pub enum TransportEvent {
     HandshakeFailed,
 }
 
+/// What the handshake showed of the path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The shortest time from a flight of the server to its answer.
+    pub rtt: Option<Duration>,
+    /// What the path carries at least, bit/s: a whole flight within the time until its answer.
+    pub bitrate: u64,
+    /// What it may carry, bit/s, if a longer flight took longer because of its bytes. The peer's arithmetic
+    /// takes time, too.
+    pub guess: Option<u64>,
+    first: Option<(usize, Duration)>,
+}
+
 /// One peer's ICE-lite, DTLS, SRTP and SCTP.
 #[derive(Debug)]
 pub struct Transport {
@@ -46,6 +62,9 @@ pub struct Transport {
     srtp: Option<Box<Srtp>>,
     sctp: Sctp,
     extensions: ExtensionIds,
+    /// The server's last flight of the handshake: its bytes, and when it left.
+    flight: Option<(usize, Instant)>,
+    shown: Shown,
     events: VecDeque<TransportEvent>,
     dtls_events: Vec<DtlsEvent>,
     sctp_events: Vec<SctpEvent>,
@@ -66,6 +85,8 @@ impl Transport {
             srtp: None,
             sctp: Sctp::default(),
             extensions,
+            flight: None,
+            shown: Shown::default(),
             events: VecDeque::new(),
             dtls_events: Vec::new(),
             sctp_events: Vec::new(),
@@ -127,6 +148,10 @@ impl Transport {
         now: Instant,
         out: &mut Outgoing,
     ) -> Result<(), PacketError> {
+        if let Some((bytes, at)) = self.flight.take() {
+            self.shown
+                .answered(bytes, now.saturating_duration_since(at));
+        }
         let handled = self
             .dtls
             .handle(shared.dtls(), datagram, now, &mut self.dtls_events);
@@ -235,6 +260,13 @@ impl Transport {
         self.sctp.handle_timeout(now);
         self.report();
         self.transmit(now, out);
+        // An answer may be to what was sent before.
+        self.flight = None;
+    }
+
+    /// Returns what the handshake showed of the path.
+    pub fn shown(&self) -> Shown {
+        self.shown
     }
 
     /// Returns whether the handshake is done and neither side has closed.
@@ -302,10 +334,30 @@ impl Transport {
                 SctpEvent::Lost => TransportEvent::Left,
             });
         }
+        let mut bytes = 0;
         while let Some(datagram) = self.dtls.poll_transmit() {
             if let Some(to) = self.ice.selected() {
                 out.push(to, &datagram);
+                bytes += datagram.len();
             }
         }
+        let is_flight = bytes > 0 && !self.dtls.is_connected();
+        self.flight = is_flight.then_some((bytes, now)).or(self.flight);
     }
+}
+
+impl Shown {
+    fn answered(&mut self, bytes: usize, after: Duration) {
+        self.rtt = Some(self.rtt.map_or(after, |rtt| rtt.min(after)));
+        self.bitrate = self.bitrate.max(bitrate(bytes, after));
+        let (before, earlier) = *self.first.get_or_insert((bytes, after));
+        if bytes > before {
+            self.guess = Some(bitrate(bytes - before, after.saturating_sub(earlier)));
+        }
+    }
+}
+
+fn bitrate(bytes: usize, time: Duration) -> u64 {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    bytes as u64 * 8_000_000 / micros.max(1)
 }

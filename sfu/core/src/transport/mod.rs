@@ -25,7 +25,7 @@ mod shared;
 mod srtp;
 
 pub use answer::{AnswerLine, SendStream, write_answer};
-pub use connection::{Transport, TransportEvent};
+pub use connection::{Shown, Transport, TransportEvent};
 pub use error::PacketError;
 pub(crate) use feedback::ArrivalReport;
 pub use fragment::IceFragment;

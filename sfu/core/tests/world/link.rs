@@ -21,6 +21,8 @@ pub(crate) struct Link {
     pub(crate) conditions: Conditions,
     /// The longest that a packet waited for its turn since this was last cleared.
     pub(crate) longest_wait: Duration,
+    /// Packets that there was no room for.
+    pub(crate) dropped: u32,
     busy_until: Option<Instant>,
     newest: Option<Instant>,
     random: u64,
@@ -43,6 +45,7 @@ impl Link {
         Self {
             conditions,
             longest_wait: Duration::ZERO,
+            dropped: 0,
             busy_until: None,
             newest: None,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -53,6 +56,7 @@ impl Link {
     pub(crate) fn send(&mut self, size: usize, now: Instant) -> Option<Instant> {
         let start = self.busy_until.map_or(now, |until| until.max(now));
         if self.conditions.rate > 0 && start - now > self.conditions.queue {
+            self.dropped += 1;
             return None;
         }
         let micros = (size as u64 * 8_000_000)

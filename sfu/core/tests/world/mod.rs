@@ -66,6 +66,8 @@ pub(crate) struct World {
     /// What the last stage event said: video slots, audio slots, program.
     pub(crate) stage: Option<Staged>,
     pub(crate) tapped: Vec<(TapId, TapPacket)>,
+    /// How long a datagram travels, one way.
+    pub(crate) delay: Duration,
     /// The way to a member, where it is narrow.
     pub(crate) links: BTreeMap<usize, Link>,
     random: u64,
@@ -110,7 +112,7 @@ impl World {
             advertise: vec![([192, 0, 2, 1], 7000).into()],
             advertise_tcp: vec![([192, 0, 2, 1], 7000).into()],
             shard: HERE,
-            max_peers: 100,
+            max_peers: 1100,
             history_packets: 1024,
             connect_timeout: Duration::from_secs(10),
             unix_time: Duration::from_secs(1_700_000_000),
@@ -134,6 +136,7 @@ impl World {
             published: Vec::new(),
             stage: None,
             tapped: Vec::new(),
+            delay: DELAY,
             links: BTreeMap::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             wire: BTreeMap::new(),
@@ -248,6 +251,30 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Returns whether a member's handshake is done.
+    pub(crate) fn is_connected(&self, index: usize) -> bool {
+        self.members[index].client.is_connected()
+    }
+
+    /// Returns how long after `since` the first picture of a viewer, a keyframe, was whole.
+    pub(crate) fn first_picture(&self, index: usize, since: Instant) -> Option<Duration> {
+        let video = &self.viewer(index).video;
+        let mut numbers = video.numbers.iter();
+        let (first, packet) = numbers.next()?;
+        let first_packet = packet.filter(|packet| packet.starts_keyframe)?;
+        let mut last = *first;
+        let mut is_whole = first_packet.marker;
+        while !is_whole {
+            let (number, packet) = numbers.next()?;
+            let packet = packet.filter(|_| *number == last + 1)?;
+            (last, is_whole) = (*number, packet.marker);
+        }
+        let arrivals = video.arrivals.iter();
+        let its = arrivals.filter(|(_, packet)| packet.timestamp == first_packet.timestamp);
+        let at = its.map(|(at, _)| *at).max()?;
+        Some(at - since)
     }
 
     pub(crate) fn viewer(&self, index: usize) -> &Viewer {
@@ -402,7 +429,7 @@ impl World {
                 continue;
             }
             let jitter = self.next_random() % (network.jitter + 1);
-            let at = self.now + DELAY + Duration::from_millis(jitter);
+            let at = self.now + self.delay + Duration::from_millis(jitter);
             self.fly(member, to_server, datagram, at);
         }
     }

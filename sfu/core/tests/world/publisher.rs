@@ -28,7 +28,7 @@ const MID_ID: u8 = 4;
 const RID_ID: u8 = 5;
 const REPAIRED_RID_ID: u8 = 6;
 const LEVEL_ID: u8 = 7;
-const HEADER: usize = 24;
+const DESCRIPTOR_ID: u8 = 8;
 
 pub(crate) struct Publisher {
     /// Written into every packet.
@@ -93,6 +93,8 @@ pub(crate) struct Stream {
     seq: u16,
     rtx_seq: u16,
     content: u32,
+    /// The dependency descriptor of the next packet.
+    descriptor: Vec<u8>,
     sent: BTreeMap<u16, Vec<u8>>,
 }
 
@@ -114,6 +116,7 @@ impl Publisher {
             seq: 0xffc0 + u16::from(id),
             rtx_seq: 5,
             content: 0,
+            descriptor: Vec::new(),
             sent: BTreeMap::new(),
         };
         Self {
@@ -135,6 +138,7 @@ impl Publisher {
                 match codec {
                     Codec::Vp8 => 96,
                     Codec::Vp9 => 98,
+                    Codec::Av1 => 45,
                     _ => 102,
                 },
                 90_000,
@@ -168,6 +172,14 @@ impl Publisher {
         Self {
             svc: Some(svc),
             ..Self::new(id, Codec::Vp9)
+        }
+    }
+
+    /// Sends AV1 in mode L2T1_KEY, told by dependency descriptors.
+    pub(crate) fn av1(id: u8) -> Self {
+        Self {
+            svc: Some(Svc::Key),
+            ..Self::new(id, Codec::Av1)
         }
     }
 
@@ -207,6 +219,10 @@ impl Publisher {
                 "m=video 9 UDP/TLS/RTP/SAVPF 98 99\r\na=rtpmap:98 VP9/90000\r\n\
                 a=rtpmap:99 rtx/90000\r\na=fmtp:99 apt=98\r\n"
             }
+            Codec::Av1 => {
+                "m=video 9 UDP/TLS/RTP/SAVPF 45 46\r\na=rtpmap:45 AV1/90000\r\n\
+                a=rtpmap:46 rtx/90000\r\na=fmtp:46 apt=45\r\n"
+            }
             _ => {
                 "m=video 9 UDP/TLS/RTP/SAVPF 102 103\r\na=rtpmap:102 H264/90000\r\n\
                 a=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
@@ -229,7 +245,8 @@ impl Publisher {
         let extensions = format!(
             "a=extmap:{TWCC_ID} {TWCC}\r\na=extmap:{MID_ID} {SDES}:mid\r\n\
              a=extmap:{RID_ID} {SDES}:rtp-stream-id\r\n\
-             a=extmap:{REPAIRED_RID_ID} {SDES}:repaired-rtp-stream-id\r\n"
+             a=extmap:{REPAIRED_RID_ID} {SDES}:repaired-rtp-stream-id\r\n\
+             a=extmap:{DESCRIPTOR_ID} {DESCRIPTOR}\r\n"
         );
         format!(
             "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n\
@@ -357,6 +374,10 @@ impl Publisher {
                         let layers = temporal << 5 | 0x10 | spatial << 1 | u32::from(depends);
                         vec![first, high | 0x80, low, layers as u8, self.frames as u8]
                     }
+                    (Codec::Av1, _) => {
+                        let spatial = u8::from(n >= count / 2);
+                        vec![0x10 | u8::from(key && first) << 3, spatial]
+                    }
                     (_, true) if first => vec![0x67, 0x42],
                     (_, true) => vec![0x7c, if n == 1 { 0x85 } else { 0x05 }],
                     (_, false) => vec![0x5c, if first { 0x81 } else { 0x01 }],
@@ -365,6 +386,10 @@ impl Publisher {
                 payload.extend(layer.body(id, captured_ms(captured, epoch)));
                 self.transport_seq = self.transport_seq.wrapping_add(1);
                 let marker = n + 1 == count;
+                layer.descriptor = match self.codec {
+                    Codec::Av1 => descriptor(self.frames, key, n, count),
+                    _ => Vec::new(),
+                };
                 rtp.push(layer.packet(marker, timestamp, self.transport_seq, &payload));
             }
         }
@@ -417,7 +442,8 @@ impl Stream {
         if self.rid.is_some() {
             packet[21] = REPAIRED_RID_ID << 4;
         }
-        packet.splice(HEADER..HEADER, seq.to_be_bytes());
+        let end = 16 + 4 * usize::from(packet[15]);
+        packet.splice(end..end, seq.to_be_bytes());
         Some(packet)
     }
 
@@ -466,6 +492,12 @@ impl Stream {
             Some(rid) => packet.extend([MID_ID << 4, b'1', RID_ID << 4, rid as u8, 0]),
             None => packet.extend([0; 5]),
         }
+        if let Some(len) = self.descriptor.len().checked_sub(1) {
+            packet.push(DESCRIPTOR_ID << 4 | len as u8);
+            packet.extend(&self.descriptor);
+            packet.resize(packet.len().next_multiple_of(4), 0);
+            packet[15] = ((packet.len() - 16) / 4) as u8;
+        }
         packet
     }
 }
@@ -474,6 +506,46 @@ fn captured_ms(captured: Instant, epoch: Instant) -> u32 {
     (captured + Duration::from_secs(1) - epoch).as_millis() as u32
 }
 
+/// Returns the dependency descriptor of packet `n` of a picture of `count`: two spatial layers, of which the upper
+/// one needs the lower one in key pictures only. Templates: lower key, lower, upper key, upper.
+fn descriptor(picture: u32, key: bool, n: u32, count: u32) -> Vec<u8> {
+    let is_upper = n >= count / 2;
+    let within = n % (count / 2);
+    let template = 2 * u32::from(is_upper) + u32::from(!key);
+    let frame = 2 * picture + u32::from(is_upper);
+    let mut bits = vec![
+        (u32::from(within == 0), 1),
+        (u32::from(within + 1 == count / 2), 1),
+        (template, 6),
+        (frame & 0xffff, 16),
+    ];
+    if key && n == 0 {
+        // A structure; its first template is number 0, for two decode targets.
+        bits.extend([(0b10000, 5), (0, 6), (2 - 1, 5)]);
+        // Lower, the same, the next spatial layer, the same.
+        bits.extend([(0, 2), (2, 2), (0, 2), (3, 2)]);
+        // Of the two targets: 0 absent, 2 switch.
+        bits.extend([(0b1010, 4), (0b1000, 4), (0b0010, 4), (0b0010, 4)]);
+        // Frame differences: none, 2, 1, 2.
+        bits.extend([(0, 1), (0x22, 6), (0x20, 6), (0x22, 6)]);
+        // Two chains, one for each target, and what each template is to them; no resolutions.
+        bits.extend([(0b11, 2), (0b01, 2), (0x0021_1112, 32), (0, 1)]);
+    }
+    let all = bits.iter().flat_map(|(number, width)| {
+        let places = (0..*width).rev();
+        places.map(move |place| number >> place & 1)
+    });
+    let all: Vec<_> = all.collect();
+    let byte = |bits: &[u32]| {
+        (0..)
+            .zip(bits)
+            .fold(0, |byte, (n, bit)| byte | (bit << (7 - n)) as u8)
+    };
+    all.chunks(8).map(byte).collect()
+}
+
+const DESCRIPTOR: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const SDES: &str = "urn:ietf:params:rtp-hdrext:sdes";
 const TWCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";

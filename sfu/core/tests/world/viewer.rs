@@ -29,6 +29,18 @@ pub(crate) const BOTH: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 109\r\na=mid:0\r\na=r
 pub(crate) const VP9: &str = "m=video 9 UDP/TLS/RTP/SAVPF 118 119\r\na=mid:1\r\na=recvonly\r\n\
     a=rtpmap:118 VP9/90000\r\na=rtpmap:119 rtx/90000\r\na=fmtp:119 apt=118\r\n";
 
+/// AV1 only, without the dependency descriptor.
+pub(crate) const AV1: &str = "m=video 9 UDP/TLS/RTP/SAVPF 116 117\r\na=mid:1\r\na=recvonly\r\n\
+    a=rtpmap:116 AV1/90000\r\na=rtpmap:117 rtx/90000\r\na=fmtp:117 apt=116\r\n";
+
+/// With it.
+pub(crate) fn av1_with_descriptor() -> String {
+    format!(
+        "{AV1}a=extmap:9 \
+         https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension\r\n"
+    )
+}
+
 /// Like [`BOTH`], with transport-wide feedback.
 pub(crate) fn with_feedback() -> String {
     offering_feedback(BOTH)
@@ -213,10 +225,10 @@ impl Packet {
     /// Reads the marks that a [`super::publisher::Publisher`] leaves in a payload.
     pub(crate) fn read(codec: Codec, marker: bool, timestamp: u32, payload: &[u8]) -> Self {
         let (head, body) = payload.split_at(match codec {
-            Codec::H264 => 2,
+            Codec::H264 | Codec::Av1 => 2,
             Codec::Vp8 => 6,
             Codec::Vp9 => 5,
-            Codec::Av1 | Codec::Opus => 0,
+            Codec::Opus => 0,
         });
         let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
         Self {
@@ -227,7 +239,7 @@ impl Packet {
                 Codec::H264 => head[0] == 0x67,
                 Codec::Vp8 => head[0] == 0x90 && head[5] == 0,
                 Codec::Vp9 => head[0] & 0x48 == 0x08 && head[3] & 0x0e == 0,
-                Codec::Av1 => false,
+                Codec::Av1 => head[0] & 0x08 != 0,
                 Codec::Opus => true,
             },
             picture: match codec {
@@ -237,6 +249,7 @@ impl Packet {
             },
             layers: match codec {
                 Codec::Vp9 => (head[3] >> 1 & 7, head[3] >> 5),
+                Codec::Av1 => (head[1], 0),
                 _ => (0, 0),
             },
             publisher: body[0],
@@ -324,6 +337,7 @@ impl Viewer {
             109 | 110 => Codec::Opus,
             120 | 121 => Codec::Vp8,
             118 | 119 => Codec::Vp9,
+            116 | 117 => Codec::Av1,
             126 | 127 => Codec::H264,
             _ => panic!("payload type {pt} was not negotiated"),
         };
@@ -335,7 +349,7 @@ impl Viewer {
             self.repeated_audio.insert(seq.wrapping_sub(1), old);
             payload = new;
         }
-        let is_repeat = matches!(pt, 119 | 121 | 127);
+        let is_repeat = matches!(pt, 117 | 119 | 121 | 127);
         if is_repeat {
             self.retransmissions += 1;
             seq = u16::from_be_bytes([payload[0], payload[1]]);

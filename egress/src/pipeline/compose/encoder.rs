@@ -1,0 +1,131 @@
+//! Which H.264 encoder is used, and how.
+
+use std::{fmt, time::Duration};
+
+use gstreamer as gst;
+
+use super::Preset;
+use crate::pipeline::{Clock, Graph};
+
+/// An encoder of H.264.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoder {
+    /// NVIDIA.
+    Nvenc,
+    /// VA-API: Intel and AMD.
+    Va,
+    /// VA-API by the older plugin.
+    Vaapi,
+    /// The processor.
+    X264,
+}
+
+impl Encoder {
+    /// Returns the best one that is there and works, by encoding a few frames with it.
+    pub(crate) fn choose(preset: &Preset, clock: &Clock) -> Self {
+        let hardware = [Self::Nvenc, Self::Va, Self::Vaapi].into_iter();
+        hardware
+            .filter(|encoder| gst::ElementFactory::find(encoder.element()).is_some())
+            .find(|encoder| works(&encoder.description(preset), preset, clock))
+            .unwrap_or(Self::X264)
+    }
+
+    /// Returns the part of a pipeline that makes H.264 of I420.
+    ///
+    /// No picture waits for a later one: no B-frames, no look-ahead. The bitrate is constant within a second, as
+    /// platforms want it.
+    pub(crate) fn description(self, preset: &Preset) -> String {
+        let kilobits = preset.bitrate_bps / 1000;
+        let interval = preset.keyframe_frames();
+        let element = self.element();
+        match self {
+            Self::Nvenc => format!(
+                "{element} name=encoder preset=low-latency-hq rc-mode=cbr zerolatency=true bframes=0 \
+                 bitrate={kilobits} gop-size={interval} ! video/x-h264,profile=high"
+            ),
+            Self::Va => format!(
+                "videoconvert ! video/x-raw,format=NV12 ! {element} name=encoder rate-control=cbr b-frames=0 \
+                 bitrate={kilobits} key-int-max={interval} ! video/x-h264,profile=high"
+            ),
+            Self::Vaapi => format!(
+                "videoconvert ! video/x-raw,format=NV12 ! {element} name=encoder rate-control=cbr max-bframes=0 \
+                 bitrate={kilobits} keyframe-period={interval} ! video/x-h264,profile=high"
+            ),
+            Self::X264 => format!(
+                "{element} name=encoder tune=zerolatency speed-preset=veryfast threads={} \
+                 bitrate={kilobits} vbv-buf-capacity=1000 key-int-max={interval} \
+                 option-string=scenecut=0:force-cfr=1 ! video/x-h264,profile=high",
+                x264_threads(preset)
+            ),
+        }
+    }
+
+    fn element(self) -> &'static str {
+        match self {
+            Self::Nvenc => "nvh264enc",
+            Self::Va => "vah264enc",
+            Self::Vaapi => "vaapih264enc",
+            Self::X264 => "x264enc",
+        }
+    }
+}
+
+impl fmt::Display for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.element())
+    }
+}
+
+/// Encodes a few frames; returns whether they came out in time.
+fn works(encoder: &str, preset: &Preset, clock: &Clock) -> bool {
+    let description = format!(
+        "videotestsrc num-buffers={SAMPLE} ! {} ! {encoder} ! h264parse ! \
+         video/x-h264,stream-format=avc,alignment=au ! appsink name=out sync=false async=false",
+        preset.caps()
+    );
+    let Ok(graph) = Graph::build(&description, clock) else {
+        return false;
+    };
+    let Ok(sink) = graph.sink("out") else {
+        return false;
+    };
+    if graph.play().is_err() {
+        return false;
+    }
+    let patience = crate::pipeline::clock::clock_time(SAMPLE_PATIENCE);
+    // Some keep a frame or two back until the end.
+    (0..SAMPLE - 3).all(|_| sink.try_pull_sample(patience).is_some())
+}
+
+/// A thread cuts each picture into one more slice, which costs quality: no more than are needed.
+fn x264_threads(preset: &Preset) -> u32 {
+    let pixels = u64::from(preset.width) * u64::from(preset.height) * u64::from(preset.frame_rate);
+    match pixels {
+        0..40_000_000 => 1,
+        40_000_000..80_000_000 => 2,
+        _ => 4,
+    }
+}
+
+const SAMPLE: u32 = 10;
+const SAMPLE_PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_works_is_found_and_its_self_test_sees_who_does_not() {
+        gst::init().unwrap();
+        let (preset, clock) = (crate::pipeline::compose::rig::SMALL, Clock::start());
+        assert!(works(&Encoder::X264.description(&preset), &preset, &clock));
+        let table = [
+            ("missing", "thereisnosuchencoder"),
+            ("broken", "identity error-after=2 ! x264enc"),
+            ("mute", "x264enc ! fakesink fakesrc num-buffers=0 ! x264enc"),
+        ];
+        for (label, encoder) in table {
+            assert!(!works(encoder, &preset, &clock), "{label}");
+        }
+    }
+}

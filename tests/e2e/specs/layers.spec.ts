@@ -1,0 +1,56 @@
+import { expect, test } from '../support/fixtures.ts';
+import { broadcastLayers, watchThrough } from '../support/layered.ts';
+import { noteSeconds, table, untilLines, untilSteady } from '../support/reception.ts';
+
+const NEAR = { delayMs: 10 };
+/** At half of the usual frame rate, or less, three layers take as many bits and less work. */
+const SENT = [
+  { codec: 'h264', frameRate: 15 },
+  { codec: 'vp8', frameRate: 15 },
+  { codec: 'vp9', frameRate: 15 },
+  { codec: 'av1', frameRate: 8 },
+];
+const LINKS: readonly { name: string; rate: number; lines: number }[] = [
+  { name: '400 kbit/s', rate: 400_000, lines: 180 },
+  { name: '1.5 Mbit/s', rate: 1_500_000, lines: 360 },
+  { name: 'a free link', rate: Number.POSITIVE_INFINITY, lines: 720 },
+];
+
+for (const { codec, frameRate } of SENT) {
+  test(`viewers get the layer of ${codec} that their link carries, and stay there`, async ({
+    server,
+    room,
+    newPage,
+  }) => {
+    // Three layers are encoded and three pages decode on two cores.
+    test.slow();
+    await broadcastLayers(await newPage(SMALL), server, room, codec, frameRate);
+    const viewers = await Promise.all(
+      LINKS.map(async ({ name, rate, lines }) => {
+        const page = await newPage(SMALL);
+        const shape = { down: { ...NEAR, rate }, up: NEAR };
+        return { name, lines, page, network: await watchThrough(page, shape, server, room) };
+      }),
+    );
+    // Encoders and estimates take some seconds to settle.
+    const settled = viewers.map(({ page, lines }) => untilSteady(page, lines, SETTLED_SECONDS));
+    await Promise.all(settled);
+
+    const series = await Promise.all(viewers.map(({ page }) => noteSeconds(page, STEADY_SECONDS)));
+    for (const [n, { name, lines }] of viewers.entries()) {
+      const rows = series[n] ?? [];
+      const seen = new Set(rows.map(({ height }) => height));
+      expect(seen, `behind ${name}:\n${table(rows)}`).toEqual(new Set([lines]));
+    }
+
+    for (const { network } of viewers) network.shape({ down: NEAR, up: NEAR });
+    for (const { name, page } of viewers) {
+      await test.step(`all lines when ${name} is lifted`, () => untilLines(page, 720, 20_000));
+    }
+  });
+}
+
+/** Less to paint. */
+const SMALL = { viewport: { width: 480, height: 400 } };
+const SETTLED_SECONDS = 4;
+const STEADY_SECONDS = 8;

@@ -1,0 +1,32 @@
+import type { Page } from '@playwright/test';
+import { replaceCameraByClock } from './clock.ts';
+import { expectVideoFlows } from './media.ts';
+import { Network, type NetworkShape } from './network.ts';
+import { Studio, Watch } from './pages.ts';
+import type { Server } from './server.ts';
+
+/** Broadcasts a picture that needs all the bitrate it is given, in layers. */
+export async function broadcastLayers(
+  page: Page,
+  server: Server,
+  room: string,
+  codec: string,
+  frameRate = 30,
+): Promise<void> {
+  await replaceCameraByClock(page.context(), 'busy', frameRate);
+  const studio = await Studio.open(page, server, room, `?codec=${codec}&simulcast=1`);
+  await studio.goLive();
+}
+
+/** Watches through a network that is like that. */
+export async function watchThrough(
+  page: Page,
+  shape: NetworkShape,
+  server: Server,
+  room: string,
+): Promise<Network> {
+  const network = await Network.before(page, shape);
+  await Watch.open(page, server, room);
+  await expectVideoFlows(page, 30);
+  return network;
+}
