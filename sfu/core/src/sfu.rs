@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use crate::{
     CloseReason, Event, Outgoing, ParticipantId, Path, PeerId, PeerStats, PublicationId,
-    RelayMessage, RoomId, RoomStats, ShardId, Snapshot, Ssrc, Stats, SubscriptionId,
-    TapId, TapPacket,
+    RelayMessage, RoomId, RoomStats, ShardId, Snapshot, Ssrc, Stats, SubscriptionId, TapId,
+    TapPacket,
     allotment::Allotment,
     clock::ServerClock,
     demux::{Bound, Demux},

@@ -263,16 +263,6 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'There is nothing to do.',
     passing: false,
   },
-  preset_invalid: {
-    message: 'This picture cannot be made of that source.',
-    advice: 'Choose another quality or layout.',
-    passing: false,
-  },
-  source_invalid: {
-    message: 'That cannot be sent.',
-    advice: 'Choose what is sent anew.',
-    passing: false,
-  },
   hls_late: {
     message: 'Nothing has come for a while.',
     advice: 'The player tries again by itself.',
