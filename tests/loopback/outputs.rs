@@ -304,7 +304,9 @@ async fn a_killed_server_leaves_no_worker_behind_and_takes_its_outputs_up_again(
         if round % 3 == 0 {
             output.destination(0, "live").await;
         } else {
-            tokio::time::sleep(Duration::from_millis(137 * round % 900)).await;
+            source
+                .play(usize::try_from(17 * round % 100).unwrap())
+                .await;
         }
         let hangs = round % 3 == 2;
         if hangs {

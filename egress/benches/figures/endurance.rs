@@ -18,11 +18,17 @@ pub(crate) async fn long(minutes: u64) {
     let job = stage
         .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}]))
         .await;
-    let pid = stage.wait_live(&job).await.worker_pid.unwrap();
+    let mut pid = stage.wait_live(&job).await.worker_pid.unwrap();
     let started = Instant::now();
     let mut before = Cost::of(pid);
     for minute in 1..=minutes {
         sleep(secs(minute * 60).saturating_sub(started.elapsed())).await;
+        let running = stage.wait_live(&job).await.worker_pid.unwrap();
+        if std::mem::replace(&mut pid, running) != running {
+            println!("{minute} min: another worker");
+            before = Cost::of(pid);
+            continue;
+        }
         let cost = Cost::of(pid);
         println!(
             "{minute} min: {:.1} % of a core, {:.1} MB",
@@ -44,7 +50,11 @@ pub(crate) async fn long(minutes: u64) {
     }
     let recordings = server.recordings();
     println!("sessions at the RTMP server: {}", recordings.len());
-    let probe = Probe::with_offsets(&recordings[0]);
+    // Of several, after a fault, the longest tells most.
+    let longest = recordings
+        .iter()
+        .max_by_key(|file| std::fs::metadata(file).unwrap().len());
+    let probe = Probe::with_offsets(longest.unwrap());
     probe.assert_sound(&["aac", "h264"]);
     let offsets: Vec<f64> = probe.offsets.iter().map(|offset| offset * 1000.0).collect();
     let part = (offsets.len() / 10).clamp(1, 60);

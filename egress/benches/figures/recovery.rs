@@ -16,11 +16,7 @@ use crate::support::{broadcaster::Sends, output, rtmp_server::RtmpServer, secs, 
 pub(crate) async fn start(times: u64) {
     let stage = Stage::new();
     let server = RtmpServer::start(&stage.path("server"));
-    let obedient = Sends {
-        obeys: true,
-        ..Sends::default()
-    };
-    let _broadcaster = stage.broadcast(obedient);
+    let _broadcaster = stage.broadcast(Sends::obedient());
     let mut took = Vec::new();
     for round in 0..times {
         // Not in step with the keyframes.
@@ -60,11 +56,7 @@ pub(crate) async fn away(seconds: u64) {
 pub(crate) async fn kills(times: u64) {
     let stage = Stage::new();
     let server = RtmpServer::start(&stage.path("server"));
-    let obedient = Sends {
-        obeys: true,
-        ..Sends::default()
-    };
-    let _broadcaster = stage.broadcast(obedient);
+    let _broadcaster = stage.broadcast(Sends::obedient());
     let mut job = stage.start(one(&server, "k")).await;
     let mut took = Vec::new();
     let mut pids = Vec::new();

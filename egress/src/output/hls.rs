@@ -202,7 +202,8 @@ impl Hls {
             source: Rendition::Audio,
             length: self.write(span, &[], &audio, &mut body)?,
             frames: 0,
-            independent: !audio.is_empty(),
+            // A player can start at any frame of sound.
+            independent: true,
         });
         self.report(span, pieces, &body);
         Ok(())

@@ -142,6 +142,8 @@ impl Worker {
     /// Runs until told to drain, or until the supervisor is gone.
     fn run(mut self, commands: &Receiver<Command>) -> anyhow::Result<()> {
         self.reporter.send(&Report::Ready, &[]);
+        // Everything starts with one; the next in its turn may be seconds away.
+        self.reporter.send(&Report::KeyframeWanted, &[]);
         loop {
             match commands.recv_timeout(TICK) {
                 Ok(Command::Connect {

@@ -21,7 +21,7 @@ async fn whatever_one_destination_does_the_others_lose_no_frame() {
     let proxy = Proxy::start(away.port);
     let port = free_udp_port();
     let receiver = SrtReceiver::start(&stage.path("srt").join("a.ts"), port, "");
-    let _broadcaster = stage.broadcast(Sends::default());
+    let _broadcaster = stage.broadcast(Sends::obedient());
     let job = stage
         .start(json!([
             {"type": "rtmp", "url": proxy.url(), "key": "faulty"},

@@ -65,7 +65,7 @@ async fn a_receiver_that_comes_back_is_called_again_and_another_does_not_notice(
     let (port, other) = (free_udp_port(), free_udp_port());
     let mut failing = SrtReceiver::start(&folder.join("a.ts"), port, "");
     let healthy = SrtReceiver::start(&folder.join("b.ts"), other, "");
-    let _broadcaster = stage.broadcast(Sends::default());
+    let _broadcaster = stage.broadcast(Sends::obedient());
     let srt = |port: u16| json!({"type": "srt", "url": format!("srt://127.0.0.1:{port}")});
     let job = stage.start(json!([srt(port), srt(other)])).await;
     stage.wait_live(&job).await;
@@ -111,7 +111,7 @@ async fn what_is_wrong_with_a_receiver_is_said() {
         SrtReceiver::start(&folder.join("a.ts"), ports[0], &locked),
         SrtReceiver::start(&folder.join("b.ts"), ports[1], ""),
     ];
-    let _broadcaster = stage.broadcast(Sends::default());
+    let _broadcaster = stage.broadcast(Sends::obedient());
     let table = [
         (
             ports[0],

@@ -142,7 +142,7 @@ impl Allotment {
             pairs().any(|(to, want)| *to != want.ladder.len().checked_sub(1)),
             chosen.contains(&None),
         );
-        self.seek(audio, &wants, flow, now);
+        self.seek(audio, &wants, slots, flow, now);
         self.chosen.clear();
         self.chosen.resize(subscriptions.len(), None);
         for ((position, ladder), choice) in ladders.iter().zip(chosen) {
@@ -247,14 +247,40 @@ impl Allotment {
         peak.map_or(rung.bitrate, |peak| peak.rung.bitrate)
     }
 
-    /// Looks for what would carry the best of everything, if less was chosen.
-    fn seek(&self, audio: u64, wants: &[Want<'_>], flow: &mut Flow, now: Instant) {
-        if !self.is_limited() {
+    /// Looks for what would carry the best of everything, if less was chosen, or if there is more that nobody
+    /// could be sent so far.
+    fn seek(
+        &self,
+        audio: u64,
+        wants: &[Want<'_>],
+        slots: &Slots<'_>,
+        flow: &mut Flow,
+        now: Instant,
+    ) {
+        let more = match self.limit {
+            Some(_) => 0,
+            None => {
+                let shown = slots.shown.iter().copied().flatten();
+                shown.filter_map(growth).map(on_wire).sum()
+            }
+        };
+        if !self.is_limited() && more == 0 {
             return;
         }
         let tops = wants.iter().filter_map(|want| want.ladder.last());
         let best: u64 = tops.map(|rung| on_wire(rung.bitrate)).sum();
-        flow.seek(audio + best * allocate::MARGIN / 100, now);
+        flow.seek(audio + (best + more) * allocate::MARGIN / 100, now);
+    }
+
+    /// Returns whether the path would carry a layer of that bitrate in the place of `shown`.
+    pub(crate) fn carries(&self, bitrate: u64, shown: Option<Rung>, flow: &Flow) -> bool {
+        let Some(budget) = flow.budget().filter(|_| self.limit.is_none()) else {
+            return false;
+        };
+        let chosen = self.chosen.iter().flatten();
+        let taken: u64 = chosen.map(|rung| on_wire(rung.bitrate)).sum();
+        let more = on_wire(bitrate.saturating_sub(shown.map_or(0, |rung| rung.bitrate)));
+        taken + AUDIO_HEADERS + AUDIO_FLOOR + more * allocate::MARGIN / 100 <= budget
     }
 }
 
@@ -262,6 +288,12 @@ impl Peak {
     fn is_of(&self, publication: PublicationId, rung: Rung) -> bool {
         self.publication == publication && self.rung.is_same(rung)
     }
+}
+
+/// Returns what a layer that its sender has paused would take more than the best there is.
+fn growth(publication: &Publication) -> Option<u64> {
+    let (_, bitrate) = publication.paused()?;
+    Some(bitrate.saturating_sub(publication.top()?.bitrate))
 }
 
 /// Returns what audio takes.

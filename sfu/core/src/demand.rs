@@ -22,6 +22,8 @@ pub(crate) struct Sight {
     pub(crate) lowest: usize,
     /// Whether somebody has the best there is, and could perhaps have more.
     pub(crate) content: bool,
+    /// The layers that are not sent and that somebody's path would carry, a bit each.
+    pub(crate) carried: u8,
 }
 
 #[derive(Debug)]
@@ -105,13 +107,16 @@ impl Wanted {
                 if is_aimed {
                     layer.pause = PATIENCE;
                 }
+            } else if !layer.wanted && sight.carried >> position & 1 == 1 {
+                layer.wanted = true;
+                layer.until = now + PATIENCE;
             } else if now >= layer.until {
                 if layer.wanted {
                     layer.wanted = false;
                     layer.until = now + layer.pause;
                     layer.pause = (layer.pause * 2).min(LONGEST_PAUSE);
                 } else if sight.content {
-                    // Whether a path carries more is found out only by sending more.
+                    // Whether a path carries more that cannot be probed is found out only by sending more.
                     layer.wanted = true;
                     layer.until = now + PATIENCE;
                 }
@@ -196,5 +201,24 @@ mod tests {
         let tried: Vec<_> = changes.iter().filter(|(_, w)| w[2]).collect();
         let times: Vec<_> = tried.iter().map(|(at, _)| *at).collect();
         assert_eq!(times, [20, 50, 100, 190, 280, 370]);
+    }
+
+    #[test]
+    fn a_layer_is_wanted_at_once_when_a_path_would_carry_it() {
+        let mut f = Fixture {
+            demand: Demand::default(),
+            t0: Instant::now(),
+        };
+        let low = Sight {
+            receivers: 1,
+            aimed: 0b001,
+            ..Sight::default()
+        };
+        assert_eq!(f.look(0..20, low), [(10, vec![true, false, false])]);
+        let carried = Sight {
+            carried: 0b010,
+            ..low
+        };
+        assert_eq!(f.look(20..25, carried), [(20, vec![true, true, false])]);
     }
 }

@@ -128,6 +128,24 @@ impl Publication {
         flowing.any(|layer| layer == position).then_some(position)
     }
 
+    /// Returns the layer above the best quality whose sender has paused it, and what it took before.
+    pub(crate) fn paused(&self) -> Option<(usize, u64)> {
+        let best = self.top()?;
+        let took = self
+            .layers
+            .iter()
+            .map(|layer| layer.throughput().total())
+            .enumerate();
+        let is_paused = |(position, bitrate): &(usize, u64)| {
+            *bitrate > best.bitrate
+                && !self
+                    .ladder
+                    .iter()
+                    .any(|rung| usize::from(rung.layer) == *position)
+        };
+        took.filter(is_paused).min_by_key(|(_, bitrate)| *bitrate)
+    }
+
     /// Returns the layer of the best quality; the first one while nothing flows.
     pub(crate) fn top_layer_mut(&mut self) -> Option<&mut Layer> {
         let position = self.top().map_or(0, |rung| usize::from(rung.layer));

@@ -325,11 +325,23 @@ impl Room {
                 ..Sight::default()
             };
             let top = publication.top().map(|rung| rung.layer);
+            let paused = publication.paused();
             let viewers = self.viewers.iter().filter_map(|id| peers.get(*id));
-            for subscription in viewers.flat_map(|viewer| &viewer.subscriptions) {
-                let aim = subscription.aims_at(publication);
-                sight.aimed |= aim.map_or(0, |layer| 1 << layer);
-                sight.content |= aim.is_some() && aim == top;
+            for viewer in viewers {
+                for subscription in &viewer.subscriptions {
+                    let aim = subscription.aims_at(publication);
+                    sight.aimed |= aim.map_or(0, |layer| 1 << layer);
+                    let is_content = aim.is_some() && aim == top;
+                    sight.content |= is_content;
+                    if let Some((layer, bitrate)) = paused
+                        && is_content
+                        && viewer
+                            .allotment
+                            .carries(bitrate, publication.top(), &viewer.flow)
+                    {
+                        sight.carried |= 1 << layer;
+                    }
+                }
             }
             for tap in &self.taps {
                 sight.aimed |= tap.aims_at(publication, &self.stage, now);

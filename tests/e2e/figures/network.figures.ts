@@ -4,7 +4,7 @@ import { broadcastLayers, watchThrough } from '../support/layered.ts';
 import { expectVideoFlows } from '../support/media.ts';
 import { Network } from '../support/network.ts';
 import { Watch } from '../support/pages.ts';
-import { noteSeconds, type Second, table, untilLines } from '../support/reception.ts';
+import { noteSeconds, type Second, table, untilLines, untilSteady } from '../support/reception.ts';
 import { noteRow } from './table.ts';
 
 const SECONDS = 60;
@@ -27,7 +27,8 @@ for (const codec of ['h264', 'vp9']) {
       noteSeries(where, rows);
 
       network.shape({ down: NEAR, up: NEAR });
-      noteRow(`${where}: to the top when the limit is lifted`, [await untilLines(page, 720)]);
+      const climb = await untilLines(page, 720, 30_000);
+      noteRow(`${where}: to the top when the limit is lifted`, [climb]);
     });
     await Promise.all(links);
   });
@@ -53,6 +54,7 @@ test('5 % loss and 50 ms', async ({ server, room, newPage }) => {
   const lossy = { down: { ...far, loss: 0.05 }, up: far };
   const page = await newPage();
   await watchThrough(page, lossy, server, room);
+  await untilSteady(page, 720, 4);
   const rows = await noteSeconds(page, SECONDS);
   noteSeries('5 % loss, 50 ms', rows);
   const frozenMs = column(rows, 'frozenMs').reduce((sum, ms) => sum + ms, 0);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rtc::{rtp::Packet, shared::marshal::Unmarshal};
 use tokio::{sync::broadcast, task::JoinSet};
 
-use super::stream::Stream;
+use super::{stream::Stream, wait};
 
 /// Which codecs a source makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,16 @@ impl Source {
         }
     }
 
+    /// Waits until so many more packets of the video have come.
+    pub(crate) async fn play(&self, packets: usize) {
+        let count = || self.video_times.lock().unwrap().len();
+        let wanted = count() + packets;
+        wait::until("the source plays on", async || {
+            wait::check(count() >= wanted, count())
+        })
+        .await;
+    }
+
     /// Panics if a viewer's stream stood still after `since` for half a second longer than this source itself,
     /// which does on a busy machine.
     pub(crate) fn assert_reached(&self, stream: &Stream, since: Instant) {
@@ -161,9 +171,9 @@ fn receive(readers: &mut JoinSet<()>, times: &Times) -> (u16, broadcast::Sender<
     (port, packets)
 }
 
-/// RTCP goes to the same port, and not to the next one, which is somebody else's.
+/// Plain UDP: ffmpeg's own `rtp://` also takes the port after its own for RTCP, which may be somebody else's.
 fn target(port: u16) -> String {
-    format!("rtp://127.0.0.1:{port}?rtcpport={port}&pkt_size=1200")
+    format!("udp://127.0.0.1:{port}?pkt_size=1200")
 }
 
 const PICTURE: &str = "testsrc2=s=320x180:r=30,drawbox=t=fill:c=white:enable='lt(mod(t,1),0.1)'";

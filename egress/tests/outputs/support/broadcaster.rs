@@ -96,8 +96,17 @@ pub(crate) struct Sends {
     pub(crate) no_video: bool,
     pub(crate) no_audio: bool,
     pub(crate) large: bool,
-    /// Answers a request for a keyframe at once, as a browser does, by leaving out the picture up to the next.
+    /// Answers a request for a keyframe at once, as a browser does, by leaving out what is before the next.
     pub(crate) obeys: bool,
+}
+
+impl Sends {
+    pub(crate) fn obedient() -> Self {
+        Self {
+            obeys: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// Sends, over and over, until dropped.
@@ -207,12 +216,20 @@ impl Track {
         }
     }
 
-    fn skip_to_keyframe(&mut self) {
-        let due = self.due();
-        while !self.packets[self.next].keyframe {
+    /// Returns how far it is to the next keyframe.
+    fn until_keyframe(&self) -> Duration {
+        let mut later = self.packets[self.next..].iter();
+        let next = later.find(|packet| packet.keyframe);
+        next.map_or(LENGTH, |packet| packet.at) - self.packets[self.next].at
+    }
+
+    /// Leaves out so much; the times of what follows go on.
+    fn skip(&mut self, part: Duration) {
+        let end = self.due() + part;
+        while self.due() < end {
             self.advance();
         }
-        self.skipped += self.due() - due;
+        self.skipped += part;
     }
 
     fn send(&mut self, program: &Program, presentation: Instant) {
@@ -245,8 +262,12 @@ fn play(program: &Program, mut tracks: Vec<Track>, obeys: bool, stop: &AtomicBoo
     while !stop.load(Ordering::Relaxed) {
         let asked = program.keyframe_requests.load(Ordering::Relaxed);
         if obeys && std::mem::replace(&mut requests, asked) != asked {
-            for track in &mut tracks {
-                track.skip_to_keyframe();
+            let until_keyframe = tracks.iter().map(Track::until_keyframe).max();
+            // One that is about to come anyway answers as well.
+            if let Some(part) = until_keyframe.filter(|part| *part > Duration::from_millis(300)) {
+                for track in &mut tracks {
+                    track.skip(part);
+                }
             }
         }
         let Some(track) = tracks.iter_mut().min_by_key(|track| track.due()) else {

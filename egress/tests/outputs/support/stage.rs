@@ -172,7 +172,12 @@ impl Stage {
 
     /// Downloads everything that the playlist lists into one file; returns the playlist as well.
     pub(crate) async fn download_hls(&self, name: &str) -> (PathBuf, String) {
-        let (status, _, body) = self.request("GET", "/hls/room/v0/index.m3u8", "").await;
+        let (mut folder, mut answer) = ("v0", self.hls("v0/index.m3u8").await);
+        if answer.0 == StatusCode::NOT_FOUND {
+            // A broadcast without picture.
+            (folder, answer) = ("audio", self.hls("audio/index.m3u8").await);
+        }
+        let (status, _, body) = answer;
         assert_eq!(status, StatusCode::OK);
         let playlist = String::from_utf8(body.to_vec()).unwrap();
         let mut all = Vec::new();
@@ -182,15 +187,17 @@ impl Stage {
                 None if line.starts_with('#') => continue,
                 None => line,
             };
-            let (status, _, body) = self
-                .request("GET", &format!("/hls/room/v0/{file}"), "")
-                .await;
+            let (status, _, body) = self.hls(&format!("{folder}/{file}")).await;
             assert_eq!(status, StatusCode::OK, "{file}");
             all.extend_from_slice(&body);
         }
         let path = self.directory.path().join(name);
         std::fs::write(&path, all).unwrap();
         (path, playlist)
+    }
+
+    async fn hls(&self, path: &str) -> (StatusCode, HeaderMap, Bytes) {
+        self.request("GET", &format!("/hls/room/{path}"), "").await
     }
 
     /// Stops the server and waits for it.

@@ -3,8 +3,6 @@
 //! Nothing is remembered about a source before a packet of it was authentic, so forged packets cost
 //! their decryption and nothing else.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::{
     aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey},
@@ -104,8 +102,8 @@ pub(super) struct Srtp {
     rtp_out: Cipher,
     rtcp_out: Cipher,
     /// Highest index and replay window per source, of authentic packets only.
-    received: BTreeMap<u32, Window>,
-    received_rtcp: BTreeMap<u32, Window>,
+    received: Windows,
+    received_rtcp: Windows,
     /// Counts all SRTCP packets sent, over all sources.
     rtcp_index: u32,
 }
@@ -119,8 +117,8 @@ impl Srtp {
             rtcp_in: cipher(&keys.peer, LABEL_RTCP),
             rtp_out: cipher(&keys.own, LABEL_RTP),
             rtcp_out: cipher(&keys.own, LABEL_RTCP),
-            received: BTreeMap::new(),
-            received_rtcp: BTreeMap::new(),
+            received: Windows::default(),
+            received_rtcp: Windows::default(),
             rtcp_index: 0,
         }
     }
@@ -138,7 +136,7 @@ impl Srtp {
         is_known: bool,
     ) -> Result<(&'a [u8], &'a [u8]), PacketError> {
         let ssrc = header.ssrc.0;
-        let window = self.received.get(&ssrc);
+        let window = self.received.get(ssrc);
         let limit = if is_known { MAX_SOURCES } else { MAX_UNKNOWN };
         if window.is_none() && self.received.len() >= limit {
             return Err(PacketError::OverBudget);
@@ -164,7 +162,7 @@ impl Srtp {
                 body
             }
         };
-        self.received.entry(ssrc).or_default().accept(index);
+        self.received.accept(ssrc, index);
         Ok((head, payload))
     }
 
@@ -227,7 +225,7 @@ impl Srtp {
             return Err(PacketError::Malformed);
         }
         let index = word & !RTCP_ENCRYPTED;
-        let window = self.received_rtcp.get(&ssrc);
+        let window = self.received_rtcp.get(ssrc);
         if window.is_none() && self.received_rtcp.len() >= MAX_SOURCES {
             return Err(PacketError::OverBudget);
         }
@@ -252,10 +250,7 @@ impl Srtp {
             }
         };
         opened.truncate(RTCP_HEAD_LEN + len);
-        self.received_rtcp
-            .entry(ssrc)
-            .or_default()
-            .accept(index.into());
+        self.received_rtcp.accept(ssrc, index.into());
         Ok(opened)
     }
 
@@ -340,6 +335,37 @@ impl Cipher {
                 ),
             },
         }
+    }
+}
+
+/// The window of each source. There are few, mostly one: a list takes a tenth of a map's memory.
+#[derive(Debug, Default)]
+struct Windows {
+    by_source: Vec<(u32, Window)>,
+}
+
+impl Windows {
+    fn len(&self) -> usize {
+        self.by_source.len()
+    }
+
+    fn get(&self, source: u32) -> Option<&Window> {
+        let mut windows = self.by_source.iter();
+        let (_, window) = windows.find(|(known, _)| *known == source)?;
+        Some(window)
+    }
+
+    /// Notes an authentic packet.
+    fn accept(&mut self, source: u32, index: u64) {
+        let mut windows = self.by_source.iter_mut();
+        if let Some((_, window)) = windows.find(|(known, _)| *known == source) {
+            window.accept(index);
+            return;
+        }
+        let mut window = Window::default();
+        window.accept(index);
+        self.by_source.reserve_exact(1);
+        self.by_source.push((source, window));
     }
 }
 
