@@ -76,7 +76,12 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         }
     });
     tasks.spawn(tell_outputs(egress.events(), signaling.clone()));
-    tasks.spawn(tell_scenes(signaling, egress.clone(), cancel.clone()));
+    tasks.spawn(tell_scenes(
+        signaling.clone(),
+        egress.clone(),
+        cancel.clone(),
+    ));
+    tasks.spawn(tell_recordings(egress.clone(), signaling, cancel.clone()));
     tasks.spawn({
         let cancel = cancel.clone();
         async move {
@@ -172,6 +177,24 @@ fn scene(performance: &signaling::Performance) -> egress::Scene {
         tiles,
         main: performance.main.map(sfu::PublicationId::lane),
         ..egress::Scene::default()
+    }
+}
+
+/// Tells rooms which recordings have become ready.
+async fn tell_recordings(
+    egress: egress::Service,
+    signaling: signaling::Service,
+    cancel: CancellationToken,
+) -> anyhow::Result<&'static str> {
+    loop {
+        let ready = tokio::select! {
+            ready = egress.recordings_ready() => ready,
+            () = cancel.cancelled() => return Ok("recordings"),
+        };
+        for ready in ready {
+            let recording = serde_json::to_value(&ready.recording).context("write a recording")?;
+            signaling.recording_ready(ready.room.id, recording);
+        }
     }
 }
 

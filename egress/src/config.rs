@@ -43,6 +43,10 @@ pub struct Config {
     pub transcode_bitrate: u32,
     /// The HLS output.
     pub hls: HlsConfig,
+    /// Recordings.
+    pub recording: RecordingConfig,
+    /// How old a live room's thumbnail may be; 0 for no thumbnails.
+    pub thumbnail_seconds: u64,
 }
 
 /// The `egress.hls` section of the configuration.
@@ -59,6 +63,21 @@ pub struct HlsConfig {
     pub dvr_seconds: u64,
     /// Most disk space of one output's rewind window.
     pub dvr_max_mb: u64,
+}
+
+/// The `egress.recording` section of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordingConfig {
+    /// Where recordings are kept; by default `recordings` in the data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// Recordings are refused, and end, when the disk has less free space than this.
+    pub min_free_mb: u64,
+    /// Recordings are refused, and end, when all of them together are larger; 0 for no limit.
+    pub max_gb: u64,
+    /// How long links to recordings are valid.
+    pub link_hours: u64,
 }
 
 /// Why a configuration cannot be used.
@@ -152,6 +171,26 @@ impl Config {
                 "hls.window_segments",
                 "4 to 60",
             ),
+            (
+                self.recording.min_free_mb <= 1 << 30,
+                "recording.min_free_mb",
+                "0 to 1073741824",
+            ),
+            (
+                self.recording.max_gb <= 1 << 30,
+                "recording.max_gb",
+                "0 to 1073741824",
+            ),
+            (
+                (1..=8760).contains(&self.recording.link_hours),
+                "recording.link_hours",
+                "1 to 8760",
+            ),
+            (
+                self.thumbnail_seconds <= 3600,
+                "thumbnail_seconds",
+                "0 to 3600",
+            ),
         ];
         for (holds, field, allowed) in rules {
             if !holds {
@@ -183,6 +222,8 @@ impl Default for Config {
             audio_bitrate: 128_000,
             transcode_bitrate: 2_500_000,
             hls: HlsConfig::default(),
+            recording: RecordingConfig::default(),
+            thumbnail_seconds: 5,
         }
     }
 }
@@ -195,6 +236,17 @@ impl Default for HlsConfig {
             window_segments: 8,
             dvr_seconds: 0,
             dvr_max_mb: 4096,
+        }
+    }
+}
+
+impl Default for RecordingConfig {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            min_free_mb: 1024,
+            max_gb: 0,
+            link_hours: 24,
         }
     }
 }

@@ -183,6 +183,28 @@ impl Entry {
         !self.is_over() && self.plan.iter().any(planned)
     }
 
+    /// Returns the numbers of the recordings that it is making.
+    pub(crate) fn recordings(&self) -> impl Iterator<Item = usize> {
+        let status = self.status.borrow();
+        let failed: Vec<usize> = self
+            .plan
+            .iter()
+            .filter(|planned| {
+                let id = journal::id(planned.number);
+                let mut shown = status.destinations.iter();
+                shown.any(|d| d.id == id && d.state == DestinationState::Failed)
+            })
+            .map(|planned| planned.number)
+            .collect();
+        let recordings = self
+            .plan
+            .iter()
+            .filter(|p| p.accepted.kind == DestinationType::Recording);
+        recordings
+            .map(|planned| planned.number)
+            .filter(move |number| !failed.contains(number))
+    }
+
     /// Returns what it is expected to cost.
     pub(crate) fn work(&self) -> Work {
         Work {

@@ -331,6 +331,9 @@ impl Core {
             Command::RoomStats { room, reply } => {
                 drop(reply.send(self.sfu.room_stats(room, now)));
             }
+            Command::Snapshot { room, fresh, reply } => {
+                drop(reply.send(self.sfu.snapshot(room, fresh, now)));
+            }
             Command::PeerStats { peer, reply } => drop(reply.send(self.sfu.peer_stats(peer, now))),
         }
     }

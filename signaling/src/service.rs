@@ -200,6 +200,11 @@ impl Service {
         self.inner.performed.notify_one();
     }
 
+    /// Tells those who may see a room's outputs that a recording can be played.
+    pub fn recording_ready(&self, room: RoomId, recording: serde_json::Value) {
+        self.directory().tell_recording(room, recording);
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.inner.config
     }

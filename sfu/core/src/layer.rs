@@ -392,6 +392,12 @@ impl Layer {
         (is_short && is_kept && !self.may_begin_earlier(group)).then_some(group.start)
     }
 
+    /// Returns where the newest keyframe starts, whatever became of what follows it.
+    pub(crate) fn newest_keyframe(&self) -> Option<u64> {
+        let group = self.group?;
+        (!self.may_begin_earlier(group)).then_some(group.start)
+    }
+
     /// Returns whether the beginning of a keyframe is arriving.
     pub(crate) fn is_keyframe_arriving(&self) -> bool {
         let group = self.group.filter(|group| group.intact);

@@ -16,6 +16,7 @@ use crate::{
     publication::Source,
     relay::{Inlet, Outbound, Outlet},
     slot::{Owner, Shown, View},
+    snapshot::Snapshot,
     stage::Stage,
     stats::Totals,
     subscription::{INSTANT_START, Subscription},
@@ -452,6 +453,34 @@ impl Room {
         if let Some(tap) = self.taps.iter_mut().find(|t| t.id == tap) {
             tap.set_video(video);
         }
+    }
+
+    /// Returns the newest keyframe of the program, and whether a newer one was asked for because none came within
+    /// `fresh`.
+    pub(crate) fn snapshot(
+        &mut self,
+        fresh: Option<Duration>,
+        now: Instant,
+    ) -> (Option<Snapshot>, bool) {
+        let view = View::Program(MediaKind::Video);
+        let shown = self.stage.get(view);
+        let mut publications = self.publications.iter();
+        let publication = publications.find(|p| Some(p.id) == shown);
+        let Some(publication) = publication.filter(|p| self.stage.is_flowing(p.id, now)) else {
+            return (None, false);
+        };
+        let (id, codec) = (publication.id, publication.codec);
+        let rungs = publication.ladder().iter().rev();
+        let mut layers = rungs.filter_map(|r| publication.layers.get(usize::from(r.layer)));
+        let snapshot = layers.find_map(|layer| Snapshot::of(layer, codec));
+        let wanted = fresh.is_some_and(|fresh| {
+            let is_fresh = |snapshot: &Snapshot| !snapshot.is_older(fresh, now);
+            !snapshot.as_ref().is_some_and(is_fresh)
+        });
+        if wanted {
+            self.request_keyframe(id);
+        }
+        (snapshot, wanted)
     }
 
     /// Asks for a keyframe of everything that a tap reads.

@@ -77,6 +77,17 @@ impl Directory {
         }
         place.outputs = Some(message);
     }
+
+    /// Tells those who may see a room's outputs that a recording can be played.
+    pub(crate) fn tell_recording(&mut self, room: RoomId, recording: serde_json::Value) {
+        let Some(place) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        let message = text(&ServerMessage::RecordingReady { recording });
+        for seat in place.seats.values().filter(|seat| seat.egress) {
+            seat.outbox.push_text(message.clone());
+        }
+    }
 }
 
 fn stage_event(slots: Slots) -> RoomEvent {

@@ -1,9 +1,9 @@
 //! What can be seen of an [`Sfu`] from outside.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Role, Sfu};
-use crate::{PeerId, PeerStats, RoomId, RoomStats, Stats};
+use crate::{PeerId, PeerStats, RoomId, RoomStats, Snapshot, Stats};
 
 impl Sfu {
     /// Returns the totals.
@@ -29,6 +29,21 @@ impl Sfu {
             stats.add(peer);
         }
         stats
+    }
+
+    /// Returns the newest keyframe of what a room shows as its program; `None` while nothing flows. When none
+    /// came within `fresh`, one is asked for, paced as always.
+    pub fn snapshot(
+        &mut self,
+        room: RoomId,
+        fresh: Option<Duration>,
+        now: Instant,
+    ) -> Option<Snapshot> {
+        let (snapshot, asked) = self.rooms.get_mut(&room)?.snapshot(fresh, now);
+        if asked {
+            self.touch(room);
+        }
+        snapshot
     }
 
     /// Returns the state of one room; all zero for a room without peers.
