@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// One output's worker process; started by the server.
     #[command(hide = true)]
     EgressWorker,
+    /// The process that decodes pictures; started by the server.
+    #[command(hide = true)]
+    StillWorker,
 }
 
 /// Every option is also a setting of the config file and an environment variable: `FANLIGHT_` and the

@@ -37,10 +37,17 @@ pub(crate) fn routes(operations: Operations) -> Router {
                 .allow_methods(AllowMethods::mirror_request())
                 .allow_headers(AllowHeaders::mirror_request()),
         );
+    let thumbnails = operations
+        .egress
+        .thumbnail_routes()
+        .route_layer(middleware::from_fn_with_state(signaling.clone(), find_room))
+        .layer(CorsLayer::new().allow_origin(Any));
     Router::new()
         .merge(signaling.routes())
         .merge(egress_api)
+        .merge(thumbnails)
         .merge(operations.egress.hls_routes())
+        .merge(operations.egress.recording_routes())
         .merge(operations::routes(operations))
         .fallback(pages::serve)
         .layer(CatchPanicLayer::new())
@@ -69,6 +76,23 @@ async fn authorize_egress(
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Tells a public route of a room which room it is, if there is one.
+async fn find_room(
+    State(signaling): State<signaling::Service>,
+    Path(path): Path<HashMap<String, String>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let slug = path.get("room").map(String::as_str).unwrap_or_default();
+    if let Some(room) = signaling.find_room(slug).await {
+        request.extensions_mut().insert(egress::Room {
+            id: room.id,
+            slug: room.slug,
+        });
+    }
+    next.run(request).await
 }
 
 /// A bound listener, so that the address is known before anything runs.

@@ -32,6 +32,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         // A process of its own with its own rules: no config, no runtime.
         Command::EgressWorker => return Ok(egress::run_worker()),
+        Command::StillWorker => return Ok(egress::run_still_worker()),
         Command::Serve(args) => {
             let config = Config::load(&args)?;
             telemetry::init(&config.log);

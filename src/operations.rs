@@ -62,6 +62,7 @@ async fn metrics(
         return (StatusCode::SERVICE_UNAVAILABLE, "media is down\n").into_response();
     };
     record(&stats, &operations.egress.gauges());
+    record_recordings(&operations.egress);
     let text = operations.prometheus.render();
     (
         [(
@@ -183,6 +184,20 @@ fn record(
         metrics::gauge!("fanlight_egress_destinations", "type" => word(kind), "state" => word(state))
             .set(*count as f64);
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus gauges are floating point"
+)]
+fn record_recordings(egress: &egress::Service) {
+    let (states, bytes) = egress.recording_totals();
+    metrics::describe_gauge!("fanlight_recordings", "Recordings, by state");
+    for (state, count) in states {
+        metrics::gauge!("fanlight_recordings", "state" => word(&state)).set(count as f64);
+    }
+    metrics::describe_gauge!("fanlight_recordings_bytes", "Bytes of all recordings");
+    metrics::gauge!("fanlight_recordings_bytes").set(bytes as f64);
 }
 
 /// Puts how viewers are reached, and what their paths carry.

@@ -1,7 +1,9 @@
 //! What outputs may read of a room: joins identities, which signaling knows, with taps of the SFU.
 
+use std::time::Duration;
+
 use egress::{BoxFuture, Source, Sources, status};
-use sfu::{MediaKind, RoomId, TapSource};
+use sfu::{MediaKind, RoomId, Snapshot, TapSource};
 
 /// Taps the SFU.
 #[derive(Debug)]
@@ -18,6 +20,19 @@ impl Sources for RoomSources {
         Box::pin(async move {
             let tap = self.sfu.tap(room, tapped(source)).await.ok()?;
             Some(Box::new(tap) as Box<dyn Source>)
+        })
+    }
+
+    fn snapshot(&self, room: RoomId, fresh: Option<Duration>) -> BoxFuture<'_, Option<Snapshot>> {
+        Box::pin(async move { self.sfu.snapshot(room, fresh).await.ok().flatten() })
+    }
+
+    fn is_live(&self, room: RoomId) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            self.sfu
+                .room_stats(room)
+                .await
+                .is_ok_and(|stats| stats.live)
         })
     }
 }

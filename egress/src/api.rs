@@ -267,7 +267,7 @@ fn fingerprint(body: &[u8]) -> Vec<u8> {
     digest::digest(&digest::SHA256, body).as_ref().to_vec()
 }
 
-async fn wrong_method() -> Problem {
+pub(crate) async fn wrong_method() -> Problem {
     Problem::new(
         ErrorCode::MethodNotAllowed,
         "This address does not take this method.",
@@ -305,7 +305,7 @@ fn unknown_job() -> Problem {
     )
 }
 
-fn no_store() -> (header::HeaderName, String) {
+pub(crate) fn no_store() -> (header::HeaderName, String) {
     (header::CACHE_CONTROL, "no-store".to_owned())
 }
 

@@ -43,6 +43,10 @@ pub struct Config {
     pub transcode_bitrate: u32,
     /// The HLS output.
     pub hls: HlsConfig,
+    /// Recordings.
+    pub recording: RecordingConfig,
+    /// How old a live room's thumbnail may be; 0 for no thumbnails.
+    pub thumbnail_seconds: u64,
 }
 
 /// The `egress.hls` section of the configuration.
@@ -61,6 +65,21 @@ pub struct HlsConfig {
     pub dvr_max_mb: u64,
 }
 
+/// The `egress.recording` section of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordingConfig {
+    /// Where recordings are kept; by default `recordings` in the data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// Recordings are refused, and end, when the disk has less free space than this.
+    pub min_free_mb: u64,
+    /// Recordings are refused, and end, when all of them together are larger; 0 for no limit.
+    pub max_gb: u64,
+    /// How long links to recordings are valid.
+    pub link_hours: u64,
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("egress.{field} must be {allowed}")]
@@ -69,13 +88,26 @@ pub struct ConfigError {
     allowed: &'static str,
 }
 
+/// Whether a value is in its range, its name, and what it must be.
+type Rule = (bool, &'static str, &'static str);
+
 impl Config {
     /// Checks the ranges.
     ///
     /// # Errors
     /// [`ConfigError`] names the first field that is out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rules = [
+        let (own, hls, recording) = (self.rules(), self.hls.rules(), self.recording.rules());
+        for (holds, field, allowed) in own.into_iter().chain(hls).chain(recording) {
+            if !holds {
+                return Err(ConfigError { field, allowed });
+            }
+        }
+        Ok(())
+    }
+
+    fn rules(&self) -> [Rule; 12] {
+        [
             ((1..=1000).contains(&self.max_jobs), "max_jobs", "1 to 1000"),
             (
                 (1..=1000).contains(&self.max_jobs_per_room),
@@ -105,7 +137,7 @@ impl Config {
             (
                 (1000..=8000).contains(&self.connect_timeout_ms),
                 "connect_timeout_ms",
-                "1000 to 10000",
+                "1000 to 8000",
             ),
             (
                 (1000..=60_000).contains(&self.stall_timeout_ms),
@@ -128,41 +160,65 @@ impl Config {
                 "100000 to 20000000",
             ),
             (
-                (1000..=10_000).contains(&self.hls.segment_ms),
-                "hls.segment_ms",
-                "1000 to 10000",
+                self.thumbnail_seconds <= 3600,
+                "thumbnail_seconds",
+                "0 to 3600",
             ),
-            (
-                (200..=500).contains(&self.hls.part_ms),
-                "hls.part_ms",
-                "200 to 500",
-            ),
-            (
-                self.hls.dvr_seconds <= 86_400,
-                "hls.dvr_seconds",
-                "0 to 86400",
-            ),
-            (
-                (100..=1_000_000).contains(&self.hls.dvr_max_mb),
-                "hls.dvr_max_mb",
-                "100 to 1000000",
-            ),
-            (
-                (4..=60).contains(&self.hls.window_segments),
-                "hls.window_segments",
-                "4 to 60",
-            ),
-        ];
-        for (holds, field, allowed) in rules {
-            if !holds {
-                return Err(ConfigError { field, allowed });
-            }
-        }
-        Ok(())
+        ]
     }
 
     pub(crate) fn keyframe_interval(&self) -> Duration {
         Duration::from_millis(self.keyframe_interval_ms)
+    }
+}
+
+impl HlsConfig {
+    fn rules(&self) -> [Rule; 5] {
+        [
+            (
+                (1000..=10_000).contains(&self.segment_ms),
+                "hls.segment_ms",
+                "1000 to 10000",
+            ),
+            (
+                (200..=500).contains(&self.part_ms),
+                "hls.part_ms",
+                "200 to 500",
+            ),
+            (self.dvr_seconds <= 86_400, "hls.dvr_seconds", "0 to 86400"),
+            (
+                (100..=1_000_000).contains(&self.dvr_max_mb),
+                "hls.dvr_max_mb",
+                "100 to 1000000",
+            ),
+            (
+                (4..=60).contains(&self.window_segments),
+                "hls.window_segments",
+                "4 to 60",
+            ),
+        ]
+    }
+}
+
+impl RecordingConfig {
+    fn rules(&self) -> [Rule; 3] {
+        [
+            (
+                self.min_free_mb <= 1 << 30,
+                "recording.min_free_mb",
+                "0 to 1073741824",
+            ),
+            (
+                self.max_gb <= 1 << 30,
+                "recording.max_gb",
+                "0 to 1073741824",
+            ),
+            (
+                (1..=8760).contains(&self.link_hours),
+                "recording.link_hours",
+                "1 to 8760",
+            ),
+        ]
     }
 }
 
@@ -183,6 +239,8 @@ impl Default for Config {
             audio_bitrate: 128_000,
             transcode_bitrate: 2_500_000,
             hls: HlsConfig::default(),
+            recording: RecordingConfig::default(),
+            thumbnail_seconds: 5,
         }
     }
 }
@@ -195,6 +253,17 @@ impl Default for HlsConfig {
             window_segments: 8,
             dvr_seconds: 0,
             dvr_max_mb: 4096,
+        }
+    }
+}
+
+impl Default for RecordingConfig {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            min_free_mb: 1024,
+            max_gb: 0,
+            link_hours: 24,
         }
     }
 }

@@ -194,7 +194,9 @@ impl Delivery {
                 (self.refusals + 1, REFUSAL_BUDGET)
             }
             FailureCode::AlreadyPublishing if refused => (self.refusals + 1, BUSY_BUDGET),
-            FailureCode::PrivateAddress | FailureCode::CodecUnsupported => (1, 1),
+            FailureCode::PrivateAddress | FailureCode::CodecUnsupported | FailureCode::DiskFull => {
+                (1, 1)
+            }
             FailureCode::Rejected
             | FailureCode::PassphraseWrong
             | FailureCode::AlreadyPublishing
@@ -206,6 +208,7 @@ impl Delivery {
             | FailureCode::Stalled
             | FailureCode::TlsFailed
             | FailureCode::WorkerDied
+            | FailureCode::NothingRecorded
             | FailureCode::Overloaded
             | FailureCode::Internal => (0, u32::MAX),
         };

@@ -1,15 +1,18 @@
 //! What a requested destination must look like, and how it is shown.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use thiserror::Error;
 use url::{Host, Url};
 
 use crate::{
     config::Config,
-    link::{HlsTarget, RtmpTarget, SrtTarget, Target},
+    link::{HlsTarget, RecordTarget, RtmpTarget, SrtTarget, Target},
     pattern,
-    status::{Destination, DestinationType, ErrorCode, StreamKey},
+    status::{Destination, DestinationType, ErrorCode, RecordingOptions, StreamKey},
 };
 
 /// A destination that was found usable.
@@ -60,6 +63,10 @@ pub(crate) enum DestinationError {
          live settings"
     )]
     Key,
+    #[error(
+        "A recording's files are of 10 to 43200 seconds (segment_seconds) or 1 to 100000 megabytes (segment_mb)"
+    )]
+    Segment,
 }
 
 impl DestinationError {
@@ -75,6 +82,7 @@ impl DestinationError {
             | Self::Private => ErrorCode::DestinationUrlInvalid,
             Self::NotAllowed => ErrorCode::DestinationNotAllowed,
             Self::Key | Self::StreamId | Self::Passphrase => ErrorCode::DestinationKeyInvalid,
+            Self::Segment => ErrorCode::RecordingOptionsInvalid,
         }
     }
 }
@@ -124,7 +132,33 @@ pub(crate) fn accept(
                 part_ms: config.hls.part_ms,
             }),
         }),
+        Destination::Recording(options) => accept_recording(options, room, config),
     }
+}
+
+/// The folder is known once the job is.
+fn accept_recording(
+    options: &RecordingOptions,
+    room: &str,
+    config: &Config,
+) -> Result<Accepted, DestinationError> {
+    let seconds = options.segment_seconds;
+    let megabytes = options.segment_mb;
+    let usable = seconds.is_none_or(|s| (10..=43_200).contains(&s))
+        && megabytes.is_none_or(|mb| (1..=100_000).contains(&mb));
+    if !usable {
+        return Err(DestinationError::Segment);
+    }
+    Ok(Accepted {
+        kind: DestinationType::Recording,
+        shown_url: format!("/api/rooms/{room}/recordings"),
+        target: Target::Record(RecordTarget {
+            folder: PathBuf::new(),
+            segment_ms: seconds.map(|s| u64::from(s) * 1000),
+            segment_bytes: megabytes.map(|mb| u64::from(mb) * 1_000_000),
+            min_free_bytes: config.recording.min_free_mb << 20,
+        }),
+    })
 }
 
 fn accept_rtmp(

@@ -183,6 +183,28 @@ impl Entry {
         !self.is_over() && self.plan.iter().any(planned)
     }
 
+    /// Returns the numbers of the recordings that it is making.
+    pub(crate) fn recordings(&self) -> impl Iterator<Item = usize> {
+        let status = self.status.borrow();
+        let failed: Vec<usize> = self
+            .plan
+            .iter()
+            .filter(|planned| {
+                let id = journal::id(planned.number);
+                let mut shown = status.destinations.iter();
+                shown.any(|d| d.id == id && d.state == DestinationState::Failed)
+            })
+            .map(|planned| planned.number)
+            .collect();
+        let recordings = self
+            .plan
+            .iter()
+            .filter(|p| p.accepted.kind == DestinationType::Recording);
+        recordings
+            .map(|planned| planned.number)
+            .filter(move |number| !failed.contains(number))
+    }
+
     /// Returns what it is expected to cost.
     pub(crate) fn work(&self) -> Work {
         Work {
@@ -200,12 +222,13 @@ impl Entry {
     pub(crate) fn running(&self, loads: &[Load]) -> Running {
         let status = self.status.borrow();
         let work = self.work();
+        let composed = work.mode != Mode::PassThrough;
         Running {
-            composed: work.mode != Mode::PassThrough,
+            composed,
             level: *self.level.borrow(),
             measured_percent: status.cpu_percent,
             full_percent: admission::percent(admission::expected_percent(&work, loads)),
-            late: status.state == JobState::Running && *self.late_ms.borrow() > LATE_MS,
+            late: composed && status.state == JobState::Running && *self.late_ms.borrow() > LATE_MS,
         }
     }
 
@@ -307,7 +330,8 @@ pub(crate) fn is_over(state: JobState) -> bool {
     matches!(state, JobState::Ended | JobState::Failed)
 }
 
-/// Encoders that fall behind lose a second soon; networks of broadcasters hardly ever do.
+/// Composing waits for nobody: it is this late only when it gets too little processor time. What passes through
+/// is as late as it came.
 const LATE_MS: u64 = 2500;
 const OVER_LIMIT: usize = 20;
 const JOB_KEPT: Duration = Duration::from_secs(3600);

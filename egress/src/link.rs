@@ -67,6 +67,18 @@ pub(crate) enum Target {
     Rtmp(RtmpTarget),
     Srt(SrtTarget),
     Hls(HlsTarget),
+    Record(RecordTarget),
+}
+
+/// Where and how a recording is written.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct RecordTarget {
+    pub(crate) folder: PathBuf,
+    /// How long each of its files is, about; `None` for one file.
+    pub(crate) segment_ms: Option<u64>,
+    pub(crate) segment_bytes: Option<u64>,
+    /// With less than this, the disk is full.
+    pub(crate) min_free_bytes: u64,
 }
 
 /// How this server's own playlist is made.
@@ -84,6 +96,7 @@ impl std::fmt::Debug for Target {
             Self::Rtmp(_) => "Rtmp(…)",
             Self::Srt(_) => "Srt(…)",
             Self::Hls(_) => "Hls",
+            Self::Record(_) => "Record(…)",
         })
     }
 }
@@ -104,7 +117,7 @@ impl Target {
         match self {
             Self::Rtmp(target) => target.scrub(text),
             Self::Srt(target) => target.scrub(text),
-            Self::Hls(_) => text.to_owned(),
+            Self::Hls(_) | Self::Record(_) => text.to_owned(),
         }
     }
 }

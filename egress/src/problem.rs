@@ -45,6 +45,7 @@ impl From<StartError> for Problem {
             StartError::KeyReused => ErrorCode::IdempotencyKeyReused,
             StartError::UnknownJob => ErrorCode::EgressUnknown,
             StartError::Over => ErrorCode::EgressOver,
+            StartError::DiskFull => ErrorCode::DiskFull,
             StartError::Stopping => ErrorCode::Stopping,
             StartError::Store => ErrorCode::Internal,
         };
@@ -85,15 +86,19 @@ fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
         ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::EgressUnknown | ErrorCode::DestinationUnknown | ErrorCode::HlsUnknown => {
-            StatusCode::NOT_FOUND
-        }
+        ErrorCode::EgressUnknown
+        | ErrorCode::DestinationUnknown
+        | ErrorCode::HlsUnknown
+        | ErrorCode::RecordingUnknown
+        | ErrorCode::ThumbnailUnknown => StatusCode::NOT_FOUND,
+        ErrorCode::LinkInvalid => StatusCode::FORBIDDEN,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::HlsActive
         | ErrorCode::DestinationDuplicate
         | ErrorCode::EgressOver
+        | ErrorCode::RecordingActive
         | ErrorCode::PresetFixed => StatusCode::CONFLICT,
         ErrorCode::DestinationsEmpty
         | ErrorCode::DestinationsTooMany
@@ -102,12 +107,14 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::SourceInvalid
         | ErrorCode::DestinationNotAllowed
         | ErrorCode::IdempotencyKeyReused
+        | ErrorCode::RecordingOptionsInvalid
         | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::TokenMissing => StatusCode::UNAUTHORIZED,
         ErrorCode::TokenInvalid | ErrorCode::TokenExpired => StatusCode::FORBIDDEN,
-        ErrorCode::EgressCapacity | ErrorCode::Stopping | ErrorCode::HlsLate => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorCode::EgressCapacity
+        | ErrorCode::Stopping
+        | ErrorCode::HlsLate
+        | ErrorCode::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

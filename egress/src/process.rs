@@ -115,7 +115,7 @@ impl Process {
 }
 
 /// Returns whether a worker may see this environment variable.
-fn is_harmless(name: &OsStr) -> bool {
+pub(crate) fn is_harmless(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let plugins = name.starts_with("GST_PLUGIN") || name.starts_with("GST_REGISTRY");
     plugins || ENVIRONMENT.contains(&name.as_ref())

@@ -47,6 +47,11 @@ pub(crate) enum StartError {
     UnknownJob,
     #[error("This output is over. Start a new one")]
     Over,
+    #[error(
+        "There is no room for a recording: the disk is full, or recordings have reached their limit. Delete \
+         some, then try again"
+    )]
+    DiskFull,
     #[error("The server is stopping")]
     Stopping,
     #[error("The output cannot be written to the data folder, so it would not survive a restart")]

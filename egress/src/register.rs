@@ -19,16 +19,19 @@ use crate::{
     hls::Shelf,
     jobs::{Entry, Jobs},
     leftover::Leftovers,
+    link::Failure,
     origin::Origin,
     overload::Overload,
+    recording::{Desk, Library},
     refusal::StartError,
     scene::Scene,
     service::{Changed, Room},
     signed::Signer,
     source::{Source, Sources},
-    status::{self, Destination, DestinationType},
+    status::{self, Destination, DestinationType, FailureCode},
     store::Store,
     supervisor::{Order, Planned, unix_ms_now},
+    thumbnail::Thumbnails,
     wish::Wish,
 };
 
@@ -52,6 +55,8 @@ pub(crate) struct Register {
     /// one written is the newest.
     pub(crate) store: Mutex<Store>,
     pub(crate) leftovers: Leftovers,
+    pub(crate) desk: Desk,
+    pub(crate) thumbnails: Thumbnails,
     /// Where old HLS segments are kept while their job runs.
     pub(crate) rewind_folder: PathBuf,
     pub(crate) signer: Signer,
@@ -120,7 +125,9 @@ impl Register {
             if others.any(|other| other.accepted.target == accepted.target) {
                 return Err(match accepted.kind {
                     DestinationType::Hls => StartError::HlsActive,
-                    DestinationType::Rtmp | DestinationType::Srt => StartError::Duplicate(place),
+                    DestinationType::Rtmp | DestinationType::Srt | DestinationType::Recording => {
+                        StartError::Duplicate(place)
+                    }
                 });
             }
             plan.push(Planned {
@@ -131,6 +138,15 @@ impl Register {
             });
         }
         Ok(plan)
+    }
+
+    /// Refuses recordings for which there is no room.
+    pub(crate) fn check_disk(&self, plan: &[Planned]) -> Result<(), StartError> {
+        let recording = |planned: &Planned| planned.accepted.kind == DestinationType::Recording;
+        if plan.iter().any(recording) && !self.desk.library.has_room() {
+            return Err(StartError::DiskFull);
+        }
+        Ok(())
     }
 
     /// Checks a change, takes it over into the plan, and returns the orders that carry it out, each with its
@@ -161,6 +177,7 @@ impl Register {
         let mut plan = entry.plan.clone();
         plan.retain(|planned| !removed.contains(&planned.number));
         let added = self.plan(room, &change.add, &plan, entry.next_number)?;
+        self.check_disk(&added)?;
         let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
         let with_hls = added.iter().any(is_hls);
         let had_hls = entry.plan.iter().any(is_hls) && plan.iter().all(|p| !is_hls(p));
@@ -276,6 +293,37 @@ impl Register {
             && let Some(entry) = entries.get(at)
         {
             entry.level.send_replace(level);
+        }
+    }
+
+    /// Returns the ids of the recordings that jobs write.
+    pub(crate) fn recordings(&self) -> Vec<String> {
+        let rooms = self.lock();
+        let jobs = rooms.values().flat_map(|jobs| &jobs.jobs);
+        let recordings = jobs.filter(|entry| !entry.is_over()).flat_map(|entry| {
+            let numbers = entry.recordings();
+            numbers.map(|number| Library::id(&entry.id, number))
+        });
+        recordings.collect()
+    }
+
+    /// Ends all recordings when they have become too large together.
+    pub(crate) fn keep_quota(&self) {
+        if !self.desk.library.is_over_quota() {
+            return;
+        }
+        let rooms = self.lock();
+        for entry in rooms.values().flat_map(|jobs| &jobs.jobs) {
+            for number in entry.recordings().filter(|_| !entry.is_ending()) {
+                let failure = Failure {
+                    code: FailureCode::DiskFull,
+                    message: "Recordings have reached the limit that the operator has set. What was recorded \
+                              until now is kept."
+                        .to_owned(),
+                };
+                // Asked again with the next sweep when the queue is full.
+                let _ = entry.orders.try_send(Order::Fail(number, failure));
+            }
         }
     }
 

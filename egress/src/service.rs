@@ -29,14 +29,17 @@ use crate::{
     leftover::Leftovers,
     origin::Origin,
     overload::{Level, Overload},
+    recording::{self, Desk, Library},
     refusal::StartError,
     register::Register,
     scene::Scene,
     signed::Signer,
     source::{Source, Sources},
-    status::{self, DestinationState, DestinationType},
+    status::{self, DestinationState, DestinationType, RecordingState},
+    still::Stills,
     store::{Record, Store},
     supervisor::{ORDER_LIMIT, Planned, Supervisor, unix_ms_now},
+    thumbnail::{self, Thumbnails},
     wish::Wish,
 };
 
@@ -58,6 +61,15 @@ pub struct Changed {
     pub jobs: Vec<status::Job>,
     /// Whether `/hls/{room}/index.m3u8` can be played and goes on.
     pub hls: bool,
+}
+
+/// A recording can be played.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingReady {
+    /// The room.
+    pub room: Room,
+    /// The recording, as the API shows it.
+    pub recording: status::Recording,
 }
 
 /// Starts, lists and ends jobs. Cheap to clone.
@@ -107,6 +119,15 @@ impl Service {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             Ok(()) | Err(_) => {}
         }
+        let stills = Stills::start(worker_program.clone());
+        let recordings = config.recording.folder.clone();
+        let recordings = recordings.unwrap_or_else(|| data_dir.join("recordings"));
+        let desk = Desk {
+            library: Library::open(recordings, &config.recording, stills.clone())?,
+            signer: signer.clone(),
+            link_ms: config.recording.link_hours * 3_600_000,
+        };
+        let seconds = config.thumbnail_seconds;
         Ok(Self {
             register: Arc::new(Register {
                 config,
@@ -124,6 +145,8 @@ impl Service {
                 rewind_folder,
                 signer,
                 leftovers: Leftovers::open(folder.join("workers"))?,
+                desk,
+                thumbnails: Thumbnails::new(seconds, stills),
                 keyed: tokio::sync::Mutex::default(),
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 changed: Notify::new(),
@@ -132,9 +155,40 @@ impl Service {
         })
     }
 
-    /// Returns the routes under `/api/rooms/{room}/egress`. Each needs a [`Room`] among the request's extensions.
+    /// Returns the routes under `/api/rooms/{room}/egress` and `/api/rooms/{room}/recordings`. Each needs a
+    /// [`Room`] among the request's extensions.
     pub fn api_routes(&self) -> Router {
-        api::job_routes(self.clone())
+        api::job_routes(self.clone()).merge(recording::routes(self.register.desk.clone()))
+    }
+
+    /// Returns the routes under `/recordings`, where links to files lead. They are public.
+    pub fn recording_routes(&self) -> Router {
+        recording::file_routes(self.register.desk.clone())
+    }
+
+    /// Returns the route of a live room's picture, `/api/rooms/{room}/thumbnail.jpg`. It needs a [`Room`] among the
+    /// request's extensions if there is such a room.
+    pub fn thumbnail_routes(&self) -> Router {
+        thumbnail::routes(self.register.clone())
+    }
+
+    /// Waits for recordings to become ready, and returns them. Cancel safe.
+    pub async fn recordings_ready(&self) -> Vec<RecordingReady> {
+        let desk = &self.register.desk;
+        let entries = desk.library.ready().await;
+        let ready = entries.iter().map(|entry| RecordingReady {
+            room: Room {
+                id: RoomId(entry.room),
+                slug: entry.slug.clone(),
+            },
+            recording: desk.show(entry),
+        });
+        ready.collect()
+    }
+
+    /// Counts recordings by state, and returns their bytes.
+    pub fn recording_totals(&self) -> ([(RecordingState, u64); 5], u64) {
+        self.register.desk.library.totals()
     }
 
     /// Returns the routes under `/hls/{room}`. They are public, but for tokens of their own.
@@ -168,6 +222,8 @@ impl Service {
                 () = sleep(SWEEP_INTERVAL) => {}
             }
             let now = Instant::now();
+            self.register.keep_quota();
+            self.register.thumbnails.forget_old(now);
             self.register.sweep(now);
             self.register.balance(&mut overload, now);
             tokio::select! {
@@ -175,6 +231,7 @@ impl Service {
                 () = sleep(EVENT_INTERVAL) => {}
             }
         }
+        self.register.desk.library.stop();
         self.register.cancel.cancel();
         self.register.tasks.close();
         if timeout(STOP_LIMIT, self.register.tasks.wait())
@@ -252,6 +309,7 @@ impl Service {
         }
         let wish = Wish::of(request)?;
         let plan = register.plan(&room, &request.destinations, &[], 1)?;
+        register.check_disk(&plan)?;
         let number = register.next_job.fetch_add(1, Ordering::Relaxed);
         let record = Record {
             id: format!("eg_{number:x}"),
@@ -313,6 +371,9 @@ impl Service {
                 tracing::error!(id = %record.id, room = %record.slug, error = %e, "egress job cannot be resumed");
             }
         }
+        let library = self.register.desk.library.clone();
+        let written = self.register.recordings();
+        let _ = tokio::task::spawn_blocking(move || library.end_all_but(&written)).await;
     }
 
     async fn resume_one(&self, record: &Record) -> Result<(), StartError> {
@@ -383,7 +444,7 @@ impl Service {
         let end = register.cancel.child_token();
         let supervisor = Supervisor {
             id: record.id.clone(),
-            room: room.slug.clone(),
+            room: room.clone(),
             created_at_ms: record.created_at_ms,
             seed: register.next_job.fetch_add(1, Ordering::Relaxed),
             config: register.config.clone(),
@@ -398,6 +459,7 @@ impl Service {
             orders: ordered,
             leftovers: register.leftovers.clone(),
             origin: origin.clone(),
+            library: self.register.desk.library.clone(),
             status,
             end: end.clone(),
         };

@@ -1,8 +1,8 @@
 //! Where a job's packets come from.
 
-use std::{fmt::Debug, future::Future, pin::Pin};
+use std::{fmt::Debug, future::Future, pin::Pin, time::Duration};
 
-use sfu::{RoomId, TapPacket, TapVideo};
+use sfu::{RoomId, Snapshot, TapPacket, TapVideo};
 
 use crate::status;
 
@@ -18,6 +18,16 @@ pub trait Sources: Debug + Send + Sync + 'static {
         room: RoomId,
         source: &'a status::Source,
     ) -> BoxFuture<'a, Option<Box<dyn Source>>>;
+
+    /// Returns the newest keyframe of the room's program, and asks for a newer one if none came within `fresh`.
+    fn snapshot(&self, _room: RoomId, _fresh: Option<Duration>) -> BoxFuture<'_, Option<Snapshot>> {
+        Box::pin(async { None })
+    }
+
+    /// Returns whether anybody sends to the room.
+    fn is_live(&self, _room: RoomId) -> BoxFuture<'_, bool> {
+        Box::pin(async { false })
+    }
 }
 
 /// The packets of one source. Ends when dropped.

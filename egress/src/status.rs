@@ -175,6 +175,21 @@ pub enum Destination {
         #[ts(optional, as = "Option<bool>")]
         private: bool,
     },
+    /// A recording, `/api/rooms/{room}/recordings/{id}`.
+    Recording(RecordingOptions),
+}
+
+/// How a recording is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(rename = "RecordingOptions", optional_fields)]
+pub struct RecordingOptions {
+    /// A new file about every so many seconds, 10 to 43200.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment_seconds: Option<u32>,
+    /// A new file about every so many megabytes, 1 to 100000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment_mb: Option<u32>,
 }
 
 /// A stream key: a secret that does not print.
@@ -408,7 +423,10 @@ impl DestinationChange {
                 passphrase,
                 latency_ms,
             }),
-            Destination::Rtmp { .. } | Destination::Srt { .. } | Destination::Hls { .. } => None,
+            Destination::Rtmp { .. }
+            | Destination::Srt { .. }
+            | Destination::Hls { .. }
+            | Destination::Recording(_) => None,
         }
     }
 }
@@ -463,6 +481,10 @@ pub enum FailureCode {
     TlsFailed,
     /// The broadcast is in a video codec that outputs do not take.
     CodecUnsupported,
+    /// The disk has no room for the recording.
+    DiskFull,
+    /// No media arrived while it was recorded.
+    NothingRecorded,
     /// The worker process died.
     WorkerDied,
     /// This server has too much to do, so that the job is paused.
@@ -482,6 +504,8 @@ pub enum DestinationType {
     Srt,
     /// HLS.
     Hls,
+    /// A recording.
+    Recording,
 }
 
 /// What a destination is doing.
@@ -558,6 +582,18 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// The destination's URL is not among those that this server allows.
     DestinationNotAllowed,
+    /// A recording's options cannot be used.
+    RecordingOptionsInvalid,
+    /// There is no such recording in the room.
+    RecordingUnknown,
+    /// The recording is being made: end its output first.
+    RecordingActive,
+    /// The disk has no room for a recording.
+    DiskFull,
+    /// The link is no longer valid.
+    LinkInvalid,
+    /// There is no picture of the room: it is not live.
+    ThumbnailUnknown,
     /// The source, the preset and the layout do not go together, or the preset is out of range.
     PresetInvalid,
     /// The source cannot be used.
@@ -590,4 +626,85 @@ pub enum ErrorCode {
     Stopping,
     /// Something failed on the server's side; its log says what.
     Internal,
+}
+
+/// One recording, as `GET /api/rooms/{room}/recordings/{id}` answers. Links in it open without a token until
+/// `links_expire_at_ms`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Recording {
+    /// Its id.
+    pub id: String,
+    /// The room's slug.
+    pub room: String,
+    /// What happens to it.
+    pub state: RecordingState,
+    /// Why it ended early, or failed.
+    pub code: Option<FailureCode>,
+    /// When it was asked for, Unix milliseconds.
+    #[ts(type = "number")]
+    pub started_at_ms: u64,
+    /// How much was recorded, pauses left out.
+    #[ts(type = "number")]
+    pub duration_ms: u64,
+    /// Size of its files.
+    #[ts(type = "number")]
+    pub bytes: u64,
+    /// Width of its first picture.
+    pub width: Option<u16>,
+    /// Height of its first picture.
+    pub height: Option<u16>,
+    /// Link to a picture of it (JPEG).
+    pub poster: Option<String>,
+    /// Its files, the oldest first. A file is listed once it is finished.
+    pub files: Vec<RecordingFile>,
+    /// When the links expire, Unix milliseconds.
+    #[ts(type = "number")]
+    pub links_expire_at_ms: u64,
+}
+
+/// One file of a recording: MP4 with its index in front.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct RecordingFile {
+    /// Its name.
+    pub name: String,
+    /// Link to it; answers range requests. `null` while it is being uploaded.
+    pub url: Option<String>,
+    /// When it starts, Unix milliseconds.
+    #[ts(type = "number")]
+    pub started_at_ms: u64,
+    /// How long it plays.
+    #[ts(type = "number")]
+    pub duration_ms: u64,
+    /// Its size.
+    #[ts(type = "number")]
+    pub bytes: u64,
+    /// Width of the picture, if it has one.
+    pub width: Option<u16>,
+    /// Height of the picture.
+    pub height: Option<u16>,
+    /// Link to a list (WebVTT) of small pictures for the seek bar.
+    pub sprite: Option<String>,
+}
+
+/// What happens to a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingState {
+    /// It is being made.
+    Recording,
+    /// Its files get their index.
+    Finishing,
+    /// Its files are on their way to the storage.
+    Uploading,
+    /// It can be played.
+    Ready,
+    /// Nothing could be recorded, or what was cannot be finished; `code` says why.
+    Failed,
+}
+
+/// The answer of `GET /api/rooms/{room}/recordings`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct RecordingList {
+    /// The newest first.
+    pub recordings: Vec<Recording>,
 }

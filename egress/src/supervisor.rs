@@ -1,7 +1,7 @@
 //! Runs one job: obeys its state machine, and tells what it does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -22,15 +22,17 @@ use crate::{
     job::{Action, Job},
     journal::{self, Journal},
     leftover::Leftovers,
-    link::{Command, Report, Setup},
+    link::{Command, Failure, Report, Setup, Target},
     origin::Origin,
     overload::Level,
     preset::Mode,
     process::Process,
     rate::Rate,
+    recording::Library,
     scene::Scene,
+    service::Room,
     source::Source,
-    status::{self, DestinationType, JobState},
+    status::{self, DestinationState, DestinationType, JobState},
     wish::Wish,
 };
 
@@ -54,6 +56,8 @@ pub(crate) enum Order {
     Remove(usize),
     /// Tries a destination again now.
     Retry(usize),
+    /// Ends a destination cleanly, for this reason.
+    Fail(usize, Failure),
     /// Sends something else from here on, composed as before.
     Show(Wish),
 }
@@ -61,7 +65,7 @@ pub(crate) enum Order {
 /// Everything that one job needs.
 pub(crate) struct Supervisor {
     pub(crate) id: String,
-    pub(crate) room: String,
+    pub(crate) room: Room,
     pub(crate) created_at_ms: u64,
     /// Differs from job to job.
     pub(crate) seed: u64,
@@ -84,6 +88,7 @@ pub(crate) struct Supervisor {
     pub(crate) leftovers: Leftovers,
     /// Where the HLS destination's files go, if it has one.
     pub(crate) origin: Option<Arc<Origin>>,
+    pub(crate) library: Library,
     /// Keeps the latest; nobody waits for anybody.
     pub(crate) status: watch::Sender<status::Job>,
     /// Ends the job.
@@ -102,6 +107,10 @@ struct Run {
     process: Option<Process>,
     demand: watch::Sender<Demand>,
     clock: WallClock,
+    /// Recordings that the library knows to be written.
+    recordings: BTreeSet<usize>,
+    /// What ends for a reason.
+    doomed: BTreeMap<usize, Failure>,
     /// What it is degraded to, and since when.
     degraded: (Level, Instant),
 }
@@ -137,6 +146,8 @@ impl Supervisor {
             process: None,
             demand,
             clock: WallClock::take(),
+            recordings: BTreeSet::new(),
+            doomed: BTreeMap::new(),
             degraded: (Level::Full, Instant::now()),
         };
         for planned in planned {
@@ -160,6 +171,7 @@ impl Run {
                 break;
             }
             self.publish();
+            self.tell_library().await;
             let due = self.job.poll_timeout();
             let event = tokio::select! {
                 // What a worker has said comes before the conclusion that it says nothing.
@@ -175,7 +187,7 @@ impl Run {
             match event {
                 Event::Report(report, body) => self.handle_report(&report, body, now),
                 Event::Order(Order::Show(wish)) => self.show(wish).await,
-                Event::Order(order) => self.handle_order(order, now),
+                Event::Order(order) => self.handle_order(order, now).await,
                 Event::Level => self.handle_level(now).await,
                 Event::Scene => self.send_scene().await,
                 Event::Gone => self.handle_gone(now).await,
@@ -193,6 +205,7 @@ impl Run {
             self.supervisor.leftovers.forget(pid);
         }
         self.publish();
+        self.tell_library().await;
         tracing::info!(state = ?self.job.state(), "egress ended");
     }
 
@@ -207,7 +220,7 @@ impl Run {
         self.job.add(number, proved);
     }
 
-    fn handle_order(&mut self, order: Order, now: Instant) {
+    async fn handle_order(&mut self, order: Order, now: Instant) {
         match order {
             Order::Add(planned, origin) => {
                 if origin.is_some() {
@@ -226,6 +239,10 @@ impl Run {
                 }
             }
             Order::Retry(number) => self.job.retry(number),
+            Order::Fail(destination, failure) => {
+                self.doomed.insert(destination, failure);
+                self.send(&Command::Disconnect { destination }).await;
+            }
             // Taken by the caller, since it talks to the worker.
             Order::Show(_) => {}
         }
@@ -298,7 +315,11 @@ impl Run {
             }
             Action::Connect(destination) => {
                 if let Some(accepted) = self.accepted.get(&destination) {
-                    let target = accepted.target.clone();
+                    let mut target = accepted.target.clone();
+                    if let Target::Record(target) = &mut target {
+                        let id = Library::id(&self.supervisor.id, destination);
+                        target.folder = self.supervisor.library.folder(&id);
+                    }
                     self.send(&Command::Connect {
                         destination,
                         target,
@@ -364,7 +385,63 @@ impl Run {
             }
             _ => {}
         }
+        // What was told to end for a reason has failed.
+        if let Report::State {
+            destination,
+            state: DestinationState::Ended,
+        } = *report
+            && let Some(failure) = self.doomed.remove(&destination)
+        {
+            let report = Report::Failed {
+                destination,
+                failure,
+            };
+            self.job.handle_report(&report, now);
+            return;
+        }
         self.job.handle_report(report, now);
+    }
+
+    /// Tells the library which recordings are being written.
+    async fn tell_library(&mut self) {
+        let over = self.job.is_over();
+        let mut told = Vec::new();
+        for (number, accepted) in &self.accepted {
+            if accepted.kind != DestinationType::Recording {
+                continue;
+            }
+            let mut destinations = self.job.destinations().iter();
+            let destination = destinations.find(|d| d.number() == *number);
+            // One that says goodbye is still writing.
+            let writes =
+                destination.is_some_and(|d| !over && d.state() != DestinationState::Failed);
+            if self.recordings.contains(number) != writes {
+                let failure = destination.and_then(|d| d.failure());
+                told.push((*number, writes, failure.map(|failure| failure.code)));
+            }
+        }
+        for (number, writes, code) in told {
+            let id = Library::id(&self.supervisor.id, number);
+            let (library, room) = (
+                self.supervisor.library.clone(),
+                self.supervisor.room.clone(),
+            );
+            let kept = tokio::task::spawn_blocking(move || {
+                if writes {
+                    return library.begin(&id, &room, unix_ms_now());
+                }
+                library.end(&id, code);
+                Ok(())
+            });
+            if let Ok(Err(error)) = kept.await {
+                tracing::error!(%error, "the record of a recording cannot be written");
+            }
+            if writes {
+                self.recordings.insert(number);
+            } else {
+                self.recordings.remove(&number);
+            }
+        }
     }
 
     async fn handle_gone(&mut self, now: Instant) {
@@ -395,7 +472,7 @@ impl Run {
             mode: self.mode(),
             stage: self.supervisor.wish.is_stage(),
             audio_only: self.supervisor.wish.audio_only,
-            folders: Vec::new(),
+            folders: self.folder().into_iter().collect(),
             keyframe_interval_ms: config.keyframe_interval_ms,
             connect_timeout_ms: config.connect_timeout_ms,
             stall_timeout_ms: config.stall_timeout_ms,
@@ -405,6 +482,15 @@ impl Run {
             allow_private: config.allow_private_targets,
             tls_ca_file: config.tls_ca_file.clone(),
         }
+    }
+
+    /// Returns where the worker may write, now or once a recording is added.
+    fn folder(&self) -> Option<PathBuf> {
+        let folder = self.supervisor.library.open_folder(&self.supervisor.id);
+        if let Err(error) = &folder {
+            tracing::error!(%error, "the folder of recordings cannot be made");
+        }
+        folder.ok()
     }
 
     fn publish(&mut self) {
@@ -420,7 +506,7 @@ impl Run {
         let now = Instant::now();
         let status = status::Job {
             id: self.supervisor.id.clone(),
-            room: self.supervisor.room.clone(),
+            room: self.supervisor.room.slug.clone(),
             state: self.job.state(),
             source: self.supervisor.wish.source.clone(),
             audio_only: self.supervisor.wish.audio_only,

@@ -51,6 +51,11 @@ fn committed_types_match_the_rust_types() {
         ProblemBody,
         ErrorCode,
         Free,
+        RecordingOptions,
+        Recording,
+        RecordingFile,
+        RecordingState,
+        RecordingList,
         HlsTokenRequest,
         HlsToken,
     );

@@ -1,6 +1,6 @@
 //! Cloneable handle: typed async calls over a bounded command queue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sfu_core::ShardId;
@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Answer, CloseReason, IceRestart, Join, NegotiateError, ParticipantId, PeerId, PeerStats,
-    RestartError, RoomId, RoomStats, Stats, Tap, TapSource,
+    RestartError, RoomId, RoomStats, Snapshot, Stats, Tap, TapSource,
     load::{self, Load, Place},
 };
 
@@ -84,6 +84,11 @@ pub(crate) enum Command {
     },
     Stats {
         reply: oneshot::Sender<Stats>,
+    },
+    Snapshot {
+        room: RoomId,
+        fresh: Option<Duration>,
+        reply: oneshot::Sender<Option<Snapshot>>,
     },
     RoomStats {
         room: RoomId,
@@ -241,6 +246,23 @@ impl Handle {
             total.merge(&stats.await?);
         }
         Ok(total)
+    }
+
+    /// Returns the newest keyframe of what a room shows; see [`sfu_core::Sfu::snapshot`].
+    ///
+    /// # Errors
+    /// [`HandleError::Stopped`]
+    pub async fn snapshot(
+        &self,
+        room: RoomId,
+        fresh: Option<Duration>,
+    ) -> Result<Option<Snapshot>, HandleError> {
+        self.ask(self.home_of(room), |reply| Command::Snapshot {
+            room,
+            fresh,
+            reply,
+        })
+        .await
     }
 
     /// Returns one peer's state.

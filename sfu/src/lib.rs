@@ -15,6 +15,7 @@ mod load;
 mod meters;
 mod port;
 mod receive;
+mod rest;
 mod shard;
 mod socket;
 mod tap;
@@ -27,6 +28,6 @@ pub use handle::{Handle, HandleError, RestartIceError};
 pub use sfu_core::{
     Answer, CloseReason, Codec, ESTIMATE_STEPS, Event, IceRestart, Join, MediaKind, NegotiateError,
     ParticipantId, PeerId, PeerStats, PublicationId, RestartError, Role, RoomConfig, RoomId,
-    RoomStats, Stats, TapPacket, TapSource, TapVideo,
+    RoomStats, Snapshot, Stats, TapPacket, TapSource, TapVideo,
 };
 pub use tap::Tap;

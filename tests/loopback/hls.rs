@@ -96,7 +96,6 @@ async fn assert_plays(url: &str, ended: &Media) {
     }
     let (flashes, beeps) = probe::flashes_and_beeps(url).await;
     let offset = probe::offset(&flashes, &beeps);
-    println!("sound behind picture: {:.0} ms", offset * 1000.0);
     assert!(
         offset.abs() < 0.1,
         "sound is off by {offset} s; flashes {flashes:?}, beeps {beeps:?}"

@@ -6,6 +6,8 @@ mod feed;
 mod hls;
 mod hls_layer;
 mod queue;
+mod record;
+mod record_file;
 mod rtmp;
 mod rtmp_failure;
 mod srt;
@@ -15,6 +17,7 @@ mod tls;
 
 pub(crate) use dial::Policy;
 pub(crate) use hls::Hls;
+pub(crate) use record::Record;
 pub(crate) use rtmp::{Limits, Rtmp};
 pub(crate) use srt::Srt;
 pub(crate) use stop::Stop;

@@ -6,11 +6,13 @@ use sfu::MediaKind;
 
 use crate::pipeline::Frame;
 
-/// Sound and picture, each in order. At most [`VIDEO_LIMIT`] and [`AUDIO_LIMIT`] bytes wait; when there are
-/// more, picture is dropped until a keyframe finds the queue half empty, and sound is dropped.
+/// Sound and picture, each in order. A number of bytes of each wait, by default [`VIDEO_LIMIT`] and
+/// [`AUDIO_LIMIT`]; when there are more, picture is dropped until a keyframe finds the queue half empty, and sound is dropped.
 #[derive(Debug)]
 pub(super) struct Queue {
     has_video: bool,
+    /// Bytes of picture and sound.
+    limits: [usize; 2],
     video: VecDeque<Frame>,
     audio: VecDeque<Frame>,
     video_bytes: usize,
@@ -31,8 +33,14 @@ pub(super) enum Taken {
 
 impl Queue {
     pub(super) fn new(has_video: bool) -> Self {
+        Self::with_limits(has_video, VIDEO_LIMIT, AUDIO_LIMIT)
+    }
+
+    /// Creates a queue for other numbers of bytes.
+    pub(super) fn with_limits(has_video: bool, video: usize, audio: usize) -> Self {
         Self {
             has_video,
+            limits: [video, audio],
             video: VecDeque::new(),
             audio: VecDeque::new(),
             video_bytes: 0,
@@ -44,6 +52,7 @@ impl Queue {
 
     pub(super) fn push(&mut self, frame: &Frame) -> Taken {
         let size = frame.buffer.size();
+        let [video_limit, audio_limit] = self.limits;
         match frame.kind {
             MediaKind::Video if !self.has_video => Taken::Ignored,
             MediaKind::Video => {
@@ -53,9 +62,9 @@ impl Queue {
                     }
                     self.start = Some(frame.time);
                 }
-                if self.dropping && frame.keyframe && self.video_bytes < VIDEO_LIMIT / 2 {
+                if self.dropping && frame.keyframe && self.video_bytes < video_limit / 2 {
                     self.dropping = false;
-                } else if self.video_bytes > VIDEO_LIMIT {
+                } else if self.video_bytes > video_limit {
                     self.dropping = true;
                 }
                 if self.dropping {
@@ -70,7 +79,7 @@ impl Queue {
                     self.start.get_or_insert(frame.time);
                 }
                 let begun = self.start.is_some_and(|start| frame.time >= start);
-                if !begun || self.audio_bytes > AUDIO_LIMIT {
+                if !begun || self.audio_bytes > audio_limit {
                     return Taken::Ignored;
                 }
                 self.audio_bytes += size;

@@ -119,6 +119,8 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
         ),
         FailureCode::PassphraseWrong
         | FailureCode::CodecUnsupported
+        | FailureCode::DiskFull
+        | FailureCode::NothingRecorded
         | FailureCode::WorkerDied
         | FailureCode::Overloaded
         | FailureCode::Internal => {

@@ -85,6 +85,8 @@ pub(super) fn failure(code: FailureCode, target: &SrtTarget, said: &str) -> Fail
         }
         FailureCode::TlsFailed
         | FailureCode::CodecUnsupported
+        | FailureCode::DiskFull
+        | FailureCode::NothingRecorded
         | FailureCode::WorkerDied
         | FailureCode::Overloaded
         | FailureCode::Internal => format!("This output could not be sent{said}."),

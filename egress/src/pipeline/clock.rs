@@ -38,6 +38,10 @@ impl Clock {
         u64::try_from((self.unix_base + time).as_millis()).unwrap_or(u64::MAX)
     }
 
+    pub(crate) fn unix_us(&self, time: Duration) -> u64 {
+        u64::try_from((self.unix_base + time).as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Returns the base time for pipelines.
     pub(crate) fn base_time(&self) -> gst::ClockTime {
         clock_time(self.base)

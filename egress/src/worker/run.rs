@@ -23,7 +23,7 @@ use sfu::Codec;
 use super::{Reporter, pulse::Pulse};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
-    output::{Hls, Limits, Policy, Rtmp, Srt, Stop},
+    output::{Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
     sandbox::{self, Reach},
     status::{DestinationState, FailureCode},
@@ -236,6 +236,19 @@ impl Worker {
                     stop: stop.clone(),
                 };
                 Running::Thread(thread::spawn(move || srt.run()), stop)
+            }
+            Target::Record(target) => {
+                let stop = Stop::default();
+                let record = Record {
+                    number,
+                    target,
+                    clock: self.clock,
+                    hub: self.hub.clone(),
+                    reporter: self.reporter.clone(),
+                    meter,
+                    stop: stop.clone(),
+                };
+                Running::Thread(thread::spawn(move || record.run()), stop)
             }
             Target::Hls(target) => Running::Hls(self.hub.attach(Box::new(Hls::new(
                 number,

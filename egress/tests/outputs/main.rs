@@ -10,6 +10,7 @@ mod broadcaster_changes;
 mod delivery;
 mod destinations;
 mod isolation;
+mod recordings;
 mod recovery;
 mod refusals;
 mod requests;

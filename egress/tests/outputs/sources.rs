@@ -154,3 +154,23 @@ async fn the_newest_job_pauses_while_there_is_too_much_to_do() {
     assert!(servers[1].recordings().len() >= 2, "it began anew");
     stage.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_sends_outlives_a_restart() {
+    let stage = Stage::new();
+    let body = json!({
+        "source": {"type": "participant", "identity": "ann"},
+        "audio_only": true,
+        "destinations": [{"type": "hls"}],
+    });
+    let (_, headers, _) = stage.request("POST", JOBS, body.to_string()).await;
+    let job = headers["location"].to_str().unwrap().to_owned();
+    let before = stage.job(&job).await;
+    let stage = stage.restart().await;
+    let after = stage.job(&job).await;
+    let wish = |job: &egress::status::Job| (job.source.clone(), job.audio_only, job.preset.clone());
+    assert_eq!(wish(&after), wish(&before));
+    let _broadcaster = stage.broadcast(Sends::default());
+    stage.wait_live(&job).await;
+    stage.stop().await;
+}

@@ -61,6 +61,7 @@ mod sequence;
 mod sfu;
 mod shard;
 mod slot;
+mod snapshot;
 mod speaker;
 mod stage;
 mod stats;
@@ -83,5 +84,6 @@ pub use sfu::{
     Answer, Config, IceRestart, Join, NegotiateError, RestartError, Role, RoomConfig, Sfu,
 };
 pub use shard::ShardId;
+pub use snapshot::Snapshot;
 pub use stats::{ESTIMATE_STEPS, PeerStats, RoomStats, RungStats, Stats, TrackStats};
 pub use tap::{TapSource, TapVideo};

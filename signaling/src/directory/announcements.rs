@@ -7,7 +7,7 @@ use super::Directory;
 use crate::{
     outbox::text,
     protocol::{RoomEvent, ServerMessage},
-    room::{Change, Slots},
+    room::{Change, Performance, Slots},
 };
 
 impl Directory {
@@ -44,6 +44,17 @@ impl Directory {
         events
     }
 
+    /// Returns the performances that have changed since it was asked last.
+    pub(crate) fn changed_performances(&mut self) -> Vec<(RoomId, Performance)> {
+        let places = self.rooms.values_mut();
+        let changed = places.filter_map(|place| {
+            let performance = place.room.performance();
+            let before = std::mem::replace(&mut place.told, performance.clone());
+            (before != performance).then(|| (place.room.id(), performance))
+        });
+        changed.collect()
+    }
+
     /// Returns what a newcomer's `events` channel is told.
     pub(crate) fn greeting(&self, room: RoomId) -> Vec<Bytes> {
         let Some(room) = self.room(room) else {
@@ -65,6 +76,17 @@ impl Directory {
             seat.outbox.push_text(message.clone());
         }
         place.outputs = Some(message);
+    }
+
+    /// Tells those who may see a room's outputs that a recording can be played.
+    pub(crate) fn tell_recording(&mut self, room: RoomId, recording: serde_json::Value) {
+        let Some(place) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        let message = text(&ServerMessage::RecordingReady { recording });
+        for seat in place.seats.values().filter(|seat| seat.egress) {
+            seat.outbox.push_text(message.clone());
+        }
     }
 }
 

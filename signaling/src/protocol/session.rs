@@ -113,6 +113,12 @@ pub enum ServerMessage {
         #[ts(type = "unknown[]")]
         jobs: serde_json::Value,
     },
+    /// A recording can be played; only to those who may see the room's outputs (grant `egress`).
+    RecordingReady {
+        /// As `GET /api/rooms/{room}/recordings/{id}` answers (`Recording`).
+        #[ts(type = "unknown")]
+        recording: serde_json::Value,
+    },
     /// The answer to `restart_ice`.
     IceRestarted {
         /// Which connection.

@@ -31,3 +31,10 @@ export function countdown(atMs: number, nowMs: number): string {
   const seconds = Math.ceil((atMs - nowMs) / 1000);
   return seconds > 0 ? `in ${seconds} s` : 'now';
 }
+
+/** `12 MB` or `1.4 GB`. */
+export function fileSize(bytes: number): string {
+  return bytes >= 1e9
+    ? `${(bytes / 1e9).toFixed(1)} GB`
+    : `${Math.max(1, Math.round(bytes / 1e6))} MB`;
+}

@@ -6,6 +6,9 @@ export interface Platform {
   readonly hint: string;
 }
 
+/** Not a platform: a recording on the server. */
+export const recording = 'recording';
+
 export const platforms: readonly Platform[] = [
   {
     id: 'youtube',

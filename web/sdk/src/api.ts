@@ -12,8 +12,10 @@ import {
   parseEgressJob,
   parseEgressJobList,
   parseProblem,
+  parseRecordingList,
   parseRoom,
   parseRoomList,
+  type Recording,
   type RoomInfo,
 } from './protocol.ts';
 
@@ -88,6 +90,19 @@ export class Api {
   /** Ends an output cleanly. */
   async removeOutput(slug: string, id: string, signal?: AbortSignal): Promise<void> {
     const path = `${roomPath(slug)}/egress/${encodeURIComponent(id)}`;
+    await this.#call('DELETE', path, undefined, () => undefined, signal);
+  }
+
+  /** The room's recordings, the newest first, with links that open without a token for a day or so. */
+  async recordings(slug: string, signal?: AbortSignal): Promise<Recording[]> {
+    const path = `${roomPath(slug)}/recordings`;
+    const list = await this.#call('GET', path, undefined, parseRecordingList, signal);
+    return list.recordings;
+  }
+
+  /** Deletes a recording and its files for good. */
+  async deleteRecording(slug: string, id: string, signal?: AbortSignal): Promise<void> {
+    const path = `${roomPath(slug)}/recordings/${encodeURIComponent(id)}`;
     await this.#call('DELETE', path, undefined, () => undefined, signal);
   }
 

@@ -218,19 +218,49 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'Remove an output first, or ask the operator to raise the limit.',
     passing: false,
   },
-  hls_active: {
-    message: 'The player for everyone (HLS) is on already.',
-    advice: 'There is nothing to do.',
-    passing: false,
-  },
   preset_invalid: {
-    message: 'This picture cannot be made of that source.',
-    advice: 'Choose another quality or layout.',
+    message: 'That picture cannot be made of that source.',
+    advice: 'Choose another quality or source.',
     passing: false,
   },
   source_invalid: {
-    message: 'That cannot be sent.',
-    advice: 'Choose what is sent anew.',
+    message: 'That source cannot be used.',
+    advice: 'Choose another one.',
+    passing: false,
+  },
+  recording_options_invalid: {
+    message: 'That length of files cannot be used.',
+    advice: 'Choose 10 seconds to 12 hours.',
+    passing: false,
+  },
+  recording_unknown: {
+    message: 'That recording is gone.',
+    advice: 'It may have been deleted.',
+    passing: false,
+  },
+  recording_active: {
+    message: 'That recording is still being made.',
+    advice: 'End its output first.',
+    passing: false,
+  },
+  disk_full: {
+    message: 'There is no room for a recording.',
+    advice: 'Delete recordings, or ask the operator for more space.',
+    passing: false,
+  },
+  link_invalid: {
+    message: 'That link is no longer valid.',
+    advice: 'Reload the page for a fresh one.',
+    passing: false,
+  },
+  thumbnail_unknown: {
+    message: 'There is no picture of this room.',
+    advice: 'It has one while it is live.',
+    passing: true,
+  },
+  hls_active: {
+    message: 'The player for everyone (HLS) is on already.',
+    advice: 'There is nothing to do.',
     passing: false,
   },
   hls_late: {

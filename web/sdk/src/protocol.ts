@@ -8,6 +8,9 @@ import type {
   EgressPastFailure,
   EgressPreset,
   EgressSource,
+  Recording,
+  RecordingFile,
+  RecordingList,
 } from './generated/egress.ts';
 import type {
   ChatEvent,
@@ -53,8 +56,9 @@ export {
 
 /** A message of the WebSocket, with the egress jobs read too. */
 export type ServerEvent =
-  | Exclude<ServerMessage, { type: 'outputs' }>
-  | { type: 'outputs'; jobs: EgressJob[] };
+  | Exclude<ServerMessage, { type: 'outputs' | 'recording_ready' }>
+  | { type: 'outputs'; jobs: EgressJob[] }
+  | { type: 'recording_ready'; recording: Recording };
 
 /** The answer to `join`. */
 export type Joined = Extract<ServerMessage, { type: 'joined' }>;
@@ -112,6 +116,11 @@ export function parseEgressJob(value: unknown): EgressJob {
 /** Reads the answer of `GET /api/rooms/{room}/egress`. */
 export function parseEgressJobList(value: unknown): EgressJobList {
   return object<EgressJobList>({ jobs: array(egressJob) })(value, 'answer');
+}
+
+/** Reads the answer of `GET /api/rooms/{room}/recordings`. */
+export function parseRecordingList(value: unknown): RecordingList {
+  return object<RecordingList>({ recordings: array(recording) })(value, 'answer');
 }
 
 /** Reads an `application/problem+json` body; `undefined` when it is something else. */
@@ -202,6 +211,8 @@ const failureCode = oneOf(
   'tls_failed',
   'passphrase_wrong',
   'codec_unsupported',
+  'disk_full',
+  'nothing_recorded',
   'worker_died',
   'overloaded',
   'internal',
@@ -209,7 +220,7 @@ const failureCode = oneOf(
 
 const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
   id: string,
-  type: oneOf('rtmp', 'srt', 'hls'),
+  type: oneOf('rtmp', 'srt', 'hls', 'recording'),
   url: string,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
   code: nullable(failureCode),
@@ -279,6 +290,32 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
   destinations: array(destinationStatus),
 });
 
+const recordingFile: Reader<RecordingFile> = object<RecordingFile>({
+  name: string,
+  url: nullable(string),
+  started_at_ms: number,
+  duration_ms: number,
+  bytes: number,
+  width: nullable(number),
+  height: nullable(number),
+  sprite: nullable(string),
+});
+
+const recording: Reader<Recording> = object<Recording>({
+  id: string,
+  room: string,
+  state: oneOf('recording', 'finishing', 'uploading', 'ready', 'failed'),
+  code: nullable(failureCode),
+  started_at_ms: number,
+  duration_ms: number,
+  bytes: number,
+  width: nullable(number),
+  height: nullable(number),
+  poster: nullable(string),
+  files: array(recordingFile),
+  links_expire_at_ms: number,
+});
+
 const chatMessage: Reader<ChatMessage> = object<ChatMessage>({
   id: number,
   identity: string,
@@ -306,6 +343,7 @@ const serverMessages: Tagged<ServerEvent> = {
   answer: object({ type: literal('answer'), sdp: string }),
   room: object({ type: literal('room'), room: roomInfo }),
   outputs: object({ type: literal('outputs'), jobs: array(egressJob) }),
+  recording_ready: object({ type: literal('recording_ready'), recording }),
   ice_restarted: object<Extract<ServerEvent, { type: 'ice_restarted' }>>({
     type: literal('ice_restarted'),
     media: oneOf('publish', 'watch'),

@@ -9,6 +9,7 @@ import {
   type EgressJob,
   type Grants,
   parseRoomEvent,
+  type Recording,
   type RoomEvent,
   type RoomInfo,
 } from './protocol.ts';
@@ -58,6 +59,8 @@ interface RoomEvents {
   /** Which layers of one's own picture anybody wants, by position. */
   'wanted-layers': readonly boolean[];
   outputs: readonly EgressJob[];
+  /** A recording can be played; only told with the grant `egress`. */
+  'recording-ready': Recording;
   /** A request was refused; the room goes on. */
   refused: FanlightError;
 }
@@ -239,6 +242,7 @@ export class Room {
     this.#token = guest_token ?? this.#token;
     session.on('room', (info) => this.#setInfo(info));
     session.on('outputs', (jobs) => this.#setOutputs(jobs));
+    session.on('recording-ready', (recording) => this.#events.emit('recording-ready', recording));
     session.on('wanted-layers', (wanted) => this.#events.emit('wanted-layers', wanted));
     session.on('refused', (error) => this.#events.emit('refused', error));
     this.#setInfo(room);

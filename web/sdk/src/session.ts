@@ -9,6 +9,7 @@ import {
   type Joined,
   type MediaRole,
   parseServerMessage,
+  type Recording,
   type RoomInfo,
   type ServerEvent,
 } from './protocol.ts';
@@ -25,6 +26,8 @@ export interface JoinRequest {
 interface SessionEvents {
   room: RoomInfo;
   outputs: EgressJob[];
+  /** A recording can be played. */
+  'recording-ready': Recording;
   /** The server has ended a media connection of this session, with its stable word for why. */
   'media-closed': { readonly media: MediaRole; readonly reason: string };
   /** Which layers of the published picture anybody wants, by position. */
@@ -205,6 +208,9 @@ export class Session {
         return;
       case 'outputs':
         this.#events.emit('outputs', message.jobs);
+        return;
+      case 'recording_ready':
+        this.#events.emit('recording-ready', message.recording);
         return;
       case 'media_closed':
         this.#events.emit('media-closed', message);

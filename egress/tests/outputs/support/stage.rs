@@ -65,7 +65,8 @@ impl Stage {
         let router = service
             .api_routes()
             .layer(Extension(room))
-            .merge(service.hls_routes());
+            .merge(service.hls_routes())
+            .merge(service.recording_routes());
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (running, cancelled) = (service.clone(), cancel.clone());

@@ -122,7 +122,7 @@ latency_ms?: number, } | { "type": "hls",
 /**
  * Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
  */
-private?: boolean, };
+private?: boolean, } | { "type": "recording" } & RecordingOptions;
 
 /**
  * That a job is less than what was asked for.
@@ -354,7 +354,7 @@ key?: string, };
 /**
  * The kind of a destination.
  */
-export type EgressDestinationType = "rtmp" | "srt" | "hls";
+export type EgressDestinationType = "rtmp" | "srt" | "hls" | "recording";
 
 /**
  * What a destination is doing.
@@ -364,7 +364,7 @@ export type EgressDestinationState = "connecting" | "live" | "retrying" | "faile
 /**
  * Why a destination's last attempt failed.
  */
-export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "worker_died" | "overloaded" | "internal";
+export type EgressFailureCode = "connection_refused" | "host_not_found" | "unreachable" | "timeout" | "rejected" | "passphrase_wrong" | "already_publishing" | "private_address" | "closed_by_server" | "stalled" | "tls_failed" | "codec_unsupported" | "disk_full" | "nothing_recorded" | "worker_died" | "overloaded" | "internal";
 
 /**
  * The body of every refusal, `application/problem+json` (RFC 9457).
@@ -398,7 +398,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "link_invalid" | "thumbnail_unknown" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
@@ -416,6 +416,124 @@ jobs_in_room: number,
  * Processor time, percent of a core.
  */
 cpu_percent: number, };
+
+/**
+ * How a recording is made.
+ */
+export type RecordingOptions = { 
+/**
+ * A new file about every so many seconds, 10 to 43200.
+ */
+segment_seconds?: number, 
+/**
+ * A new file about every so many megabytes, 1 to 100000.
+ */
+segment_mb?: number, };
+
+/**
+ * One recording, as `GET /api/rooms/{room}/recordings/{id}` answers. Links in it open without a token until
+ * `links_expire_at_ms`.
+ */
+export type Recording = { 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * The room's slug.
+ */
+room: string, 
+/**
+ * What happens to it.
+ */
+state: RecordingState, 
+/**
+ * Why it ended early, or failed.
+ */
+code: EgressFailureCode | null, 
+/**
+ * When it was asked for, Unix milliseconds.
+ */
+started_at_ms: number, 
+/**
+ * How much was recorded, pauses left out.
+ */
+duration_ms: number, 
+/**
+ * Size of its files.
+ */
+bytes: number, 
+/**
+ * Width of its first picture.
+ */
+width: number | null, 
+/**
+ * Height of its first picture.
+ */
+height: number | null, 
+/**
+ * Link to a picture of it (JPEG).
+ */
+poster: string | null, 
+/**
+ * Its files, the oldest first. A file is listed once it is finished.
+ */
+files: Array<RecordingFile>, 
+/**
+ * When the links expire, Unix milliseconds.
+ */
+links_expire_at_ms: number, };
+
+/**
+ * One file of a recording: MP4 with its index in front.
+ */
+export type RecordingFile = { 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * Link to it; answers range requests. `null` while it is being uploaded.
+ */
+url: string | null, 
+/**
+ * When it starts, Unix milliseconds.
+ */
+started_at_ms: number, 
+/**
+ * How long it plays.
+ */
+duration_ms: number, 
+/**
+ * Its size.
+ */
+bytes: number, 
+/**
+ * Width of the picture, if it has one.
+ */
+width: number | null, 
+/**
+ * Height of the picture.
+ */
+height: number | null, 
+/**
+ * Link to a list (WebVTT) of small pictures for the seek bar.
+ */
+sprite: string | null, };
+
+/**
+ * What happens to a recording.
+ */
+export type RecordingState = "recording" | "finishing" | "uploading" | "ready" | "failed";
+
+/**
+ * The answer of `GET /api/rooms/{room}/recordings`.
+ */
+export type RecordingList = { 
+/**
+ * The newest first.
+ */
+recordings: Array<Recording>, };
 
 /**
  * The body of `POST /api/rooms/{room}/hls/tokens`.

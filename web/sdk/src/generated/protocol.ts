@@ -93,7 +93,11 @@ room: RoomInfo, } | { "type": "outputs",
 /**
  * As `GET /api/rooms/{room}/egress` answers (`EgressJob[]`).
  */
-jobs: unknown[], } | { "type": "ice_restarted", 
+jobs: unknown[], } | { "type": "recording_ready", 
+/**
+ * As `GET /api/rooms/{room}/recordings/{id}` answers (`Recording`).
+ */
+recording: unknown, } | { "type": "ice_restarted", 
 /**
  * Which connection.
  */

@@ -1,0 +1,341 @@
+//! A recording: one thread, which writes the programme to fragmented files and says how that goes.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::statvfs;
+use sfu::MediaKind;
+
+use super::{
+    Meter, Stop,
+    queue::{Queue, Taken},
+    record_file::{RecordFile, Written},
+};
+use crate::{
+    fmp4::{AudioFormat, VideoFormat},
+    link::{Failure, RecordTarget, Report},
+    pipeline::{Air, Clock, Frame, Hub, Output},
+    recording::Raw,
+    status::{DestinationState, FailureCode},
+    worker::Reporter,
+};
+
+/// One recording of a worker.
+pub(crate) struct Record {
+    pub(crate) number: usize,
+    pub(crate) target: RecordTarget,
+    pub(crate) clock: Clock,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) reporter: Reporter,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) stop: Stop,
+}
+
+/// One programme being written.
+struct Session<'a> {
+    record: &'a Record,
+    has_video: bool,
+    /// Whether the next file goes on with the movie of the last one.
+    joins: bool,
+    open: Option<RecordFile>,
+    /// Frames until both formats are known.
+    early: Vec<Frame>,
+    checked: Option<Instant>,
+    live: bool,
+}
+
+impl Record {
+    /// Writes until stopped or failed, and reports how that went.
+    pub(crate) fn run(&self) {
+        match self.write() {
+            Ok(()) => self.report_state(DestinationState::Ended),
+            Err(error) => {
+                let failure = failure(&error);
+                let destination = self.number;
+                let report = Report::Failed {
+                    destination,
+                    failure,
+                };
+                self.reporter.send(&report, &[]);
+            }
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.target.folder)?;
+        self.check_space()?;
+        self.report_state(DestinationState::Connecting);
+        let mut joins = true;
+        while !self.stop.is_stopped() {
+            let air = self.hub.wait_on_air(IDLE_POLL);
+            if let Air::On { video, .. } = air {
+                self.follow(air, video, joins)?;
+                joins = false;
+                if !self.stop.is_stopped() {
+                    self.report_state(DestinationState::Connecting);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is on air until something else is.
+    fn follow(&self, air: Air, video: bool, joins: bool) -> io::Result<()> {
+        let queue = Arc::new(Mutex::new(Queue::with_limits(
+            video,
+            VIDEO_LIMIT,
+            AUDIO_LIMIT,
+        )));
+        let over = Stop::default();
+        let feed = Feed {
+            air,
+            queue: queue.clone(),
+            over: over.clone(),
+            meter: self.meter.clone(),
+        };
+        let attached = self.hub.attach_at_keyframe(Box::new(feed));
+        if video && lock(&queue).start().is_none() {
+            self.reporter.send(&Report::KeyframeWanted, &[]);
+        }
+        let mut session = Session {
+            record: self,
+            has_video: video,
+            joins,
+            open: None,
+            early: Vec::new(),
+            checked: None,
+            live: false,
+        };
+        while !self.stop.is_stopped() && !over.is_stopped() {
+            let next = lock(&queue).pop(self.clock.now());
+            match next {
+                Some(frame) => session.push(&frame)?,
+                None => thread::sleep(POLL),
+            }
+        }
+        drop(attached);
+        // Nothing more comes: sound and picture need not wait for each other.
+        loop {
+            let next = lock(&queue).pop(Duration::MAX);
+            match next {
+                Some(frame) => session.push(&frame)?,
+                None => return session.finish(),
+            }
+        }
+    }
+
+    /// Fails when the disk is too full to go on.
+    fn check_space(&self) -> io::Result<()> {
+        let disk = statvfs(&self.target.folder)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < self.target.min_free_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn report_state(&self, state: DestinationState) {
+        let report = Report::State {
+            destination: self.number,
+            state,
+        };
+        self.reporter.send(&report, &[]);
+    }
+}
+
+impl Session<'_> {
+    fn push(&mut self, frame: &Frame) -> io::Result<()> {
+        if let Some(open) = &self.open
+            && self.is_lead(frame)
+            && frame.keyframe
+            && self.is_due(open, frame)
+        {
+            self.cut(frame.time)?;
+        }
+        match &mut self.open {
+            Some(open) => {
+                let written = open.push(frame)?;
+                self.note(written)
+            }
+            None => self.push_early(frame),
+        }
+    }
+
+    fn is_lead(&self, frame: &Frame) -> bool {
+        self.has_video == (frame.kind == MediaKind::Video)
+    }
+
+    /// Returns whether `frame`, with which a file can start, is to start one.
+    fn is_due(&self, open: &RecordFile, frame: &Frame) -> bool {
+        let target = &self.record.target;
+        let reformatted =
+            frame.kind == MediaKind::Video && frame.video_format().is_some_and(|f| !open.is_in(&f));
+        let length = frame.time.saturating_sub(open.base());
+        let wanted = target.segment_ms.map_or(LONGEST, Duration::from_millis);
+        reformatted
+            || length + SLACK >= wanted.min(LONGEST)
+            || target
+                .segment_bytes
+                .is_some_and(|limit| open.bytes() >= limit)
+    }
+
+    fn cut(&mut self, at: Duration) -> io::Result<()> {
+        self.joins = false;
+        match self.open.take() {
+            Some(open) => {
+                let written = open.close(Some(at))?;
+                self.note(written)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A file's head needs both formats, and its time starts with a keyframe.
+    fn push_early(&mut self, frame: &Frame) -> io::Result<()> {
+        if self.early.is_empty() && !(self.is_lead(frame) && frame.keyframe) {
+            return Ok(());
+        }
+        self.early.push(frame.clone());
+        let video = self.early.iter().find_map(|f| match f.kind {
+            MediaKind::Video => f.video_format(),
+            MediaKind::Audio => None,
+        });
+        let audio = self.early.iter().find_map(|f| match f.kind {
+            MediaKind::Audio => f.audio_format(),
+            MediaKind::Video => None,
+        });
+        let complete = audio.is_some() && (video.is_some() || !self.has_video);
+        let waited = self.early.first().map(|first| frame.time - first.time);
+        if complete || waited >= Some(FORMAT_PATIENCE) {
+            return self.open(video.as_ref(), audio.as_ref());
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, video: Option<&VideoFormat>, audio: Option<&AudioFormat>) -> io::Result<()> {
+        let early = std::mem::take(&mut self.early);
+        let Some(first) = early.first() else {
+            return Ok(());
+        };
+        if video.is_none() && audio.is_none() {
+            return Ok(());
+        }
+        let folder: &PathBuf = &self.record.target.folder;
+        let last = Raw::list(folder)?.last().map_or(0, |raw| raw.number);
+        let raw = Raw {
+            number: last + 1,
+            start_us: self.record.clock.unix_us(first.time),
+            joins: self.joins,
+        };
+        self.joins = false;
+        let path = folder.join(raw.name());
+        let mut file = RecordFile::create(&path, first.time, video, audio)?;
+        let mut written = Written::default();
+        for frame in &early {
+            written += file.push(frame)?;
+        }
+        self.open = Some(file);
+        self.note(written)
+    }
+
+    /// Takes in that something is on disk.
+    fn note(&mut self, written: Written) -> io::Result<()> {
+        if written.bytes == 0 {
+            return Ok(());
+        }
+        let meter = &self.record.meter;
+        meter.count_bytes(written.bytes);
+        meter.count_acknowledged(written.bytes);
+        for _ in 0..written.frames {
+            meter.count_frame();
+        }
+        meter.set_delay(self.record.clock.now().saturating_sub(written.until));
+        if !std::mem::replace(&mut self.live, true) {
+            self.record.report_state(DestinationState::Live);
+        }
+        let due = |at: Instant| at.elapsed() >= CHECK_EVERY;
+        if self.checked.is_none_or(due) {
+            self.checked = Some(Instant::now());
+            if let Err(error) = self.record.check_space() {
+                if let Some(open) = self.open.take() {
+                    open.close(None)?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        match self.open.take() {
+            Some(open) => {
+                let written = open.close(None)?;
+                self.note(written)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Puts frames into a session's queue.
+struct Feed {
+    air: Air,
+    queue: Arc<Mutex<Queue>>,
+    /// Stopped when something else is on air.
+    over: Stop,
+    meter: Arc<Meter>,
+}
+
+impl Output for Feed {
+    fn switch(&mut self, air: Air) {
+        if air != self.air {
+            self.air = Air::Off;
+            self.over.stop();
+        }
+    }
+
+    fn push(&mut self, frame: &Frame) {
+        if self.air != Air::Off && lock(&self.queue).push(frame) == Taken::Dropped {
+            self.meter.count_dropped();
+        }
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failure(error: &io::Error) -> Failure {
+    let kind = error.kind();
+    if kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded {
+        return Failure {
+            code: FailureCode::DiskFull,
+            message: "The disk is full. What was recorded until now is kept. Delete recordings or free space, \
+                      then start a new one."
+                .to_owned(),
+        };
+    }
+    Failure {
+        code: FailureCode::Internal,
+        message: format!("The recording cannot be written: {error}. See the server's log."),
+    }
+}
+
+const IDLE_POLL: Duration = Duration::from_millis(100);
+/// Nobody waits for a recording: it may take frames in small heaps.
+const POLL: Duration = Duration::from_millis(20);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A keyframe comes a little early or late.
+const SLACK: Duration = Duration::from_millis(50);
+/// Beyond this the tables of a file become unwieldy.
+const LONGEST: Duration = Duration::from_secs(12 * 3600);
+/// Sound that has not come by then comes in a file of its own.
+const FORMAT_PATIENCE: Duration = Duration::from_secs(2);
+/// Sixteen seconds at 8 Mbit/s, for disks that pause.
+const VIDEO_LIMIT: usize = 16 << 20;
+const AUDIO_LIMIT: usize = 512 << 10;

@@ -1,0 +1,212 @@
+//! The HTTP routes of recordings.
+
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tower::ServiceExt as _;
+use tower_http::{
+    cors::{Any, CorsLayer},
+    services::ServeFile,
+};
+
+use super::{
+    entry::{Entry, Finished, Place},
+    library::{DeleteError, Library},
+    workshop::POSTER,
+};
+use crate::{
+    api::{no_store, wrong_method},
+    problem::Problem,
+    service::Room,
+    signed::{Signer, TokenError},
+    status::{ErrorCode, Recording, RecordingFile, RecordingList},
+    supervisor::unix_ms_now,
+};
+
+/// What the routes need.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    pub(crate) library: Library,
+    pub(crate) signer: Signer,
+    /// How long a link is valid.
+    pub(crate) link_ms: u64,
+}
+
+/// Returns the routes that need a right. Each needs a [`Room`] among the request's extensions.
+pub(crate) fn routes(desk: Desk) -> Router {
+    Router::new()
+        .route(
+            "/api/rooms/{room}/recordings",
+            get(list).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/recordings/{id}",
+            get(get_one).delete(delete).fallback(wrong_method),
+        )
+        .with_state(desk)
+}
+
+/// Returns the routes of files, which whoever has a link may read from any page.
+pub(crate) fn file_routes(desk: Desk) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods(Any)
+        .allow_headers(Any)
+        .expose_headers(Any);
+    Router::new()
+        .route(
+            "/recordings/{id}/{token}/{file}",
+            get(file).fallback(wrong_method),
+        )
+        .layer(cors)
+        .with_state(desk)
+}
+
+async fn list(State(desk): State<Desk>, Extension(room): Extension<Room>) -> impl IntoResponse {
+    let entries = desk.library.list(room.id);
+    let recordings = entries.iter().map(|entry| desk.show(entry)).collect();
+    ([no_store()], Json(RecordingList { recordings }))
+}
+
+async fn get_one(
+    State(desk): State<Desk>,
+    Extension(room): Extension<Room>,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<impl IntoResponse, Problem> {
+    let entry = desk.library.get(room.id, &id).ok_or_else(unknown)?;
+    Ok(([no_store()], Json(desk.show(&entry))))
+}
+
+async fn delete(
+    State(desk): State<Desk>,
+    Extension(room): Extension<Room>,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let library = desk.library.clone();
+    let deleted = tokio::task::spawn_blocking(move || library.delete(room.id, &id)).await;
+    match deleted {
+        Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
+        Ok(Err(DeleteError::Unknown)) => Err(unknown()),
+        Ok(Err(DeleteError::Active)) => Err(Problem::new(
+            ErrorCode::RecordingActive,
+            "This recording is still being made. End its output first.",
+        )),
+        Ok(Err(DeleteError::Io(error))) => {
+            tracing::error!(%error, "recording cannot be deleted");
+            Err(Problem::new(
+                ErrorCode::Internal,
+                "The recording cannot be deleted. See the server's log.",
+            ))
+        }
+        Err(_) => Err(Problem::new(ErrorCode::Stopping, "The server is stopping.")),
+    }
+}
+
+async fn file(
+    State(desk): State<Desk>,
+    Path((id, token, name)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let path = format!("{}{name}", prefix(&id));
+    let now = unix_ms_now() / 1000;
+    desk.signer.verify(&path, &token, now).map_err(|error| {
+        let detail = match error {
+            TokenError::Expired { .. } => "This link has expired. Ask for the recording again.",
+            TokenError::Invalid => "This link is not whole, or was not made by this server.",
+        };
+        Problem::new(ErrorCode::LinkInvalid, detail)
+    })?;
+    let entry = desk.library.find(&id).ok_or_else(unknown)?;
+    if !entry.has(&name) {
+        return Err(unknown());
+    }
+    let downloads = request.uri().query() == Some("download");
+    let path = desk.library.folder(&id).join(&name);
+    let mut response = match ServeFile::new(path).oneshot(request).await {
+        Ok(response) => response.map(axum::body::Body::new),
+        Err(never) => match never {},
+    };
+    if response.status() == StatusCode::NOT_FOUND {
+        return Err(unknown());
+    }
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, max-age=3600"),
+    );
+    if downloads {
+        let attachment = HeaderValue::from_static("attachment");
+        headers.insert(header::CONTENT_DISPOSITION, attachment);
+    }
+    Ok(response)
+}
+
+impl Desk {
+    /// Returns a recording as the API has it, with fresh links.
+    pub(crate) fn show(&self, entry: &Entry) -> Recording {
+        let expires_at_ms = unix_ms_now() + self.link_ms;
+        let token = self.signer.sign(&prefix(&entry.id), expires_at_ms / 1000);
+        let link = |name: &str| format!("/recordings/{}/{token}/{name}", entry.id);
+        let size = entry.size();
+        let files = entry.files.iter().map(|file| RecordingFile {
+            url: (file.place != Place::Uploading).then(|| link(&file.name)),
+            name: file.name.clone(),
+            started_at_ms: file.started_at_ms,
+            duration_ms: file.duration_ms,
+            bytes: file.bytes,
+            width: file.size.map(|(width, _)| width),
+            height: file.size.map(|(_, height)| height),
+            sprite: file.sprite.then(|| link(&file.beside("vtt"))),
+        });
+        Recording {
+            id: entry.id.clone(),
+            room: entry.slug.clone(),
+            state: entry.state(),
+            code: entry.code,
+            started_at_ms: entry.started_at_ms,
+            duration_ms: entry.duration_ms(),
+            bytes: entry.bytes(),
+            width: size.map(|(width, _)| width),
+            height: size.map(|(_, height)| height),
+            poster: entry.poster.then(|| link(POSTER)),
+            files: files.collect(),
+            links_expire_at_ms: expires_at_ms,
+        }
+    }
+}
+
+impl Entry {
+    /// Returns whether one of its files has this name.
+    fn has(&self, name: &str) -> bool {
+        let poster = self.poster && name == POSTER;
+        let of = |file: &Finished| {
+            let sprite = name == file.beside("vtt") || name == file.beside("jpg");
+            name == file.name || (file.sprite && sprite)
+        };
+        poster || self.files.iter().any(of)
+    }
+}
+
+impl Finished {
+    /// Returns the name of the file beside it with this extension.
+    fn beside(&self, extension: &str) -> String {
+        let stem = self.name.trim_end_matches(".mp4");
+        format!("{stem}.{extension}")
+    }
+}
+
+/// What a token opens.
+fn prefix(id: &str) -> String {
+    format!("/recordings/{id}/")
+}
+
+fn unknown() -> Problem {
+    Problem::new(
+        ErrorCode::RecordingUnknown,
+        "There is no such recording in this room. It may have been deleted.",
+    )
+}

@@ -1,0 +1,119 @@
+//! What the library keeps of one recording, beside its files.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::{FailureCode, RecordingState};
+
+/// A recording's record: `recording.json` in its folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    pub(crate) room: u64,
+    pub(crate) slug: String,
+    pub(crate) started_at_ms: u64,
+    pub(crate) phase: Phase,
+    /// Why it ended.
+    pub(crate) code: Option<FailureCode>,
+    pub(crate) poster: bool,
+    pub(crate) files: Vec<Finished>,
+    /// What has been recorded of the next file.
+    #[serde(skip)]
+    pub(crate) growing: Growing,
+}
+
+/// How far a recording is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// A job writes it, or will after a restart.
+    Open,
+    /// Nothing more will be written; there is work left.
+    Ended,
+    /// Everything is done.
+    Done,
+}
+
+/// A finished file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    pub(crate) name: String,
+    pub(crate) started_at_ms: u64,
+    pub(crate) duration_ms: u64,
+    pub(crate) bytes: u64,
+    pub(crate) size: Option<(u16, u16)>,
+    pub(crate) sprite: bool,
+    /// The last fragmented file in it: that one and those before may go.
+    pub(crate) made_of: u32,
+    pub(crate) place: Place,
+}
+
+/// Where a finished file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Place {
+    /// Here, for good.
+    Local,
+    /// Here, until it is in the storage.
+    Uploading,
+    /// In the storage.
+    Remote,
+}
+
+/// A file that is being recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Growing {
+    pub(crate) duration_ms: u64,
+    pub(crate) bytes: u64,
+    pub(crate) size: Option<(u16, u16)>,
+}
+
+impl Entry {
+    /// Reads the record in `folder`.
+    pub(crate) fn load(folder: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(folder.join(NAME))?)?)
+    }
+
+    /// Writes the record. A crash leaves the old or the new one.
+    pub(crate) fn save(&self, folder: &Path) -> io::Result<()> {
+        let unfinished = folder.join("recording.json.new");
+        let mut file = File::create(&unfinished)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, folder.join(NAME))?;
+        File::open(folder)?.sync_all()
+    }
+
+    pub(crate) fn state(&self) -> RecordingState {
+        let uploading = |file: &Finished| file.place == Place::Uploading;
+        match self.phase {
+            Phase::Open => RecordingState::Recording,
+            Phase::Ended if self.files.iter().any(uploading) => RecordingState::Uploading,
+            Phase::Ended => RecordingState::Finishing,
+            Phase::Done if self.files.is_empty() => RecordingState::Failed,
+            Phase::Done => RecordingState::Ready,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let files = self.files.iter().map(|file| file.bytes);
+        files.sum::<u64>() + self.growing.bytes
+    }
+
+    pub(crate) fn duration_ms(&self) -> u64 {
+        let files = self.files.iter().map(|file| file.duration_ms);
+        files.sum::<u64>() + self.growing.duration_ms
+    }
+
+    pub(crate) fn size(&self) -> Option<(u16, u16)> {
+        let mut files = self.files.iter();
+        files.find_map(|file| file.size).or(self.growing.size)
+    }
+}
+
+const NAME: &str = "recording.json";

@@ -1,0 +1,396 @@
+//! The recordings of all rooms.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use rustix::fs::statvfs;
+use sfu::RoomId;
+use tokio::sync::Notify;
+
+use super::{
+    entry::{Entry, Finished, Growing, Phase, Place},
+    workshop::Workshop,
+};
+use crate::{
+    config::RecordingConfig,
+    service::Room,
+    status::{FailureCode, RecordingState},
+    still::Stills,
+};
+
+/// Knows every recording, and has them finished. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Library {
+    shelves: Arc<Shelves>,
+    /// Wakes the thread that works on recordings.
+    wake: SyncSender<()>,
+}
+
+/// The recordings and their folders.
+#[derive(Debug)]
+pub(super) struct Shelves {
+    root: PathBuf,
+    min_free_bytes: u64,
+    /// All recordings may have so many bytes together.
+    quota_bytes: Option<u64>,
+    entries: Mutex<BTreeMap<String, Entry>>,
+    /// Recordings that became ready and nobody was told of.
+    ready: Mutex<Vec<String>>,
+    changed: Notify,
+    /// Whether the server stops: what ends then goes on at the next start.
+    stopping: AtomicBool,
+}
+
+/// Why a recording was not deleted.
+#[derive(Debug)]
+pub(crate) enum DeleteError {
+    Unknown,
+    Active,
+    Io(io::Error),
+}
+
+impl Library {
+    /// Opens the library in `root` and starts to work on what the last run has left.
+    pub(crate) fn open(
+        root: PathBuf,
+        config: &RecordingConfig,
+        stills: Stills,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(&root)?;
+        let shelves = Arc::new(Shelves {
+            entries: Mutex::new(load(&root)?),
+            root,
+            min_free_bytes: config.min_free_mb << 20,
+            quota_bytes: (config.max_gb > 0).then_some(config.max_gb << 30),
+            ready: Mutex::default(),
+            changed: Notify::new(),
+            stopping: AtomicBool::new(false),
+        });
+        let (wake, woken) = sync_channel(1);
+        let workshop = Workshop::new(shelves.clone(), stills, false);
+        thread::spawn(move || workshop.run(&woken));
+        Ok(Self { shelves, wake })
+    }
+
+    /// Returns the id of the recording that this destination of a job makes.
+    pub(crate) fn id(job: &str, destination: usize) -> String {
+        let job = job.strip_prefix("eg_").unwrap_or(job);
+        format!("rec_{job}_{destination}")
+    }
+
+    /// Makes the folder of a job's recordings, the only one that its worker may write to. Blocks.
+    pub(crate) fn open_folder(&self, job: &str) -> io::Result<PathBuf> {
+        let folder = self.shelves.root.join(job.trim_start_matches("eg_"));
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    pub(crate) fn folder(&self, id: &str) -> PathBuf {
+        self.shelves.folder(id)
+    }
+
+    /// Returns whether a recording can be begun.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shelves.has_room()
+    }
+
+    /// Returns whether recordings have to end because they take more room than they may.
+    pub(crate) fn is_over_quota(&self) -> bool {
+        let used = self.shelves.used_bytes();
+        self.shelves.quota_bytes.is_some_and(|quota| used >= quota)
+    }
+
+    /// Takes in that a job writes, or is about to write, into the folder of this recording. Blocks.
+    pub(crate) fn begin(&self, id: &str, room: &Room, now_ms: u64) -> io::Result<()> {
+        self.shelves.begin(id, room, now_ms)?;
+        let _ = self.wake.try_send(());
+        Ok(())
+    }
+
+    /// Takes in that nobody writes a recording any more. Blocks.
+    pub(crate) fn end(&self, id: &str, code: Option<FailureCode>) {
+        if self.shelves.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        self.shelves.end(id, code);
+        let _ = self.wake.try_send(());
+    }
+
+    /// Ends what the last run has left open and no job of this run goes on with.
+    pub(crate) fn end_all_but(&self, ids: &[String]) {
+        let open: Vec<String> = {
+            let entries = self.shelves.lock();
+            let open = entries.values().filter(|e| e.phase == Phase::Open);
+            open.map(|entry| entry.id.clone()).collect()
+        };
+        for id in open.iter().filter(|id| !ids.contains(id)) {
+            self.end(id, None);
+        }
+    }
+
+    /// Says that the server stops: recordings that end from here on go on at the next start.
+    pub(crate) fn stop(&self) {
+        self.shelves.stopping.store(true, Ordering::Release);
+    }
+
+    /// Returns a room's recordings, the newest first.
+    pub(crate) fn list(&self, room: RoomId) -> Vec<Entry> {
+        let entries = self.shelves.lock();
+        let mut found: Vec<Entry> = entries
+            .values()
+            .filter(|entry| entry.room == room.0)
+            .cloned()
+            .collect();
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.started_at_ms));
+        found
+    }
+
+    pub(crate) fn get(&self, room: RoomId, id: &str) -> Option<Entry> {
+        let entry = self.shelves.get(id)?;
+        (entry.room == room.0).then_some(entry)
+    }
+
+    /// Returns one whatever its room.
+    pub(crate) fn find(&self, id: &str) -> Option<Entry> {
+        self.shelves.get(id)
+    }
+
+    /// Deletes a recording and its files. Blocks.
+    pub(crate) fn delete(&self, room: RoomId, id: &str) -> Result<(), DeleteError> {
+        self.shelves.delete(room, id)?;
+        let _ = self.wake.try_send(());
+        Ok(())
+    }
+
+    /// Waits for recordings to become ready, and returns them.
+    pub(crate) async fn ready(&self) -> Vec<Entry> {
+        loop {
+            let ids = std::mem::take(
+                &mut *self
+                    .shelves
+                    .ready
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            if !ids.is_empty() {
+                let entries = self.shelves.lock();
+                return ids
+                    .iter()
+                    .filter_map(|id| entries.get(id).cloned())
+                    .collect();
+            }
+            self.shelves.changed.notified().await;
+        }
+    }
+
+    /// Counts recordings by state, all of them, and their bytes.
+    pub(crate) fn totals(&self) -> ([(RecordingState, u64); 5], u64) {
+        let entries = self.shelves.lock();
+        let counts = [
+            RecordingState::Recording,
+            RecordingState::Finishing,
+            RecordingState::Uploading,
+            RecordingState::Ready,
+            RecordingState::Failed,
+        ];
+        let counts = counts.map(|state| {
+            let those = entries.values().filter(|entry| entry.state() == state);
+            (state, those.count() as u64)
+        });
+        (counts, entries.values().map(Entry::bytes).sum())
+    }
+}
+
+impl Shelves {
+    pub(super) fn folder(&self, id: &str) -> PathBuf {
+        let job = id.trim_start_matches("rec_").rsplit_once('_');
+        self.root.join(job.map_or(id, |(job, _)| job)).join(id)
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Entry> {
+        self.lock().get(id).cloned()
+    }
+
+    pub(super) fn phase(&self, id: &str) -> Option<Phase> {
+        self.lock().get(id).map(|entry| entry.phase)
+    }
+
+    /// Returns what there is to work on.
+    pub(super) fn unfinished(&self) -> Vec<String> {
+        let entries = self.lock();
+        let open = entries.values().filter(|e| e.phase != Phase::Done);
+        open.map(|entry| entry.id.clone()).collect()
+    }
+
+    /// Returns the folders of what was deleted.
+    pub(super) fn trash(&self) -> Vec<PathBuf> {
+        let Ok(folders) = fs::read_dir(&self.root) else {
+            return Vec::new();
+        };
+        let paths = folders.flatten().map(|entry| entry.path());
+        let is_trash = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(TRASH))
+        };
+        paths.filter(is_trash).collect()
+    }
+
+    fn begin(&self, id: &str, room: &Room, now_ms: u64) -> io::Result<()> {
+        let folder = self.folder(id);
+        fs::create_dir_all(&folder)?;
+        let mut entries = self.lock();
+        let entry = entries.entry(id.to_owned()).or_insert_with(|| Entry {
+            id: id.to_owned(),
+            room: room.id.0,
+            slug: room.slug.clone(),
+            started_at_ms: now_ms,
+            phase: Phase::Open,
+            code: None,
+            poster: false,
+            files: Vec::new(),
+            growing: Growing::default(),
+        });
+        entry.phase = Phase::Open;
+        entry.code = None;
+        entry.save(&folder)
+    }
+
+    fn end(&self, id: &str, code: Option<FailureCode>) {
+        let changed = self.change(id, |entry| {
+            if entry.phase == Phase::Open {
+                entry.phase = Phase::Ended;
+                entry.code = code;
+            }
+        });
+        if let Err(error) = changed {
+            tracing::error!(recording = id, %error, "the record of a recording cannot be written");
+        }
+    }
+
+    pub(super) fn note_growing(&self, id: &str, growing: Growing) {
+        if let Some(entry) = self.lock().get_mut(id) {
+            entry.growing = growing;
+        }
+    }
+
+    pub(super) fn note_poster(&self, id: &str) {
+        if let Some(entry) = self.lock().get_mut(id) {
+            entry.poster = true;
+        }
+    }
+
+    pub(super) fn note_finished(&self, id: &str, file: Finished) -> io::Result<()> {
+        tracing::info!(
+            recording = id,
+            file = file.name,
+            bytes = file.bytes,
+            "recorded file finished"
+        );
+        self.change(id, |entry| {
+            entry.growing = Growing::default();
+            entry.files.push(file);
+        })
+    }
+
+    /// Takes in that there is nothing left to finish.
+    pub(super) fn note_done(&self, id: &str) -> io::Result<()> {
+        let mut done = false;
+        self.change(id, |entry| {
+            let uploading = |file: &Finished| file.place == Place::Uploading;
+            // One that goes on after all is not done.
+            if entry.phase == Phase::Ended && !entry.files.iter().any(uploading) {
+                entry.phase = Phase::Done;
+                if entry.files.is_empty() {
+                    entry.code.get_or_insert(FailureCode::NothingRecorded);
+                }
+                done = !entry.files.is_empty();
+            }
+        })?;
+        if done {
+            tracing::info!(recording = id, "recording is ready");
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            ready.push(id.to_owned());
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Entry)) -> io::Result<()> {
+        let folder = self.folder(id);
+        let mut entries = self.lock();
+        match entries.get_mut(id) {
+            Some(entry) => {
+                change(entry);
+                entry.save(&folder)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn delete(&self, room: RoomId, id: &str) -> Result<(), DeleteError> {
+        let mut entries = self.lock();
+        let entry = entries.get(id).filter(|entry| entry.room == room.0);
+        let entry = entry.ok_or(DeleteError::Unknown)?;
+        if entry.phase == Phase::Open {
+            return Err(DeleteError::Active);
+        }
+        // Gone at once, and for good, whatever happens while the files are removed.
+        let trash = self.root.join(format!("{TRASH}{id}"));
+        fs::rename(self.folder(id), trash).map_err(DeleteError::Io)?;
+        entries.remove(id);
+        Ok(())
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.lock().values().map(Entry::bytes).sum()
+    }
+
+    fn has_room(&self) -> bool {
+        let used = self.used_bytes();
+        let disk = statvfs(&self.root);
+        let free = disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        free >= self.min_free_bytes && self.quota_bytes.is_none_or(|quota| used < quota)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load(root: &Path) -> io::Result<BTreeMap<String, Entry>> {
+    let mut entries = BTreeMap::new();
+    for job in fs::read_dir(root)? {
+        let job = job?;
+        let is_trash = job.file_name().to_string_lossy().starts_with(TRASH);
+        if is_trash || !job.file_type()?.is_dir() {
+            continue;
+        }
+        for folder in fs::read_dir(job.path())? {
+            let folder = folder?.path();
+            let name = folder.file_name().and_then(|name| name.to_str());
+            let name = name.unwrap_or_default();
+            match Entry::load(&folder) {
+                Ok(entry) if entry.id == name => {
+                    entries.insert(entry.id.clone(), entry);
+                }
+                Ok(_) | Err(_) => {
+                    tracing::error!(name, "recording cannot be read; its files are left alone");
+                }
+            }
+        }
+        // Only an empty one goes.
+        let _ = fs::remove_dir(job.path());
+    }
+    Ok(entries)
+}
+
+const TRASH: &str = ".deleted-";
