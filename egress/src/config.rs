@@ -172,27 +172,12 @@ impl Config {
                 "4 to 60",
             ),
             (
-                self.recording.min_free_mb <= 1 << 30,
-                "recording.min_free_mb",
-                "0 to 1073741824",
-            ),
-            (
-                self.recording.max_gb <= 1 << 30,
-                "recording.max_gb",
-                "0 to 1073741824",
-            ),
-            (
-                (1..=8760).contains(&self.recording.link_hours),
-                "recording.link_hours",
-                "1 to 8760",
-            ),
-            (
                 self.thumbnail_seconds <= 3600,
                 "thumbnail_seconds",
                 "0 to 3600",
             ),
         ];
-        for (holds, field, allowed) in rules {
+        for (holds, field, allowed) in rules.into_iter().chain(self.recording.rules()) {
             if !holds {
                 return Err(ConfigError { field, allowed });
             }
@@ -237,6 +222,29 @@ impl Default for HlsConfig {
             dvr_seconds: 0,
             dvr_max_mb: 4096,
         }
+    }
+}
+
+impl RecordingConfig {
+    /// Returns what has to hold, of which setting, and how that is said.
+    fn rules(&self) -> [(bool, &'static str, &'static str); 3] {
+        [
+            (
+                self.min_free_mb <= 1 << 30,
+                "recording.min_free_mb",
+                "0 to 1073741824",
+            ),
+            (
+                self.max_gb <= 1 << 30,
+                "recording.max_gb",
+                "0 to 1073741824",
+            ),
+            (
+                (1..=8760).contains(&self.link_hours),
+                "recording.link_hours",
+                "1 to 8760",
+            ),
+        ]
     }
 }
 
