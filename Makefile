@@ -61,7 +61,6 @@ lint: setup web tests/e2e/node_modules/.package-lock.json ## Check formatting, l
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run lint
 	cd tests/e2e && npm run lint
-	cd tests/e2e && npm run lint
 
 bench: ## Measure the forwarding plane against its goals and the floor of the same run
 	cargo build --release --locked -p fanlight -p fanlight-bench

@@ -76,6 +76,11 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         }
     });
     tasks.spawn(tell_outputs(egress.events(), signaling.clone()));
+    tasks.spawn(tell_scenes(
+        signaling.clone(),
+        egress.clone(),
+        cancel.clone(),
+    ));
     tasks.spawn(tell_recordings(egress.clone(), signaling, cancel.clone()));
     tasks.spawn({
         let cancel = cancel.clone();
@@ -130,6 +135,49 @@ async fn tell_outputs(
         signaling.outputs_changed(change.room.id, jobs, change.hls);
     }
     Ok("output states")
+}
+
+/// Tells outputs whom to compose, until cancelled.
+async fn tell_scenes(
+    signaling: signaling::Service,
+    egress: egress::Service,
+    cancel: CancellationToken,
+) -> anyhow::Result<&'static str> {
+    loop {
+        let changed = tokio::select! {
+            changed = signaling.performances() => changed,
+            () = cancel.cancelled() => return Ok("scenes"),
+        };
+        for (room, performance) in changed {
+            egress.stage_changed(room, scene(&performance));
+        }
+    }
+}
+
+fn scene(performance: &signaling::Performance) -> egress::Scene {
+    let mut tiles = Vec::new();
+    for performer in &performance.performers {
+        // The camera goes with the microphone, the screen with what it plays.
+        let tracks = performer.video.len().max(performer.audio.len());
+        tiles.extend((0..tracks).map(|n| {
+            egress::Tile {
+                video: performer.video.get(n).map(|id| id.lane()),
+                audio: performer
+                    .audio
+                    .get(n)
+                    .map(|id| id.lane())
+                    .into_iter()
+                    .collect(),
+                name: performer.name.clone(),
+                screen: n > 0,
+            }
+        }));
+    }
+    egress::Scene {
+        tiles,
+        main: performance.main.map(sfu::PublicationId::lane),
+        ..egress::Scene::default()
+    }
 }
 
 /// Tells rooms which recordings have become ready.

@@ -46,20 +46,56 @@ impl Scene {
     /// # Errors
     /// When the server does not start, or refuses the publisher.
     pub(crate) async fn start(setup: &Setup, sinks: usize) -> anyhow::Result<Self> {
+        Self::start_rooms(setup, 1, sinks).await
+    }
+
+    /// Like [`Scene::start`], with this many rooms, each with a publisher of its own. Viewers are spread over them.
+    ///
+    /// # Errors
+    /// When the server does not start, or refuses a publisher.
+    pub(crate) async fn start_rooms(
+        setup: &Setup,
+        rooms: usize,
+        sinks: usize,
+    ) -> anyhow::Result<Self> {
         let server = Server::start(setup)?;
+        let rooms: Vec<String> = (0..rooms).map(|n| format!("{ROOM}-{n}")).collect();
+        for room in &rooms {
+            // Makes the room.
+            server.token(room, "bench")?;
+        }
         let tokens = Tokens {
-            publisher: Some(server.token(ROOM, "bench")?),
+            publisher: Some(server.token("*", "bench")?),
             viewer: None,
         };
+        let urls = |protocol| -> anyhow::Result<Vec<_>> {
+            rooms
+                .iter()
+                .map(|room| server.url(protocol, room))
+                .collect()
+        };
         let place = Place {
-            whip: vec![server.url("whip", ROOM)?],
-            whep: vec![server.url("whep", ROOM)?],
+            whip: urls("whip")?,
+            whep: urls("whep")?,
             transport_cc: true,
             channel: true,
         };
         let mut audience = Audience::new(place, tokens, Crowd::start(1, sinks)?)?;
-        audience.publish().await?;
+        for _ in &rooms {
+            audience.publish().await?;
+        }
         Ok(Self { audience, server })
+    }
+
+    /// Publishes a clip from its start, each publisher a little later than the one before: cameras do not take
+    /// their pictures at the same time.
+    pub(crate) async fn play_apart(&self, clip: &Arc<Clip>, pacing: Pacing) {
+        let publishers = &self.audience.publishers;
+        let apart = Clip::FRAME / u32::try_from(publishers.len().max(1)).unwrap_or(u32::MAX);
+        for publisher in publishers {
+            publisher.play(Some((Arc::clone(clip), pacing)));
+            sleep(apart).await;
+        }
     }
 
     /// Publishes a clip from its start.

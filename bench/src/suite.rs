@@ -60,7 +60,8 @@ pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
         bench.joining().await,
         bench.forwarding().await,
         bench.flooded().await,
-        bench.capacity().await,
+        bench.capacity(1).await,
+        bench.capacity(ROOMS).await,
         bench.shards().await,
     ];
     bench.table.print()?;
@@ -123,12 +124,22 @@ impl Bench {
         self.scene_on(&self.processors, &all, sinks).await
     }
 
+    /// Starts a server of one shard with publishers in as many rooms.
+    async fn rooms(&self, rooms: usize) -> anyhow::Result<Scene> {
+        let setup = self.setup(&self.processors, &[("shards", 1)]);
+        Scene::start_rooms(&setup, rooms, 0).await
+    }
+
     async fn scene_on(
         &self,
         processors: &[usize],
         settings: &[(&str, u32)],
         sinks: usize,
     ) -> anyhow::Result<Scene> {
+        Scene::start(&self.setup(processors, settings), sinks).await
+    }
+
+    fn setup(&self, processors: &[usize], settings: &[(&str, u32)]) -> Setup {
         let mut config = String::from("[media]\n");
         for (name, value) in settings
             .iter()
@@ -136,12 +147,11 @@ impl Bench {
         {
             config += &format!("{name} = {value}\n");
         }
-        let setup = Setup {
+        Setup {
             program: self.program.clone(),
             config,
             processors: processors.to_vec(),
-        };
-        Scene::start(&setup, sinks).await
+        }
     }
 
     /// Connections a second, and memory.
@@ -340,21 +350,26 @@ impl Bench {
         Ok(())
     }
 
-    /// Viewers per core at 1.4 Mb/s, and delays at half of that load.
-    async fn capacity(&mut self) -> anyhow::Result<()> {
-        let mut scene = self.scene(&[], 0).await?;
-        scene.play(&self.low, Pacing::Browser);
-        // The history of the room is filled before memory is compared.
+    /// Viewers per core at 1.4 Mb/s, and delays at half of that load: all in one room, where each frame is for
+    /// everybody at the same time, or spread over rooms whose publishers know nothing of each other.
+    async fn capacity(&mut self, rooms: usize) -> anyhow::Result<()> {
+        let shape = match rooms {
+            1 => "one room".to_owned(),
+            rooms => format!("{rooms} rooms"),
+        };
+        let mut scene = self.rooms(rooms).await?;
+        scene.play_apart(&self.low, Pacing::Browser).await;
+        // The history of the rooms is filled before memory is compared.
         sleep(Duration::from_secs(4)).await;
         let alone = scene.server.usage()?;
-        let steps = self.climb(&mut scene).await?;
+        let steps = self.climb(&mut scene, &shape).await?;
         let loaded = scene.server.usage()?;
         let in_time = steps
             .iter()
             .filter(|step| within(&step.span.tally.frame_delay, 99, 5.0));
         let in_time = in_time.map(|step| step.viewers).max().unwrap_or(0);
         self.table.goal(
-            "viewers per core at 1.4 Mb/s, frames within 5 ms (p99)",
+            &format!("viewers per core at 1.4 Mb/s, {shape}, frames within 5 ms (p99)"),
             in_time.to_string(),
             "1500",
             in_time >= 1500,
@@ -366,7 +381,7 @@ impl Bench {
             let grown = kilobytes(alone, loaded, scene.audience.crowd.present());
             let value = format!("{grown:.0} KB");
             self.table.goal(
-                "memory per viewer with data channel, under load",
+                &format!("memory per viewer with data channel, under load, {shape}"),
                 value,
                 "70 KB",
                 grown <= 70.0,
@@ -379,17 +394,21 @@ impl Bench {
         if let Some(Step { viewers, span }) = half {
             let (share, delay) = (span.share() * 100.0, &span.tally.frame_delay);
             self.table.goal(
-                &format!("delay of whole frames at {share:.0} % load ({viewers} viewers)"),
+                &format!("delay of whole frames at {share:.0} % load ({viewers} viewers, {shape})"),
                 p50_p99(delay),
                 "p50 0.3, p99 2 ms",
                 within(delay, 50, 0.3) && within(delay, 99, 2.0),
+            );
+            self.table.note(
+                "  delay of first packets of frames",
+                p50_p99(&span.tally.packet_delay),
             );
         }
         Ok(())
     }
 
     /// Lets more and more viewers join until they are too many. Returns what they got up to there.
-    async fn climb(&mut self, scene: &mut Scene) -> anyhow::Result<Vec<Step>> {
+    async fn climb(&mut self, scene: &mut Scene, shape: &str) -> anyhow::Result<Vec<Step>> {
         let mut steps = Vec::new();
         for viewers in CROWDS {
             let more = viewers - scene.audience.crowd.present();
@@ -398,7 +417,7 @@ impl Bench {
             let span = scene.measure(self.time).await?;
             let (share, delay) = (span.share(), &span.tally.frame_delay);
             self.table.note(
-                &format!("  {viewers} viewers at 1.4 Mb/s: delay of whole frames"),
+                &format!("  {viewers} viewers at 1.4 Mb/s, {shape}: delay of whole frames"),
                 format!(
                     "{}, {:.0} % of a core, {:.2} us{}",
                     p50_p99(delay),
@@ -528,6 +547,9 @@ const GARBAGE: u32 = 100_000;
 
 /// Viewers at which capacity is looked at.
 const CROWDS: [usize; 8] = [200, 400, 600, 800, 1000, 1250, 1500, 1750];
+
+/// Over how many rooms viewers are spread where they are not in one.
+const ROOMS: usize = 30;
 
 /// Milliseconds of delay from where there is no use in looking at larger crowds.
 const HOPELESS: f64 = 50.0;

@@ -15,6 +15,7 @@ mod load;
 mod meters;
 mod port;
 mod receive;
+mod rest;
 mod shard;
 mod socket;
 mod tap;

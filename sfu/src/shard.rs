@@ -1,7 +1,7 @@
 //! One shard: a media port, a clock and a command queue around one `Sfu`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     time::{Duration, Instant},
 };
@@ -23,6 +23,7 @@ use crate::{
     meters::Meters,
     port::Port,
     receive::{Arrived, RECEIVE_BATCH, ReceiveBatch},
+    rest::Rest,
     socket::Socket,
     tap::{Taps, Wish},
     tcp::{Arrival, Connections, Inbound},
@@ -40,14 +41,14 @@ pub(crate) struct Plan {
     pub(crate) hold: Hold,
 }
 
-/// Drives one [`Sfu`]. Only readability is registered with the reactor: with writability, the kernel would
-/// wake the thread for every datagram that left the socket's buffer.
+/// Drives one [`Sfu`].
 pub(crate) struct Shard {
     ports: Ports,
     commands: mpsc::Receiver<Command>,
     core: Core,
     inbound: ReceiveBatch,
     receive_failures: u32,
+    rest: Rest,
 }
 
 /// Where datagrams come from and go to.
@@ -63,6 +64,8 @@ struct Core {
     taps: Taps,
     links: Links,
     peers: BTreeMap<PeerId, Place>,
+    /// Peers that have published something.
+    publishers: BTreeSet<PeerId>,
     meters: Meters,
     hold: Hold,
 }
@@ -96,12 +99,14 @@ impl Shard {
                 events: plan.events,
                 taps: Taps::default(),
                 peers: BTreeMap::new(),
+                publishers: BTreeSet::new(),
                 meters: Meters::new(shard),
                 links: plan.links,
                 hold: plan.hold,
             },
             inbound: ReceiveBatch::new(),
             receive_failures: 0,
+            rest: Rest::default(),
         })
     }
 
@@ -113,7 +118,8 @@ impl Shard {
     pub(crate) async fn run(mut self, cancel: CancellationToken) -> io::Result<()> {
         let mut alarm = Box::pin(sleep_until(Instant::now().into()));
         loop {
-            self.core.set_alarm(alarm.as_mut());
+            self.core
+                .set_alarm(alarm.as_mut(), self.rest.poll_timeout());
             let turn = tokio::select! {
                 () = cancel.cancelled() => break,
                 received = self.ports.udp.receive(&mut self.inbound) => Turn::Received(received),
@@ -127,7 +133,9 @@ impl Shard {
             let start = Instant::now();
             self.take(turn, start)?;
             self.core.send_output(&mut self.ports, start);
+            self.look_at_doors(Instant::now())?;
             self.core.worked(start);
+            self.decide_on_rest(start)?;
         }
         self.core.say_goodbye(&mut self.ports, Instant::now());
         Ok(())
@@ -142,11 +150,7 @@ impl Shard {
                 core.handle_datagrams(&mut self.inbound, &mut self.ports, now);
             }
             Turn::Received(Err(error)) => {
-                core.meters.receive_failed();
-                self.receive_failures += 1;
-                if self.receive_failures > MAX_RECEIVE_FAILURES {
-                    return Err(error);
-                }
+                self.fail(error)?;
             }
             Turn::Tcp(first) => {
                 core.handle_inbound(first, &mut self.ports, now);
@@ -178,10 +182,56 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// While the doors are not watched: reads what viewers have sent.
+    fn look_at_doors(&mut self, now: Instant) -> io::Result<()> {
+        if !self.rest.should_look(now) {
+            return Ok(());
+        }
+        let mut position = 0;
+        for _ in 0..MAX_LOOKS {
+            match self.ports.udp.look(position, &mut self.inbound) {
+                Ok(None) => return Ok(()),
+                Ok(Some((next, arrived))) => {
+                    position = next;
+                    self.take(Turn::Received(Ok(arrived)), now)?;
+                    self.core.send_output(&mut self.ports, now);
+                }
+                Err(error) => return self.fail(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives publishers lanes where they have moved or come, and decides whether to wait for them only.
+    fn decide_on_rest(&mut self, now: Instant) -> io::Result<()> {
+        if self.rest.is_survey_due(now) {
+            let core = &self.core;
+            let paths = core.publishers.iter().map(|peer| core.sfu.path_of(*peer));
+            let paths: Vec<Path> = paths.flatten().collect();
+            let have_all = self.ports.udp.set_lanes(&paths);
+            if let Some(is_watched) = self.rest.decide(core.hold.busy(), have_all, now) {
+                self.ports.udp.watch_doors(is_watched)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Result<()> {
+        self.core.meters.receive_failed();
+        self.receive_failures += 1;
+        match self.receive_failures > MAX_RECEIVE_FAILURES {
+            true => Err(error),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Core {
-    fn set_alarm(&self, alarm: std::pin::Pin<&mut Sleep>) {
+    fn set_alarm(&self, alarm: std::pin::Pin<&mut Sleep>, look_at: Option<Instant>) {
         let now = Instant::now();
-        let at = self.sfu.poll_timeout().unwrap_or(now + IDLE);
+        let due = [self.sfu.poll_timeout(), look_at];
+        let at = due.into_iter().flatten().min().unwrap_or(now + IDLE);
         if alarm.is_elapsed() || alarm.deadline().into_std() != at {
             alarm.reset(at.into());
         }
@@ -342,20 +392,31 @@ impl Core {
     }
 
     fn send_all(&mut self, hold: Duration, ports: &mut Ports, now: Instant) {
+        let mut now = now;
         loop {
-            let outgoing = self.sfu.flush_held(hold, now);
-            if !outgoing.is_empty() {
-                ports.udp.send(outgoing, |sent| self.meters.sent(sent));
-                self.meters.tcp_dropped(ports.tcp.send(outgoing));
-                outgoing.clear();
-            }
+            while {
+                let has_more = self.sfu.flush_part(hold, now);
+                // Other shards are told first: they have as much to do.
+                self.write_letters();
+                self.send_part(ports);
+                now = Instant::now();
+                has_more
+            } {}
             while let Some(event) = self.sfu.poll_event() {
                 self.note_event(event);
             }
-            self.write_letters();
             if !self.feed_taps(now) {
                 break;
             }
+        }
+    }
+
+    fn send_part(&mut self, ports: &mut Ports) {
+        let outgoing = self.sfu.outgoing();
+        if !outgoing.is_empty() {
+            ports.udp.send(outgoing, |sent| self.meters.sent(sent));
+            self.meters.tcp_dropped(ports.tcp.send(outgoing));
+            outgoing.clear();
         }
     }
 
@@ -376,8 +437,20 @@ impl Core {
     }
 
     fn note_event(&mut self, event: Event) {
-        if let Event::Closed { peer, .. } = &event {
-            self.peers.remove(peer);
+        match &event {
+            Event::Closed { peer, .. } => {
+                self.peers.remove(peer);
+                self.publishers.remove(peer);
+            }
+            Event::Published { peer, .. } => {
+                self.publishers.insert(*peer);
+            }
+            Event::Connected { .. }
+            | Event::ChannelOpened { .. }
+            | Event::Message { .. }
+            | Event::Stage { .. }
+            | Event::LayersWanted { .. }
+            | Event::Unpublished { .. } => {}
         }
         if !self.events.push(event) {
             self.meters.event_dropped();
@@ -417,6 +490,9 @@ const COMMAND_BATCH: usize = 16;
 /// Most bytes that a portion of received datagrams should become, and what one datagram becomes per viewer.
 const PORTION_BYTES: usize = 4 << 20;
 const FORWARDED_BYTES: usize = 1200;
+
+/// Most batches that are read at once of doors that are not watched.
+const MAX_LOOKS: usize = 64;
 
 /// How late the clock may be.
 const CLOCK_GRAIN: Duration = Duration::from_millis(1);

@@ -71,6 +71,38 @@ impl Socket {
         })
     }
 
+    /// Opens another socket on the same port that takes what comes from `remote`, and nothing else.
+    ///
+    /// What comes from there between two of its system calls may still go to this one, and what comes from
+    /// elsewhere to the new one: read both, and believe the datagrams' sources.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn lane(&self, remote: SocketAddr) -> io::Result<Self> {
+        let address = self.address()?;
+        let lane = RawSocket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        if address.is_ipv6() {
+            lane.set_only_v6(true)?;
+        }
+        // Only now may the port be shared: with this from the start, a second server would get it too.
+        setsockopt(&self.socket, sockopt::ReusePort, &true)?;
+        lane.set_reuse_port(true)?;
+        let bound = lane.bind(&address.into());
+        setsockopt(&self.socket, sockopt::ReusePort, &false)?;
+        bound?;
+        lane.set_nonblocking(true)?;
+        enlarge_buffers(&lane);
+        lane.connect(&remote.into())?;
+        Ok(Self {
+            socket: lane.into(),
+            local: self.local,
+        })
+    }
+
     /// Returns the address and port.
     ///
     /// # Errors
@@ -153,6 +185,36 @@ mod tests {
         assert!(sockets.iter().all(|s| s.address().unwrap().port() == port));
         let error = Socket::open_all(&ADDRESSES, port).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_lane_takes_what_comes_from_one_source_only() {
+        let main = Socket::open_all(&ADDRESSES[..1], 0).unwrap().remove(0);
+        let to = main.address().unwrap();
+        let [mine, other] = [0, 1].map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let lane = main.lane(mine.local_addr().unwrap()).unwrap();
+        assert_eq!((lane.address().unwrap(), lane.local()), (to, main.local()));
+        for round in 0..20 {
+            mine.send_to(&[round], to).unwrap();
+            other.send_to(&[round + 100], to).unwrap();
+        }
+        let read = |socket: &Socket| {
+            let mut buffer = [0; 8];
+            let received =
+                std::iter::from_fn(|| socket.socket.recv(&mut buffer).ok().map(|_| buffer[0]));
+            received.collect::<Vec<_>>()
+        };
+        assert_eq!(read(&lane), (0..20).collect::<Vec<_>>());
+        assert_eq!(read(&main), (100..120).collect::<Vec<_>>());
+        let again = Socket::open_all(&ADDRESSES[..1], to.port()).unwrap_err();
+        assert_eq!(
+            again.kind(),
+            io::ErrorKind::AddrInUse,
+            "nobody else gets the port"
+        );
+        drop(lane);
+        mine.send_to(&[7], to).unwrap();
+        assert_eq!(read(&main), [7]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) async fn run(service: &Service, mut newcomers: mpsc::Receiver<(PeerId
         };
         tokio::select! {
             () = service.changed().notified() => {
+                service.notice_performances();
                 announce(service, Change::Now).await;
                 let waiting = service.directory().change() != Change::None;
                 counts_at = waiting.then(|| counts_at.unwrap_or_else(|| Instant::now() + COUNTS_EVERY));

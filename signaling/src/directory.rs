@@ -20,7 +20,7 @@ use sfu::{PeerId, RoomId};
 use crate::{
     Problem,
     protocol::{ErrorCode, RoomInfo},
-    room::Room,
+    room::{Performance, Room},
     store::RoomRecord,
 };
 
@@ -53,6 +53,8 @@ struct Place {
     /// The last states of its outputs.
     outputs: Option<Utf8Bytes>,
     has_outputs: bool,
+    /// The last of its performance that was told.
+    told: Performance,
 }
 
 impl Directory {
@@ -84,6 +86,7 @@ impl Directory {
             seats: HashMap::new(),
             outputs: None,
             has_outputs: false,
+            told: Performance::default(),
         });
         place.room.touch(now);
         self.by_slug.insert(slug.clone(), *id);

@@ -28,6 +28,7 @@ mod ws;
 pub use auth::{Grant, participant};
 pub use config::{Chat as ChatConfig, Config, Turn as TurnConfig};
 pub use problem::Problem;
+pub use room::{Performance, Performer};
 pub use secret::Secret;
 pub use service::{OpenError, RoomRef, Service};
 pub use store::StoreError;

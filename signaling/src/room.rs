@@ -23,6 +23,7 @@ use peers::Peer;
 pub(crate) use peers::Purpose;
 use slots::Published;
 pub(crate) use slots::{Bindings, Slots};
+pub use slots::{Performance, Performer};
 
 /// The state of one room in use.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use crate::{
     clock::{unix_ms, unix_seconds},
     directory::{Directory, Errand, Owner},
     protocol::ErrorCode,
-    room::{Purpose, Room},
+    room::{Performance, Purpose, Room},
     store::{RoomRecord, Store, StoreError},
     token, whep, whip, ws,
 };
@@ -43,6 +43,8 @@ struct Inner {
     directory: Mutex<Directory>,
     /// Wakes the announcer.
     changed: Notify,
+    /// Wakes who waits for performances.
+    performed: Notify,
     /// Work that must be finished once begun, and open WebSockets.
     tasks: TaskTracker,
 }
@@ -91,6 +93,7 @@ impl Service {
             sfu,
             directory: Mutex::new(Directory::new(grace)),
             changed: Notify::new(),
+            performed: Notify::new(),
             tasks: TaskTracker::new(),
         };
         Ok(Self {
@@ -179,6 +182,22 @@ impl Service {
     pub fn outputs_changed(&self, room: RoomId, jobs: serde_json::Value, hls: bool) {
         self.directory().set_outputs(room, jobs, hls);
         self.inner.changed.notify_one();
+    }
+
+    /// Waits until the performances of some rooms have changed, and returns them. For one who waits; cancel safe.
+    pub async fn performances(&self) -> Vec<(RoomId, Performance)> {
+        loop {
+            let changed = self.directory().changed_performances();
+            if !changed.is_empty() {
+                return changed;
+            }
+            self.inner.performed.notified().await;
+        }
+    }
+
+    /// Says that a performance may have changed.
+    pub(crate) fn notice_performances(&self) {
+        self.inner.performed.notify_one();
     }
 
     /// Tells those who may see a room's outputs that a recording can be played.

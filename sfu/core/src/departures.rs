@@ -49,6 +49,12 @@ impl Departures {
         low16(self.next)
     }
 
+    /// Reads what [`Departures::push`] will write.
+    pub(crate) fn warm(&self) -> u64 {
+        let slot = self.ring.get(place(self.next));
+        slot.map_or(0, |departure| departure.at.into())
+    }
+
     /// Notes that the next packet left.
     pub(crate) fn push(&mut self, size: usize, probe: u8, now: i64) {
         if self.ring.is_empty() {

@@ -12,21 +12,22 @@ use crate::{
     transport::{ArrivalReport, Carried, SendHeader, Shown, Transport},
 };
 
-/// The sending side of one peer's path.
+/// The sending side of one peer's path. What every packet needs comes first, in neighbouring cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Flow {
     /// The first use; all times inside are microseconds since then.
     epoch: Option<Instant>,
     /// The last time asked for.
     clock: (Option<Instant>, i64),
     pacer: Pacer,
-    /// What of it repeats may take.
-    repeats: Pacer,
+    rate: Rate,
     /// Of a peer that reports on every packet; taken at the first one.
     tracked: Option<Box<Tracked>>,
+    /// What of the pacer's room repeats may take.
+    repeats: Pacer,
     /// Of a peer that does not.
     fallback: Fallback,
-    rate: Rate,
     rtt: Option<Duration>,
     /// While nothing is known of the path.
     start: Option<Start>,
@@ -53,10 +54,11 @@ impl Start {
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Tracked {
     departures: Departures,
-    estimator: Estimator,
     prober: Prober,
+    estimator: Estimator,
     /// The newest arrival, on the peer's clock without its wrapping.
     newest: Option<i64>,
     /// When the estimate was last lowered for silence.
@@ -228,6 +230,25 @@ impl Flow {
             let trusted = tracked.estimator.delivered();
             tracked.prober.begin(trusted, wanted, now);
         }
+    }
+
+    /// Reads what [`Sender::send`] will; see [`Peer::warm`](crate::peer::Peer::warm).
+    pub(crate) fn warm(&self) -> u64 {
+        self.rate.bytes ^ self.pacer.backlog(0) ^ self.clock.1.unsigned_abs()
+    }
+
+    /// Like [`Flow::warm`], behind what that has read: the lists, and then the place in them.
+    pub(crate) fn warm_tracked(&self) -> u64 {
+        let tracked = self.tracked.as_ref();
+        tracked.map_or(0, |tracked| {
+            u64::from(tracked.departures.next_seq()) ^ u64::from(tracked.prober.id())
+        })
+    }
+
+    /// See [`Flow::warm_tracked`].
+    pub(crate) fn warm_departures(&self) -> u64 {
+        let tracked = self.tracked.as_ref();
+        tracked.map_or(0, |tracked| tracked.departures.warm())
     }
 
     /// Returns how many bytes of a probe are due.

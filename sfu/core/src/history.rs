@@ -45,6 +45,8 @@ pub(crate) struct Meta {
     pub(crate) is_red: bool,
     /// Its header extensions.
     pub(crate) extensions: Extensions,
+    /// Padding with which it is forwarded.
+    pub(crate) padding: u8,
 }
 
 /// The header extensions of a packet that travel on, but for the dependency descriptor.
@@ -189,6 +191,14 @@ impl History {
         })
     }
 
+    /// Sets the padding of a packet.
+    pub(crate) fn pad(&mut self, index: u64, padding: u8) {
+        let place = self.place(index);
+        if let Some(slot) = self.slots.get_mut(place).filter(|slot| slot.index == index) {
+            slot.meta.padding = padding;
+        }
+    }
+
     /// Returns the highest index kept.
     pub(crate) fn highest(&self) -> Option<u64> {
         self.highest
@@ -249,6 +259,7 @@ mod tests {
             frame_number: None,
             is_red: false,
             extensions: Extensions::default(),
+            padding: 0,
         }
     }
 

@@ -215,6 +215,7 @@ impl Layer {
             frame_number: content.frame_number,
             is_red: packet.red,
             extensions: Extensions::of(&packet.carried),
+            padding: 0,
         };
         let descriptor = packet.carried.dependency_descriptor.unwrap_or_default();
         self.history
@@ -314,6 +315,33 @@ impl Layer {
     /// at most as many as are kept, and what comes beyond is left to retransmission.
     pub(crate) fn arrived(&self) -> &[u64] {
         &self.arrived
+    }
+
+    /// Gives packets that are a little shorter than the one behind them padding to be as long as that one: the
+    /// kernel takes a run of equal datagrams in one piece. Browsers cut a frame into packets of which the later
+    /// ones are a byte longer. To be called when the first of them was not forwarded yet.
+    pub(crate) fn even_out(&mut self) {
+        if self.codec.kind() == MediaKind::Audio {
+            return;
+        }
+        let mut behind: Option<(u64, u32, usize)> = None;
+        for index in self.arrived.iter().rev() {
+            let Some(packet) = self.history.get(*index) else {
+                continue;
+            };
+            let (timestamp, mut len) = (packet.meta.timestamp, packet.payload.len());
+            if let Some((next, of, longer)) = behind
+                && (next, of) == (index + 1, timestamp)
+                && let Some(missing) = longer.checked_sub(len)
+                && missing <= MAX_EVENED
+                && len > 0
+            {
+                self.history
+                    .pad(*index, u8::try_from(missing).unwrap_or_default());
+                len = longer;
+            }
+            behind = Some((*index, timestamp, len));
+        }
     }
 
     /// What arrived was forwarded; what readers asked for is wanted.
@@ -498,6 +526,9 @@ const MAX_REPLAY: u64 = 768 * 1024;
 /// once a second.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// The most padding that a packet gets to be as long as the one behind it.
+const MAX_EVENED: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -556,6 +587,30 @@ mod tests {
         let start = f.layer.starting_point(AGE, f.at(20)).unwrap();
         assert_eq!(f.layer.packet(start).unwrap().payload, SPS);
         assert_eq!(f.layer.starting_point(AGE, f.at(2011)), None, "too old");
+    }
+
+    #[test]
+    fn packets_of_a_frame_become_as_long_as_the_longest_behind_them() {
+        let mut f = Fixture::new(Codec::H264);
+        let lengths = [
+            (100, 80, 0),
+            (100, 1100, 1),
+            (100, 1100, 1),
+            (100, 1101, 0),
+            (100, 700, 0),
+            (200, 1099, 0),
+            (300, 1100, 0),
+        ];
+        for (seq, (timestamp, len, _)) in (1..).zip(lengths) {
+            f.receive(seq, timestamp, &vec![0x41; len], 0).unwrap();
+        }
+        f.layer.even_out();
+        let arrived = f.layer.arrived().iter();
+        let packets = arrived.map(|index| f.layer.packet(*index).unwrap());
+        let found: Vec<_> = packets
+            .map(|p| (p.meta.timestamp, p.payload.len(), p.meta.padding))
+            .collect();
+        assert_eq!(found, lengths);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Datagrams on their way out: one flat buffer, filled in place, emptied by the driver.
 
-use crate::Path;
+use crate::{Local, Path};
 
 /// A batch of datagrams in one flat buffer. Reused between flushes, so that forwarding allocates nothing.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     bytes: Vec<u8>,
     datagrams: Vec<Datagram>,
+    /// The UDP sockets that have something to send, a bit each.
+    sockets: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,9 @@ impl Outgoing {
         let start = self.bytes.len();
         self.bytes.resize(start + len, 0);
         self.datagrams.push(Datagram { to, start, len });
+        if let Local::Udp(socket) = to.local {
+            self.sockets |= 1 << (socket % 64);
+        }
         self.bytes.get_mut(start..).unwrap_or_default()
     }
 
@@ -38,6 +43,11 @@ impl Outgoing {
                 self.bytes.get(d.start..d.start + d.len).unwrap_or_default(),
             )
         })
+    }
+
+    /// Returns whether this UDP socket may have something to send.
+    pub fn has(&self, socket: u8) -> bool {
+        self.sockets & 1 << (socket % 64) != 0
     }
 
     /// Returns the number of datagrams.
@@ -54,5 +64,6 @@ impl Outgoing {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.datagrams.clear();
+        self.sockets = 0;
     }
 }

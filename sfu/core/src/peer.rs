@@ -19,37 +19,38 @@ use crate::{
     transport::{CodecPt, SendStream, Transport, rtcp::Compound},
 };
 
-/// A peer of a room.
+/// A peer of a room. What is needed to forward to it comes first, in neighbouring cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Peer {
     /// Its id.
     pub(crate) id: PeerId,
     /// Who, where, what for.
     pub(crate) join: Join,
-    /// Its own username fragment: with another one it starts a new ICE session.
-    pub(crate) remote_ufrag: String,
-    /// ICE, DTLS, SRTP, SCTP.
-    pub(crate) transport: Transport,
-    /// What its path carries.
-    pub(crate) flow: Flow,
-    /// Its addresses and the server's username fragments, as the demultiplexer knows them.
-    pub(crate) bound: Bound,
-    /// Its timer.
-    pub(crate) scheduled: Scheduled,
-    /// The receiving side of a publisher; without tracks for a viewer.
-    pub(crate) ingress: Ingress,
     /// What it receives.
     pub(crate) subscriptions: Vec<Subscription>,
-    /// M-lines on which it never received anything yet.
-    pub(crate) idle: Vec<Idle>,
-    /// In which qualities.
-    pub(crate) allotment: Allotment,
     /// What was counted about it.
     pub(crate) counters: Counters,
+    /// What its path carries.
+    pub(crate) flow: Flow,
+    /// ICE, DTLS, SRTP, SCTP.
+    pub(crate) transport: Transport,
+    /// In which qualities.
+    pub(crate) allotment: Allotment,
+    /// Its timer.
+    pub(crate) scheduled: Scheduled,
     /// When it joined.
     pub(crate) joined_at: Instant,
     /// When the next sender report is due.
     pub(crate) sender_report_at: Option<Instant>,
+    /// Its own username fragment: with another one it starts a new ICE session.
+    pub(crate) remote_ufrag: String,
+    /// Its addresses and the server's username fragments, as the demultiplexer knows them.
+    pub(crate) bound: Bound,
+    /// The receiving side of a publisher; without tracks for a viewer.
+    pub(crate) ingress: Ingress,
+    /// M-lines on which it never received anything yet.
+    pub(crate) idle: Vec<Idle>,
 }
 
 /// A receive-only m-line before its slot shows anything.
@@ -61,6 +62,17 @@ pub(crate) struct Idle {
     pub(crate) stream: SendStream,
     /// What the viewer can receive.
     pub(crate) codecs: Vec<CodecPt>,
+}
+
+/// What of a peer to read ahead; each is found by the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Warmth {
+    /// The peer itself.
+    Own,
+    /// Its subscriptions, keys, and what its path carries.
+    Parts,
+    /// The lists of those.
+    Lists,
 }
 
 impl Peer {
@@ -119,6 +131,35 @@ impl Peer {
         self.counters.bytes_out += sum.bytes;
         self.probe(out, now);
         sum
+    }
+
+    /// Reads what [`Peer::forward`] will, without using it. Memory that was not used for some milliseconds takes
+    /// long to come; asked for ahead and together it is there in time, while one after the other each is waited
+    /// for. The steps of [`Warmth`] are to be taken in
+    /// turn, with time between them. `kinds` is what arrived.
+    pub(crate) fn warm(&self, step: Warmth, kinds: &[MediaKind]) {
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions = subscriptions.filter(|s| kinds.contains(&s.kind));
+        let read = match step {
+            Warmth::Own => {
+                let is_due = self.allotment.is_due(self.joined_at);
+                self.flow.warm()
+                    ^ self.transport.warm() as u64
+                    ^ u64::from(is_due ^ self.transport.is_connected())
+                    ^ self.counters.packets_out
+                    ^ self.join.participant.0
+                    ^ self.subscriptions.len() as u64
+            }
+            Warmth::Parts => {
+                let parts = subscriptions.fold(0, |sum, s| sum ^ s.warm());
+                parts ^ self.flow.warm_tracked() ^ self.transport.warm_keys() as u64
+            }
+            Warmth::Lists => {
+                let lists = subscriptions.fold(0, |sum, s| sum ^ s.warm_lists());
+                lists ^ self.flow.warm_departures()
+            }
+        };
+        std::hint::black_box(read);
     }
 
     /// Chooses what its slots show, if that is due.

@@ -17,6 +17,8 @@ pub(crate) struct Publication {
     pub(crate) published: bool,
     /// Whether the sender said that it stopped (RTCP BYE) and sent nothing since.
     pub(crate) stopped: bool,
+    /// Whether nothing of it is to be forwarded now.
+    pub(crate) is_quiet: bool,
     /// Its encodings, in the order of the offer.
     pub(crate) layers: Vec<Layer>,
     /// What is known of each layer besides itself.
@@ -93,6 +95,7 @@ impl Publication {
             codec,
             published: false,
             stopped: false,
+            is_quiet: false,
             layers: std::iter::repeat_with(layer).take(layers).collect(),
             watches: (0..layers).map(watch).collect(),
             ladder: Vec::new(),
@@ -176,8 +179,10 @@ impl Publication {
             .unwrap_or(wanted)
     }
 
-    /// Looks at which layers flow and what they take.
+    /// Looks at what arrived, which layers flow, and what they take.
     pub(crate) fn refresh(&mut self, now: Instant) {
+        self.layers.iter_mut().for_each(Layer::even_out);
+        self.is_quiet = self.layers.iter().all(|layer| layer.arrived().is_empty());
         let changed = self.layers.len() > 1 && self.watch(now);
         let is_due = |at: Instant| now.saturating_duration_since(at) >= REFRESH;
         if changed || self.ladder.is_empty() || self.refreshed.is_none_or(is_due) {

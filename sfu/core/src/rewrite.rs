@@ -13,15 +13,16 @@ use crate::{
 /// Numbers one outgoing stream. Every packet has one number for ever, so that sending it again under the
 /// same SRTP index sends the same bytes.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Rewrite {
-    next_seq: u32,
-    timestamp: u32,
-    last: Option<Last>,
     /// Oldest first, at most [`MAX_RUNS`].
     runs: VecDeque<Run>,
-    replays: Replays,
+    next_seq: u32,
     /// Where the present run began.
     began_at: u32,
+    timestamp: u32,
+    last: Option<Last>,
+    replays: Replays,
 }
 
 /// The header fields of a packet as it goes out.
@@ -107,6 +108,19 @@ impl Rewrite {
             replays: Replays::default(),
             began_at: random_seq & 0x7fff,
         }
+    }
+
+    /// Reads what [`Rewrite::apply`] will.
+    pub(crate) fn warm(&self) -> u64 {
+        let last = self.last.as_ref().map_or(0, |last| last.timestamp);
+        u64::from(self.next_seq ^ self.began_at ^ last)
+    }
+
+    /// Like [`Rewrite::warm`], behind what that has read.
+    pub(crate) fn warm_runs(&self) -> u64 {
+        self.runs
+            .back()
+            .map_or(0, |run| run.first ^ u64::from(run.frame_shift))
     }
 
     /// Begins a run. Its timestamps continue the ones before by the time between the presentations, and
@@ -396,6 +410,7 @@ mod tests {
             frame_number: Some(picture_id),
             is_red: false,
             extensions: Extensions::default(),
+            padding: 0,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     held::{Held, Waiting},
     ingress::Route,
     layer::{Arrival, Layer},
+    peer::Warmth,
     peers::Peers,
     publication::Publication,
     publication::Source,
@@ -44,11 +45,24 @@ pub(crate) struct Room {
     taps: Vec<Tap>,
     /// Who is shown and heard.
     pub(crate) stage: Stage,
-    waits_for_room: bool,
     demand: Demand,
+    walk: Walk,
 }
 
-/// Where [`Room::forward`] puts what it makes.
+/// Who is served by a flush, and who was already.
+#[derive(Debug, Default)]
+struct Walk {
+    /// Whether it is about what arrived or changed: everybody is served. Else those who wait are.
+    for_all: bool,
+    /// How many were served.
+    served: usize,
+    /// Who could not be sent everything the last time because of their path.
+    waiting: Vec<PeerId>,
+    /// Who is served if not everybody.
+    late: Vec<PeerId>,
+}
+
+/// Where [`Room::walk`] puts what it makes.
 #[derive(Debug)]
 pub(crate) struct Sinks<'a> {
     /// Datagrams.
@@ -99,7 +113,13 @@ impl Room {
     /// Lets a peer go. Returns its publications that had been published.
     pub(crate) fn leave(&mut self, peer: PeerId) -> Vec<(PublicationId, MediaKind)> {
         self.publishers.retain(|id| *id != peer);
-        self.viewers.retain(|id| *id != peer);
+        let mut viewers = self.viewers.iter();
+        if let Some(place) = viewers.position(|id| *id == peer) {
+            self.viewers.remove(place);
+            if self.walk.for_all && place < self.walk.served {
+                self.walk.served -= 1;
+            }
+        }
         let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.publications)
             .into_iter()
             .partition(|publication| publication.peer == peer);
@@ -259,26 +279,77 @@ impl Room {
         }))
     }
 
-    /// Sends what arrived since the last call to all viewers and taps.
-    pub(crate) fn forward(
-        &mut self,
-        id: RoomId,
-        peers: &mut Peers,
-        sinks: &mut Sinks<'_>,
-        now: Instant,
-    ) {
+    /// Something arrived or changed: the next walk serves everybody.
+    pub(crate) fn concern_all(&mut self) {
+        self.walk.for_all = true;
+    }
+
+    /// Begins to forward what arrived since the last walk. Taps and other SFUs are served at once, so that these
+    /// can begin as well.
+    pub(crate) fn begin_walk(&mut self, id: RoomId, sinks: &mut Sinks<'_>, now: Instant) {
+        self.walk.served = 0;
+        self.walk.late.clear();
+        if !self.walk.for_all {
+            std::mem::swap(&mut self.walk.late, &mut self.walk.waiting);
+        }
+        self.walk.waiting.clear();
         for publication in &mut self.publications {
             publication.refresh(now);
         }
+        self.outlet
+            .tell(id, &self.publications, &self.stage, sinks.relayed, now);
         let shown = self.stage.show(&self.publications);
-        self.waits_for_room = false;
-        for id in &self.viewers {
+        for tap in &mut self.taps {
+            let walked = tap.walk(&self.stage, &shown, sinks.taps, now);
+            sinks.totals.drop_many("tap_queue_full", walked.dropped);
+            let unsupported = u64::from(walked.unsupported);
+            sinks.totals.drop_many("tap_codec_unsupported", unsupported);
+        }
+    }
+
+    /// Sends viewers what arrived, until there are `full` datagrams. Returns whether all were served.
+    pub(crate) fn walk(
+        &mut self,
+        peers: &mut Peers,
+        sinks: &mut Sinks<'_>,
+        full: usize,
+        now: Instant,
+    ) -> bool {
+        let shown = self.stage.show(&self.publications);
+        let kinds = [MediaKind::Audio, MediaKind::Video].map(|kind| {
+            let mut active = self.publications.iter().filter(|p| !p.is_quiet);
+            active.any(|p| p.kind() == kind).then_some(kind)
+        });
+        let kinds = match kinds {
+            [Some(_), Some(_)] => &[MediaKind::Audio, MediaKind::Video][..],
+            [Some(_), None] => &[MediaKind::Audio],
+            [None, Some(_)] => &[MediaKind::Video],
+            [None, None] => &[],
+        };
+        let walk = &mut self.walk;
+        let viewers = match walk.for_all {
+            true => &self.viewers,
+            false => &walk.late,
+        };
+        while let Some(id) = viewers.get(walk.served) {
+            if sinks.out.len() >= full {
+                return false;
+            }
+            for (ahead, warmth) in (1..).zip([Warmth::Lists, Warmth::Parts, Warmth::Own]) {
+                let next = viewers.get(walk.served + ahead);
+                if let Some(next) = next.and_then(|id| peers.get(*id)) {
+                    next.warm(warmth, kinds);
+                }
+            }
+            walk.served += 1;
             let Some(peer) = peers.get_mut(*id) else {
                 continue;
             };
             let sent = peer.forward(&shown, sinks.out, now);
             sinks.totals.sent(&sent);
-            self.waits_for_room |= sent.waiting_for_room;
+            if sent.waiting_for_room {
+                walk.waiting.push(*id);
+            }
             if sent.began {
                 sinks.began.push(*id);
             }
@@ -286,14 +357,12 @@ impl Room {
                 sinks.paced.push(*id);
             }
         }
-        for tap in &mut self.taps {
-            let walked = tap.walk(&self.stage, &shown, sinks.taps, now);
-            sinks.totals.drop_many("tap_queue_full", walked.dropped);
-            let unsupported = u64::from(walked.unsupported);
-            sinks.totals.drop_many("tap_codec_unsupported", unsupported);
-        }
-        self.outlet
-            .tell(id, &self.publications, &self.stage, sinks.relayed, now);
+        true
+    }
+
+    /// Everybody was served.
+    pub(crate) fn end_walk(&mut self) {
+        self.walk.for_all = false;
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
     }
@@ -517,14 +586,14 @@ impl Room {
         }
     }
 
-    /// Returns when [`Room::forward`] and [`Room::ask`] want to be called.
+    /// Returns when [`Room::walk`] and [`Room::ask`] want to be called.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let layers = self.publications.iter().flat_map(|p| &p.layers);
         let layers = layers
             .filter(|layer| layer.ssrc.is_some())
             .flat_map(|layer| [layer.poll_timeout(), layer.keyframes.poll_timeout(now)]);
         let taps = self.taps.iter().map(Tap::poll_timeout);
-        let room = self.waits_for_room.then(|| now + CATCH_UP);
+        let room = (!self.walk.waiting.is_empty()).then(|| now + CATCH_UP);
         layers.chain(taps).flatten().chain(room).min()
     }
 }

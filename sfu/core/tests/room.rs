@@ -22,6 +22,28 @@ use world::{
 };
 
 #[test]
+fn more_viewers_than_are_served_at_once_all_get_everything() {
+    let mut world = World::new(11);
+    let publisher = world.publish(Publisher::new(1, Codec::H264));
+    world.run(300);
+    let viewers: Vec<usize> = (0..70).map(|_| world.watch(BOTH)).collect();
+    world.run(500);
+    world.sfu.close(
+        world.members[viewers[3]].peer,
+        CloseReason::Requested,
+        world.now,
+    );
+    world.run(500);
+    world.publisher(publisher).mute();
+    world.run(300);
+    let sent = world.viewer(viewers[0]).video.packets().len();
+    assert!(sent > 60, "{sent}");
+    for viewer in viewers.iter().filter(|viewer| **viewer != viewers[3]) {
+        assert_eq!(world.viewer(*viewer).video.complete().len(), sent);
+    }
+}
+
+#[test]
 fn lossy_networks_are_repaired() {
     let cases = [
         (1, Codec::H264, 0, 0, 0),

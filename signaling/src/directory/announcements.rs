@@ -7,7 +7,7 @@ use super::Directory;
 use crate::{
     outbox::text,
     protocol::{RoomEvent, ServerMessage},
-    room::{Change, Slots},
+    room::{Change, Performance, Slots},
 };
 
 impl Directory {
@@ -42,6 +42,17 @@ impl Directory {
             }
         }
         events
+    }
+
+    /// Returns the performances that have changed since it was asked last.
+    pub(crate) fn changed_performances(&mut self) -> Vec<(RoomId, Performance)> {
+        let places = self.rooms.values_mut();
+        let changed = places.filter_map(|place| {
+            let performance = place.room.performance();
+            let before = std::mem::replace(&mut place.told, performance.clone());
+            (before != performance).then(|| (place.room.id(), performance))
+        });
+        changed.collect()
     }
 
     /// Returns what a newcomer's `events` channel is told.

@@ -33,7 +33,50 @@ pub(crate) struct Slots {
     pub(crate) program: Option<String>,
 }
 
+/// Who can be seen and heard on a stage, for those who compose a picture of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Performance {
+    /// The host first, then by arrival.
+    pub performers: Vec<Performer>,
+    /// The picture that is to be shown large.
+    pub main: Option<PublicationId>,
+}
+
+/// Somebody on stage, and what they send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Performer {
+    /// The name shown.
+    pub name: String,
+    /// Their pictures: the camera, then the screen.
+    pub video: Vec<PublicationId>,
+    /// Their sound: the microphone, then what the screen plays.
+    pub audio: Vec<PublicationId>,
+}
+
 impl Room {
+    /// Returns who can be seen and heard.
+    pub(crate) fn performance(&self) -> Performance {
+        let of = |identity: &str, wanted: MediaKind| {
+            let theirs = self.publications.iter().filter(|(_, published)| {
+                published.kind == wanted && published.member.identity == identity
+            });
+            // They are numbered in the order of the m-lines.
+            let mut ids: Vec<_> = theirs.map(|(id, _)| *id).collect();
+            ids.sort();
+            ids
+        };
+        let stage = self.seen_on_stage().into_iter();
+        let performers = stage.map(|member| Performer {
+            video: of(&member.identity, MediaKind::Video),
+            audio: of(&member.identity, MediaKind::Audio),
+            name: member.name,
+        });
+        Performance {
+            performers: performers.collect(),
+            main: self.bindings.program,
+        }
+    }
+
     /// Notes what the SFU has bound to the slots.
     pub(crate) fn handle_stage(&mut self, bindings: Bindings) {
         self.bindings = bindings;

@@ -181,7 +181,9 @@ impl Sfu {
             Report::Arrivals(report) => {
                 let news = peer.flow.handle_arrivals(report, now);
                 peer.handle_news(news, now);
-                peer.allot(&room.shown(), now);
+                if peer.allotment.is_due(now) {
+                    peer.allot(&room.shown(), now);
+                }
                 peer.probe(&mut self.out, now);
                 self.reschedule(id, now);
             }

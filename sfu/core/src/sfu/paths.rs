@@ -64,6 +64,11 @@ impl Sfu {
         }))
     }
 
+    /// Returns where a peer's media comes from and goes to; `None` before its first check, and for unknown peers.
+    pub fn path_of(&self, peer: PeerId) -> Option<Path> {
+        self.peers.get(peer)?.transport.selected()
+    }
+
     /// Returns whether an authentic check came on this path.
     pub fn knows(&self, path: Path) -> bool {
         self.demux.find(path).is_some()

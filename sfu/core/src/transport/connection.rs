@@ -53,15 +53,16 @@ pub struct Shown {
     first: Option<(usize, Duration)>,
 }
 
-/// One peer's ICE-lite, DTLS, SRTP and SCTP.
+/// One peer's ICE-lite, DTLS, SRTP and SCTP. What is needed to send comes first, in neighbouring cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Transport {
-    ice: Ice,
-    dtls: Dtls,
     /// Once the handshake is done, for as long as the session lives.
     srtp: Option<Box<Srtp>>,
-    sctp: Sctp,
     extensions: ExtensionIds,
+    ice: Ice,
+    dtls: Dtls,
+    sctp: Sctp,
     /// The server's last flight of the handshake: its bytes, and when it left.
     flight: Option<(usize, Instant)>,
     shown: Shown,
@@ -201,11 +202,21 @@ impl Transport {
             return 0;
         };
         let extensions = SendExtensions::new(&self.extensions, transport_seq, carried);
-        let payload_len = payload.iter().map(|part| part.len()).sum();
-        let len = srtp.sealed_len(extensions.len(), payload_len);
+        let payload_len: usize = payload.iter().map(|part| part.len()).sum();
+        let len = srtp.sealed_len(extensions.len(), payload_len + usize::from(header.padding));
         srtp.seal_rtp(header, &extensions, payload, out.reserve(to, len))
             .expect("the space reserved has the sealed packet's length");
         len
+    }
+
+    /// Reads what [`Transport::seal_rtp`] will; see [`Peer::warm`](crate::peer::Peer::warm).
+    pub(crate) fn warm(&self) -> usize {
+        usize::from(self.has_feedback()) + usize::from(self.ice.selected().is_some())
+    }
+
+    /// Like [`Transport::warm`], behind what that has read.
+    pub(crate) fn warm_keys(&self) -> usize {
+        self.srtp.as_ref().map_or(0, |srtp| srtp.warm())
     }
 
     /// Returns whether the peer reads dependency descriptors.
@@ -271,7 +282,7 @@ impl Transport {
 
     /// Returns whether the handshake is done and neither side has closed.
     pub fn is_connected(&self) -> bool {
-        self.dtls.is_connected()
+        self.srtp.is_some()
     }
 
     /// Returns the paths on which authentic checks came, to route datagrams by.

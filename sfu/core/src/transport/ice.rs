@@ -37,17 +37,18 @@ pub fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
     BindingRequest::parse(datagram).map(|request| request.local_ufrag)
 }
 
-/// The paths to one peer and which of them is the selected one.
+/// The paths to one peer and which of them is the selected one. That is needed to send, and comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Ice {
-    credentials: IceCredentials,
-    /// Those of before a restart (RFC 8445 §9), until a check with the new ones came.
-    previous: Option<IceCredentials>,
-    /// Where authentic checks came from, the most recent last; at most [`MAX_PATHS`].
-    paths: Vec<Path>,
     selected: Option<Path>,
     selected_heard: Instant,
     last_heard: Instant,
+    /// Where authentic checks came from, the most recent last; at most [`MAX_PATHS`].
+    paths: Vec<Path>,
+    credentials: IceCredentials,
+    /// Those of before a restart (RFC 8445 §9), until a check with the new ones came.
+    previous: Option<IceCredentials>,
 }
 
 impl Ice {

@@ -116,8 +116,8 @@ pub struct SendHeader {
     pub timestamp: u32,
     /// Source.
     pub ssrc: Ssrc,
-    /// Whether the payload ends in padding.
-    pub padding: bool,
+    /// Bytes of padding behind the payload, the last of which says how many they are (RFC 3550 §5.1).
+    pub padding: u8,
 }
 
 impl SendHeader {
@@ -131,7 +131,7 @@ impl SendHeader {
         let marker = u8::from(self.marker) << 7;
         let pt = marker | (self.pt.0 & 0x7f);
         let mut first = VERSION_2;
-        first |= u8::from(self.padding) << 5;
+        first |= u8::from(self.padding > 0) << 5;
         first |= u8::from(has_extensions) << 4;
         [first, pt, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3]
     }
@@ -390,7 +390,7 @@ mod tests {
             seq: 0x0002_fffe,
             timestamp: 0x0102_0304,
             ssrc: Ssrc(0xa0b0_c0d0),
-            padding: false,
+            padding: 0,
         };
         let header = Header::parse(&sent.to_bytes(false)).unwrap();
         assert!(header.marker);
@@ -450,7 +450,7 @@ mod tests {
                 seq: 1,
                 timestamp: 2,
                 ssrc: Ssrc(3),
-                padding: false,
+                padding: 0,
             };
             let mut packet = sent.to_bytes(!bytes.is_empty()).to_vec();
             packet.extend(&bytes);

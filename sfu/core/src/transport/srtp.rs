@@ -94,12 +94,13 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-/// The SRTP and SRTCP streams of one peer.
+/// The SRTP and SRTCP streams of one peer. What is needed to send comes first, in neighbouring cache lines.
+#[repr(C)]
 pub(super) struct Srtp {
     profile: Profile,
+    rtp_out: Cipher,
     rtp_in: Cipher,
     rtcp_in: Cipher,
-    rtp_out: Cipher,
     rtcp_out: Cipher,
     /// Highest index and replay window per source, of authentic packets only.
     received: Windows,
@@ -123,9 +124,18 @@ impl Srtp {
         }
     }
 
-    /// Returns the length of a sealed packet with extensions and a payload of these lengths.
+    /// Returns the length of a sealed packet with extensions and a payload, padding included, of these lengths.
     pub(super) fn sealed_len(&self, extensions: usize, payload: usize) -> usize {
         SendHeader::LEN + extensions + payload + self.profile.tag_len()
+    }
+
+    /// Reads what [`Srtp::seal_rtp`] will.
+    pub(super) fn warm(&self) -> usize {
+        let salt: &[u8] = match &self.rtp_out {
+            Cipher::Gcm { salt, .. } => salt,
+            Cipher::Sha1 { salt, .. } => salt,
+        };
+        self.profile.tag_len() + salt.first().map_or(0, |first| usize::from(*first))
     }
 
     /// Decrypts in place and returns the header's bytes and the payload.
@@ -180,10 +190,15 @@ impl Srtp {
         *fixed = header.to_bytes(extensions_len > 0);
         extensions.write(block)?;
         let [first, second] = payload;
-        let (body, tag_out) = rest.split_at_mut_checked(first.len() + second.len())?;
-        let (body_first, body_second) = body.split_at_mut_checked(first.len())?;
+        let padding = usize::from(header.padding);
+        let (body, tag_out) = rest.split_at_mut_checked(first.len() + second.len() + padding)?;
+        let (body_first, behind) = body.split_at_mut_checked(first.len())?;
+        let (body_second, zeros) = behind.split_at_mut_checked(second.len())?;
         body_first.copy_from_slice(first);
         body_second.copy_from_slice(second);
+        if let Some(last) = zeros.last_mut() {
+            *last = header.padding;
+        }
         let (ssrc, index) = (header.ssrc.0, u64::from(header.seq));
         match &self.rtp_out {
             Cipher::Gcm { key, salt } => {
@@ -558,7 +573,7 @@ mod tests {
     use super::*;
     use crate::{
         Pt, Ssrc,
-        transport::{Carried, ExtensionIds},
+        transport::{Carried, ExtensionIds, Rtp},
     };
 
     const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];
@@ -649,6 +664,26 @@ mod tests {
     }
 
     #[test]
+    fn padding_is_sent_behind_the_payload_and_taken_off() {
+        for profile in PROFILES {
+            let (server, mut peer) = pair(profile);
+            let header = SendHeader {
+                padding: 3,
+                ..header(1)
+            };
+            let mut sealed = vec![0; server.sealed_len(8, 7 + 3)];
+            server
+                .seal_rtp(&header, &extensions(), [b"pay", b"load"], &mut sealed)
+                .unwrap();
+            let parsed = Header::parse(&sealed).unwrap();
+            let (head, payload) = peer.open_rtp(&parsed, &mut sealed, true).unwrap();
+            assert_eq!(payload, b"payload\0\0\x03");
+            let rtp = Rtp::new(&parsed, head, payload, &ExtensionIds::default()).unwrap();
+            assert_eq!(rtp.payload, b"payload");
+        }
+    }
+
+    #[test]
     fn sources_are_limited() {
         let (server, mut peer) = pair(Profile::AeadAes128Gcm);
         let mut taken = 0;
@@ -716,7 +751,7 @@ mod tests {
             seq,
             timestamp: 9,
             ssrc: Ssrc(1),
-            padding: false,
+            padding: 0,
         }
     }
 

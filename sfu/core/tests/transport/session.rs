@@ -44,7 +44,7 @@ fn media_flows_both_ways_with_each_profile() {
                 seq,
                 timestamp: 5,
                 ssrc: Ssrc(0xbb),
-                padding: false,
+                padding: 0,
             };
             let payload: [&[u8]; 2] = [b"to the ", b"client"];
             let len =
