@@ -193,6 +193,10 @@ impl Track {
             }
         }
         pipeline.set_state(gst::State::Null).unwrap();
+        if codec == Codec::Opus {
+            // An encoder flushes some more in the end, by which each round would be longer than its picture.
+            packets.truncate(usize::try_from(LENGTH.as_millis() / 20).unwrap());
+        }
         Self {
             codec,
             packets,
