@@ -7,10 +7,7 @@ use std::{
 
 use sfu::MediaKind;
 
-use super::{
-    Air, Clock, Frame,
-    program::{LAG, Program},
-};
+use super::{Air, Clock, Frame, program::Program};
 
 /// Takes the programme's frames. Called with the hub locked: must not block.
 pub(crate) trait Output: Send {
@@ -194,7 +191,7 @@ impl Hub {
         }
         Some(Due {
             since: state.program.on_air_since()?,
-            sound_until: now.saturating_sub(LAG),
+            sound_until: state.program.sound_until(now),
         })
     }
 

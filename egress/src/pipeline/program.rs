@@ -21,6 +21,7 @@ pub(crate) struct Program {
     state: State,
     epochs: u64,
     last_packet: Duration,
+    last_sound: Duration,
     last_video: Duration,
     /// When the last still was shown; while set, picture resumes at a keyframe.
     still: Option<Duration>,
@@ -43,6 +44,7 @@ impl Program {
             state: State::Off,
             epochs: 0,
             last_packet: Duration::ZERO,
+            last_sound: Duration::ZERO,
             last_video: Duration::ZERO,
             still: None,
         }
@@ -76,9 +78,19 @@ impl Program {
         self.state != State::Off && now < self.last_packet + Duration::from_secs(1)
     }
 
+    /// Returns until when silence stands in for missing sound: closer to the clock where none has come for a while,
+    /// because low-latency players wait for it.
+    pub(crate) fn sound_until(&self, now: Duration) -> Duration {
+        let silent = now >= self.last_sound + SILENT_AFTER;
+        now.saturating_sub(if silent { SILENT_LAG } else { LAG })
+    }
+
     /// Takes in that a packet has arrived.
     pub(crate) fn handle_packet(&mut self, kind: MediaKind, now: Duration) {
         self.last_packet = now;
+        if kind == MediaKind::Audio {
+            self.last_sound = now;
+        }
         let is_video = kind == MediaKind::Video;
         match &mut self.state {
             State::Off => {
@@ -162,7 +174,10 @@ impl Program {
 }
 
 /// How far what stands in for missing media is behind the clock: real media may still come until then.
-pub(crate) const LAG: Duration = Duration::from_millis(600);
+const LAG: Duration = Duration::from_millis(600);
+/// The same for sound once there is none: what comes first when it is back may lose its beginning.
+const SILENT_LAG: Duration = Duration::from_millis(100);
+const SILENT_AFTER: Duration = Duration::from_secs(2);
 
 /// A broadcast without picture for this long has none.
 const VIDEO_PATIENCE: Duration = Duration::from_millis(1500);
@@ -207,6 +222,17 @@ mod tests {
         assert_eq!(program.air(), Air::Off, "it waits for the keyframe");
         assert!(program.handle_frame(MediaKind::Video, true, ms(4010), ms(4020)));
         assert!(program.handle_frame(MediaKind::Audio, true, ms(4010), ms(4020)));
+    }
+
+    #[test]
+    fn silence_is_close_to_the_clock_where_there_is_no_sound() {
+        let mut program = on_air();
+        program.handle_packet(MediaKind::Audio, ms(2000));
+        for (now, until) in [(2100, 1500), (3999, 3399), (4000, 3900), (9000, 8900)] {
+            assert_eq!(program.sound_until(ms(now)), ms(until), "at {now}");
+        }
+        program.handle_packet(MediaKind::Audio, ms(9100));
+        assert_eq!(program.sound_until(ms(9200)), ms(8600));
     }
 
     #[test]
