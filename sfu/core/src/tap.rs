@@ -12,6 +12,7 @@ use crate::{
     history::Packet,
     layer::{Layer, Urgency},
     publication::{Publication, Source},
+    red,
     rewrite::{Rewrite, Rewritten, Start},
     sequence::{low16, low32},
     slot::{Shown, View},
@@ -498,8 +499,12 @@ fn write(packet: &Packet<'_>, rewritten: &Rewritten, codec: Codec) -> Bytes {
     rtp.put_u16(low16(u64::from(rewritten.seq)));
     rtp.put_u32(rewritten.timestamp);
     rtp.put_u32(codec.kind().tap_ssrc().0);
-    let [head, tail] = crate::subscription::split(packet, rewritten);
-    for part in [head, tail] {
+    let payload = match packet.meta.is_red {
+        // Nothing is lost on the way to a reader: it gets the audio without what it repeats.
+        true => [&[], red::primary(packet.payload).unwrap_or_default()],
+        false => crate::subscription::split(packet, rewritten),
+    };
+    for part in payload {
         rtp.put_slice(part);
     }
     rtp.freeze()
@@ -579,11 +584,15 @@ mod tests {
                 payload,
                 ..Arrival::default()
             };
+            self.arrive(&packet, ms);
+        }
+
+        fn arrive(&mut self, packet: &Arrival<'_>, ms: u64) {
             let now = self.t0 + Duration::from_millis(ms);
             let server = ServerClock::new(Duration::ZERO, self.t0);
             self.video.published = true;
             self.video.layers[0]
-                .receive(&packet, server, &mut self.remote, now)
+                .receive(packet, server, &mut self.remote, now)
                 .unwrap();
             self.video.refresh(now);
         }
@@ -613,6 +622,21 @@ mod tests {
         assert_eq!(f.walk(2), [(0, 2, true), (1, 3, false)]);
         f.receive(4, 200, &[0x41, 4], 3);
         assert_eq!(f.walk(3), [(2, 4, false), (3, 5, false)]);
+    }
+
+    #[test]
+    fn yields_what_repeats_itself_once() {
+        let mut f = Fixture::new();
+        // One block header, whose bits also read as those of a keyframe, and two bytes.
+        let packet = Arrival {
+            seq: 1,
+            marker: true,
+            payload: &[0x65, 8, 9],
+            red: true,
+            ..Arrival::default()
+        };
+        f.arrive(&packet, 0);
+        assert_eq!(f.walk(0), [(0, 9, true)]);
     }
 
     #[test]
