@@ -10,6 +10,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -86,8 +87,7 @@ pub(crate) fn close_in() -> Vec<Gap> {
 /// Confines the calling thread, and those that it starts, for good: to be called before any of them is started.
 pub(crate) fn confine(reach: &Reach) -> Vec<Gap> {
     let mut gaps = Vec::new();
-    // Without a capability even root is bound by the modes of files. Folders to write in may be another user's.
-    let kept = if reach.write.is_empty() {
+    let kept = if reach.write.iter().all(|folder| is_open_to_owner(folder)) {
         CapabilitySet::empty()
     } else {
         CapabilitySet::DAC_OVERRIDE
@@ -115,6 +115,16 @@ fn keep_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
             inheritable: CapabilitySet::empty(),
         },
     )
+}
+
+/// Returns whether a folder can be written in without a capability. Without one even root is bound by the modes
+/// of files, and a data folder may be another user's.
+fn is_open_to_owner(folder: &Path) -> bool {
+    let owner = rustix::process::geteuid().as_raw();
+    let status = |path: &Path| fs::metadata(path).ok();
+    let is_own = status(folder).is_some_and(|status| status.uid() == owner);
+    let mut above = folder.ancestors().skip(1).filter_map(status);
+    is_own && above.all(|status| status.uid() == owner || status.mode() & 0o001 != 0)
 }
 
 /// Closes what the server's own parent may have left open.
