@@ -366,7 +366,8 @@ async fn survive_outage(output: &Output<'_>, server: &mut RtmpServer) -> Value {
     server.resume().await;
     server.reported("publish", "key-a", 2).await;
     output.destination(0, "live").await;
-    output.moves(0, 60).await;
+    // Long enough for three beeps, of which the first may begin with the recording.
+    output.moves(0, 120).await;
     job
 }
 

@@ -1,5 +1,6 @@
 //! Where the programme goes: one file per kind of destination.
 
+mod attempt;
 mod connection;
 mod dial;
 mod feed;
@@ -15,6 +16,7 @@ mod srt_failure;
 mod stop;
 mod tls;
 
+pub(crate) use attempt::Attempt;
 pub(crate) use dial::Policy;
 pub(crate) use hls::Hls;
 pub(crate) use record::Record;

@@ -12,28 +12,23 @@ use rustix::fs::statvfs;
 use sfu::MediaKind;
 
 use super::{
-    Meter, Stop,
+    Attempt, Meter, Stop,
+    attempt::IDLE_POLL,
     queue::{Queue, Taken},
     record_file::{RecordFile, Written},
 };
 use crate::{
     fmp4::{AudioFormat, VideoFormat},
-    link::{Failure, RecordTarget, Report},
-    pipeline::{Air, Clock, Frame, Hub, Output},
+    link::{Failure, RecordTarget},
+    pipeline::{Air, Frame, Output},
     recording::Raw,
     status::{DestinationState, FailureCode},
-    worker::Reporter,
 };
 
 /// One recording of a worker.
 pub(crate) struct Record {
-    pub(crate) number: usize,
+    pub(crate) attempt: Attempt,
     pub(crate) target: RecordTarget,
-    pub(crate) clock: Clock,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) reporter: Reporter,
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) stop: Stop,
 }
 
 /// One programme being written.
@@ -53,31 +48,23 @@ impl Record {
     /// Writes until stopped or failed, and reports how that went.
     pub(crate) fn run(&self) {
         match self.write() {
-            Ok(()) => self.report_state(DestinationState::Ended),
-            Err(error) => {
-                let failure = failure(&error);
-                let destination = self.number;
-                let report = Report::Failed {
-                    destination,
-                    failure,
-                };
-                self.reporter.send(&report, &[]);
-            }
+            Ok(()) => self.attempt.report_state(DestinationState::Ended),
+            Err(error) => self.attempt.report_failure(failure(&error)),
         }
     }
 
     fn write(&self) -> io::Result<()> {
         std::fs::create_dir_all(&self.target.folder)?;
         self.check_space()?;
-        self.report_state(DestinationState::Connecting);
+        self.attempt.report_state(DestinationState::Connecting);
         let mut joins = true;
-        while !self.stop.is_stopped() {
-            let air = self.hub.wait_on_air(IDLE_POLL);
+        while !self.attempt.stop.is_stopped() {
+            let air = self.attempt.hub.wait_on_air(IDLE_POLL);
             if let Air::On { video, .. } = air {
                 self.follow(air, video, joins)?;
                 joins = false;
-                if !self.stop.is_stopped() {
-                    self.report_state(DestinationState::Connecting);
+                if !self.attempt.stop.is_stopped() {
+                    self.attempt.report_state(DestinationState::Connecting);
                 }
             }
         }
@@ -96,11 +83,11 @@ impl Record {
             air,
             queue: queue.clone(),
             over: over.clone(),
-            meter: self.meter.clone(),
+            meter: self.attempt.meter.clone(),
         };
-        let attached = self.hub.attach_at_keyframe(Box::new(feed));
+        let attached = self.attempt.hub.attach_at_keyframe(Box::new(feed));
         if video && lock(&queue).start().is_none() {
-            self.reporter.send(&Report::KeyframeWanted, &[]);
+            self.attempt.want_keyframe();
         }
         let mut session = Session {
             record: self,
@@ -111,8 +98,8 @@ impl Record {
             checked: None,
             live: false,
         };
-        while !self.stop.is_stopped() && !over.is_stopped() {
-            let next = lock(&queue).pop(self.clock.now());
+        while !self.attempt.stop.is_stopped() && !over.is_stopped() {
+            let next = lock(&queue).pop(self.attempt.clock.now());
             match next {
                 Some(frame) => session.push(&frame)?,
                 None => thread::sleep(POLL),
@@ -137,14 +124,6 @@ impl Record {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
-    }
-
-    fn report_state(&self, state: DestinationState) {
-        let report = Report::State {
-            destination: self.number,
-            state,
-        };
-        self.reporter.send(&report, &[]);
     }
 }
 
@@ -229,7 +208,7 @@ impl Session<'_> {
         let last = Raw::list(folder)?.last().map_or(0, |raw| raw.number);
         let raw = Raw {
             number: last + 1,
-            start_us: self.record.clock.unix_us(first.time),
+            start_us: self.record.attempt.clock.unix_us(first.time),
             joins: self.joins,
         };
         self.joins = false;
@@ -248,15 +227,21 @@ impl Session<'_> {
         if written.bytes == 0 {
             return Ok(());
         }
-        let meter = &self.record.meter;
+        let meter = &self.record.attempt.meter;
         meter.count_bytes(written.bytes);
         meter.count_acknowledged(written.bytes);
         for _ in 0..written.frames {
             meter.count_frame();
         }
-        meter.set_delay(self.record.clock.now().saturating_sub(written.until));
+        meter.set_delay(
+            self.record
+                .attempt
+                .clock
+                .now()
+                .saturating_sub(written.until),
+        );
         if !std::mem::replace(&mut self.live, true) {
-            self.record.report_state(DestinationState::Live);
+            self.record.attempt.report_state(DestinationState::Live);
         }
         let due = |at: Instant| at.elapsed() >= CHECK_EVERY;
         if self.checked.is_none_or(due) {
@@ -326,7 +311,6 @@ fn failure(error: &io::Error) -> Failure {
     }
 }
 
-const IDLE_POLL: Duration = Duration::from_millis(100);
 /// Nobody waits for a recording: it may take frames in small heaps.
 const POLL: Duration = Duration::from_millis(20);
 const CHECK_EVERY: Duration = Duration::from_secs(1);

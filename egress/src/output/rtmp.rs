@@ -1,42 +1,33 @@
 //! An RTMP destination: one thread, which connects, publishes, and says how that goes.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use gstreamer as gst;
 use sfu::MediaKind;
 
 use super::{
-    Meter, Policy, Stop,
+    Attempt, Policy,
     connection::Connection,
     dial::dial,
-    feed::{Feed, SharedQueue, lock},
+    feed::{SharedQueue, lock},
     rtmp_failure::{broken, failure, refused},
     tls,
 };
 use crate::{
     fmp4::{AUDIO_TIMESCALE, VideoFormat},
-    link::{Failure, Report, RtmpTarget},
-    pipeline::{Air, Clock, Frame, Hub},
+    link::{Failure, RtmpTarget},
+    pipeline::{Air, Frame},
     rtmp::{ACK_WINDOW, Client, Metadata, RANDOM},
     status::{DestinationState, FailureCode},
-    worker::Reporter,
 };
 
 /// One RTMP destination of a worker.
 pub(crate) struct Rtmp {
-    pub(crate) number: usize,
+    pub(crate) attempt: Attempt,
     pub(crate) target: RtmpTarget,
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
-    pub(crate) clock: Clock,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) reporter: Reporter,
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) stop: Stop,
 }
 
 /// What is waited for, and how long.
@@ -44,14 +35,6 @@ pub(crate) struct Rtmp {
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
     pub(crate) stall: Duration,
-}
-
-/// How a session ended.
-enum Outcome {
-    Stopped,
-    /// Something else is on air, or nothing.
-    Switched,
-    Failed(Failure),
 }
 
 /// A connection being made or used.
@@ -83,41 +66,15 @@ impl Rtmp {
     /// Delivers until stopped or failed, and reports how that went.
     pub(crate) fn run(&self) {
         let mut probed: Option<Instant> = None;
-        loop {
-            if self.stop.is_stopped() {
-                return self.report_state(DestinationState::Ended);
+        let idle = |first| {
+            if first || probed.is_none_or(|at| at.elapsed() > PROBE_EVERY) {
+                self.probe()?;
+                probed = Some(Instant::now());
             }
-            let air = self.hub.wait_on_air(IDLE_POLL);
-            let Air::On { video, .. } = air else {
-                if probed.is_none_or(|at| at.elapsed() > PROBE_EVERY) {
-                    if let Err(failure) = self.probe() {
-                        return self.report_failure(failure);
-                    }
-                    if probed.replace(Instant::now()).is_none() {
-                        self.report_state(DestinationState::Connecting);
-                    }
-                }
-                continue;
-            };
-            probed = None;
-            // Frames are collected while the connection is made.
-            let feed = Feed::new(air, video, &self.stop, &self.meter);
-            let queue = feed.queue();
-            let attached = self.hub.attach_at_keyframe(Box::new(feed));
-            if video && lock(&queue).start().is_none() {
-                self.reporter.send(&Report::KeyframeWanted, &[]);
-            }
-            let outcome = match self.open(queue) {
-                Ok(session) => session.run(self, air),
-                Err(failure) => Outcome::Failed(failure),
-            };
-            drop(attached);
-            match outcome {
-                Outcome::Failed(_) if self.stop.is_stopped() => {}
-                Outcome::Failed(failure) => return self.report_failure(failure),
-                Outcome::Stopped | Outcome::Switched => {}
-            }
-        }
+            Ok(())
+        };
+        self.attempt
+            .deliver(idle, |air, _, queue| self.open(queue)?.run(self, air));
     }
 
     fn open(&self, queue: SharedQueue) -> Result<Session, Failure> {
@@ -184,7 +141,7 @@ impl Rtmp {
             if patience.is_zero() {
                 return Err(failure(FailureCode::Timeout, &self.target, ""));
             }
-            if self.stop.is_stopped() {
+            if self.attempt.stop.is_stopped() {
                 return Ok(());
             }
             let moved = connection
@@ -196,50 +153,30 @@ impl Rtmp {
                 .handle_input(buffer.get(..received).unwrap_or_default())
                 .map_err(|refusal| refused(&refusal, &self.target, false))?;
             if received == 0 {
-                connection.wait(!client.output().is_empty(), Some(&self.stop), patience);
+                connection.wait(
+                    !client.output().is_empty(),
+                    Some(&self.attempt.stop),
+                    patience,
+                );
             }
         }
         Ok(())
     }
-
-    fn report_failure(&self, failure: Failure) {
-        let report = Report::Failed {
-            destination: self.number,
-            failure,
-        };
-        self.reporter.send(&report, &[]);
-    }
-
-    fn report_state(&self, state: DestinationState) {
-        let report = Report::State {
-            destination: self.number,
-            state,
-        };
-        self.reporter.send(&report, &[]);
-    }
 }
 
 impl Session {
-    fn run(mut self, rtmp: &Rtmp, air: Air) -> Outcome {
+    fn run(mut self, rtmp: &Rtmp, air: Air) -> Result<(), Failure> {
         let mut buffer = vec![0; 8192];
-        loop {
-            let stopped = rtmp.stop.is_stopped();
-            if stopped || rtmp.hub.air() != air {
-                self.client.end();
-                let output = std::mem::take(self.client.output());
-                self.end(output, rtmp);
-                return if stopped {
-                    Outcome::Stopped
-                } else {
-                    Outcome::Switched
-                };
-            }
-            if let Err(failure) = self.step(rtmp, &mut buffer) {
-                return Outcome::Failed(failure);
-            }
+        while !rtmp.attempt.is_over(air) {
+            self.step(rtmp, &mut buffer)?;
             let sending = !self.client.output().is_empty();
-            self.connection.wait(sending, Some(&rtmp.stop), POLL);
+            self.connection
+                .wait(sending, Some(&rtmp.attempt.stop), POLL);
         }
+        self.client.end();
+        let output = std::mem::take(self.client.output());
+        self.end(output, rtmp);
+        Ok(())
     }
 
     /// Sends and receives what is possible now.
@@ -265,13 +202,14 @@ impl Session {
         let sent = self.connection.send(self.client.output());
         let sent = sent.map_err(|e| failed(&e))? as u64;
         self.sent += sent;
-        rtmp.meter.count_bytes(sent);
+        rtmp.attempt.meter.count_bytes(sent);
         if sent > 0 || self.client.output().is_empty() {
             self.moved = now;
         }
         let acknowledged = self.client.acknowledged().min(self.sent);
         if acknowledged > self.acknowledged {
-            rtmp.meter
+            rtmp.attempt
+                .meter
                 .count_acknowledged(acknowledged - self.acknowledged);
             self.acknowledged = acknowledged;
             self.last_acknowledged = now;
@@ -290,7 +228,7 @@ impl Session {
         };
         if !self.live && self.formats.announced && now >= accepted + PROOF {
             self.live = true;
-            rtmp.report_state(DestinationState::Live);
+            rtmp.attempt.report_state(DestinationState::Live);
         }
         let stalled = now >= self.moved + rtmp.limits.stall;
         // Buffers on the way hide a stall for seconds, but a server that acknowledges does not go silent.
@@ -305,7 +243,7 @@ impl Session {
     }
 
     fn take_frames(&mut self, rtmp: &Rtmp) {
-        let now = rtmp.clock.now();
+        let now = rtmp.attempt.clock.now();
         while self.client.output().len() < OUTPUT_LIMIT {
             let (frame, start) = {
                 let mut queue = lock(&self.queue);
@@ -322,8 +260,8 @@ impl Session {
                 MediaKind::Video => {
                     self.announce_video(&frame, time);
                     self.client.send_video(frame.keyframe, &data, time);
-                    rtmp.meter.count_frame();
-                    rtmp.meter.set_delay(now.saturating_sub(frame.time));
+                    rtmp.attempt.meter.count_frame();
+                    rtmp.attempt.meter.set_delay(now.saturating_sub(frame.time));
                 }
                 MediaKind::Audio => {
                     self.announce_audio(&frame, time);
@@ -371,7 +309,7 @@ impl Session {
 
     /// Says goodbye to the server.
     fn end(self, mut output: Vec<u8>, rtmp: &Rtmp) {
-        rtmp.meter.count_bytes(output.len() as u64);
+        rtmp.attempt.meter.count_bytes(output.len() as u64);
         self.connection
             .close(&mut output, Instant::now() + GOODBYE_LIMIT);
     }
@@ -388,7 +326,6 @@ fn milliseconds(time: Duration) -> u32 {
 
 /// How often a server is looked for while there is nothing to send.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-const IDLE_POLL: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(100);
 /// A server that refuses late closes the connection within this time.
 const PROOF: Duration = Duration::from_millis(400);

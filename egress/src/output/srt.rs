@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,37 +11,23 @@ use gstreamer_app as gst_app;
 use sfu::MediaKind;
 
 use super::{
-    Limits, Meter, Policy, Stop,
+    Attempt, Limits, Policy,
     dial::resolve,
-    feed::{Feed, SharedQueue, lock},
+    feed::{SharedQueue, lock},
     srt_failure::{explain, failure},
 };
 use crate::{
-    link::{Failure, Report, SrtTarget},
-    pipeline::{Air, Clock, Graph, GraphError, Hub, Said},
+    link::{Failure, SrtTarget},
+    pipeline::{Air, Graph, GraphError, Said},
     status::{DestinationState, FailureCode},
-    worker::Reporter,
 };
 
 /// One SRT destination of a worker.
 pub(crate) struct Srt {
-    pub(crate) number: usize,
+    pub(crate) attempt: Attempt,
     pub(crate) target: SrtTarget,
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
-    pub(crate) clock: Clock,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) reporter: Reporter,
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) stop: Stop,
-}
-
-/// How a session ended.
-enum Outcome {
-    Stopped,
-    /// Something else is on air, or nothing.
-    Switched,
-    Failed(Failure),
 }
 
 /// A connection being made or used.
@@ -72,37 +57,10 @@ impl Srt {
     ///
     /// Nobody is called while nothing is on air: many listeners take one caller in their life.
     pub(crate) fn run(&self) {
-        let mut told = false;
-        loop {
-            if self.stop.is_stopped() {
-                return self.report_state(DestinationState::Ended);
-            }
-            let air = self.hub.wait_on_air(IDLE_POLL);
-            let Air::On { video, .. } = air else {
-                if !std::mem::replace(&mut told, true) {
-                    self.report_state(DestinationState::Connecting);
-                }
-                continue;
-            };
-            told = false;
-            // Frames are collected while the connection is made.
-            let feed = Feed::new(air, video, &self.stop, &self.meter);
-            let queue = feed.queue();
-            let attached = self.hub.attach_at_keyframe(Box::new(feed));
-            if video && lock(&queue).start().is_none() {
-                self.reporter.send(&Report::KeyframeWanted, &[]);
-            }
-            let outcome = match self.open(video, queue) {
-                Ok(session) => session.run(self, air),
-                Err(failure) => Outcome::Failed(failure),
-            };
-            drop(attached);
-            match outcome {
-                Outcome::Failed(_) if self.stop.is_stopped() => {}
-                Outcome::Failed(failure) => return self.report_failure(failure),
-                Outcome::Stopped | Outcome::Switched => {}
-            }
-        }
+        self.attempt.deliver(
+            |_| Ok(()),
+            |air, video, queue| self.open(video, queue)?.run(self, air),
+        );
     }
 
     /// Starts to call the listener, at the very address that was checked: the sink gets no name that could
@@ -124,7 +82,7 @@ impl Srt {
         address: SocketAddr,
         queue: SharedQueue,
     ) -> Result<Session, GraphError> {
-        let graph = Graph::build(&description(video), &self.clock)?;
+        let graph = Graph::build(&description(video), &self.attempt.clock)?;
         let sink = graph.element("sink")?;
         let patience = self.limits.connect.as_millis();
         sink.set_property("uri", format!("srt://{address}?conntimeo={patience}"));
@@ -159,47 +117,22 @@ impl Srt {
         session.graph.play()?;
         Ok(session)
     }
-
-    fn report_failure(&self, failure: Failure) {
-        let report = Report::Failed {
-            destination: self.number,
-            failure,
-        };
-        self.reporter.send(&report, &[]);
-    }
-
-    fn report_state(&self, state: DestinationState) {
-        let report = Report::State {
-            destination: self.number,
-            state,
-        };
-        self.reporter.send(&report, &[]);
-    }
 }
 
 impl Session {
-    fn run(mut self, srt: &Srt, air: Air) -> Outcome {
-        loop {
-            let stopped = srt.stop.is_stopped();
-            if stopped || srt.hub.air() != air {
-                self.end(srt);
-                return if stopped {
-                    Outcome::Stopped
-                } else {
-                    Outcome::Switched
-                };
-            }
+    fn run(mut self, srt: &Srt, air: Air) -> Result<(), Failure> {
+        while !srt.attempt.is_over(air) {
             self.take_frames(srt);
-            if let Err(failure) = self.judge(srt, Instant::now()) {
-                return Outcome::Failed(failure);
-            }
-            srt.stop.wait(POLL);
+            self.judge(srt, Instant::now())?;
+            srt.attempt.stop.wait(POLL);
         }
+        self.end(srt);
+        Ok(())
     }
 
     /// Hands over what there is room for; the rest waits where it can be dropped.
     fn take_frames(&mut self, srt: &Srt) {
-        let now = srt.clock.now();
+        let now = srt.attempt.clock.now();
         while self.has_room() {
             let Some(frame) = lock(&self.queue).pop(now) else {
                 return;
@@ -209,8 +142,8 @@ impl Session {
                 MediaKind::Audio => Some(&self.audio),
             };
             if frame.kind == MediaKind::Video {
-                srt.meter.count_frame();
-                srt.meter.set_delay(now.saturating_sub(frame.time));
+                srt.attempt.meter.count_frame();
+                srt.attempt.meter.set_delay(now.saturating_sub(frame.time));
             }
             if let Some(source) = source {
                 // Refused only when the pipeline has failed, which its bus tells.
@@ -259,18 +192,18 @@ impl Session {
         let before = self.progress;
         self.progress = self.read_progress();
         let sent = self.progress.bytes.saturating_sub(before.bytes);
-        srt.meter.count_bytes(sent);
+        srt.attempt.meter.count_bytes(sent);
         if self.progress.acknowledgements <= before.acknowledgements {
             return;
         }
         // SRT does not tell how far an acknowledgement reaches: it is taken to reach what was sent before the
         // last measurement.
         let confirmed = before.bytes.saturating_sub(self.confirmed);
-        srt.meter.count_acknowledged(confirmed);
+        srt.attempt.meter.count_acknowledged(confirmed);
         self.confirmed += confirmed;
         self.last_acknowledged = now;
         if !std::mem::replace(&mut self.live, true) {
-            srt.report_state(DestinationState::Live);
+            srt.attempt.report_state(DestinationState::Live);
         }
     }
 
@@ -334,7 +267,6 @@ fn description(video: bool) -> String {
     )
 }
 
-const IDLE_POLL: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(100);
 /// SRT's own time-out comes first, because it knows the reason.
 const GRACE: Duration = Duration::from_millis(500);

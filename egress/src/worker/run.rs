@@ -23,7 +23,7 @@ use sfu::Codec;
 use super::{Reporter, pulse::Pulse};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
-    output::{Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
+    output::{Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
     sandbox::{self, Reach},
     status::{DestinationState, FailureCode},
@@ -205,49 +205,37 @@ impl Worker {
 
     fn connect(&mut self, number: usize, target: Target) {
         self.refused.remove(&number);
-        let meter = self.pulse.meter(number);
+        let attempt = Attempt {
+            number,
+            clock: self.clock,
+            hub: self.hub.clone(),
+            reporter: self.reporter.clone(),
+            meter: self.pulse.meter(number),
+            stop: Stop::default(),
+        };
+        let stop = attempt.stop.clone();
+        let (limits, policy) = (self.limits(), self.policy());
         let running = match target {
             Target::Rtmp(target) => {
-                let stop = Stop::default();
                 let rtmp = Rtmp {
-                    number,
+                    attempt,
                     target,
-                    limits: self.limits(),
-                    policy: self.policy(),
-                    clock: self.clock,
-                    hub: self.hub.clone(),
-                    reporter: self.reporter.clone(),
-                    meter,
-                    stop: stop.clone(),
+                    limits,
+                    policy,
                 };
                 Running::Thread(thread::spawn(move || rtmp.run()), stop)
             }
             Target::Srt(target) => {
-                let stop = Stop::default();
                 let srt = Srt {
-                    number,
+                    attempt,
                     target,
-                    limits: self.limits(),
-                    policy: self.policy(),
-                    clock: self.clock,
-                    hub: self.hub.clone(),
-                    reporter: self.reporter.clone(),
-                    meter,
-                    stop: stop.clone(),
+                    limits,
+                    policy,
                 };
                 Running::Thread(thread::spawn(move || srt.run()), stop)
             }
             Target::Record(target) => {
-                let stop = Stop::default();
-                let record = Record {
-                    number,
-                    target,
-                    clock: self.clock,
-                    hub: self.hub.clone(),
-                    reporter: self.reporter.clone(),
-                    meter,
-                    stop: stop.clone(),
-                };
+                let record = Record { attempt, target };
                 Running::Thread(thread::spawn(move || record.run()), stop)
             }
             Target::Hls(target) => Running::Hls(self.hub.attach(Box::new(Hls::new(
@@ -255,7 +243,7 @@ impl Worker {
                 &target,
                 self.clock,
                 self.reporter.clone(),
-                meter,
+                attempt.meter,
             )))),
         };
         self.running.insert(number, running);

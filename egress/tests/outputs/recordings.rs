@@ -14,7 +14,10 @@ use egress::{
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::support::{Probe, broadcaster::Sends, output, stage::Stage};
+use crate::{
+    delivery::assert_in_step,
+    support::{Probe, broadcaster::Sends, output, stage::Stage},
+};
 
 const RECORDINGS: &str = "/api/rooms/room/recordings";
 
@@ -330,15 +333,6 @@ fn assert_fast_start(file: &Path) {
         at += size as usize;
     }
     assert_eq!(kinds, ["ftyp", "moov", "mdat"]);
-}
-
-fn assert_in_step(probe: &Probe) {
-    assert!(probe.offsets.len() >= 3, "{:?}", probe.offsets);
-    // A busy machine delays single beeps.
-    let mut offsets = probe.offsets.clone();
-    offsets.sort_by(f64::total_cmp);
-    println!("sound behind picture, s: {offsets:.3?}");
-    assert!(offsets[offsets.len() / 2].abs() <= 0.04, "{offsets:?}");
 }
 
 /// Returns until when (Unix seconds) the newest file can be played as it is.
