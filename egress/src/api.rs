@@ -24,7 +24,7 @@ use crate::{
         Change, Destination, DestinationChange, ErrorCode, HlsToken, HlsTokenRequest, Job, JobList,
         Request,
     },
-    supervisor::unix_ms_now,
+    wall_clock::unix_ms_now,
 };
 
 /// Returns the routes of jobs.

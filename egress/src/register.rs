@@ -30,8 +30,9 @@ use crate::{
     source::{Source, Sources},
     status::{self, Destination, DestinationType, FailureCode},
     store::Store,
-    supervisor::{Order, Planned, unix_ms_now},
+    supervisor::{Order, Planned},
     thumbnail::Thumbnails,
+    wall_clock::unix_ms_now,
     wish::Wish,
 };
 

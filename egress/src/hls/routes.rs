@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     problem::Problem, service::Service, signed::TokenError, status::ErrorCode,
-    supervisor::unix_ms_now,
+    wall_clock::unix_ms_now,
 };
 
 /// Returns the routes of playlists and media, which players on any site may read.

@@ -24,7 +24,7 @@ use crate::{
     service::Room,
     signed::{Signer, TokenError},
     status::{ErrorCode, Recording, RecordingFile, RecordingList},
-    supervisor::unix_ms_now,
+    wall_clock::unix_ms_now,
 };
 
 /// What the routes need.

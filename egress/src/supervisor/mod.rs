@@ -1,10 +1,12 @@
 //! Runs one job: obeys its state machine, and tells what it does.
 
+mod shown;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -20,7 +22,7 @@ use crate::{
     destination::Accepted,
     feed::{Demand, feed},
     job::{Action, Job},
-    journal::{self, Journal},
+    journal::Journal,
     leftover::Leftovers,
     link::{Command, Failure, Report, Setup, Target},
     origin::Origin,
@@ -33,6 +35,7 @@ use crate::{
     service::Room,
     source::Source,
     status::{self, DestinationState, DestinationType, JobState},
+    wall_clock::{WallClock, unix_ms_now},
     wish::Wish,
 };
 
@@ -492,92 +495,6 @@ impl Run {
         }
         folder.ok()
     }
-
-    fn publish(&mut self) {
-        self.journal.note(self.job.destinations(), Instant::now());
-        let wanted = self.job.wants_keyframes();
-        let renditions = self.supervisor.mode == Mode::PassThrough && self.serves_hls();
-        let video = self.supervisor.wish.video(renditions);
-        self.demand.send_if_modified(|demand| {
-            let before = std::mem::replace(&mut demand.keyframes, wanted);
-            let video_before = std::mem::replace(&mut demand.video, video);
-            before != wanted || video_before != video
-        });
-        let now = Instant::now();
-        let status = status::Job {
-            id: self.supervisor.id.clone(),
-            room: self.supervisor.room.slug.clone(),
-            state: self.job.state(),
-            source: self.supervisor.wish.source.clone(),
-            audio_only: self.supervisor.wish.audio_only,
-            preset: self.supervisor.wish.shown_preset(),
-            layout: self.supervisor.wish.layout,
-            degraded: self.shown_degraded(),
-            created_at_ms: self.supervisor.created_at_ms,
-            receiving: self.job.receiving(),
-            restarts: self.job.restarts(),
-            cpu_percent: self.cpu.per_second(now) as f32 / 10.0,
-            worker_pid: self.process.as_ref().and_then(Process::pid),
-            destinations: self.destinations(now),
-        };
-        self.supervisor
-            .status
-            .send_if_modified(|current| std::mem::replace(current, status.clone()) != status);
-    }
-
-    fn serves_hls(&self) -> bool {
-        let mut staying = self.job.destinations().iter().filter(|d| !d.is_leaving());
-        staying.any(|destination| {
-            let accepted = self.accepted.get(&destination.number());
-            accepted.is_some_and(|accepted| accepted.kind == DestinationType::Hls)
-        })
-    }
-
-    fn shown_degraded(&self) -> Option<status::Degraded> {
-        let (level, since) = self.degraded;
-        let preset = match self.mode() {
-            Mode::Composed(preset) if level != Level::Paused => Some(preset.shown()),
-            Mode::Composed(_) | Mode::PassThrough => None,
-        };
-        (level != Level::Full).then(|| status::Degraded {
-            reason: status::DegradedReason::Overload,
-            preset,
-            since_ms: self.clock.unix_ms(since),
-        })
-    }
-
-    fn destinations(&self, now: Instant) -> Vec<status::DestinationStatus> {
-        let destinations = self.job.destinations().iter();
-        destinations
-            .filter_map(|destination| {
-                let accepted = self.accepted.get(&destination.number())?;
-                let counters = destination.counters();
-                let past = destination.past().map(|(failure, at)| status::PastFailure {
-                    code: failure.code,
-                    message: failure.message.clone(),
-                    recovered_at_ms: self.clock.unix_ms(*at),
-                });
-                Some(status::DestinationStatus {
-                    id: journal::id(destination.number()),
-                    past_failure: past,
-                    acknowledged_bytes: counters.acknowledged_bytes,
-                    delay_ms: counters.delay_ms,
-                    r#type: accepted.kind,
-                    url: accepted.shown_url.clone(),
-                    state: destination.state(),
-                    code: destination.failure().map(|failure| failure.code),
-                    last_error: destination.failure().map(|failure| failure.message.clone()),
-                    attempt: destination.attempt(),
-                    next_try_at_ms: destination.next_try_at().map(|at| self.clock.unix_ms(at)),
-                    live_since_ms: destination.live_since().map(|at| self.clock.unix_ms(at)),
-                    bytes: counters.bytes,
-                    bitrate_bps: destination.bits_per_second(now),
-                    frames: counters.frames,
-                    dropped_frames: counters.dropped_frames,
-                })
-            })
-            .collect()
-    }
 }
 
 /// Cancel safe.
@@ -596,35 +513,6 @@ async fn sleep_until_some(at: Option<Instant>) {
         Some(at) => sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Turns an [`Instant`] into Unix time.
-#[derive(Debug, Clone, Copy)]
-struct WallClock {
-    instant: Instant,
-    unix_ms: u64,
-}
-
-impl WallClock {
-    fn take() -> Self {
-        Self {
-            instant: Instant::now(),
-            unix_ms: unix_ms_now(),
-        }
-    }
-
-    fn unix_ms(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.instant).as_millis();
-        self.unix_ms + u64::try_from(since).unwrap_or(0)
-    }
-}
-
-/// Returns the Unix time in milliseconds.
-pub(crate) fn unix_ms_now() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) const ORDER_LIMIT: usize = 16;

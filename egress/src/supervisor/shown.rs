@@ -1,0 +1,101 @@
+//! A job as the API shows it.
+
+use std::time::Instant;
+
+use super::Run;
+use crate::{
+    journal,
+    overload::Level,
+    preset::Mode,
+    process::Process,
+    status::{self, DestinationType},
+};
+
+impl Run {
+    /// Shows the job as it is now.
+    pub(super) fn publish(&mut self) {
+        self.journal.note(self.job.destinations(), Instant::now());
+        let wanted = self.job.wants_keyframes();
+        let renditions = self.supervisor.mode == Mode::PassThrough && self.serves_hls();
+        let video = self.supervisor.wish.video(renditions);
+        self.demand.send_if_modified(|demand| {
+            let before = std::mem::replace(&mut demand.keyframes, wanted);
+            let video_before = std::mem::replace(&mut demand.video, video);
+            before != wanted || video_before != video
+        });
+        let now = Instant::now();
+        let status = status::Job {
+            id: self.supervisor.id.clone(),
+            room: self.supervisor.room.slug.clone(),
+            state: self.job.state(),
+            source: self.supervisor.wish.source.clone(),
+            audio_only: self.supervisor.wish.audio_only,
+            preset: self.supervisor.wish.shown_preset(),
+            layout: self.supervisor.wish.layout,
+            degraded: self.shown_degraded(),
+            created_at_ms: self.supervisor.created_at_ms,
+            receiving: self.job.receiving(),
+            restarts: self.job.restarts(),
+            cpu_percent: self.cpu.per_second(now) as f32 / 10.0,
+            worker_pid: self.process.as_ref().and_then(Process::pid),
+            destinations: self.destinations(now),
+        };
+        self.supervisor
+            .status
+            .send_if_modified(|current| std::mem::replace(current, status.clone()) != status);
+    }
+
+    fn serves_hls(&self) -> bool {
+        let mut staying = self.job.destinations().iter().filter(|d| !d.is_leaving());
+        staying.any(|destination| {
+            let accepted = self.accepted.get(&destination.number());
+            accepted.is_some_and(|accepted| accepted.kind == DestinationType::Hls)
+        })
+    }
+
+    fn shown_degraded(&self) -> Option<status::Degraded> {
+        let (level, since) = self.degraded;
+        let preset = match self.mode() {
+            Mode::Composed(preset) if level != Level::Paused => Some(preset.shown()),
+            Mode::Composed(_) | Mode::PassThrough => None,
+        };
+        (level != Level::Full).then(|| status::Degraded {
+            reason: status::DegradedReason::Overload,
+            preset,
+            since_ms: self.clock.unix_ms(since),
+        })
+    }
+
+    fn destinations(&self, now: Instant) -> Vec<status::DestinationStatus> {
+        let destinations = self.job.destinations().iter();
+        destinations
+            .filter_map(|destination| {
+                let accepted = self.accepted.get(&destination.number())?;
+                let counters = destination.counters();
+                let past = destination.past().map(|(failure, at)| status::PastFailure {
+                    code: failure.code,
+                    message: failure.message.clone(),
+                    recovered_at_ms: self.clock.unix_ms(*at),
+                });
+                Some(status::DestinationStatus {
+                    id: journal::id(destination.number()),
+                    past_failure: past,
+                    acknowledged_bytes: counters.acknowledged_bytes,
+                    delay_ms: counters.delay_ms,
+                    r#type: accepted.kind,
+                    url: accepted.shown_url.clone(),
+                    state: destination.state(),
+                    code: destination.failure().map(|failure| failure.code),
+                    last_error: destination.failure().map(|failure| failure.message.clone()),
+                    attempt: destination.attempt(),
+                    next_try_at_ms: destination.next_try_at().map(|at| self.clock.unix_ms(at)),
+                    live_since_ms: destination.live_since().map(|at| self.clock.unix_ms(at)),
+                    bytes: counters.bytes,
+                    bitrate_bps: destination.bits_per_second(now),
+                    frames: counters.frames,
+                    dropped_frames: counters.dropped_frames,
+                })
+            })
+            .collect()
+    }
+}
