@@ -147,10 +147,14 @@ impl Flow {
     }
 
     /// Takes what the peer believes it can receive (REMB).
-    pub(crate) fn handle_bitrate(&mut self, bitrate: u64, now: Instant) {
+    pub(crate) fn handle_bitrate(&mut self, bitrate: u64, now: Instant) -> News {
         let now = self.micros(now);
-        self.fallback.handle_bitrate(bitrate);
+        let is_too_much = self.fallback.handle_bitrate(bitrate, self.rate.bps, now);
         self.pace(now);
+        match is_too_much && self.tracked.is_none() {
+            true => News::Congested,
+            false => News::None,
+        }
     }
 
     /// Takes a measured round-trip time.
@@ -226,7 +230,7 @@ impl Flow {
             && tracked.estimator.bitrate() < wanted
         {
             // A little is lost to caution.
-            let wanted = wanted + wanted / 8;
+            let wanted = wanted + wanted / 6;
             let trusted = tracked.estimator.delivered();
             tracked.prober.begin(trusted, wanted, now);
         }
@@ -401,7 +405,9 @@ impl Tracked {
         let Some(outcome) = self.prober.poll(now) else {
             return News::None;
         };
-        self.estimator.probed(outcome);
+        if self.estimator.probed(outcome) {
+            self.prober.repeat(now);
+        }
         News::More
     }
 

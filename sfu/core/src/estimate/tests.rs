@@ -131,7 +131,9 @@ impl Path {
         }
         if let Some(outcome) = self.prober.poll(now) {
             println!("{:?} {outcome:?}", self.now - self.start);
-            self.estimator.probed(outcome);
+            if self.estimator.probed(outcome) {
+                self.prober.repeat(now);
+            }
         }
     }
 

@@ -284,6 +284,13 @@ impl World {
         }
     }
 
+    pub(crate) fn viewer_mut(&mut self, index: usize) -> &mut Viewer {
+        match &mut self.members[index].app {
+            App::Viewer(viewer) => viewer,
+            App::Publisher(_) => panic!("member {index} publishes"),
+        }
+    }
+
     pub(crate) fn publisher(&mut self, index: usize) -> &mut Publisher {
         match &mut self.members[index].app {
             App::Publisher(publisher) => publisher,
