@@ -49,7 +49,8 @@ impl Start {
     fn pace(&self, now: i64) -> u64 {
         let rounds = u64::try_from(now - self.since).unwrap_or_default() / self.rtt;
         let pace = FIRST_WINDOW * 8_000_000 / self.rtt;
-        (pace << rounds.min(MOST_ROUNDS)).clamp(LEAST_FIRST_PACE, self.most)
+        let pace = (pace << rounds.min(MOST_ROUNDS)).max(LEAST_FIRST_PACE);
+        pace.min(self.most)
     }
 }
 
@@ -101,12 +102,12 @@ impl Flow {
         self.rtt = shown.rtt;
         let rtt = shown.rtt.unwrap_or(UNKNOWN_RTT);
         let most = match shown.guess {
-            Some(guess) if rtt >= FAR && guess < SLOW => guess * 2,
+            Some(guess) if rtt >= FAR && guess < SLOW => guess + guess / 4,
             Some(_) | None => MOST_FIRST_PACE,
         };
         let rtt = rtt.as_micros();
         let start = Start {
-            most: most.clamp(LEAST_FIRST_PACE, MOST_FIRST_PACE),
+            most: most.clamp(LEAST_PACE, MOST_FIRST_PACE),
             since: now,
             rtt: u64::try_from(rtt)
                 .unwrap_or(u64::MAX)
