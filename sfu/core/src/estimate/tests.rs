@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{departures::Departures, probe::Prober};
 
-#[path = "../../tests/world/link.rs"]
+#[path = "../../tests/network/world/link.rs"]
 mod link;
 use link::{Conditions, Link};
 

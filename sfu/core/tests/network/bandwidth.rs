@@ -1,28 +1,14 @@
 //! What viewers behind narrow links are sent, over a virtual network.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
 use std::{collections::BTreeMap, time::Duration};
 
-use sfu_core::{Codec, MediaKind, PeerStats};
-use world::{
+use crate::world::{
     World,
     link::{Conditions, Link},
     publisher::Publisher,
     viewer::{BOTH, Remb, offering_feedback, stage, with_feedback},
 };
+use sfu_core::{Codec, MediaKind, PeerStats};
 
 impl World {
     /// Puts a link in front of a viewer who reports on every packet.

@@ -39,6 +39,11 @@ pub(crate) struct Network {
 /// One way.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
 
+/// Returns milliseconds.
+pub(crate) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
 type Staged = (
     Vec<Option<PublicationId>>,
     Vec<Option<PublicationId>>,
