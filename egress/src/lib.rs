@@ -48,7 +48,7 @@ mod wish;
 mod worker;
 
 pub use config::{Config, ConfigError, HlsConfig, RecordingConfig};
-pub use scene::{Image, Layout, Look, Scene, Tile};
+pub use scene::{Corner, Image, Layout, Look, Scene, Tile};
 pub use service::{Changed, OpenError, RecordingReady, Room, Service};
 pub use source::{BoxFuture, Source, Sources};
 pub use still::run_still_worker;

@@ -121,7 +121,8 @@ impl Service {
                 config,
                 sources: Box::new(sources),
                 worker_program,
-                images: data_dir.join("images"),
+                // Workers have another working folder.
+                images: std::path::absolute(data_dir)?.join("images"),
                 rooms: Mutex::default(),
                 scenes: Mutex::default(),
                 // Ids of different runs of the server differ.
@@ -239,8 +240,8 @@ impl Service {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let stage = scenes.entry(room).or_default();
-        // A room that nobody is in is forgotten.
-        if scene.tiles.is_empty() && stage.receiver_count() == 0 {
+        // What is as if it had never been heard of is forgotten.
+        if scene == Scene::default() && stage.receiver_count() == 0 {
             scenes.remove(&room);
             return;
         }
