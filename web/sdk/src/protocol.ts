@@ -21,7 +21,10 @@ import type {
   Grants,
   IceCredentials,
   IceServer,
+  Layout,
+  Look,
   RoomEvent,
+  RoomImage,
   RoomInfo,
   RoomList,
   ServerMessage,
@@ -170,6 +173,25 @@ const slot: Reader<Slot> = object<Slot>({
   heights: array(number),
 });
 
+const layout: Reader<Layout> = oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single');
+
+const roomImage: Reader<RoomImage> = object<RoomImage>({
+  url: string,
+  width: number,
+  height: number,
+});
+
+const look: Reader<Look> = object<Look>({
+  names: boolean,
+  title: string,
+  background: string,
+  slate: string,
+  logo_corner: oneOf('upper_left', 'upper_right', 'lower_left', 'lower_right'),
+  logo: nullable(roomImage),
+  background_image: nullable(roomImage),
+  slate_image: nullable(roomImage),
+});
+
 const roomInfo: Reader<RoomInfo> = object<RoomInfo>({
   slug: string,
   title: string,
@@ -181,6 +203,8 @@ const roomInfo: Reader<RoomInfo> = object<RoomInfo>({
   stage_size: number,
   stage: array(stageMember),
   featured: nullable(string),
+  layout,
+  look,
 });
 
 const grants: Reader<Grants> = object<Grants>({
@@ -273,7 +297,7 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
   source: egressSource,
   audio_only: boolean,
   preset: egressPreset,
-  layout: nullable(oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single')),
+  layout: nullable(layout),
   degraded: nullable(
     object<EgressDegraded>({
       reason: literal('overload'),

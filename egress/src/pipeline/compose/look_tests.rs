@@ -113,7 +113,7 @@ fn the_slates_image_is_shown_while_nobody_is_on_stage() {
     });
     let mut nobody = scene(Layout::Speaker, &[]);
     nobody.look.title = String::new();
-    nobody.look.slate_image = Some(slate.clone());
+    nobody.look.slate_image = Some(slate);
     let rig = Rig::start(SMALL, nobody.clone());
     let mut troubles = rig.run(ms(700));
     // It is whole: 360 of 360 pixels high.
