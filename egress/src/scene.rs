@@ -43,7 +43,7 @@ pub struct Tile {
     pub video: Option<u32>,
     /// The lanes of its sound.
     pub audio: Vec<u32>,
-    /// What is written under it.
+    /// What is written on it.
     pub name: String,
     /// Whether it is a screen.
     pub screen: bool,
@@ -53,7 +53,7 @@ pub struct Tile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Look {
-    /// Whether names are written under the pictures.
+    /// Whether names are written on the pictures.
     pub names: bool,
     /// A line at the top; none when empty.
     pub title: String,

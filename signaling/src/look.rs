@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Look {
-    /// Whether names are written under the pictures.
+    /// Whether names are written on the pictures.
     pub names: bool,
     /// A line at the top; none when empty.
     pub title: String,

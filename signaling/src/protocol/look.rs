@@ -23,7 +23,7 @@ pub enum Layout {
 /// What is around and over the pictures of a composed output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Look {
-    /// Whether names are written under the pictures.
+    /// Whether names are written on the pictures.
     pub names: bool,
     /// A line at the top, at most 100 characters; none when empty.
     pub title: String,
@@ -84,7 +84,7 @@ pub enum ImageKind {
 #[serde(deny_unknown_fields, default)]
 #[ts(optional_fields)]
 pub struct ChangeLook {
-    /// Whether names are written under the pictures.
+    /// Whether names are written on the pictures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<bool>,
     /// A line at the top; none when empty.

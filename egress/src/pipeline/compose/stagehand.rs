@@ -308,7 +308,8 @@ fn captions(scene: &Scene, canvas: Canvas, plan: &Plan) -> Vec<(Caption, Spot)> 
             let tiles = scene.tiles.iter();
             let mut theirs = tiles.filter(|tile| tile.video == Some(place.lane));
             let name = theirs.next().map_or("", |tile| tile.name.as_str());
-            let size = (place.rect.height / 18).clamp(12, 32);
+            // Never larger than the title.
+            let size = (place.rect.height / 18).min(edge / 28).max(12);
             let width = place.rect.width.saturating_sub(margin(canvas));
             all.push((caption(name, size, width, true), Spot::LowerLeft(*place)));
         }

@@ -210,7 +210,7 @@ export type Layout = "grid" | "speaker" | "picture_in_picture" | "screen" | "sin
  */
 export type Look = { 
 /**
- * Whether names are written under the pictures.
+ * Whether names are written on the pictures.
  */
 names: boolean, 
 /**
@@ -533,7 +533,7 @@ look?: ChangeLook, };
  */
 export type ChangeLook = { 
 /**
- * Whether names are written under the pictures.
+ * Whether names are written on the pictures.
  */
 names?: boolean, 
 /**
