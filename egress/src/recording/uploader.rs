@@ -196,8 +196,11 @@ impl Uploader {
         if let Some(upload) = &upload
             && upload.joined > 0
         {
-            // Perhaps it was joined, and only the answer was lost.
-            if self.remote.size(&key).await? == Some(file.bytes) {
+            // Perhaps it was joined, and only the answer was lost. Whoever may not list the bucket is not told that
+            // there is no such object.
+            if let Ok(Some(has)) = self.remote.size(&key).await
+                && has == file.bytes
+            {
                 return self.take_over(entry, file, folder, &key).await;
             }
         }

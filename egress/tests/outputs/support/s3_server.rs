@@ -9,7 +9,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
 };
-use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
+use s3s::{
+    S3Result,
+    access::{S3Access, S3AccessContext},
+    auth::SimpleAuth,
+    s3_error,
+    service::S3ServiceBuilder,
+};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -29,6 +35,7 @@ impl S3Server {
         let root = tempfile::tempdir().unwrap();
         let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
+        builder.set_access(Buckets(root.path().to_owned()));
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -67,6 +74,21 @@ impl S3Server {
             name.contains(".part-")
         };
         all.filter(is_part).count()
+    }
+}
+
+/// Refuses what belongs into a bucket that is missing; the files' server itself would make one for an object.
+struct Buckets(PathBuf);
+
+#[async_trait::async_trait]
+impl S3Access for Buckets {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let credentials = context.credentials();
+        credentials.ok_or_else(|| s3_error!(AccessDenied))?;
+        match context.s3_path().get_bucket_name() {
+            Some(bucket) if !self.0.join(bucket).is_dir() => Err(s3_error!(NoSuchBucket)),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
