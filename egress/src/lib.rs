@@ -43,6 +43,7 @@ mod still;
 mod store;
 mod supervisor;
 mod thumbnail;
+mod vigil;
 mod wall_clock;
 mod wish;
 mod worker;

@@ -336,6 +336,16 @@ impl Run {
                 self.send(&Command::Disconnect { destination }).await;
             }
             Action::Drain => self.send(&Command::Drain).await,
+            Action::Examine => {
+                let now = Instant::now();
+                let starved = self.process.as_mut().is_some_and(|p| p.is_starved(now));
+                if starved {
+                    tracing::warn!(
+                        "egress worker gets no processor time: this machine has too much to do"
+                    );
+                }
+                self.job.handle_examined(starved, now);
+            }
             Action::Kill => {
                 if let Some(process) = &mut self.process {
                     process.kill();

@@ -5,8 +5,10 @@ import {
   type CreateInvite,
   type CreateRoom,
   type CreateToken,
+  type EgressChange,
   type EgressDestination,
   type EgressJob,
+  type EgressRequest,
   parseCreatedInvite,
   parseCreatedToken,
   parseEgressJob,
@@ -77,17 +79,29 @@ export class Api {
     return list.jobs;
   }
 
-  /** Starts sending the broadcast somewhere, now or as soon as it begins. */
+  /** Sends the room's program, or what `of` says instead, to destinations. */
   async addOutput(
     slug: string,
     destinations: EgressDestination[],
+    of: Omit<EgressRequest, 'destinations'> = {},
     signal?: AbortSignal,
   ): Promise<EgressJob> {
     const path = `${roomPath(slug)}/egress`;
-    return await this.#call('POST', path, { destinations }, parseEgressJob, signal);
+    return await this.#call('POST', path, { ...of, destinations }, parseEgressJob, signal);
   }
 
-  /** Ends an output cleanly. */
+  /** Changes a running output: all of it happens, or nothing. */
+  async changeOutput(
+    slug: string,
+    id: string,
+    change: Partial<EgressChange>,
+    signal?: AbortSignal,
+  ): Promise<EgressJob> {
+    const path = `${roomPath(slug)}/egress/${encodeURIComponent(id)}`;
+    return await this.#call('PATCH', path, change, parseEgressJob, signal);
+  }
+
+  /** Ends an output with all its destinations cleanly. */
   async removeOutput(slug: string, id: string, signal?: AbortSignal): Promise<void> {
     const path = `${roomPath(slug)}/egress/${encodeURIComponent(id)}`;
     await this.#call('DELETE', path, undefined, () => undefined, signal);
@@ -107,7 +121,7 @@ export class Api {
   }
 
   async #call<T>(
-    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: string,
     body: unknown,
     parse: (answer: unknown) => T,
