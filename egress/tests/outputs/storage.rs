@@ -43,7 +43,7 @@ fn config(port: u16, keys: &Path, change: impl FnOnce(&mut S3Config)) -> Config 
         endpoint: Some(format!("http://127.0.0.1:{port}")),
         prefix: "live/".to_owned(),
         credentials_file: Some(keys.to_owned()),
-        timeout_seconds: 3,
+        timeout_seconds: 6,
         ..S3Config::default()
     };
     change(&mut s3);
@@ -235,7 +235,7 @@ async fn recording_where(
         if holds(&recording) {
             return recording;
         }
-        assert!(started.elapsed() < secs(40), "{what}: {recording:#?}");
+        assert!(started.elapsed() < secs(60), "{what}: {recording:#?}");
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -96,7 +96,7 @@ pub(crate) struct Sends {
     pub(crate) no_video: bool,
     pub(crate) no_audio: bool,
     pub(crate) large: bool,
-    /// Three megabytes a second.
+    /// Two megabytes a second, nearly.
     pub(crate) heavy: bool,
     /// Answers a request for a keyframe at once, as a browser does, by leaving out what is before the next.
     pub(crate) obeys: bool,
@@ -307,7 +307,7 @@ pub(crate) fn media_file(sends: Sends) -> PathBuf {
     let _making = MAKING.lock().unwrap();
     let files = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (size, rate, noise) = match (sends.heavy, sends.large) {
-        (true, _) => ("1280x720", "24M", 60),
+        (true, _) => ("640x360", "14M", 60),
         (false, true) => ("1280x720", "2500k", 12),
         (false, false) => ("640x360", "800k", 12),
     };

@@ -114,7 +114,7 @@ impl Stage {
         (
             head.status,
             head.headers,
-            to_bytes(body, 1 << 26).await.unwrap(),
+            to_bytes(body, 1 << 28).await.unwrap(),
         )
     }
 
