@@ -48,7 +48,7 @@ mod wall_clock;
 mod wish;
 mod worker;
 
-pub use config::{Config, ConfigError, HlsConfig, RecordingConfig};
+pub use config::{Config, ConfigError, HlsConfig, RecordingConfig, S3Config};
 pub use scene::{Image, Layout, Look, Scene, Tile};
 pub use service::{Caller, Changed, OpenError, RecordingReady, Room, Service};
 pub use source::{BoxFuture, Source, Sources};

@@ -26,7 +26,7 @@ use crate::{
     leftover::Leftovers,
     origin::Origin,
     overload::Overload,
-    recording::{self, Desk, Library},
+    recording::{self, Desk, Library, Remote, Uploader},
     refusal::StartError,
     register::Register,
     scene::Scene,
@@ -117,7 +117,10 @@ impl Service {
         let stills = Stills::start(worker_program.clone());
         let recordings = config.recording.folder.clone();
         let recordings = recordings.unwrap_or_else(|| data_dir.join("recordings"));
+        let s3 = config.recording.s3.as_ref();
+        let remote = s3.map(|s3| Remote::open(s3, &config)).transpose()?;
         let desk = Desk {
+            remote,
             library: Library::open(recordings, &config.recording, stills.clone())?,
             signer: signer.clone(),
             link_ms: config.recording.link_hours * 3_600_000,
@@ -209,6 +212,7 @@ impl Service {
     pub async fn run(&self, cancel: CancellationToken) {
         self.resume().await;
         self.register.resumed.cancel();
+        self.upload();
         let mut overload = Overload::default();
         loop {
             tokio::select! {
@@ -236,6 +240,17 @@ impl Service {
             tracing::warn!("egress jobs did not end in time");
         }
         self.register.sweep(Instant::now());
+    }
+
+    /// Starts to bring recordings to the storage, if there is one.
+    fn upload(&self) {
+        let register = &self.register;
+        let s3 = register.config.recording.s3.as_ref();
+        if let (Some(remote), Some(s3)) = (register.desk.remote.clone(), s3) {
+            let uploader = Uploader::new(register.desk.library.clone(), remote, s3.keep_local);
+            let uploading = uploader.run(register.cancel.child_token());
+            register.tasks.spawn(uploading);
+        }
     }
 
     /// Takes in how the room's stage looks. Jobs that compose it follow at once.

@@ -211,6 +211,8 @@ impl Run {
         }
         self.publish();
         self.tell_library().await;
+        let (library, id) = (self.supervisor.library.clone(), self.supervisor.id.clone());
+        let _ = tokio::task::spawn_blocking(move || library.close_folder(&id)).await;
         tracing::info!(state = ?self.job.state(), "egress ended");
     }
 

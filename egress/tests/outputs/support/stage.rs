@@ -35,6 +35,7 @@ pub(crate) struct Stage {
     cancel: CancellationToken,
     tasks: JoinSet<()>,
     directory: TempDir,
+    config: Config,
 }
 
 impl Stage {
@@ -66,14 +67,14 @@ impl Stage {
     pub(crate) async fn restart(mut self) -> Self {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
-        Self::open(Config::default(), self.directory, self.program, OWNER)
+        Self::open(self.config, self.directory, self.program, OWNER)
     }
 
     fn open(config: Config, directory: TempDir, program: Program, caller: Caller) -> Self {
         Log::start();
         let worker = PathBuf::from(env!("CARGO_BIN_EXE_egress_worker"));
         let data = directory.path().join("data");
-        let service = Service::open(config, program.clone(), worker, &data).unwrap();
+        let service = Service::open(config.clone(), program.clone(), worker, &data).unwrap();
         let room = Room {
             id: RoomId(1),
             slug: "room".into(),
@@ -96,6 +97,7 @@ impl Stage {
             cancel,
             tasks,
             directory,
+            config,
         }
     }
 
@@ -129,7 +131,7 @@ impl Stage {
         (
             head.status,
             head.headers,
-            to_bytes(body, 1 << 26).await.unwrap(),
+            to_bytes(body, 1 << 28).await.unwrap(),
         )
     }
 

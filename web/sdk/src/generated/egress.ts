@@ -398,7 +398,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "link_invalid" | "thumbnail_unknown" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "storage_unavailable" | "link_invalid" | "thumbnail_unknown" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
@@ -480,6 +480,10 @@ poster: string | null,
  */
 files: Array<RecordingFile>, 
 /**
+ * Why its files do not get to the storage at the moment. Nothing is lost; it is tried again.
+ */
+storage: StorageTrouble | null, 
+/**
  * When the links expire, Unix milliseconds.
  */
 links_expire_at_ms: number, };
@@ -493,9 +497,9 @@ export type RecordingFile = {
  */
 name: string, 
 /**
- * Link to it; answers range requests. `null` while it is being uploaded.
+ * Link to it; answers range requests.
  */
-url: string | null, 
+url: string, 
 /**
  * When it starts, Unix milliseconds.
  */
