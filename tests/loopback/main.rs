@@ -12,6 +12,7 @@ mod hostile;
 mod media;
 mod operations;
 mod outputs;
+mod recordings;
 mod support;
 mod takeover;
 mod websocket;
