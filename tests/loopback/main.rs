@@ -15,5 +15,6 @@ mod outputs;
 mod recordings;
 mod support;
 mod takeover;
+mod thumbnails;
 mod websocket;
 mod whip;
