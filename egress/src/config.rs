@@ -19,8 +19,8 @@ pub struct Config {
     pub max_cpu_percent: u32,
     /// Most destinations of one job, at most 16.
     pub max_destinations: usize,
-    /// Whether loopback and private addresses may be targets. Set it to `false` when people whom you do not
-    /// trust may start outputs; what names resolve to is then checked, too, at each connection.
+    /// Whether everybody who may start outputs may send to loopback and private addresses; the server's owner may
+    /// in any case. What names resolve to is checked, too, at each connection.
     pub allow_private_targets: bool,
     /// URLs that may be targets, such as `rtmps://*.example.com/live`; `*` stands for anything within the host or
     /// the path. Empty allows all.
@@ -275,7 +275,7 @@ impl Default for Config {
             max_jobs_per_room: 4,
             max_cpu_percent: 0,
             max_destinations: 16,
-            allow_private_targets: true,
+            allow_private_targets: false,
             allow: Vec::new(),
             tls_ca_file: None,
             keyframe_interval_ms: 2000,

@@ -50,7 +50,7 @@ mod worker;
 
 pub use config::{Config, ConfigError, HlsConfig, RecordingConfig, S3Config};
 pub use scene::{Image, Layout, Look, Scene, Tile};
-pub use service::{Changed, OpenError, RecordingReady, Room, Service};
+pub use service::{Caller, Changed, OpenError, RecordingReady, Room, Service};
 pub use source::{BoxFuture, Source, Sources};
 pub use still::run_still_worker;
 pub use worker::run_worker;

@@ -48,6 +48,13 @@ pub struct Room {
     pub slug: String,
 }
 
+/// Who asks for outputs. The app puts it into a request's extensions, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Whether they may send to loopback and private addresses whatever the config says: the server's owner.
+    pub trusted: bool,
+}
+
 /// The outputs of a room have changed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changed {
@@ -302,8 +309,9 @@ impl Service {
         room: &Room,
         id: &str,
         change: &status::Change,
+        trusted: bool,
     ) -> Result<status::Job, StartError> {
-        let (places, orders) = self.register.plan_change(room, id, change)?;
+        let (places, orders) = self.register.plan_change(room, id, change, trusted)?;
         for (place, order) in places.into_iter().zip(orders) {
             place.send(order);
         }
@@ -331,6 +339,7 @@ impl Service {
         id: &str,
         destination: &str,
         change: status::DestinationChange,
+        trusted: bool,
     ) -> Result<status::Job, StartError> {
         let requested = {
             let rooms = self.register.lock();
@@ -350,7 +359,7 @@ impl Service {
             }
             None => whole.retry.push(destination.to_owned()),
         }
-        self.change(room, id, &whole).await
+        self.change(room, id, &whole, trusted).await
     }
 
     /// Returns the room's jobs as they change, at most twice a second, the latest winning; first as they are.

@@ -46,6 +46,8 @@ pub(crate) struct Planned {
     pub(crate) number: usize,
     pub(crate) requested: status::Destination,
     pub(crate) accepted: Accepted,
+    /// Whether it was asked for by somebody who may reach this network.
+    pub(crate) trusted: bool,
     /// Whether it was live before.
     pub(crate) proved: bool,
 }
@@ -325,9 +327,11 @@ impl Run {
                         let id = Library::id(&self.supervisor.id, destination);
                         target.folder = self.supervisor.library.folder(&id);
                     }
+                    let allow_private = accepted.allow_private;
                     self.send(&Command::Connect {
                         destination,
                         target,
+                        allow_private,
                     })
                     .await;
                 }
@@ -494,7 +498,6 @@ impl Run {
             hold_ms: config.hold_ms,
             audio_bitrate: config.audio_bitrate,
             transcode_bitrate: config.transcode_bitrate,
-            allow_private: config.allow_private_targets,
             tls_ca_file: config.tls_ca_file.clone(),
         }
     }

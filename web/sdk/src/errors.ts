@@ -243,6 +243,11 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'End its output first.',
     passing: false,
   },
+  storage_unavailable: {
+    message: 'The storage of recordings does not give this file at the moment.',
+    advice: 'Try again later.',
+    passing: true,
+  },
   disk_full: {
     message: 'There is no room for a recording.',
     advice: 'Delete recordings, or ask the operator for more space.',

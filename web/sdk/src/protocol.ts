@@ -11,6 +11,7 @@ import type {
   Recording,
   RecordingFile,
   RecordingList,
+  StorageTrouble,
 } from './generated/egress.ts';
 import type {
   ChatEvent,
@@ -292,7 +293,7 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
 
 const recordingFile: Reader<RecordingFile> = object<RecordingFile>({
   name: string,
-  url: nullable(string),
+  url: string,
   started_at_ms: number,
   duration_ms: number,
   bytes: number,
@@ -313,6 +314,19 @@ const recording: Reader<Recording> = object<Recording>({
   height: nullable(number),
   poster: nullable(string),
   files: array(recordingFile),
+  storage: nullable(
+    object<StorageTrouble>({
+      code: oneOf(
+        'storage_denied',
+        'storage_bucket_missing',
+        'storage_unreachable',
+        'storage_failed',
+      ),
+      message: string,
+      attempt: number,
+      next_try_at_ms: number,
+    }),
+  ),
   links_expire_at_ms: number,
 });
 

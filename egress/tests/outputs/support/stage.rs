@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use egress::{
-    Changed, Config, Room, Service,
+    Caller, Changed, Config, Room, Service,
     status::{DestinationState, Job},
 };
 use serde_json::Value;
@@ -44,17 +44,33 @@ impl Stage {
     }
 
     pub(crate) fn with_config(config: Config) -> Self {
-        Self::open(config, tempfile::tempdir().unwrap(), Program::default())
+        Self::open(
+            config,
+            tempfile::tempdir().unwrap(),
+            Program::default(),
+            OWNER,
+        )
+    }
+
+    /// One where requests are a stranger's.
+    pub(crate) fn for_stranger() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self::open(
+            Config::default(),
+            directory,
+            Program::default(),
+            Caller::default(),
+        )
     }
 
     /// Stops the server and starts another one with the same data folder.
     pub(crate) async fn restart(mut self) -> Self {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
-        Self::open(self.config, self.directory, self.program)
+        Self::open(self.config, self.directory, self.program, OWNER)
     }
 
-    fn open(config: Config, directory: TempDir, program: Program) -> Self {
+    fn open(config: Config, directory: TempDir, program: Program, caller: Caller) -> Self {
         Log::start();
         let worker = PathBuf::from(env!("CARGO_BIN_EXE_egress_worker"));
         let data = directory.path().join("data");
@@ -66,6 +82,7 @@ impl Stage {
         let router = service
             .api_routes()
             .layer(Extension(room))
+            .layer(Extension(caller))
             .merge(service.hls_routes())
             .merge(service.recording_routes());
         let cancel = CancellationToken::new();
@@ -208,3 +225,6 @@ impl Stage {
         while self.tasks.join_next().await.is_some() {}
     }
 }
+
+/// Who may send to this machine.
+const OWNER: Caller = Caller { trusted: true };

@@ -1,4 +1,4 @@
-// Made from egress/src/status.rs by `UPDATE_TYPES=1 cargo test -p egress`. Do not edit.
+// Made from egress/src/status by `UPDATE_TYPES=1 cargo test -p egress`. Do not edit.
 
 /**
  * The body of `POST /api/rooms/{room}/egress`.
@@ -538,6 +538,32 @@ export type RecordingList = {
  * The newest first.
  */
 recordings: Array<Recording>, };
+
+/**
+ * Why files do not get to the storage.
+ */
+export type StorageTrouble = { 
+/**
+ * What the matter is.
+ */
+code: StorageCode, 
+/**
+ * The same in plain words.
+ */
+message: string, 
+/**
+ * How often it was tried in a row.
+ */
+attempt: number, 
+/**
+ * When it is tried again, Unix milliseconds.
+ */
+next_try_at_ms: number, };
+
+/**
+ * What the matter with the storage is. A stable word.
+ */
+export type StorageCode = "storage_denied" | "storage_bucket_missing" | "storage_unreachable" | "storage_failed";
 
 /**
  * The body of `POST /api/rooms/{room}/hls/tokens`.
