@@ -84,7 +84,7 @@ async fn killed_servers_and_workers_lose_little_and_no_recording() {
         }
     })
     .await;
-    println!(
+    eprintln!(
         "{kills} kills, {unproved} of them while nothing was recorded; lost, s: {lost:.2?}; most {:.2}",
         lost.iter().copied().fold(0.0, f64::max)
     );
@@ -99,7 +99,7 @@ async fn killed_servers_and_workers_lose_little_and_no_recording() {
         }
     }
     let files = recording["files"].as_array().map(Vec::len);
-    println!("{files:?} files, {length:.1} s");
+    eprintln!("{files:?} files, {length:.1} s");
     let names = names(&folder);
     assert!(
         !names
@@ -198,7 +198,7 @@ impl Random {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let given = std::env::var("FANLIGHT_TEST_SEED").ok();
         let seed = given.map_or(now.as_secs() | 1, |seed| seed.parse().unwrap());
-        println!("FANLIGHT_TEST_SEED={seed}");
+        eprintln!("FANLIGHT_TEST_SEED={seed}");
         Self(seed)
     }
 
