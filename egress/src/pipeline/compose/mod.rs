@@ -10,6 +10,8 @@ mod decoder;
 mod encoder;
 mod label;
 mod lateness;
+#[cfg(test)]
+mod look_tests;
 mod mixer;
 mod picture;
 #[cfg(test)]
@@ -18,6 +20,7 @@ mod stagehand;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod wardrobe;
 
 use crate::preset::Preset;
 pub(crate) use composer::Composer;

@@ -96,6 +96,8 @@ pub(crate) struct Sends {
     pub(crate) no_video: bool,
     pub(crate) no_audio: bool,
     pub(crate) large: bool,
+    /// Two megabytes a second, nearly.
+    pub(crate) heavy: bool,
     /// Answers a request for a keyframe at once, as a browser does, by leaving out what is before the next.
     pub(crate) obeys: bool,
 }
@@ -304,19 +306,19 @@ pub(crate) fn media_file(sends: Sends) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock().unwrap();
     let files = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (size, rate) = if sends.large {
-        ("1280x720", "2500k")
-    } else {
-        ("640x360", "800k")
+    let (size, rate, noise) = match (sends.heavy, sends.large) {
+        (true, _) => ("640x360", "14M", 60),
+        (false, true) => ("1280x720", "2500k", 12),
+        (false, false) => ("640x360", "800k", 12),
     };
     let codec = if sends.vp8 { "vp8" } else { "h264" };
-    let file = files.join(format!("flash-and-beep-{codec}-{size}.mkv"));
+    let file = files.join(format!("flash-and-beep-{codec}-{size}-{rate}.mkv"));
     let unfinished = files.join(format!("{}.mkv", std::process::id()));
     if file.exists() {
         return file;
     }
     let video = format!(
-        "color=c=black:s={size}:r=30,noise=alls=12:allf=t,\
+        "color=c=black:s={size}:r=30,noise=alls={noise}:allf=t,\
          drawbox=t=fill:color=white:enable='lt(mod(t\\,1)\\,0.1)'"
     );
     let sound = "aevalsrc=if(lt(mod(t\\,1)\\,0.1)\\,0.8*sin(6283*t)\\,0):s=48000";
