@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     config::Config,
     http::{self, Listener},
+    lock::DataLock,
     operations::Operations,
     sources::RoomSources,
     tls,
@@ -34,6 +35,7 @@ use crate::{
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("create the data folder {}", config.data_dir.display()))?;
+    let _lock = DataLock::take(&config.data_dir)?;
     let prometheus = PrometheusBuilder::new()
         .install_recorder()
         .context("start the metrics")?;

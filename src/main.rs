@@ -5,6 +5,7 @@ mod app;
 mod cli;
 mod config;
 mod http;
+mod lock;
 mod operations;
 mod pages;
 mod sources;

@@ -73,7 +73,7 @@ fn no_such_address(path: &str) -> Response {
         "type": "urn:fanlight:problem:not_found",
         "title": "Not Found",
         "status": 404,
-        "detail": format!("There is nothing at {path}. The README lists the addresses of the API."),
+        "detail": format!("There is nothing at {path}. docs/api.md lists the addresses of the API."),
         "code": "not_found",
     });
     let headers = [(header::CONTENT_TYPE, "application/problem+json")];

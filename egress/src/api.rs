@@ -249,12 +249,11 @@ fn read<T: DeserializeOwned>(
         ));
     }
     let body = body.map_err(|e| {
-        let code = if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            ErrorCode::BodyTooLarge
-        } else {
-            ErrorCode::BadRequest
-        };
-        Problem::new(code, e.body_text())
+        if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let limit = format!("The body must not be larger than {} KiB.", BODY_LIMIT >> 10);
+            return Problem::new(ErrorCode::BodyTooLarge, limit);
+        }
+        Problem::new(ErrorCode::BadRequest, e.body_text())
     })?;
     let value = serde_json::from_slice(&body).map_err(|e| bad_json(&e))?;
     Ok((value, body))
@@ -286,15 +285,24 @@ pub(crate) async fn wrong_method() -> Problem {
 /// Says where the mistake is, but does not repeat what was sent: it may be a stream key.
 fn bad_json(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
+    let text = text
+        .split_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
+    // From here on it speaks of what is taken, not of what was sent.
+    let expected = text.find(", expected ").and_then(|at| text.get(at..));
+    let expected = expected.unwrap_or_default();
     let kind = match error.classify() {
         serde_json::error::Category::Data if text.starts_with("unknown") => {
-            "an unknown field or type"
+            format!("an unknown field or type{expected}")
         }
-        serde_json::error::Category::Data if text.starts_with("missing") => "a missing field",
-        serde_json::error::Category::Data => "a value of the wrong type",
+        serde_json::error::Category::Data if text.starts_with("missing field") => {
+            format!("a {text}")
+        }
+        serde_json::error::Category::Data if text.starts_with(PRESET) => format!("no {text}"),
+        serde_json::error::Category::Data => format!("a value of the wrong type{expected}"),
         serde_json::error::Category::Syntax
         | serde_json::error::Category::Eof
-        | serde_json::error::Category::Io => "something that is not JSON",
+        | serde_json::error::Category::Io => "something that is not JSON".to_owned(),
     };
     Problem::new(
         ErrorCode::BadRequest,
@@ -319,6 +327,8 @@ pub(crate) fn no_store() -> (header::HeaderName, String) {
 }
 
 /// draft-ietf-httpapi-idempotency-key-header.
+/// How the expectation of a preset begins.
+const PRESET: &str = "preset:";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
 /// Proxies close connections on which nothing is said for a minute or so.

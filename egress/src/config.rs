@@ -271,8 +271,8 @@ impl RecordingConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_jobs: 8,
-            max_jobs_per_room: 4,
+            max_jobs: 32,
+            max_jobs_per_room: 16,
             max_cpu_percent: 0,
             max_destinations: 16,
             allow_private_targets: false,

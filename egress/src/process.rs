@@ -178,10 +178,15 @@ async fn log_lines(stderr: ChildStderr, secrets: Arc<Mutex<Vec<Target>>>) {
         {
             text = target.scrub(&text);
         }
-        tracing::warn!(text, "egress worker wrote");
+        match text.strip_prefix(NOTE) {
+            Some(text) => tracing::info!(text, "egress worker wrote"),
+            None => tracing::warn!(text, "egress worker wrote"),
+        }
     }
 }
 
+/// Begins a line of standard error that is no trouble.
+pub(crate) const NOTE: &str = "note: ";
 /// What libraries need to find their files, besides GStreamer's own.
 const ENVIRONMENT: [&str; 9] = [
     "PATH",

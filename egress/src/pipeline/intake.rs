@@ -8,6 +8,7 @@ use super::{Clock, Composer, GraphError, Hub, audio::Audio, hub::Due, video::Vid
 use crate::{
     link::{Packet, Setup},
     preset::{Mode, Preset},
+    process::NOTE,
     scene::Scene,
 };
 
@@ -55,7 +56,7 @@ impl Intake {
             (None, Mode::Composed(preset)) => {
                 let (hub, clock) = (self.hub.clone(), self.clock);
                 let composer = Composer::start(preset, self.audio_bitrate, scene, hub, clock)?;
-                eprintln!("composing with {}", composer.encoder());
+                eprintln!("{NOTE}composing with {}", composer.encoder());
                 self.composer = Some(composer);
             }
         }

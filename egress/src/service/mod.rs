@@ -32,7 +32,7 @@ use crate::{
     scene::Scene,
     signed::Signer,
     source::Sources,
-    status::{self, DestinationState, DestinationType, RecordingState},
+    status::{self, DestinationState, DestinationType, JobState, RecordingState},
     still::Stills,
     store::Store,
     thumbnail::{self, Thumbnails},
@@ -390,7 +390,7 @@ impl Service {
         Some(entry.status.borrow().clone())
     }
 
-    /// Ends a job and waits until it is over; returns what it was.
+    /// Ends a job and waits until it is over; returns what it was. One that has failed is forgotten.
     pub(crate) async fn end(&self, room: RoomId, id: &str) -> Option<status::Job> {
         let mut status = {
             let mut rooms = self.register.lock();
@@ -404,6 +404,13 @@ impl Service {
         // A job that ends with the sender dropped is over as well.
         let _ = status.wait_for(|job| is_over(job.state)).await;
         let job = status.borrow().clone();
+        if job.state == JobState::Failed
+            && let Some(jobs) = self.register.lock().get_mut(&room)
+        {
+            jobs.jobs.retain(|entry| entry.id != id);
+            jobs.dirty = true;
+            self.register.changed.notify_one();
+        }
         Some(job)
     }
 

@@ -79,7 +79,11 @@ pub enum Track {
 
 /// What the picture of a job is like.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "preset: `pass_through`, `480p30`, `720p30`, `720p60`, `1080p30`, `1080p60`, or an object \
+                 with `width`, `height`, `frame_rate`, `bitrate_bps` and perhaps `keyframe_interval_ms`"
+)]
 #[ts(rename = "EgressPreset")]
 pub enum Preset {
     /// One that has a name.
