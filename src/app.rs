@@ -33,6 +33,9 @@ use crate::{
 /// # Errors
 /// When something cannot be opened, or when a part of the running server fails.
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
+    if let Err(error) = egress::hide_memory() {
+        warn!(%error, "the server's memory, and stream keys in it, may be in core dumps");
+    }
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("create the data folder {}", config.data_dir.display()))?;
     let _lock = DataLock::take(&config.data_dir)?;

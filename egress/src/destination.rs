@@ -225,7 +225,7 @@ fn accept_rtmp(
     let host = bare_host(host);
     Ok(Accepted {
         kind: DestinationType::Rtmp,
-        shown_url: given.to_owned(),
+        shown_url: without_query(given),
         target: Target::Rtmp(RtmpTarget {
             tls,
             host,
@@ -277,6 +277,14 @@ fn check_srt(target: &SrtTarget) -> Result<(), DestinationError> {
     Ok(())
 }
 
+/// Returns a URL as it may be shown: some platforms want their secrets in the query.
+fn without_query(url: &str) -> String {
+    match url.split_once('?') {
+        Some((shown, _)) => format!("{shown}?…"),
+        None => url.to_owned(),
+    }
+}
+
 /// Returns the host as the resolver takes it: IPv6 addresses without brackets.
 fn bare_host(host: Host<String>) -> String {
     match host {
@@ -317,7 +325,10 @@ pub(crate) fn is_private_address(ip: IpAddr) -> bool {
                 || ip.is_broadcast()
                 || ip.is_multicast()
                 || is_carrier_grade_nat(ip)
-                || ip.octets()[0] == 0
+                || matches!(
+                    ip.octets(),
+                    [0, ..] | [192, 0, 0, _] | [198, 18..=19, ..] | [240..=255, ..]
+                )
         }
         IpAddr::V6(ip) => {
             ip.is_loopback()

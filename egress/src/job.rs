@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     backoff::Backoff,
-    delivery::{Delivery, STABLE},
+    delivery::Delivery,
     link::Report,
     status::{DestinationState, JobState},
     vigil::{Verdict, Vigil},
@@ -41,8 +41,6 @@ pub(crate) struct Job {
     actions: VecDeque<Action>,
     receiving: bool,
     restarts: u32,
-    /// Crashes since the worker last ran for [`STABLE`].
-    crashes: u32,
     backoff: Backoff,
     /// What `Draining` turns into.
     gave_up: bool,
@@ -81,7 +79,6 @@ impl Job {
             actions: VecDeque::from([Action::Spawn]),
             receiving: false,
             restarts: 0,
-            crashes: 0,
             backoff: Backoff::new(CRASH_DELAY, CRASH_DELAY_CAP, seed),
             gave_up: false,
             pausing: false,
@@ -200,19 +197,13 @@ impl Job {
             }
             Phase::Draining { .. } => return self.finish(),
             Phase::Starting { .. } => false,
-            Phase::Running(vigil) => now >= vigil.since() + STABLE,
+            Phase::Running(vigil) => now >= vigil.since() + SOUND,
         };
         if ran_long {
-            self.crashes = 0;
             self.backoff.reset();
         }
-        self.crashes += 1;
         for destination in &mut self.destinations {
             destination.handle_worker_death();
-        }
-        if self.crashes > CRASH_BUDGET {
-            self.phase = Phase::Failed;
-            return;
         }
         self.phase = Phase::Waiting {
             retry_at: now + self.backoff.next(),
@@ -429,14 +420,14 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 const CRASH_DELAY: Duration = Duration::from_millis(200);
 const CRASH_DELAY_CAP: Duration = Duration::from_secs(10);
-/// Crashes in a row after which the job is given up: about a minute.
-const CRASH_BUDGET: u32 = 10;
+/// A worker that ran for so long did not die of what it began with: the next one is not put off.
+const SOUND: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        delivery::{LEAVE_LIMIT, REFUSAL_BUDGET, RETRY_DELAY_CAP},
+        delivery::{LEAVE_LIMIT, REFUSAL_BUDGET, RETRY_DELAY_CAP, STABLE},
         link::{Counters, Failure},
         status::FailureCode,
     };
@@ -595,19 +586,30 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_keeps_dying_is_given_up() {
+    fn a_worker_that_keeps_dying_is_put_off_but_never_given_up() {
         let t0 = Instant::now();
         let mut job = Job::new(1, t0);
         job.add(0, false);
         let mut now = t0;
-        for _ in 0..CRASH_BUDGET {
+        for _ in 0..100 {
             job.handle_worker_gone(now);
             assert_eq!(job.state(), JobState::Restarting);
-            now = wake(&mut job);
+            let next = wake(&mut job);
+            assert!(next <= now + CRASH_DELAY_CAP);
+            now = next;
         }
-        job.handle_worker_gone(now);
-        assert_eq!(job.state(), JobState::Failed);
-        assert_eq!(job.poll_timeout(), None);
+        assert!(now > t0 + 50 * CRASH_DELAY_CAP / 2);
+        drain(&mut job);
+
+        // One that ran for a while is replaced at once, however often.
+        for _ in 0..50 {
+            job.handle_report(&Report::Ready, now);
+            now += SOUND;
+            job.handle_worker_gone(now);
+            let next = wake(&mut job);
+            assert!(next <= now + 2 * CRASH_DELAY);
+            now = next;
+        }
     }
 
     #[test]

@@ -145,6 +145,11 @@ impl Origin {
         self.announce();
     }
 
+    /// Returns whether no segment will follow.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
     /// Returns whether there is something to play that goes on.
     pub(crate) fn is_live(&self) -> bool {
         let state = self.lock();

@@ -19,7 +19,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     process::{Child, ChildStderr, Command},
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     task::JoinSet,
 };
 
@@ -29,7 +29,8 @@ use crate::link::{self, Report, Setup, Target};
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    control: OwnedWriteHalf,
+    /// At most [`COMMAND_LIMIT`] wait to be read; a worker that lets more gather is killed.
+    commands: mpsc::Sender<Vec<u8>>,
     packets: Arc<UnixDatagram>,
     /// What must not appear in the worker's words.
     secrets: Arc<Mutex<Vec<Target>>>,
@@ -37,7 +38,7 @@ pub(crate) struct Process {
     reports: mpsc::Receiver<(Report, Bytes)>,
     /// How long each of its threads had waited for a processor when it was last examined.
     waits: (Instant, BTreeMap<OsString, Duration>),
-    _readers: JoinSet<()>,
+    _helpers: JoinSet<()>,
 }
 
 impl Process {
@@ -66,19 +67,21 @@ impl Process {
         let frame = link::encode_frame(&link::Command::Setup(setup), &[])?;
         control.write_all(&frame).await?;
         let (into, reports) = mpsc::channel(REPORT_LIMIT);
-        let mut readers = JoinSet::new();
-        readers.spawn(read_reports(control_in, into));
+        let mut helpers = JoinSet::new();
+        helpers.spawn(read_reports(control_in, into));
+        let (commands, from) = mpsc::channel(COMMAND_LIMIT);
+        helpers.spawn(write_commands(from, control));
         if let Some(stderr) = child.stderr.take() {
-            readers.spawn(log_lines(stderr, secrets.clone()));
+            helpers.spawn(log_lines(stderr, secrets.clone()));
         }
         Ok(Self {
             child,
-            control,
+            commands,
             packets: Arc::new(UnixDatagram::from_std(packets)?),
             secrets,
             reports,
             waits: (Instant::now(), BTreeMap::new()),
-            _readers: readers,
+            _helpers: helpers,
         })
     }
 
@@ -91,8 +94,8 @@ impl Process {
         self.packets.clone()
     }
 
-    /// Sends a command. A worker that does not take it is about to be found dead.
-    pub(crate) async fn send(&mut self, command: &link::Command) {
+    /// Sends a command, without waiting for a worker that does not read.
+    pub(crate) fn send(&mut self, command: &link::Command) {
         if let link::Command::Connect { target, .. } = command {
             let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
             if !secrets.contains(target) {
@@ -100,8 +103,17 @@ impl Process {
             }
         }
         if let Ok(frame) = link::encode_frame(command, &[]) {
-            let _ = self.control.write_all(&frame).await;
+            // One that has gone is found dead by its reports.
+            if let Err(TrySendError::Full(_)) = self.commands.try_send(frame) {
+                tracing::warn!("egress worker takes no commands");
+                self.kill();
+            }
         }
+    }
+
+    /// Returns whether the worker reads what it is sent. What can be said later, better is.
+    pub(crate) fn is_attentive(&self) -> bool {
+        self.commands.capacity() > COMMAND_LIMIT / 2
     }
 
     /// Returns the next report; `None` when the worker has closed its side. Cancel safe.
@@ -159,6 +171,14 @@ async fn read_reports(mut control: OwnedReadHalf, into: mpsc::Sender<(Report, By
     }
 }
 
+async fn write_commands(mut commands: mpsc::Receiver<Vec<u8>>, mut control: OwnedWriteHalf) {
+    while let Some(frame) = commands.recv().await {
+        if control.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn log_lines(stderr: ChildStderr, secrets: Arc<Mutex<Vec<Target>>>) {
     let mut stderr = BufReader::new(stderr);
     loop {
@@ -200,6 +220,8 @@ const ENVIRONMENT: [&str; 9] = [
     "LIBVA_DRIVER_NAME",
 ];
 const REPORT_LIMIT: usize = 16;
+/// Above what one change of a job with all its destinations makes.
+const COMMAND_LIMIT: usize = 128;
 const LINE_LIMIT: u64 = 4096;
 
 #[cfg(test)]

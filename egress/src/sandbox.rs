@@ -50,6 +50,19 @@ pub(crate) enum Gap {
     Filter(#[from] seccompiler::BackendError),
 }
 
+/// Keeps the memory of the server, where stream keys are, out of core dumps and away from other processes.
+///
+/// # Errors
+/// As the system says.
+pub fn hide_memory() -> std::io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(setrlimit(Resource::Core, none)?)
+}
+
 /// Makes the process one that nobody can look into: to be called first, before it learns a secret, and while it
 /// has one thread.
 pub(crate) fn close_in() -> Vec<Gap> {

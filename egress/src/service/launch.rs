@@ -125,8 +125,14 @@ impl Service {
             // What was allowed then may not be now.
             let config = &self.register.config;
             let trusted = destination.trusted;
-            let accepted = destination::accept(&destination.requested, &room.slug, config, trusted)
-                .map_err(|reason| StartError::Destination { number, reason })?;
+            let accepted = destination::accept(&destination.requested, &room.slug, config, trusted);
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
+                Err(reason) => {
+                    tracing::error!(id = %record.id, room = %room.slug, number, %reason, "egress destination is not resumed");
+                    continue;
+                }
+            };
             plan.push(Planned {
                 number,
                 requested: destination.requested.clone(),
@@ -134,6 +140,9 @@ impl Service {
                 trusted,
                 proved: destination.proved,
             });
+        }
+        if plan.is_empty() {
+            return Err(StartError::NoDestinations);
         }
         let source = self
             .register

@@ -422,10 +422,13 @@ impl Service {
     pub(crate) fn origin(&self, slug: &str) -> Option<Arc<Origin>> {
         let rooms = self.register.lock();
         let jobs = rooms.values().find(|jobs| jobs.room.slug == slug)?;
-        jobs.jobs
+        let origins = jobs
+            .jobs
             .iter()
             .rev()
-            .find_map(|entry| entry.origin.clone())
+            .filter_map(|entry| entry.origin.as_ref());
+        // One that goes on comes before those that have ended.
+        origins.min_by_key(|origin| origin.has_ended()).cloned()
     }
 
     /// Marks the room when the job's state has changed, and keeps its record.

@@ -118,6 +118,8 @@ struct Run {
     doomed: BTreeMap<usize, Failure>,
     /// What it is degraded to, and since when.
     degraded: (Level, Instant),
+    /// Whether the worker was not told the last scene or preset.
+    behind: bool,
 }
 
 /// What woke the supervisor.
@@ -154,6 +156,7 @@ impl Supervisor {
             recordings: BTreeSet::new(),
             doomed: BTreeMap::new(),
             degraded: (Level::Full, Instant::now()),
+            behind: false,
         };
         for planned in planned {
             run.add(planned);
@@ -182,19 +185,23 @@ impl Run {
                 // What a worker has said comes before the conclusion that it says nothing.
                 biased;
                 event = next_event(self.process.as_mut()) => event,
+                // Nothing that comes often may keep these waiting.
+                () = sleep_until_some(due) => Event::Due,
+                () = end.cancelled(), if !ending => Event::End,
+                Ok(()) = self.supervisor.level.changed(), if !ending => Event::Level,
                 Some(order) = self.supervisor.orders.recv(), if !ending => Event::Order(order),
                 Ok(()) = self.supervisor.stage.changed() => Event::Scene,
-                Ok(()) = self.supervisor.level.changed(), if !ending => Event::Level,
-                () = end.cancelled(), if !ending => Event::End,
-                () = sleep_until_some(due) => Event::Due,
             };
             let now = Instant::now();
             match event {
-                Event::Report(report, body) => self.handle_report(&report, body, now),
-                Event::Order(Order::Show(wish)) => self.show(wish).await,
-                Event::Order(order) => self.handle_order(order, now).await,
-                Event::Level => self.handle_level(now).await,
-                Event::Scene => self.send_scene().await,
+                Event::Report(report, body) => {
+                    self.handle_report(&report, body, now);
+                    self.catch_up();
+                }
+                Event::Order(Order::Show(wish)) => self.show(wish),
+                Event::Order(order) => self.handle_order(order, now),
+                Event::Level => self.handle_level(now),
+                Event::Scene => self.send_scene(),
                 Event::Gone => self.handle_gone(now).await,
                 Event::End => {
                     ending = true;
@@ -227,7 +234,7 @@ impl Run {
         self.job.add(number, proved);
     }
 
-    async fn handle_order(&mut self, order: Order, now: Instant) {
+    fn handle_order(&mut self, order: Order, now: Instant) {
         match order {
             Order::Add(planned, origin) => {
                 if origin.is_some() {
@@ -248,7 +255,7 @@ impl Run {
             Order::Retry(number) => self.job.retry(number),
             Order::Fail(destination, failure) => {
                 self.doomed.insert(destination, failure);
-                self.send(&Command::Disconnect { destination }).await;
+                self.send(&Command::Disconnect { destination });
             }
             // Taken by the caller, since it talks to the worker.
             Order::Show(_) => {}
@@ -256,23 +263,23 @@ impl Run {
     }
 
     /// Composes something else.
-    async fn show(&mut self, wish: Wish) {
+    fn show(&mut self, wish: Wish) {
         if let Some(mode @ Mode::Composed(_)) = wish.mode() {
             self.supervisor.mode = mode;
             self.supervisor.wish = wish;
-            self.send_preset().await;
-            self.send_scene().await;
+            self.send_preset();
+            self.send_scene();
         }
     }
 
-    async fn handle_level(&mut self, now: Instant) {
+    fn handle_level(&mut self, now: Instant) {
         let level = *self.supervisor.level.borrow_and_update();
         let (before, _) = std::mem::replace(&mut self.degraded, (level, now));
         match (before, level) {
             (Level::Paused, Level::Paused) => {}
             (_, Level::Paused) => self.job.pause(now),
             (Level::Paused, _) => self.job.resume(now),
-            _ => self.send_preset().await,
+            _ => self.send_preset(),
         }
         if level > before {
             tracing::warn!(?level, "egress degraded: this server has too much to do");
@@ -289,9 +296,13 @@ impl Run {
         }
     }
 
-    async fn send_preset(&mut self) {
+    fn send_preset(&mut self) {
         if let Mode::Composed(preset) = self.mode() {
-            self.send(&Command::Preset(preset)).await;
+            if self.can_wait() {
+                self.behind = true;
+            } else {
+                self.send(&Command::Preset(preset));
+            }
         }
     }
 
@@ -312,7 +323,7 @@ impl Run {
                         self.demand
                             .send_modify(|demand| demand.worker = Some(process.packets()));
                         self.process = Some(process);
-                        self.send_scene().await;
+                        self.send_scene();
                     }
                     Err(e) => {
                         tracing::error!(error = %e, "egress worker cannot be started");
@@ -332,14 +343,13 @@ impl Run {
                         destination,
                         target,
                         allow_private,
-                    })
-                    .await;
+                    });
                 }
             }
             Action::Disconnect(destination) => {
-                self.send(&Command::Disconnect { destination }).await;
+                self.send(&Command::Disconnect { destination });
             }
-            Action::Drain => self.send(&Command::Drain).await,
+            Action::Drain => self.send(&Command::Drain),
             Action::Examine => {
                 let now = Instant::now();
                 let starved = self.process.as_mut().is_some_and(|p| p.is_starved(now));
@@ -359,7 +369,7 @@ impl Run {
     }
 
     /// Tells the worker what to compose, if it composes.
-    async fn send_scene(&mut self) {
+    fn send_scene(&mut self) {
         if self.supervisor.mode == Mode::PassThrough {
             return;
         }
@@ -376,12 +386,31 @@ impl Run {
                 ..Scene::of_one()
             }
         };
-        self.send(&Command::Scene(scene)).await;
+        if self.can_wait() {
+            self.behind = true;
+        } else {
+            self.send(&Command::Scene(scene));
+        }
     }
 
-    async fn send(&mut self, command: &Command) {
+    /// Returns whether the worker has enough to read: of scenes and presets only the last one counts.
+    fn can_wait(&self) -> bool {
+        let process = self.process.as_ref();
+        process.is_some_and(|process| !process.is_attentive())
+    }
+
+    /// Tells the worker what it was not told while it did not read.
+    fn catch_up(&mut self) {
+        if self.behind && !self.can_wait() {
+            self.behind = false;
+            self.send_preset();
+            self.send_scene();
+        }
+    }
+
+    fn send(&mut self, command: &Command) {
         if let Some(process) = &mut self.process {
-            process.send(command).await;
+            process.send(command);
         }
     }
 
@@ -530,5 +559,6 @@ async fn sleep_until_some(at: Option<Instant>) {
     }
 }
 
-pub(crate) const ORDER_LIMIT: usize = 16;
+/// What one change can make: every destination removed, tried again and replaced, and something else shown.
+pub(crate) const ORDER_LIMIT: usize = 64;
 const EXIT_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
