@@ -29,6 +29,8 @@ use crate::{
 pub(crate) struct Record {
     pub(crate) attempt: Attempt,
     pub(crate) target: RecordTarget,
+    /// Whether there is to be sound. There is picture if the programme has one.
+    pub(crate) sound: bool,
 }
 
 /// One programme being written.
@@ -188,7 +190,8 @@ impl Session<'_> {
             MediaKind::Audio => f.audio_format(),
             MediaKind::Video => None,
         });
-        let complete = audio.is_some() && (video.is_some() || !self.has_video);
+        let has_sound = audio.is_some() || !self.record.sound;
+        let complete = has_sound && (video.is_some() || !self.has_video);
         let waited = self.early.first().map(|first| frame.time - first.time);
         if complete || waited >= Some(FORMAT_PATIENCE) {
             return self.open(video.as_ref(), audio.as_ref());
