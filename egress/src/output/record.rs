@@ -189,7 +189,10 @@ impl Session<'_> {
             MediaKind::Video => None,
         });
         let complete = audio.is_some() && (video.is_some() || !self.has_video);
-        let waited = self.early.first().map(|first| frame.time - first.time);
+        let waited = self
+            .early
+            .first()
+            .map(|first| frame.time.saturating_sub(first.time));
         if complete || waited >= Some(FORMAT_PATIENCE) {
             return self.open(video.as_ref(), audio.as_ref());
         }
