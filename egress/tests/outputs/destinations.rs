@@ -75,3 +75,37 @@ async fn destinations_come_and_go_and_the_others_do_not_notice() {
     assert!(probe.longest_gap() < 0.1, "{}", probe.longest_gap());
     stage.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_playlist_may_move_to_an_older_job_and_a_failed_job_be_dismissed() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let _broadcaster = stage.broadcast(Sends::default());
+    let older = stage.start(json!([{"type": "recording"}])).await;
+    let newer = stage
+        .start(json!([{"type": "recording"}, {"type": "hls"}]))
+        .await;
+    stage.wait_live(&newer).await;
+    for (job, change) in [
+        (&newer, r#"{"remove":["d2"]}"#),
+        (&older, r#"{"add":[{"type":"hls"}]}"#),
+    ] {
+        let (status, _, body) = stage.request("PATCH", job, change).await;
+        assert_eq!(status, StatusCode::OK, "{body:?}");
+    }
+    stage.wait_live(&older).await;
+    let (status, _, playlist) = stage.request("GET", "/hls/room/v0/index.m3u8", "").await;
+    assert_eq!(status, StatusCode::OK);
+    let playlist = String::from_utf8_lossy(&playlist);
+    assert!(!playlist.contains("ENDLIST"), "{playlist}");
+
+    let wrong = json!([{"type": "rtmp", "url": server.url("nowhere"), "key": "k"}]);
+    let wrong = stage.start(wrong).await;
+    let failed = |job: &Job| job.state == JobState::Failed;
+    stage.wait_for(&wrong, secs(15), failed).await;
+    let (status, _, _) = stage.request("DELETE", &wrong, "").await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, _, _) = stage.request("GET", &wrong, "").await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "it is still listed");
+    stage.stop().await;
+}

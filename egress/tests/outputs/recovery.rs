@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use egress::status::{DestinationState, FailureCode, Job};
+use egress::{
+    Config, Scene,
+    status::{DestinationState, FailureCode, Job, JobState},
+};
 use serde_json::json;
-use tokio::time::sleep;
+use sfu::RoomId;
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::support::{
     Probe, broadcaster::Sends, output, rtmp_server::RtmpServer, secs, stage::Stage,
@@ -149,6 +153,59 @@ async fn a_killed_worker_is_replaced() {
         1,
         "{playlist}"
     );
+    stage.end(&job).await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_reads_nothing_holds_up_nobody() {
+    let stage = Stage::new();
+    let _broadcaster = stage.broadcast(Sends::default());
+    let body = json!({"source": {"type": "stage"}, "destinations": [{"type": "hls"}]}).to_string();
+    let (status, _, job) = stage.request("POST", "/api/rooms/room/egress", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{job:?}");
+    let job: Job = serde_json::from_slice(&job).unwrap();
+    let job = format!("/api/rooms/room/egress/{}", job.id);
+    let runs = |job: &Job| job.state == JobState::Running;
+    let (running, _) = stage.wait_for(&job, secs(10), runs).await;
+    output("kill", &["-STOP", &running.worker_pid.unwrap().to_string()]);
+
+    // Far more than its socket takes.
+    let service = stage.service.clone();
+    let mut storm = JoinSet::new();
+    storm.spawn(async move {
+        for number in 0_u32.. {
+            let mut scene = Scene::default();
+            scene.look.title = format!("{number} {}", "much to read ".repeat(50));
+            service.stage_changed(RoomId(1), scene);
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let again = |job: &Job| job.restarts == 1 && job.state == JobState::Running;
+    stage.wait_for(&job, secs(12), again).await;
+    storm.abort_all();
+    stage.end(&job).await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_longer_allowed_does_not_keep_a_job_from_going_on() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let _broadcaster = stage.broadcast(Sends::default());
+    let rtmp =
+        |application: &str| json!({"type": "rtmp", "url": server.url(application), "key": "k"});
+    let job = stage.start(json!([rtmp("live"), rtmp("other")])).await;
+    let live = |job: &Job| job.destinations[0].state == DestinationState::Live;
+    stage.wait_for(&job, secs(10), live).await;
+
+    let config = Config {
+        allow: vec![server.url("live")],
+        ..Config::default()
+    };
+    let stage = stage.restart_with(config).await;
+    let (after, _) = stage.wait_for(&job, secs(10), live).await;
+    assert_eq!(after.destinations.len(), 1);
     stage.end(&job).await;
     stage.stop().await;
 }

@@ -64,10 +64,16 @@ impl Stage {
     }
 
     /// Stops the server and starts another one with the same data folder.
-    pub(crate) async fn restart(mut self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
+        let config = self.config.clone();
+        self.restart_with(config).await
+    }
+
+    /// The same with another config.
+    pub(crate) async fn restart_with(mut self, config: Config) -> Self {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
-        Self::open(self.config, self.directory, self.program, OWNER)
+        Self::open(config, self.directory, self.program, OWNER)
     }
 
     fn open(config: Config, directory: TempDir, program: Program, caller: Caller) -> Self {
