@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::{Bench, kilobytes};
 use crate::{
     child::Process,
-    media::Pacing,
+    media::{Clip, Pacing},
     ramp,
     report::{cpu_per_packet, lost, p50_p99, within},
     scene::{Scene, Span},
@@ -81,8 +81,8 @@ impl Bench {
                 "  delay of first packets of frames",
                 p50_p99(&span.tally.packet_delay),
             );
-            let each = span.tally.packets as f64 / span.tally.frame_delay.len() as f64;
-            let burst = each * (viewers / rooms) as f64 * floor;
+            let frames = span.time.as_secs_f64() / Clip::FRAME.as_secs_f64();
+            let burst = span.tally.packets as f64 / frames / rooms as f64 * floor;
             self.table.note(
                 "  floor: sendmmsg of one frame to all of a room",
                 format!("first to last {burst:.2} ms"),
