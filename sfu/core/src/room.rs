@@ -1,6 +1,9 @@
 //! The media graph of one room: who publishes, who receives, fan-out.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Codec, Event, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, RelayMessage, Role,
@@ -300,10 +303,8 @@ impl Room {
             .tell(id, &self.publications, &self.stage, sinks.relayed, now);
         let shown = self.stage.show(&self.publications);
         for tap in &mut self.taps {
-            let walked = tap.walk(&self.stage, &shown, sinks.taps, now);
-            sinks.totals.drop_many("tap_queue_full", walked.dropped);
-            let unsupported = u64::from(walked.unsupported);
-            sinks.totals.drop_many("tap_codec_unsupported", unsupported);
+            let dropped = tap.walk(&self.stage, &shown, sinks.taps, now);
+            sinks.totals.drop_many("tap_queue_full", dropped);
         }
     }
 
@@ -452,6 +453,13 @@ impl Room {
     pub(crate) fn set_tap_video(&mut self, tap: TapId, video: TapVideo) {
         if let Some(tap) = self.taps.iter_mut().find(|t| t.id == tap) {
             tap.set_video(video);
+        }
+    }
+
+    /// Changes which layer a tap yields of each of its lanes.
+    pub(crate) fn set_tap_layers(&mut self, tap: TapId, layers: BTreeMap<u32, usize>) {
+        if let Some(tap) = self.taps.iter_mut().find(|t| t.id == tap) {
+            tap.set_layers(layers);
         }
     }
 
