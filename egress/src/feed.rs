@@ -1,6 +1,7 @@
 //! Carries a room's packets to the job's worker, and keyframe requests back.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,6 +26,8 @@ pub(crate) struct Demand {
     pub(crate) urgent: u64,
     /// How much of the video is to come.
     pub(crate) video: TapVideo,
+    /// How many layers below the top the video of each lane is to be.
+    pub(crate) layers: BTreeMap<u32, usize>,
 }
 
 /// Runs until the source ends or the demand's sender is dropped.
@@ -39,8 +42,8 @@ pub(crate) async fn feed(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_keyframe = Instant::now();
     let mut urgent = 0;
-    let mut video = TapVideo::default();
-    follow(&mut video, &demand, source.as_ref());
+    let mut told = (TapVideo::default(), BTreeMap::new());
+    follow(&mut told, &demand, source.as_ref());
     loop {
         tokio::select! {
             packet = source.recv() => {
@@ -66,7 +69,7 @@ pub(crate) async fn feed(
                 if changed.is_err() {
                     return;
                 }
-                follow(&mut video, &demand, source.as_ref());
+                follow(&mut told, &demand, source.as_ref());
                 let wanted = demand.borrow_and_update().urgent;
                 if std::mem::replace(&mut urgent, wanted) != wanted {
                     last_keyframe = Instant::now();
@@ -77,11 +80,20 @@ pub(crate) async fn feed(
     }
 }
 
-/// Tells the source how much video is wanted, if that has changed.
-fn follow(told: &mut TapVideo, demand: &watch::Receiver<Demand>, source: &dyn Source) {
+/// Tells the source which video is wanted, as far as that has changed.
+fn follow(
+    (video, layers): &mut (TapVideo, BTreeMap<u32, usize>),
+    demand: &watch::Receiver<Demand>,
+    source: &dyn Source,
+) {
     let wanted = demand.borrow().video;
-    if std::mem::replace(told, wanted) != wanted {
+    if std::mem::replace(video, wanted) != wanted {
         source.set_video(wanted);
+    }
+    let wanted = demand.borrow().layers.clone();
+    if *layers != wanted {
+        layers.clone_from(&wanted);
+        source.set_layers(wanted);
     }
 }
 

@@ -53,7 +53,7 @@ async fn another_resolution_and_another_codec_reach_the_same_session() {
         ..Sends::default()
     };
     let vp8 = Sends {
-        vp8: true,
+        codec: Some(sfu::Codec::Vp8),
         ..Sends::default()
     };
     media_file(large);

@@ -11,7 +11,9 @@ use sfu::MediaKind;
 use super::{Preset, encoder::Encoder, stagehand::Stagehand};
 use crate::{
     layout::Canvas,
-    pipeline::{Clock, Frame, Graph, GraphError, Hub, clock::clock_time, video::failure},
+    pipeline::{
+        Clock, Frame, Graph, GraphError, Hub, audio::aac, clock::clock_time, video::failure,
+    },
 };
 
 /// A playing mixer.
@@ -223,15 +225,15 @@ fn description(preset: &Preset, encoder: Encoder, audio_bitrate: u32) -> String 
          sink_0::zorder=0 sink_1::zorder=1 sink_1::alpha=0 ! {caps} ! \
          overlaycomposition name=overlay ! \
          queue max-size-time={QUEUED} max-size-bytes=0 max-size-buffers=0 leaky=downstream ! {} ! \
-         h264parse config-interval=0 ! video/x-h264,stream-format=avc,alignment=au ! \
          appsink name=picture sync=false async=false \
          appsrc name=backdrop format=time ! {still} ! {caps} ! pictures.sink_0 \
          appsrc name=slate format=time ! {still} ! {caps} ! pictures.sink_1 \
          audiomixer name=sounds output-buffer-duration=20000000 alignment-threshold=20000000 {live} ! {PCM} ! \
-         rglimiter ! avenc_aac bitrate={audio_bitrate} ! aacparse ! audio/mpeg,stream-format=raw ! \
+         rglimiter ! {} ! \
          appsink name=sound sync=false async=false \
-         audiotestsrc name=silence is-live=true wave=silence samplesperbuffer=480 ! {PCM} ! sounds.",
+         audiotestsrc name=silence is-live=true wave=silence samplesperbuffer=960 ! {PCM} ! sounds.",
         encoder.description(preset),
+        aac(audio_bitrate),
     )
 }
 
