@@ -47,10 +47,6 @@ test: setup web test-rust test-web e2e ## Run all tests
 test-rust:
 	cargo test --workspace --locked
 
-tests/e2e/node_modules/.package-lock.json: tests/e2e/package-lock.json
-	cd tests/e2e && npm ci --no-audit --no-fund
-	@touch $@
-
 e2e: web tests/e2e/node_modules/.package-lock.json ## Run the browser tests
 	# As test-rust builds it, so that the server is not compiled twice.
 	cargo test --workspace --locked --no-run

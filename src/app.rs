@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use sfu::RoomId;
+use signaling::protocol::{Corner, ImageKind, Layout};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -132,6 +134,8 @@ async fn tell_outputs(
 ) -> anyhow::Result<&'static str> {
     while let Some(change) = changes.recv().await {
         let jobs = serde_json::to_value(&change.jobs).context("write the states of outputs")?;
+        // Jobs that were resumed may be all that goes on in it; their pictures are as its host has chosen.
+        signaling.find_room(&change.room.slug).await;
         signaling.outputs_changed(change.room.id, jobs, change.hls);
     }
     Ok("output states")
@@ -149,12 +153,13 @@ async fn tell_scenes(
             () = cancel.cancelled() => return Ok("scenes"),
         };
         for (room, performance) in changed {
-            egress.stage_changed(room, scene(&performance));
+            let look = look(&signaling, room, &performance.look);
+            egress.stage_changed(room, scene(&performance, look));
         }
     }
 }
 
-fn scene(performance: &signaling::Performance) -> egress::Scene {
+fn scene(performance: &signaling::Performance, look: egress::Look) -> egress::Scene {
     let mut tiles = Vec::new();
     for performer in &performance.performers {
         // The camera goes with the microphone, the screen with what it plays.
@@ -176,7 +181,40 @@ fn scene(performance: &signaling::Performance) -> egress::Scene {
     egress::Scene {
         tiles,
         main: performance.main.map(sfu::PublicationId::lane),
-        ..egress::Scene::default()
+        layout: layout(performance.layout),
+        look,
+    }
+}
+
+fn layout(layout: Layout) -> egress::Layout {
+    match layout {
+        Layout::Grid => egress::Layout::Grid,
+        Layout::Speaker => egress::Layout::Speaker,
+        Layout::PictureInPicture => egress::Layout::PictureInPicture,
+        Layout::Screen => egress::Layout::Screen,
+        Layout::Single => egress::Layout::Single,
+    }
+}
+
+fn look(signaling: &signaling::Service, room: RoomId, look: &signaling::Look) -> egress::Look {
+    let image = |kind| {
+        let path = signaling.image_file(room, look, kind)?;
+        Some(egress::Image { path })
+    };
+    egress::Look {
+        names: look.names,
+        title: look.title.clone(),
+        background: look.background,
+        slate: look.slate.clone(),
+        background_image: image(ImageKind::Background),
+        logo: image(ImageKind::Logo),
+        logo_corner: match look.logo_corner {
+            Corner::UpperLeft => egress::Corner::UpperLeft,
+            Corner::UpperRight => egress::Corner::UpperRight,
+            Corner::LowerLeft => egress::Corner::LowerLeft,
+            Corner::LowerRight => egress::Corner::LowerRight,
+        },
+        slate_image: image(ImageKind::Slate),
     }
 }
 

@@ -73,6 +73,19 @@ pub(crate) struct ServeArgs {
     /// Serve HTTPS with a certificate of our own making, to try the camera of a phone in the same network.
     #[arg(long)]
     pub(crate) tls_self_signed: bool,
+    /// Bucket of an S3-compatible storage that recordings go to. Keys come from AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY, or from the file that egress.recording.s3.credentials_file names.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) recording_s3_bucket: Option<String>,
+    /// URL of that storage [default: Amazon's].
+    #[arg(long, value_name = "URL", requires = "recording_s3_bucket")]
+    pub(crate) recording_s3_endpoint: Option<String>,
+    /// Its region [default: us-east-1].
+    #[arg(long, value_name = "NAME", requires = "recording_s3_bucket")]
+    pub(crate) recording_s3_region: Option<String>,
+    /// What the names of files in the bucket start with.
+    #[arg(long, value_name = "TEXT", requires = "recording_s3_bucket")]
+    pub(crate) recording_s3_prefix: Option<String>,
     /// What to log, such as `info` or `sfu=debug,info`.
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,

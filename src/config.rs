@@ -146,6 +146,13 @@ impl Config {
         set(&mut self.http.listen, args.http);
         set(&mut self.media.udp_port, args.udp_port);
         set(&mut self.log.filter, args.log);
+        if let Some(bucket) = args.recording_s3_bucket {
+            let s3 = self.egress.recording.s3.get_or_insert_default();
+            s3.bucket = bucket;
+            set(&mut s3.region, args.recording_s3_region);
+            set(&mut s3.prefix, args.recording_s3_prefix);
+            s3.endpoint = args.recording_s3_endpoint.or(s3.endpoint.take());
+        }
         if !args.public_ip.is_empty() {
             self.media.public_ips = args.public_ip;
         }
@@ -244,6 +251,24 @@ mod tests {
         };
         let config = load("[media]\nudp_port = 7100\nmax_peers = 7\n", args).unwrap();
         assert_eq!((config.media.udp_port, config.media.max_peers), (7001, 7));
+    }
+
+    #[test]
+    fn a_bucket_of_recordings_is_named_on_the_command_line_or_in_the_file() {
+        let args = ServeArgs {
+            recording_s3_bucket: Some("talks".into()),
+            recording_s3_prefix: Some("live/".into()),
+            ..ServeArgs::default()
+        };
+        let toml =
+            "[egress.recording.s3]\nbucket = 'b'\nregion = 'r'\nendpoint = 'http://s3:9000'\n";
+        let config = load(toml, args).unwrap();
+        let s3 = config.egress.recording.s3.unwrap();
+        assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("talks", "live/"));
+        assert_eq!(s3.region, "r");
+        assert_eq!(s3.endpoint.as_deref(), Some("http://s3:9000"));
+        let no_bucket = "[egress.recording.s3]\nprefix = 'p'\n";
+        assert!(load(no_bucket, ServeArgs::default()).is_err());
     }
 
     #[test]

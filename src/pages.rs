@@ -103,8 +103,9 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// Scripts only of our own; media, sockets and workers also as blobs, as players need them. Pages may be
-/// embedded anywhere except where they hold a login: the browser keeps storage apart per embedding site.
+/// Scripts only of our own; media, sockets and workers also as blobs, as players need them, and media from a storage
+/// that recordings are redirected to. Pages may be embedded anywhere except where they hold a login: the browser
+/// keeps storage apart per embedding site.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; script-src 'self'; \
-    style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob: data:; \
+    style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' https: blob: data:; \
     connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'";

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     problem::Problem,
-    service::{Room, Service},
+    service::{Caller, Room, Service},
     status::{
         Change, Destination, DestinationChange, ErrorCode, HlsToken, HlsTokenRequest, Job, JobList,
         Request,
@@ -79,6 +79,7 @@ async fn after_resume(
 async fn start_job(
     State(service): State<Service>,
     Extension(room): Extension<Room>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
@@ -87,7 +88,9 @@ async fn start_job(
         Some(key) => Some((idempotency_key(key)?, fingerprint(&body))),
         None => None,
     };
-    let started = service.start(room, &request, idempotency).await?;
+    let started = service
+        .start(room, &request, caller.trusted, idempotency)
+        .await?;
     let job = started.job;
     let location = format!("/api/rooms/{}/egress/{}", job.room, job.id);
     let mut response = (
@@ -106,18 +109,20 @@ async fn start_job(
 async fn change_job(
     State(service): State<Service>,
     Extension(room): Extension<Room>,
+    Extension(caller): Extension<Caller>,
     Path((_, id)): Path<(String, String)>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let (change, _) = read::<Change>(&headers, body)?;
-    let job = service.change(&room, &id, &change).await?;
+    let job = service.change(&room, &id, &change, caller.trusted).await?;
     Ok(([no_store()], Json(job)))
 }
 
 async fn add_destination(
     State(service): State<Service>,
     Extension(room): Extension<Room>,
+    Extension(caller): Extension<Caller>,
     Path((_, id)): Path<(String, String)>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -127,32 +132,36 @@ async fn add_destination(
         add: vec![destination],
         ..Change::default()
     };
-    let job = service.change(&room, &id, &change).await?;
+    let job = service.change(&room, &id, &change, caller.trusted).await?;
     Ok((StatusCode::CREATED, [no_store()], Json(job)))
 }
 
 async fn change_destination(
     State(service): State<Service>,
     Extension(room): Extension<Room>,
+    Extension(caller): Extension<Caller>,
     Path((_, id, destination)): Path<(String, String, String)>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let (change, _) = read::<DestinationChange>(&headers, body)?;
-    let job = service.readdress(&room, &id, &destination, change).await?;
+    let job = service
+        .readdress(&room, &id, &destination, change, caller.trusted)
+        .await?;
     Ok(([no_store()], Json(job)))
 }
 
 async fn remove_destination(
     State(service): State<Service>,
     Extension(room): Extension<Room>,
+    Extension(caller): Extension<Caller>,
     Path((_, id, destination)): Path<(String, String, String)>,
 ) -> Result<impl IntoResponse, Problem> {
     let change = Change {
         remove: vec![destination],
         ..Change::default()
     };
-    let job = service.change(&room, &id, &change).await?;
+    let job = service.change(&room, &id, &change, caller.trusted).await?;
     Ok(([no_store()], Json(job)))
 }
 

@@ -19,8 +19,8 @@ pub struct Config {
     pub max_cpu_percent: u32,
     /// Most destinations of one job, at most 16.
     pub max_destinations: usize,
-    /// Whether loopback and private addresses may be targets. Set it to `false` when people whom you do not
-    /// trust may start outputs; what names resolve to is then checked, too, at each connection.
+    /// Whether everybody who may start outputs may send to loopback and private addresses; the server's owner may
+    /// in any case. What names resolve to is checked, too, at each connection.
     pub allow_private_targets: bool,
     /// URLs that may be targets, such as `rtmps://*.example.com/live`; `*` stands for anything within the host or
     /// the path. Empty allows all.
@@ -78,6 +78,35 @@ pub struct RecordingConfig {
     pub max_gb: u64,
     /// How long links to recordings are valid.
     pub link_hours: u64,
+    /// An S3-compatible storage that files go to; the folder then only keeps what is on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Config>,
+}
+
+/// The `egress.recording.s3` section of the configuration. The keys are taken from `credentials_file`, else from
+/// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, else from the machine's role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Config {
+    /// The bucket.
+    pub bucket: String,
+    /// URL of the storage; by default Amazon's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: String,
+    /// What names in the bucket start with.
+    pub prefix: String,
+    /// A file with `aws_access_key_id = …` and `aws_secret_access_key = …`. It is read again for each request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+    /// Whether files stay in the folder, too.
+    pub keep_local: bool,
+    /// Whether links lead to the storage itself (presigned URLs), which browsers must then reach. Otherwise files
+    /// are passed on by this server.
+    pub redirect_links: bool,
+    /// How long one request, with up to 8 MB, may take.
+    pub timeout_seconds: u64,
 }
 
 /// Why a configuration cannot be used.
@@ -201,8 +230,25 @@ impl HlsConfig {
 }
 
 impl RecordingConfig {
-    fn rules(&self) -> [Rule; 3] {
+    fn rules(&self) -> [Rule; 6] {
+        let s3 = self.s3.as_ref();
+        let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         [
+            (
+                s3.is_none_or(|s3| !s3.bucket.is_empty()),
+                "recording.s3.bucket",
+                "the name of a bucket",
+            ),
+            (
+                s3.is_none_or(|s3| s3.endpoint.as_ref().is_none_or(is_url)),
+                "recording.s3.endpoint",
+                "a URL such as https://s3.example.com",
+            ),
+            (
+                s3.is_none_or(|s3| (2..=3600).contains(&s3.timeout_seconds)),
+                "recording.s3.timeout_seconds",
+                "2 to 3600",
+            ),
             (
                 self.min_free_mb <= 1 << 30,
                 "recording.min_free_mb",
@@ -229,7 +275,7 @@ impl Default for Config {
             max_jobs_per_room: 4,
             max_cpu_percent: 0,
             max_destinations: 16,
-            allow_private_targets: true,
+            allow_private_targets: false,
             allow: Vec::new(),
             tls_ca_file: None,
             keyframe_interval_ms: 2000,
@@ -257,6 +303,21 @@ impl Default for HlsConfig {
     }
 }
 
+impl Default for S3Config {
+    fn default() -> Self {
+        Self {
+            bucket: String::new(),
+            endpoint: None,
+            region: "us-east-1".to_owned(),
+            prefix: String::new(),
+            credentials_file: None,
+            keep_local: false,
+            redirect_links: false,
+            timeout_seconds: 120,
+        }
+    }
+}
+
 impl Default for RecordingConfig {
     fn default() -> Self {
         Self {
@@ -264,6 +325,7 @@ impl Default for RecordingConfig {
             min_free_mb: 1024,
             max_gb: 0,
             link_hours: 24,
+            s3: None,
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Accepted {
     /// The URL without the key, or the playlist's path.
     pub(crate) shown_url: String,
     pub(crate) target: Target,
+    /// Whether it may be at a loopback or private address.
+    pub(crate) allow_private: bool,
 }
 
 /// Why a destination cannot be used.
@@ -54,7 +56,9 @@ pub(crate) enum DestinationError {
     NotPlain,
     #[error("The URL contains spaces or control characters, or is longer than 1024 characters")]
     Unclean,
-    #[error("Private and local addresses are not allowed as targets on this server")]
+    #[error(
+        "This address is in the server's own network, where only the owner may send to. The owner can start this output, or allow it for everybody with allow_private_targets = true in [egress]"
+    )]
     Private,
     #[error("This server allows outputs to certain addresses only, and this is none of them")]
     NotAllowed,
@@ -87,17 +91,30 @@ impl DestinationError {
     }
 }
 
-/// Checks one destination of the room with this slug.
+/// Where may be sent to.
+struct Rules<'a> {
+    /// As [`Config::allow`].
+    allow: &'a [String],
+    /// Whether loopback and private addresses are allowed.
+    private: bool,
+}
+
+/// Checks one destination of the room with this slug, asked for by somebody who may reach this network or not.
 pub(crate) fn accept(
     destination: &Destination,
     room: &str,
     config: &Config,
+    trusted: bool,
 ) -> Result<Accepted, DestinationError> {
+    let rules = Rules {
+        allow: &config.allow,
+        private: trusted || config.allow_private_targets,
+    };
     match destination {
         Destination::Rtmp { url, platform, key } => match platform {
-            Some(platform) if url.is_empty() => accept_rtmp(platform.url(), key, config),
+            Some(platform) if url.is_empty() => accept_rtmp(platform.url(), key, &rules),
             Some(_) => Err(DestinationError::TwoUrls),
-            None => accept_rtmp(url, key, config),
+            None => accept_rtmp(url, key, &rules),
         },
         Destination::Srt {
             url,
@@ -109,7 +126,7 @@ pub(crate) fn accept(
                 let key = key.as_ref().map(|key| key.expose().trim().to_owned());
                 key.filter(|key| !key.is_empty())
             };
-            let (host, port) = accept_srt_url(url, config)?;
+            let (host, port) = accept_srt_url(url, &rules)?;
             let target = SrtTarget {
                 host,
                 port,
@@ -122,6 +139,7 @@ pub(crate) fn accept(
                 kind: DestinationType::Srt,
                 shown_url: url.trim().to_owned(),
                 target: Target::Srt(target),
+                allow_private: rules.private,
             })
         }
         Destination::Hls { .. } => Ok(Accepted {
@@ -131,6 +149,7 @@ pub(crate) fn accept(
                 segment_ms: config.hls.segment_ms,
                 part_ms: config.hls.part_ms,
             }),
+            allow_private: false,
         }),
         Destination::Recording(options) => accept_recording(options, room, config),
     }
@@ -158,13 +177,14 @@ fn accept_recording(
             segment_bytes: megabytes.map(|mb| u64::from(mb) * 1_000_000),
             min_free_bytes: config.recording.min_free_mb << 20,
         }),
+        allow_private: false,
     })
 }
 
 fn accept_rtmp(
     given: &str,
     key: &StreamKey,
-    config: &Config,
+    rules: &Rules<'_>,
 ) -> Result<Accepted, DestinationError> {
     let given = given.trim();
     if given.len() > 1024 || !is_clean(given) {
@@ -184,10 +204,10 @@ fn accept_rtmp(
     if url.port() == Some(0) {
         return Err(not_rtmp());
     }
-    if !config.allow_private_targets && is_private(&host) {
+    if !rules.private && is_private(&host) {
         return Err(DestinationError::Private);
     }
-    if !pattern::is_allowed(&config.allow, &url) {
+    if !pattern::is_allowed(rules.allow, &url) {
         return Err(DestinationError::NotAllowed);
     }
     let path = url.path().trim_matches('/');
@@ -213,10 +233,11 @@ fn accept_rtmp(
             application,
             key: key.to_owned(),
         }),
+        allow_private: rules.private,
     })
 }
 
-fn accept_srt_url(given: &str, config: &Config) -> Result<(String, u16), DestinationError> {
+fn accept_srt_url(given: &str, rules: &Rules<'_>) -> Result<(String, u16), DestinationError> {
     let given = given.trim();
     if given.len() > 1024 || !is_clean(given) {
         return Err(DestinationError::Unclean);
@@ -233,10 +254,10 @@ fn accept_srt_url(given: &str, config: &Config) -> Result<(String, u16), Destina
         return Err(DestinationError::NotPlain);
     }
     let host = parse_host(&url).ok_or_else(not_srt)?;
-    if !config.allow_private_targets && is_private(&host) {
+    if !rules.private && is_private(&host) {
         return Err(DestinationError::Private);
     }
-    if !pattern::is_allowed(&config.allow, &url) {
+    if !pattern::is_allowed(rules.allow, &url) {
         return Err(DestinationError::NotAllowed);
     }
     Ok((bare_host(host), port))
@@ -346,7 +367,7 @@ mod tests {
             passphrase: passphrase.map(|text| StreamKey::from(text.to_owned())),
             latency_ms: Some(latency_ms),
         };
-        let accepted = accept(&destination, "room", &Config::default())?;
+        let accepted = accept(&destination, "room", &Config::default(), true)?;
         assert!(!accepted.shown_url.contains("publish"));
         let Target::Srt(target) = accepted.target else {
             panic!("not SRT");
@@ -378,9 +399,9 @@ mod tests {
         }
         let slow = srt("srt://host:9000", None, 9000).err();
         assert_eq!(slow, Some(DestinationError::Latency));
-        let public_only = Config {
-            allow_private_targets: false,
-            ..Config::default()
+        let public_only = Rules {
+            allow: &[],
+            private: false,
         };
         let local = accept_srt_url("srt://127.0.0.1:9000", &public_only).err();
         assert_eq!(local, Some(DestinationError::Private));
@@ -392,11 +413,7 @@ mod tests {
             platform: None,
             key: StreamKey::from(key.to_owned()),
         };
-        let config = Config {
-            allow_private_targets: allow_private,
-            ..Config::default()
-        };
-        accept(&destination, "room", &config).map(|accepted| {
+        accept(&destination, "room", &Config::default(), allow_private).map(|accepted| {
             let Target::Rtmp(target) = accepted.target else {
                 panic!("not RTMP");
             };
@@ -464,7 +481,8 @@ mod tests {
     fn a_platform_stands_for_its_url() {
         let request = |body: &str| {
             let destination = serde_json::from_str::<Destination>(body).unwrap();
-            accept(&destination, "room", &Config::default()).map(|accepted| accepted.shown_url)
+            accept(&destination, "room", &Config::default(), true)
+                .map(|accepted| accepted.shown_url)
         };
         for platform in Platform::ALL {
             let name = serde_json::to_string(&platform).unwrap();

@@ -13,6 +13,7 @@ use crate::{
     delivery::{Delivery, STABLE},
     link::Report,
     status::{DestinationState, JobState},
+    vigil::{Verdict, Vigil},
 };
 
 /// What the supervisor has to do, in order.
@@ -26,6 +27,8 @@ pub(crate) enum Action {
     Disconnect(usize),
     /// Tell the worker to end cleanly.
     Drain,
+    /// Find out why the worker process says nothing, and call [`Job::handle_examined`].
+    Examine,
     /// Kill the worker process.
     Kill,
 }
@@ -54,10 +57,7 @@ enum Phase {
     Starting {
         deadline: Instant,
     },
-    Running {
-        since: Instant,
-        silent_at: Instant,
-    },
+    Running(Vigil),
     Draining {
         kill_at: Instant,
     },
@@ -95,7 +95,7 @@ impl Job {
     pub(crate) fn add(&mut self, number: usize, proved: bool) {
         let salt = 2 * u64::try_from(number).unwrap_or(0) + 3;
         let mut destination = Delivery::new(number, proved, self.seed.wrapping_mul(salt));
-        if matches!(self.phase, Phase::Running { .. }) && destination.start_attempt() {
+        if matches!(self.phase, Phase::Running(_)) && destination.start_attempt() {
             self.actions.push_back(Action::Connect(number));
         }
         self.destinations.push(destination);
@@ -103,7 +103,7 @@ impl Job {
 
     /// Ends a destination and forgets it afterwards.
     pub(crate) fn remove(&mut self, number: usize, now: Instant) {
-        let running = matches!(self.phase, Phase::Running { .. });
+        let running = matches!(self.phase, Phase::Running(_));
         if let Some(destination) = self.find(number) {
             destination.leave(now);
             if running {
@@ -118,7 +118,7 @@ impl Job {
 
     /// Tries a destination again now, even one that was given up.
     pub(crate) fn retry(&mut self, number: usize) {
-        let running = matches!(self.phase, Phase::Running { .. });
+        let running = matches!(self.phase, Phase::Running(_));
         let Some(destination) = self.find(number) else {
             return;
         };
@@ -133,8 +133,8 @@ impl Job {
 
     /// Takes in what the worker says.
     pub(crate) fn handle_report(&mut self, report: &Report, now: Instant) {
-        if let Phase::Running { since, silent_at } = &mut self.phase {
-            *silent_at = now + silence_limit(now.duration_since(*since));
+        if let Phase::Running(vigil) = &mut self.phase {
+            vigil.hear(now);
         }
         match report {
             Report::Ready => self.handle_ready(now),
@@ -174,6 +174,15 @@ impl Job {
         }
     }
 
+    /// Takes in whether a worker that says nothing got no processor time since it was last examined.
+    pub(crate) fn handle_examined(&mut self, starved: bool, now: Instant) {
+        if let Phase::Running(vigil) = &mut self.phase
+            && vigil.examine(starved, now) == Verdict::Kill
+        {
+            self.actions.push_back(Action::Kill);
+        }
+    }
+
     /// Takes in that the worker process could not be started or has ended.
     pub(crate) fn handle_worker_gone(&mut self, now: Instant) {
         self.receiving = false;
@@ -192,7 +201,7 @@ impl Job {
             }
             Phase::Draining { .. } => return self.finish(),
             Phase::Starting { .. } => false,
-            Phase::Running { since, .. } => now >= since + STABLE,
+            Phase::Running(vigil) => now >= vigil.since() + STABLE,
         };
         if ran_long {
             self.crashes = 0;
@@ -214,7 +223,7 @@ impl Job {
     /// Ends the job on request.
     pub(crate) fn end(&mut self, now: Instant) {
         match self.phase {
-            Phase::Running { .. } => self.drain(now),
+            Phase::Running(_) => self.drain(now),
             Phase::Starting { .. } => {
                 self.actions.push_back(Action::Kill);
                 self.finish();
@@ -228,7 +237,7 @@ impl Job {
     /// Ends the worker until [`Job::resume`].
     pub(crate) fn pause(&mut self, now: Instant) {
         match self.phase {
-            Phase::Running { .. } => {
+            Phase::Running(_) => {
                 self.pausing = true;
                 self.drain(now);
             }
@@ -248,7 +257,7 @@ impl Job {
             Phase::Draining { .. } if self.pausing => self.resume_at_once = true,
             Phase::Draining { .. }
             | Phase::Starting { .. }
-            | Phase::Running { .. }
+            | Phase::Running(_)
             | Phase::Waiting { .. }
             | Phase::Ended
             | Phase::Failed => {}
@@ -274,19 +283,16 @@ impl Job {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         match self.phase {
-            Phase::Starting { deadline: due }
-            | Phase::Running { silent_at: due, .. }
-            | Phase::Draining { kill_at: due }
-                if now >= due =>
-            {
+            Phase::Starting { deadline: due } | Phase::Draining { kill_at: due } if now >= due => {
                 self.actions.push_back(Action::Kill);
                 self.push_deadline(now);
             }
+            Phase::Running(vigil) if now >= vigil.due() => self.actions.push_back(Action::Examine),
             Phase::Waiting { retry_at } if now >= retry_at => {
                 self.restarts += 1;
                 self.spawn(now);
             }
-            Phase::Running { .. } => {
+            Phase::Running(_) => {
                 for destination in &mut self.destinations {
                     if destination.take_due_retry(now) {
                         self.actions
@@ -310,7 +316,7 @@ impl Job {
             Phase::Starting { deadline: at }
             | Phase::Draining { kill_at: at }
             | Phase::Waiting { retry_at: at } => return Some(at),
-            Phase::Running { silent_at, .. } => silent_at,
+            Phase::Running(vigil) => vigil.due(),
             Phase::Paused | Phase::Ended | Phase::Failed => return None,
         };
         let retries = self.destinations.iter().filter_map(Delivery::poll_timeout);
@@ -329,14 +335,14 @@ impl Job {
 
     /// Returns whether outputs need keyframes.
     pub(crate) fn wants_keyframes(&self) -> bool {
-        matches!(self.phase, Phase::Running { .. })
+        matches!(self.phase, Phase::Running(_))
     }
 
     pub(crate) fn state(&self) -> JobState {
         match self.phase {
             Phase::Starting { .. } if self.restarts > 0 => JobState::Restarting,
             Phase::Starting { .. } => JobState::Starting,
-            Phase::Running { .. } => JobState::Running,
+            Phase::Running(_) => JobState::Running,
             Phase::Draining { .. } => JobState::Draining,
             Phase::Waiting { .. } => JobState::Restarting,
             Phase::Paused => JobState::Paused,
@@ -361,10 +367,7 @@ impl Job {
         if !matches!(self.phase, Phase::Starting { .. }) {
             return;
         }
-        self.phase = Phase::Running {
-            since: now,
-            silent_at: now + silence_limit(Duration::ZERO),
-        };
+        self.phase = Phase::Running(Vigil::new(now));
         for destination in &mut self.destinations {
             if destination.start_attempt() {
                 self.actions
@@ -379,7 +382,7 @@ impl Job {
 
     /// A worker all of whose destinations were given up does nothing but cost memory.
     fn drain_when_hopeless(&mut self, now: Instant) {
-        let running = matches!(self.phase, Phase::Running { .. });
+        let running = matches!(self.phase, Phase::Running(_));
         let hopeless = |d: &Delivery| d.state() == DestinationState::Failed;
         if running && !self.destinations.is_empty() && self.destinations.iter().all(hopeless) {
             self.gave_up = true;
@@ -410,30 +413,18 @@ impl Job {
     fn push_deadline(&mut self, now: Instant) {
         let later = now + KILL_AGAIN;
         match &mut self.phase {
-            Phase::Starting { deadline: due }
-            | Phase::Running { silent_at: due, .. }
-            | Phase::Draining { kill_at: due } => *due = later,
-            Phase::Waiting { .. } | Phase::Paused | Phase::Ended | Phase::Failed => {}
+            Phase::Starting { deadline: due } | Phase::Draining { kill_at: due } => *due = later,
+            Phase::Running(_)
+            | Phase::Waiting { .. }
+            | Phase::Paused
+            | Phase::Ended
+            | Phase::Failed => {}
         }
-    }
-}
-
-/// Returns how long a worker of this age may say nothing.
-fn silence_limit(age: Duration) -> Duration {
-    if age < SETTLING {
-        SETTLING_LIMIT
-    } else {
-        SILENCE_LIMIT
     }
 }
 
 /// A worker is ready in 50 ms; the first start after an installation scans all GStreamer plugins.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// A worker reports every 250 ms.
-const SILENCE_LIMIT: Duration = Duration::from_millis(1500);
-/// A worker that loads its plugins on a machine far above its load was seen silent for two seconds.
-const SETTLING: Duration = Duration::from_secs(10);
-const SETTLING_LIMIT: Duration = Duration::from_secs(6);
 /// Below the bound of the whole server's shutdown.
 const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 const KILL_AGAIN: Duration = Duration::from_secs(1);
@@ -669,18 +660,24 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_worker_is_killed() {
+    fn a_silent_worker_is_examined_and_killed() {
         let t0 = Instant::now();
-        let mut job = running(t0);
-        assert_eq!(wake(&mut job), t0 + SETTLING_LIMIT);
-        assert_eq!(drain(&mut job), [Action::Kill]);
-        let mut job = running(t0);
-        let old = t0 + SETTLING;
-        job.handle_report(&Report::KeyframeWanted, old);
-        assert_eq!(wake(&mut job), old + SILENCE_LIMIT);
-        assert_eq!(drain(&mut job), [Action::Kill]);
-        job.handle_worker_gone(old + SILENCE_LIMIT + ms(5));
-        assert_eq!(job.state(), JobState::Restarting);
+        for starved in [false, true] {
+            let mut job = running(t0);
+            let old = t0 + STABLE;
+            job.handle_report(&Report::KeyframeWanted, old);
+            let first = wake(&mut job);
+            assert_eq!(drain(&mut job), [Action::Examine]);
+            job.handle_examined(starved, first);
+            assert_eq!(drain(&mut job), [], "it may still say something");
+            let second = wake(&mut job);
+            assert_eq!(drain(&mut job), [Action::Examine]);
+            job.handle_examined(starved, second);
+            let killed: &[Action] = if starved { &[] } else { &[Action::Kill] };
+            assert_eq!(drain(&mut job), killed);
+            job.handle_worker_gone(second + ms(5));
+            assert_eq!(job.state(), JobState::Restarting);
+        }
     }
 
     #[test]

@@ -271,6 +271,7 @@ impl Entry {
     pub(crate) fn record(&self, room: &Room) -> Record {
         let destinations = self.plan.iter().map(|planned| RecordedDestination {
             number: planned.number,
+            trusted: planned.trusted,
             proved: planned.proved,
             requested: planned.requested.clone(),
         });

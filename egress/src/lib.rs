@@ -43,13 +43,14 @@ mod still;
 mod store;
 mod supervisor;
 mod thumbnail;
+mod vigil;
 mod wall_clock;
 mod wish;
 mod worker;
 
-pub use config::{Config, ConfigError, HlsConfig, RecordingConfig};
-pub use scene::{Image, Layout, Look, Scene, Tile};
-pub use service::{Changed, OpenError, RecordingReady, Room, Service};
+pub use config::{Config, ConfigError, HlsConfig, RecordingConfig, S3Config};
+pub use scene::{Corner, Image, Layout, Look, Scene, Tile};
+pub use service::{Caller, Changed, OpenError, RecordingReady, Room, Service};
 pub use source::{BoxFuture, Source, Sources};
 pub use still::run_still_worker;
 pub use worker::run_worker;

@@ -27,7 +27,12 @@ pub(crate) enum Command {
     /// The first command.
     Setup(Setup),
     /// Starts an attempt at a destination that is not running. Carries its key: never logged.
-    Connect { destination: usize, target: Target },
+    Connect {
+        destination: usize,
+        target: Target,
+        /// Whether loopback and private addresses may be connected to.
+        allow_private: bool,
+    },
     /// Ends a destination cleanly.
     Disconnect { destination: usize },
     /// What a composed job shows from here on.
@@ -56,8 +61,6 @@ pub(crate) struct Setup {
     pub(crate) hold_ms: u64,
     pub(crate) audio_bitrate: u32,
     pub(crate) transcode_bitrate: u32,
-    /// Whether loopback and private addresses may be connected to.
-    pub(crate) allow_private: bool,
     /// Certificates (PEM) that are trusted besides the system's.
     pub(crate) tls_ca_file: Option<PathBuf>,
 }
@@ -401,6 +404,7 @@ mod tests {
         let connect = Command::Connect {
             destination: 1,
             target,
+            allow_private: false,
         };
         assert!(!format!("{connect:?}").contains("hush"));
     }

@@ -114,6 +114,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::EgressCapacity
         | ErrorCode::Stopping
         | ErrorCode::HlsLate
+        | ErrorCode::StorageUnavailable
         | ErrorCode::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

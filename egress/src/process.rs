@@ -1,12 +1,14 @@
 //! A worker process as the supervisor holds it.
 
 use std::{
-    ffi::OsStr,
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
     io,
     os::fd::OwnedFd,
     path::Path,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -33,6 +35,8 @@ pub(crate) struct Process {
     secrets: Arc<Mutex<Vec<Target>>>,
     /// At most [`REPORT_LIMIT`] wait; then the worker's own queue fills.
     reports: mpsc::Receiver<(Report, Bytes)>,
+    /// How long each of its threads had waited for a processor when it was last examined.
+    waits: (Instant, BTreeMap<OsString, Duration>),
     _readers: JoinSet<()>,
 }
 
@@ -73,6 +77,7 @@ impl Process {
             packets: Arc::new(UnixDatagram::from_std(packets)?),
             secrets,
             reports,
+            waits: (Instant::now(), BTreeMap::new()),
             _readers: readers,
         })
     }
@@ -104,6 +109,17 @@ impl Process {
         self.reports.recv().await
     }
 
+    /// Returns whether one of its threads has waited for a processor most of the time since the last call.
+    pub(crate) fn is_starved(&mut self, now: Instant) -> bool {
+        let waits = self.pid().map(thread_waits).unwrap_or_default();
+        let (then, before) = std::mem::replace(&mut self.waits, (now, waits));
+        let passed = now.saturating_duration_since(then);
+        self.waits.1.iter().any(|(thread, waited)| {
+            let before = before.get(thread);
+            before.is_some_and(|before| waited.saturating_sub(*before) > passed / 2)
+        })
+    }
+
     /// Waits for the process to end.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
@@ -112,6 +128,20 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.start_kill();
     }
+}
+
+/// Returns how long each thread of a process was ready to run, but had to wait.
+fn thread_waits(pid: u32) -> BTreeMap<OsString, Duration> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| {
+            // Time on a processor, time of waiting for one (nanoseconds), and how often it got one.
+            let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let waited = stat.split_whitespace().nth(1)?.parse().ok()?;
+            Some((task.file_name(), Duration::from_nanos(waited)))
+        })
+        .collect()
 }
 
 /// Returns whether a worker may see this environment variable.
@@ -166,3 +196,34 @@ const ENVIRONMENT: [&str; 9] = [
 ];
 const REPORT_LIMIT: usize = 16;
 const LINE_LIMIT: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_processor_is_seen() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let spinning: Vec<_> = (0..3 * cores)
+            .map(|_| {
+                let stop = stop.clone();
+                std::thread::spawn(
+                    move || while !stop.load(std::sync::atomic::Ordering::Relaxed) {},
+                )
+            })
+            .collect();
+        let total = || thread_waits(std::process::id()).values().sum::<Duration>();
+        let (before, deadline) = (total(), Instant::now() + Duration::from_secs(10));
+        let passed = |waited: Duration| waited > before + Duration::from_millis(200);
+        while !passed(total()) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let after = total();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for thread in spinning {
+            thread.join().unwrap();
+        }
+        assert!(passed(after), "{before:?}, then {after:?}");
+    }
+}

@@ -108,6 +108,7 @@ impl Register {
         requested: &[Destination],
         present: &[Planned],
         first: usize,
+        trusted: bool,
     ) -> Result<Vec<Planned>, StartError> {
         let limit = self.config.max_destinations;
         if present.len() + requested.len() > limit {
@@ -115,12 +116,10 @@ impl Register {
         }
         let mut plan: Vec<Planned> = Vec::new();
         for (requested, place) in requested.iter().zip(1..) {
-            let accepted =
-                destination::accept(requested, &room.slug, &self.config).map_err(|reason| {
-                    StartError::Destination {
-                        number: place,
-                        reason,
-                    }
+            let accepted = destination::accept(requested, &room.slug, &self.config, trusted)
+                .map_err(|reason| StartError::Destination {
+                    number: place,
+                    reason,
                 })?;
             let mut others = present.iter().chain(&plan);
             if others.any(|other| other.accepted.target == accepted.target) {
@@ -135,6 +134,7 @@ impl Register {
                 number: first + plan.len(),
                 requested: requested.clone(),
                 accepted,
+                trusted,
                 proved: false,
             });
         }
@@ -157,6 +157,7 @@ impl Register {
         room: &Room,
         id: &str,
         change: &status::Change,
+        trusted: bool,
     ) -> Result<(Vec<mpsc::OwnedPermit<Order>>, Vec<Order>), StartError> {
         let mut rooms = self.lock();
         let loads = self.loads(&rooms, room.id);
@@ -177,7 +178,7 @@ impl Register {
         let retried = retried.collect::<Result<Vec<_>, _>>()?;
         let mut plan = entry.plan.clone();
         plan.retain(|planned| !removed.contains(&planned.number));
-        let added = self.plan(room, &change.add, &plan, entry.next_number)?;
+        let added = self.plan(room, &change.add, &plan, entry.next_number, trusted)?;
         self.check_disk(&added)?;
         let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
         let with_hls = added.iter().any(is_hls);

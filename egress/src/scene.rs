@@ -43,7 +43,7 @@ pub struct Tile {
     pub video: Option<u32>,
     /// The lanes of its sound.
     pub audio: Vec<u32>,
-    /// What is written under it.
+    /// What is written on it.
     pub name: String,
     /// Whether it is a screen.
     pub screen: bool,
@@ -53,7 +53,7 @@ pub struct Tile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Look {
-    /// Whether names are written under the pictures.
+    /// Whether names are written on the pictures.
     pub names: bool,
     /// A line at the top; none when empty.
     pub title: String,
@@ -63,19 +63,34 @@ pub struct Look {
     pub slate: String,
     /// Behind the pictures, instead of the colour.
     pub background_image: Option<Image>,
-    /// In the upper right corner.
+    /// In a corner, over the pictures.
     pub logo: Option<Image>,
+    /// Which corner.
+    pub logo_corner: Corner,
     /// Shown while nobody sends, instead of the text.
     pub slate_image: Option<Image>,
 }
 
-/// A PNG or JPEG file.
+/// A corner of the picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Corner {
+    /// Beside it is the title.
+    UpperLeft,
+    /// The usual one.
+    #[default]
+    UpperRight,
+    /// Names make room for it.
+    LowerLeft,
+    /// Nothing is written there.
+    LowerRight,
+}
+
+/// A PNG or JPEG file. Another image has another path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Image {
     /// The file; only the worker reads it.
     pub path: PathBuf,
-    /// Changes with its content.
-    pub version: u64,
 }
 
 impl Scene {
@@ -106,6 +121,7 @@ impl Default for Look {
             slate: "We will be right back".to_owned(),
             background_image: None,
             logo: None,
+            logo_corner: Corner::default(),
             slate_image: None,
         }
     }

@@ -38,6 +38,9 @@ pub(crate) struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RecordedDestination {
     pub(crate) number: usize,
+    /// Whether it was asked for by somebody who may reach this network.
+    #[serde(default)]
+    pub(crate) trusted: bool,
     /// Whether it was live.
     pub(crate) proved: bool,
     pub(crate) requested: Destination,
@@ -166,6 +169,7 @@ mod tests {
             wish: Wish::default(),
             destinations: vec![RecordedDestination {
                 number: 1,
+                trusted: true,
                 proved: true,
                 requested: Destination::Rtmp {
                     platform: None,

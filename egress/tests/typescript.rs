@@ -19,7 +19,7 @@ const COMMITTED: &str = concat!(
 fn committed_types_match_the_rust_types() {
     let config = ts_rs::Config::new().with_large_int("number");
     let mut generated = String::from(
-        "// Made from egress/src/status.rs by `UPDATE_TYPES=1 cargo test -p egress`. Do not edit.\n",
+        "// Made from egress/src/status by `UPDATE_TYPES=1 cargo test -p egress`. Do not edit.\n",
     );
     macro_rules! declare {
         ($($name:ident),* $(,)?) => {
@@ -56,6 +56,8 @@ fn committed_types_match_the_rust_types() {
         RecordingFile,
         RecordingState,
         RecordingList,
+        StorageTrouble,
+        StorageCode,
         HlsTokenRequest,
         HlsToken,
     );

@@ -54,7 +54,7 @@ struct Place {
     outputs: Option<Utf8Bytes>,
     has_outputs: bool,
     /// The last of its performance that was told.
-    told: Performance,
+    told: Option<Performance>,
 }
 
 impl Directory {
@@ -86,7 +86,7 @@ impl Directory {
             seats: HashMap::new(),
             outputs: None,
             has_outputs: false,
-            told: Performance::default(),
+            told: None,
         });
         place.room.touch(now);
         self.by_slug.insert(slug.clone(), *id);
@@ -133,8 +133,9 @@ mod tests {
     use super::{events::CHAT_PLACES, *};
     use crate::{
         auth::Member,
+        look::Look,
         outbox::{Outbox, Waiting},
-        protocol::{CHAT_CHANNEL, Grants},
+        protocol::{CHAT_CHANNEL, Grants, Layout},
         room::{Change, Purpose},
     };
 
@@ -273,6 +274,8 @@ mod tests {
             slug: "one".into(),
             title: "One".into(),
             stage_size: 9,
+            layout: Layout::default(),
+            look: Look::default(),
         };
         directory.open(&record, t0);
         (directory, t0)

@@ -9,7 +9,9 @@ mod chat;
 mod clock;
 mod config;
 mod directory;
+mod gallery;
 mod http_session;
+mod look;
 mod outbox;
 mod problem;
 pub mod protocol;
@@ -27,6 +29,7 @@ mod ws;
 
 pub use auth::{Grant, participant};
 pub use config::{Chat as ChatConfig, Config, Turn as TurnConfig};
+pub use look::{Image, Look};
 pub use problem::Problem;
 pub use room::{Performance, Performer};
 pub use secret::Secret;

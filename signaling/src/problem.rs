@@ -47,6 +47,7 @@ impl Problem {
             ErrorCode::RoomUnknown
             | ErrorCode::SessionUnknown
             | ErrorCode::ParticipantUnknown
+            | ErrorCode::ImageUnknown
             | ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::RoomExists
             | ErrorCode::RoomHasPublisher
@@ -57,6 +58,9 @@ impl Problem {
             | ErrorCode::SdpInvalid
             | ErrorCode::ChatTooLong
             | ErrorCode::ChatEmpty => StatusCode::BAD_REQUEST,
+            ErrorCode::LookInvalid | ErrorCode::ImageInvalid | ErrorCode::ImageTooLarge => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             ErrorCode::NoCommonMedia => StatusCode::NOT_ACCEPTABLE,
             ErrorCode::IceSessionMismatch => StatusCode::PRECONDITION_FAILED,
             ErrorCode::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,

@@ -4,6 +4,7 @@
 
 mod api;
 mod chat;
+mod look;
 mod problem;
 mod room;
 mod session;
@@ -13,6 +14,7 @@ pub use api::{
     Participant, ParticipantList, ParticipantStats, RoomList,
 };
 pub use chat::{ChatEvent, ChatMessage, ChatRequest};
+pub use look::{ChangeLook, Corner, ImageKind, Layout, Look, RoomImage};
 pub use problem::{ErrorCode, ProblemBody};
 pub use room::{RoomEvent, RoomInfo, Slot, StageMember, TrackKind};
 pub use session::{ClientMessage, Grants, IceCredentials, IceServer, MediaRole, ServerMessage};

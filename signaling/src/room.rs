@@ -15,7 +15,12 @@ use std::{
 
 use sfu::{PeerId, PublicationId, RoomId};
 
-use crate::{protocol::RoomInfo, stage::Stage, store::RoomRecord};
+use crate::{
+    look::Look,
+    protocol::{Layout, RoomInfo},
+    stage::Stage,
+    store::RoomRecord,
+};
 
 pub(crate) use announcement::Change;
 use broadcast::{Air, Broadcast};
@@ -31,6 +36,8 @@ pub(crate) struct Room {
     id: RoomId,
     slug: String,
     title: String,
+    layout: Layout,
+    look: Look,
     /// How long a broadcast may be away and still be the same.
     grace: Duration,
     stage: Stage,
@@ -53,6 +60,8 @@ impl Room {
             id: record.id,
             slug: record.slug.clone(),
             title: record.title.clone(),
+            layout: record.layout,
+            look: record.look.clone(),
             grace,
             stage: Stage::new(record.stage_size),
             peers: HashMap::new(),
@@ -79,7 +88,14 @@ impl Room {
     /// Takes over what was changed in the store.
     pub(crate) fn change_record(&mut self, record: &RoomRecord) {
         self.title.clone_from(&record.title);
+        self.layout = record.layout;
+        self.look.clone_from(&record.look);
         self.stage.resize(record.stage_size);
+    }
+
+    /// Returns how its composed picture looks.
+    pub(crate) fn look(&self) -> &Look {
+        &self.look
     }
 
     /// Notes whether the room's playlist is being written.
@@ -106,6 +122,8 @@ impl Room {
             stage_size: u32::try_from(self.stage_size()).unwrap_or(u32::MAX),
             featured: self.stage.featured().map(str::to_owned),
             stage,
+            layout: self.layout,
+            look: Box::new(self.look.shown(&self.slug)),
         }
     }
 
@@ -422,6 +440,8 @@ mod tests {
             slug: "one".into(),
             title: "One".into(),
             stage_size: 9,
+            layout: Layout::default(),
+            look: Look::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{self, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -22,7 +22,9 @@ use crate::{
     chat,
     clock::{unix_ms, unix_seconds},
     directory::{Directory, Errand, Owner},
-    protocol::ErrorCode,
+    gallery::Gallery,
+    look::Look,
+    protocol::{ErrorCode, ImageKind},
     room::{Performance, Purpose, Room},
     store::{RoomRecord, Store, StoreError},
     token, whep, whip, ws,
@@ -39,6 +41,9 @@ struct Inner {
     config: Config,
     keys: Keys,
     store: Store,
+    gallery: Gallery,
+    /// Held while a room is changed in the store and then in the directory, so that both have the same.
+    changing_rooms: tokio::sync::Mutex<()>,
     sfu: sfu::Handle,
     directory: Mutex<Directory>,
     /// Wakes the announcer.
@@ -67,6 +72,9 @@ pub enum OpenError {
     /// The secret cannot be read or made.
     #[error("cannot use the token secret in the data folder")]
     Secret(#[source] io::Error),
+    /// The data folder cannot be found.
+    #[error("cannot find the data folder")]
+    Folder(#[source] io::Error),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,11 +93,17 @@ impl Service {
         config.validate().map_err(OpenError::Config)?;
         let secret = token::secret(&config, data_dir).map_err(OpenError::Secret)?;
         let store = Store::open(data_dir).await?;
+        // Who reads the images has another working folder.
+        let images = path::absolute(data_dir)
+            .map_err(OpenError::Folder)?
+            .join("images");
         let grace = Duration::from_secs(config.broadcast_grace_seconds);
         let inner = Inner {
             keys: Keys::new(&secret),
             config,
             store,
+            gallery: Gallery::new(images),
+            changing_rooms: tokio::sync::Mutex::default(),
             sfu,
             directory: Mutex::new(Directory::new(grace)),
             changed: Notify::new(),
@@ -195,6 +209,13 @@ impl Service {
         }
     }
 
+    /// Returns the file of an image of a room's look: a PNG; `None` when it has none of this kind. Another image
+    /// has another file.
+    pub fn image_file(&self, room: RoomId, look: &Look, kind: ImageKind) -> Option<PathBuf> {
+        let image = look.images.get(&kind)?;
+        Some(self.gallery().file(room, kind, image))
+    }
+
     /// Says that a performance may have changed.
     pub(crate) fn notice_performances(&self) {
         self.inner.performed.notify_one();
@@ -215,6 +236,14 @@ impl Service {
 
     pub(crate) fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    pub(crate) fn gallery(&self) -> &Gallery {
+        &self.inner.gallery
+    }
+
+    pub(crate) fn changing_rooms(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.changing_rooms
     }
 
     pub(crate) fn sfu(&self) -> &sfu::Handle {
@@ -288,7 +317,10 @@ impl Service {
     }
 
     pub(crate) fn open_room(&self, record: &RoomRecord) -> RoomId {
-        self.directory().open(record, Instant::now())
+        let id = self.directory().open(record, Instant::now());
+        // Somebody may be about to compose it.
+        self.inner.changed.notify_one();
+        id
     }
 
     /// Offers to the SFU what a member may offer; the peer is noted before the answer can be used. Once begun

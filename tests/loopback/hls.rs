@@ -61,6 +61,7 @@ async fn a_broadcast_plays_as_hls() {
     .await;
     hls_rules::follows(&last, &ended).unwrap();
     assert_plays(&broadcast.url, &ended).await;
+    assert_numbered(&url, &ended).await;
     let sound = probe::probe(resolve(&broadcast.url, "audio/index.m3u8")).await;
     assert_eq!(sound.len(), 1, "the audio rendition has no picture");
     track(&sound, "aac").assert_monotonic();
@@ -100,6 +101,25 @@ async fn assert_plays(url: &str, ended: &Media) {
         offset.abs() < 0.1,
         "sound is off by {offset} s; flashes {flashes:?}, beeps {beeps:?}"
     );
+}
+
+/// Fragments are numbered without a gap over all segments (ISO/IEC 14496-12, 8.8.5): VLC minds.
+async fn assert_numbered(url: &str, listed: &Media) {
+    let mut numbers = Vec::new();
+    for segment in &listed.segments {
+        let bytes = get(&resolve(url, &segment.uri)).await.bytes().await;
+        let (bytes, mut at) = (bytes.unwrap(), 0);
+        let number = |at| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        while at < bytes.len() {
+            if &bytes[at + 4..at + 8] == b"moof" {
+                // The number follows the header and version of the box `mfhd`, which comes first.
+                numbers.push(number(at + 20));
+            }
+            at += number(at) as usize;
+        }
+    }
+    let gapless = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    assert!(numbers.len() > 3 && gapless, "{numbers:?}");
 }
 
 async fn assert_headers(master: &str, url: &str, listed: &Media) {

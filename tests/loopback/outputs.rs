@@ -14,7 +14,7 @@ use crate::support::{
     peer::Peer,
     probe::{self, Track, track},
     rtmp::{FAILURE_SHOWN, RtmpServer, free_port},
-    server::{self, Server},
+    server::{self, Server, Setup},
     source::Source,
     wait,
 };
@@ -272,6 +272,36 @@ async fn wrong_requests_for_outputs_are_refused() {
         (&false.into(), &"connecting".into())
     );
     waiting.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_owner_sends_into_the_servers_own_network() {
+    let server = Setup::new().public_targets().start();
+    let host = server.host("stage");
+    let here = json!({"type": "rtmp", "url": "rtmp://127.0.0.1:1/live", "key": "k"});
+    let request = json!({"destinations": [here]});
+    let refused = output::request(&server, "stage", Some(&host), &request).await;
+    let code = "destination_url_invalid";
+    let problem = http::assert_problem(refused, 422, code, "a host").await;
+    let advice = problem["detail"].as_str().unwrap();
+    assert!(advice.contains("allow_private_targets"), "{advice}");
+    let admin = server.token("stage", &["--admin"]);
+    let refused = output::request(&server, "stage", Some(&admin), &request).await;
+    http::assert_problem(refused, 422, code, "one room's admin").await;
+
+    let job = Output::start(&server, "stage", server.owner(), &request["destinations"]).await;
+    job.destination(0, "retrying").await;
+    assert_eq!(
+        job.job().await["destinations"][0]["code"],
+        "connection_refused"
+    );
+    let added = http::client()
+        .post(server.url(&format!("{}/destinations", job.path())))
+        .bearer_auth(&host)
+        .json(&json!({"type": "srt", "url": "srt://localhost:9"}))
+        .send();
+    http::assert_problem(added.await.unwrap(), 422, code, "a host").await;
+    job.end().await;
 }
 
 /// `FANLIGHT_TEST_KILLS=50 cargo test --test loopback outputs::a_killed -- --nocapture` for a long run.

@@ -50,12 +50,15 @@ pub(crate) async fn compose(seconds: u64) {
     drop(alone);
     for (preset, people) in [
         ("480p30", 2),
+        ("480p30", 4),
         ("720p30", 1),
         ("720p30", 4),
         ("720p60", 2),
+        ("720p60", 4),
         ("1080p30", 2),
         ("1080p30", 4),
         ("1080p60", 2),
+        ("1080p60", 4),
     ] {
         let case = Case {
             label: "who send 720p and 360p",

@@ -172,6 +172,8 @@ impl Hls {
             return Ok(());
         }
         let audio = self.audio.take(span.end);
+        // Players count the fragments of a rendition.
+        self.fragments = self.fragments.wrapping_add(1);
         let mut pieces = Vec::with_capacity(self.sources.len() + 1);
         let mut body = Vec::new();
         let sources = std::mem::take(&mut self.sources);
@@ -290,7 +292,7 @@ impl Hls {
 
     /// Appends a part to `to`, and returns how long it is.
     fn write(
-        &mut self,
+        &self,
         span: Span,
         video: &[Sample],
         audio: &[Sample],
@@ -300,7 +302,6 @@ impl Hls {
         if span.begins.is_some() {
             to.extend(fmp4::segment_start()?);
         }
-        self.fragments = self.fragments.wrapping_add(1);
         fmp4::fragment(self.fragments, video, audio, to)?;
         Ok(to.len() - before)
     }

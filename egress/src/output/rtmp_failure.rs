@@ -102,7 +102,7 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
             quoted(said)
         ),
         FailureCode::PrivateAddress => format!(
-            "“{}” leads to a private or local address, which this server does not allow as a target.",
+            "“{}” leads to a private or local address, where only the owner of this server may send to.",
             target.host
         ),
         FailureCode::ClosedByServer => format!(

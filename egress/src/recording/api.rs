@@ -1,12 +1,16 @@
 //! The HTTP routes of recordings.
 
+use std::time::Duration;
+
 use axum::{
     Extension, Json, Router,
+    body::Body,
     extract::{Path, Request, State},
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
+use object_store::GetRange;
 use tower::ServiceExt as _;
 use tower_http::{
     cors::{Any, CorsLayer},
@@ -16,6 +20,8 @@ use tower_http::{
 use super::{
     entry::{Entry, Finished, Place},
     library::{DeleteError, Library},
+    remote::Remote,
+    trouble::UploadError,
     workshop::POSTER,
 };
 use crate::{
@@ -31,6 +37,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Desk {
     pub(crate) library: Library,
+    /// Where finished files are, if not here.
+    pub(crate) remote: Option<Remote>,
     pub(crate) signer: Signer,
     /// How long a link is valid.
     pub(crate) link_ms: u64,
@@ -125,13 +133,27 @@ async fn file(
         return Err(unknown());
     }
     let downloads = request.uri().query() == Some("download");
-    let path = desk.library.folder(&id).join(&name);
-    let mut response = match ServeFile::new(path).oneshot(request).await {
-        Ok(response) => response.map(axum::body::Body::new),
-        Err(never) => match never {},
+    let mut files = entry.files.iter();
+    let far = files.find(|file| file.name == name && file.place == Place::Remote);
+    let mut response = match far {
+        Some(file) => {
+            let (method, headers) = (request.method().clone(), request.headers().clone());
+            let asked = (method, headers.get(header::RANGE).cloned());
+            desk.pass_on(&entry, file, asked, downloads).await?
+        }
+        None => {
+            let path = desk.library.folder(&id).join(&name);
+            match ServeFile::new(path).oneshot(request).await {
+                Ok(response) => response.map(Body::new),
+                Err(never) => match never {},
+            }
+        }
     };
     if response.status() == StatusCode::NOT_FOUND {
         return Err(unknown());
+    }
+    if response.status().is_redirection() {
+        return Ok(response);
     }
     let headers = response.headers_mut();
     headers.insert(
@@ -146,6 +168,65 @@ async fn file(
 }
 
 impl Desk {
+    /// Answers with a file that only the storage has.
+    async fn pass_on(
+        &self,
+        entry: &Entry,
+        file: &Finished,
+        (method, asked): (Method, Option<HeaderValue>),
+        downloads: bool,
+    ) -> Result<Response, Problem> {
+        let unavailable = |error: Option<object_store::Error>| {
+            let reason = error.map(|error| UploadError::from(error).reason());
+            tracing::warn!(
+                recording = entry.id,
+                reason,
+                "recording cannot be fetched from the storage"
+            );
+            Problem::new(
+                ErrorCode::StorageUnavailable,
+                "The storage of recordings does not give this file at the moment. Try again later.",
+            )
+        };
+        let remote = self.remote.as_ref().ok_or_else(|| unavailable(None))?;
+        // The storage would not say that it is to be saved.
+        if remote.redirects && !downloads {
+            let link = remote.link(entry, file, REDIRECT_VALID).await;
+            let link = link.map_err(|error| unavailable(Some(error)))?;
+            let no_store = [(header::CACHE_CONTROL, "no-store")];
+            return Ok((no_store, Redirect::temporary(&link)).into_response());
+        }
+        let range = asked.and_then(|range| parse_range(range.to_str().ok()?));
+        let starts = match &range {
+            Some(GetRange::Bounded(range)) => range.start,
+            Some(GetRange::Offset(start)) => *start,
+            Some(GetRange::Suffix(_)) | None => 0,
+        };
+        if starts >= file.bytes {
+            let all = [(header::CONTENT_RANGE, format!("bytes */{}", file.bytes))];
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, all).into_response());
+        }
+        let fetched = remote.get(entry, file, range.clone()).await;
+        let fetched = fetched.map_err(|error| unavailable(Some(error)))?;
+        let (first, end, size) = (fetched.range.start, fetched.range.end, fetched.size);
+        let headers = [
+            (header::CONTENT_LENGTH, (end - first).to_string()),
+            (header::ACCEPT_RANGES, "bytes".to_owned()),
+            (header::CONTENT_TYPE, "video/mp4".to_owned()),
+        ];
+        let body = if method == Method::HEAD {
+            Body::empty()
+        } else {
+            Body::from_stream(fetched.bytes)
+        };
+        if range.is_none() {
+            return Ok((headers, body).into_response());
+        }
+        let content = format!("bytes {first}-{}/{size}", end.saturating_sub(1));
+        let content = [(header::CONTENT_RANGE, content)];
+        Ok((StatusCode::PARTIAL_CONTENT, headers, content, body).into_response())
+    }
+
     /// Returns a recording as the API has it, with fresh links.
     pub(crate) fn show(&self, entry: &Entry) -> Recording {
         let expires_at_ms = unix_ms_now() + self.link_ms;
@@ -153,7 +234,7 @@ impl Desk {
         let link = |name: &str| format!("/recordings/{}/{token}/{name}", entry.id);
         let size = entry.size();
         let files = entry.files.iter().map(|file| RecordingFile {
-            url: (file.place != Place::Uploading).then(|| link(&file.name)),
+            url: link(&file.name),
             name: file.name.clone(),
             started_at_ms: file.started_at_ms,
             duration_ms: file.duration_ms,
@@ -174,6 +255,7 @@ impl Desk {
             height: size.map(|(_, height)| height),
             poster: entry.poster.then(|| link(POSTER)),
             files: files.collect(),
+            storage: entry.trouble.clone(),
             links_expire_at_ms: expires_at_ms,
         }
     }
@@ -199,10 +281,26 @@ impl Finished {
     }
 }
 
+/// Reads one range (RFC 9110 §14.1.2); several, or none that can be read, are answered by the whole.
+fn parse_range(text: &str) -> Option<GetRange> {
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    match (first, last) {
+        ("", last) => Some(GetRange::Suffix(last.parse().ok()?)),
+        (first, "") => Some(GetRange::Offset(first.parse().ok()?)),
+        (first, last) => {
+            let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+            (first <= last).then(|| GetRange::Bounded(first..last.saturating_add(1)))
+        }
+    }
+}
+
 /// What a token opens.
 fn prefix(id: &str) -> String {
     format!("/recordings/{id}/")
 }
+
+/// A player asks for ranges while it plays; each asks here first.
+const REDIRECT_VALID: Duration = Duration::from_secs(3600);
 
 fn unknown() -> Problem {
     Problem::new(

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::{FailureCode, RecordingState};
+use crate::status::{FailureCode, RecordingState, StorageTrouble};
 
 /// A recording's record: `recording.json` in its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub(crate) struct Entry {
     /// What has been recorded of the next file.
     #[serde(skip)]
     pub(crate) growing: Growing,
+    /// Why its files do not get to the storage.
+    #[serde(skip)]
+    pub(crate) trouble: Option<StorageTrouble>,
 }
 
 /// How far a recording is.
@@ -46,6 +49,9 @@ pub(crate) struct Finished {
     pub(crate) started_at_ms: u64,
     pub(crate) duration_ms: u64,
     pub(crate) bytes: u64,
+    /// Bytes before its media.
+    #[serde(default)]
+    pub(crate) head: u64,
     pub(crate) size: Option<(u16, u16)>,
     pub(crate) sprite: bool,
     /// The last fragmented file in it: that one and those before may go.
@@ -63,6 +69,8 @@ pub(crate) enum Place {
     Uploading,
     /// In the storage.
     Remote,
+    /// Here and in the storage, for good.
+    Both,
 }
 
 /// A file that is being recorded.
@@ -71,6 +79,13 @@ pub(crate) struct Growing {
     pub(crate) duration_ms: u64,
     pub(crate) bytes: u64,
     pub(crate) size: Option<(u16, u16)>,
+}
+
+impl Finished {
+    /// Returns the name of a recording's n-th file.
+    pub(crate) fn name_of(id: &str, number: usize) -> String {
+        format!("{id}-{number:03}.mp4")
+    }
 }
 
 impl Entry {
@@ -103,6 +118,12 @@ impl Entry {
     pub(crate) fn bytes(&self) -> u64 {
         let files = self.files.iter().map(|file| file.bytes);
         files.sum::<u64>() + self.growing.bytes
+    }
+
+    /// Returns how many bytes of it are on this machine's disk.
+    pub(crate) fn bytes_here(&self) -> u64 {
+        let here = self.files.iter().filter(|file| file.place != Place::Remote);
+        here.map(|file| file.bytes).sum::<u64>() + self.growing.bytes
     }
 
     pub(crate) fn duration_ms(&self) -> u64 {

@@ -70,15 +70,28 @@ impl<'a> Media<'a> {
         }
     }
 
+    /// Leaves out the pieces that end before `from`; returns how far into the next one that is.
+    pub(crate) fn skip(&mut self, from: u64) -> u64 {
+        let mut left = from;
+        while let Some(piece) = self.pieces.as_slice().first() {
+            if piece.length() > left {
+                break;
+            }
+            left -= piece.length();
+            self.pieces.next();
+        }
+        left
+    }
+
     /// Copies the next piece and returns its length; `None` when there are no more.
     pub(crate) fn copy_piece(&mut self, to: &mut impl Write) -> io::Result<Option<u64>> {
         match self.pieces.next() {
             None => Ok(None),
-            Some(Piece::Silence { frames }) => {
+            Some(silence @ Piece::Silence { frames }) => {
                 for _ in 0..*frames {
                     to.write_all(&SILENCE)?;
                 }
-                Ok(Some(u64::from(*frames) * SILENCE.len() as u64))
+                Ok(Some(silence.length()))
             }
             Some(Piece::Media {
                 raw,

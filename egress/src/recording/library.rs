@@ -1,7 +1,7 @@
 //! The recordings of all rooms.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -18,12 +18,13 @@ use tokio::sync::Notify;
 
 use super::{
     entry::{Entry, Finished, Growing, Phase, Place},
+    upload::Upload,
     workshop::Workshop,
 };
 use crate::{
     config::RecordingConfig,
     service::Room,
-    status::{FailureCode, RecordingState},
+    status::{FailureCode, RecordingState, StorageTrouble},
     still::Stills,
 };
 
@@ -48,6 +49,8 @@ pub(super) struct Shelves {
     changed: Notify,
     /// Whether the server stops: what ends then goes on at the next start.
     stopping: AtomicBool,
+    /// Jobs whose workers may write to their folders.
+    jobs: Mutex<BTreeSet<String>>,
 }
 
 /// Why a recording was not deleted.
@@ -66,17 +69,19 @@ impl Library {
         stills: Stills,
     ) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
+        let uploads = config.s3.is_some();
         let shelves = Arc::new(Shelves {
-            entries: Mutex::new(load(&root)?),
+            entries: Mutex::new(load(&root, uploads)?),
             root,
             min_free_bytes: config.min_free_mb << 20,
             quota_bytes: (config.max_gb > 0).then_some(config.max_gb << 30),
             ready: Mutex::default(),
             changed: Notify::new(),
             stopping: AtomicBool::new(false),
+            jobs: Mutex::default(),
         });
         let (wake, woken) = sync_channel(1);
-        let workshop = Workshop::new(shelves.clone(), stills, false);
+        let workshop = Workshop::new(shelves.clone(), stills, uploads);
         thread::spawn(move || workshop.run(&woken));
         Ok(Self { shelves, wake })
     }
@@ -89,9 +94,20 @@ impl Library {
 
     /// Makes the folder of a job's recordings, the only one that its worker may write to. Blocks.
     pub(crate) fn open_folder(&self, job: &str) -> io::Result<PathBuf> {
-        let folder = self.shelves.root.join(job.trim_start_matches("eg_"));
+        let job = job.trim_start_matches("eg_");
+        self.shelves.lock_jobs().insert(job.to_owned());
+        let folder = self.shelves.root.join(job);
         fs::create_dir_all(&folder)?;
         Ok(folder)
+    }
+
+    /// Takes in that a job is over. Its folder stays only if a recording is in it. Blocks.
+    pub(crate) fn close_folder(&self, job: &str) {
+        let job = job.trim_start_matches("eg_");
+        let mut jobs = self.shelves.lock_jobs();
+        jobs.remove(job);
+        // Only an empty one goes.
+        let _ = fs::remove_dir(self.shelves.root.join(job));
     }
 
     pub(crate) fn folder(&self, id: &str) -> PathBuf {
@@ -192,6 +208,37 @@ impl Library {
         }
     }
 
+    /// Returns the recordings on which there is work left.
+    pub(super) fn unfinished(&self) -> Vec<Entry> {
+        let entries = self.shelves.lock();
+        let open = entries.values().filter(|e| e.phase != Phase::Done);
+        open.cloned().collect()
+    }
+
+    /// Returns the folders of what was deleted.
+    pub(super) fn trash(&self) -> Vec<PathBuf> {
+        self.shelves.trash()
+    }
+
+    /// Takes in that the storage has a file as a whole. Blocks.
+    pub(super) fn note_uploaded(&self, id: &str, name: &str, place: Place) -> io::Result<()> {
+        self.shelves.change(id, |entry| {
+            entry.trouble = None;
+            for file in entry.files.iter_mut().filter(|file| file.name == name) {
+                file.place = place;
+            }
+        })?;
+        let _ = self.wake.try_send(());
+        Ok(())
+    }
+
+    /// Takes in why the storage does not take a recording's files, or that it does.
+    pub(super) fn note_trouble(&self, id: &str, trouble: Option<StorageTrouble>) {
+        if let Some(entry) = self.shelves.lock().get_mut(id) {
+            entry.trouble = trouble;
+        }
+    }
+
     /// Counts recordings by state, all of them, and their bytes.
     pub(crate) fn totals(&self) -> ([(RecordingState, u64); 5], u64) {
         let entries = self.shelves.lock();
@@ -258,6 +305,7 @@ impl Shelves {
             poster: false,
             files: Vec::new(),
             growing: Growing::default(),
+            trouble: None,
         });
         entry.phase = Phase::Open;
         entry.code = None;
@@ -347,11 +395,19 @@ impl Shelves {
         let trash = self.root.join(format!("{TRASH}{id}"));
         fs::rename(self.folder(id), trash).map_err(DeleteError::Io)?;
         entries.remove(id);
+        let folder = self.folder(id);
+        if let Some((folder, job)) = folder.parent().and_then(|f| Some((f, f.file_name()?))) {
+            // The worker of a job that runs may be told to record into it again.
+            let jobs = self.lock_jobs();
+            if !job.to_str().is_some_and(|job| jobs.contains(job)) {
+                let _ = fs::remove_dir(folder);
+            }
+        }
         Ok(())
     }
 
     fn used_bytes(&self) -> u64 {
-        self.lock().values().map(Entry::bytes).sum()
+        self.lock().values().map(Entry::bytes_here).sum()
     }
 
     fn has_room(&self) -> bool {
@@ -361,12 +417,17 @@ impl Shelves {
         free >= self.min_free_bytes && self.quota_bytes.is_none_or(|quota| used < quota)
     }
 
+    fn lock_jobs(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn load(root: &Path) -> io::Result<BTreeMap<String, Entry>> {
+/// Reads the records; `uploads` says whether there is a storage.
+fn load(root: &Path, uploads: bool) -> io::Result<BTreeMap<String, Entry>> {
     let mut entries = BTreeMap::new();
     for job in fs::read_dir(root)? {
         let job = job?;
@@ -379,7 +440,8 @@ fn load(root: &Path) -> io::Result<BTreeMap<String, Entry>> {
             let name = folder.file_name().and_then(|name| name.to_str());
             let name = name.unwrap_or_default();
             match Entry::load(&folder) {
-                Ok(entry) if entry.id == name => {
+                Ok(mut entry) if entry.id == name => {
+                    settle(&mut entry, &folder, uploads)?;
                     entries.insert(entry.id.clone(), entry);
                 }
                 Ok(_) | Err(_) => {
@@ -391,6 +453,25 @@ fn load(root: &Path) -> io::Result<BTreeMap<String, Entry>> {
         let _ = fs::remove_dir(job.path());
     }
     Ok(entries)
+}
+
+/// Brings files in step with their record, which a crash may have prevented.
+fn settle(entry: &mut Entry, folder: &Path, uploads: bool) -> io::Result<()> {
+    for file in entry.files.iter().filter(|f| f.place == Place::Remote) {
+        match fs::remove_file(folder.join(&file.name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Ok(()) | Err(_) => Upload::forget(folder, &file.name)?,
+        }
+    }
+    let mut waiting = entry.files.iter_mut();
+    let mut waiting = waiting.by_ref().filter(|f| f.place == Place::Uploading);
+    if !uploads && let Some(first) = waiting.next() {
+        // The storage was taken out of the configuration.
+        first.place = Place::Local;
+        waiting.for_each(|file| file.place = Place::Local);
+        entry.save(folder)?;
+    }
+    Ok(())
 }
 
 const TRASH: &str = ".deleted-";

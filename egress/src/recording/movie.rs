@@ -39,6 +39,16 @@ pub(crate) struct Keyframe {
     pub(crate) size: u32,
 }
 
+impl Piece {
+    /// Returns how many bytes it has.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Media { length, .. } => *length,
+            Self::Silence { frames } => u64::from(*frames) * SILENCE.len() as u64,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Track {
     /// Format and names.

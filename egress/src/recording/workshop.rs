@@ -48,7 +48,9 @@ impl Workshop {
         // On Linux it is the thread that becomes nicer.
         let _ = rustix::process::nice(NICE);
         loop {
-            self.clear_trash();
+            if !self.uploads {
+                self.clear_trash();
+            }
             for id in self.shelves.unfinished() {
                 if let Err(error) = self.work_on(&id) {
                     tracing::error!(recording = %id, %error, "recording cannot be finished; it is tried again");
@@ -102,7 +104,7 @@ impl Workshop {
         movie: &Movie,
     ) -> io::Result<Finished> {
         let number = self.shelves.get(id).map_or(0, |entry| entry.files.len()) + 1;
-        let name = format!("{id}-{number:03}.mp4");
+        let name = Finished::name_of(id, number);
         let path = folder.join(&name);
         let head = finish(follower, folder, &path)?;
         let pictures = Pictures {
@@ -123,6 +125,7 @@ impl Workshop {
             started_at_ms: movie.start_us() / 1000,
             duration_ms: movie.duration_ms(),
             bytes: fs::metadata(&path)?.len(),
+            head,
             size: movie
                 .video()
                 .map(|video| (video.visual.width, video.visual.height)),
@@ -137,7 +140,7 @@ impl Workshop {
         })
     }
 
-    /// Removes what was deleted.
+    /// Removes what was deleted. With a storage, the uploader does it.
     fn clear_trash(&self) {
         for folder in self.shelves.trash() {
             if let Err(error) = fs::remove_dir_all(&folder) {

@@ -36,6 +36,7 @@ impl Service {
         &self,
         room: Room,
         request: &status::Request,
+        trusted: bool,
         idempotency: Option<(String, Vec<u8>)>,
     ) -> Result<Started, StartError> {
         let register = &self.register;
@@ -55,7 +56,7 @@ impl Service {
             return Err(StartError::NoDestinations);
         }
         let wish = Wish::of(request)?;
-        let plan = register.plan(&room, &request.destinations, &[], 1)?;
+        let plan = register.plan(&room, &request.destinations, &[], 1, trusted)?;
         register.check_disk(&plan)?;
         let number = register.next_job.fetch_add(1, Ordering::Relaxed);
         let record = Record {
@@ -122,13 +123,15 @@ impl Service {
         for destination in &record.destinations {
             let number = destination.number;
             // What was allowed then may not be now.
-            let accepted =
-                destination::accept(&destination.requested, &room.slug, &self.register.config)
-                    .map_err(|reason| StartError::Destination { number, reason })?;
+            let config = &self.register.config;
+            let trusted = destination.trusted;
+            let accepted = destination::accept(&destination.requested, &room.slug, config, trusted)
+                .map_err(|reason| StartError::Destination { number, reason })?;
             plan.push(Planned {
                 number,
                 requested: destination.requested.clone(),
                 accepted,
+                trusted,
                 proved: destination.proved,
             });
         }

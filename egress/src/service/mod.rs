@@ -26,7 +26,7 @@ use crate::{
     leftover::Leftovers,
     origin::Origin,
     overload::Overload,
-    recording::{self, Desk, Library},
+    recording::{self, Desk, Library, Remote, Uploader},
     refusal::StartError,
     register::Register,
     scene::Scene,
@@ -46,6 +46,13 @@ pub struct Room {
     pub id: RoomId,
     /// Its name in URLs.
     pub slug: String,
+}
+
+/// Who asks for outputs. The app puts it into a request's extensions, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Whether they may send to loopback and private addresses whatever the config says: the server's owner.
+    pub trusted: bool,
 }
 
 /// The outputs of a room have changed.
@@ -110,7 +117,10 @@ impl Service {
         let stills = Stills::start(worker_program.clone());
         let recordings = config.recording.folder.clone();
         let recordings = recordings.unwrap_or_else(|| data_dir.join("recordings"));
+        let s3 = config.recording.s3.as_ref();
+        let remote = s3.map(|s3| Remote::open(s3, &config)).transpose()?;
         let desk = Desk {
+            remote,
             library: Library::open(recordings, &config.recording, stills.clone())?,
             signer: signer.clone(),
             link_ms: config.recording.link_hours * 3_600_000,
@@ -121,7 +131,8 @@ impl Service {
                 config,
                 sources: Box::new(sources),
                 worker_program,
-                images: data_dir.join("images"),
+                // Workers have another working folder.
+                images: std::path::absolute(data_dir)?.join("images"),
                 rooms: Mutex::default(),
                 scenes: Mutex::default(),
                 // Ids of different runs of the server differ.
@@ -202,6 +213,7 @@ impl Service {
     pub async fn run(&self, cancel: CancellationToken) {
         self.resume().await;
         self.register.resumed.cancel();
+        self.upload();
         let mut overload = Overload::default();
         loop {
             tokio::select! {
@@ -231,6 +243,17 @@ impl Service {
         self.register.sweep(Instant::now());
     }
 
+    /// Starts to bring recordings to the storage, if there is one.
+    fn upload(&self) {
+        let register = &self.register;
+        let s3 = register.config.recording.s3.as_ref();
+        if let (Some(remote), Some(s3)) = (register.desk.remote.clone(), s3) {
+            let uploader = Uploader::new(register.desk.library.clone(), remote, s3.keep_local);
+            let uploading = uploader.run(register.cancel.child_token());
+            register.tasks.spawn(uploading);
+        }
+    }
+
     /// Takes in how the room's stage looks. Jobs that compose it follow at once.
     pub fn stage_changed(&self, room: RoomId, scene: Scene) {
         let mut scenes = self
@@ -239,8 +262,8 @@ impl Service {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let stage = scenes.entry(room).or_default();
-        // A room that nobody is in is forgotten.
-        if scene.tiles.is_empty() && stage.receiver_count() == 0 {
+        // What is as if it had never been heard of is forgotten.
+        if scene == Scene::default() && stage.receiver_count() == 0 {
             scenes.remove(&room);
             return;
         }
@@ -287,8 +310,9 @@ impl Service {
         room: &Room,
         id: &str,
         change: &status::Change,
+        trusted: bool,
     ) -> Result<status::Job, StartError> {
-        let (places, orders) = self.register.plan_change(room, id, change)?;
+        let (places, orders) = self.register.plan_change(room, id, change, trusted)?;
         for (place, order) in places.into_iter().zip(orders) {
             place.send(order);
         }
@@ -316,6 +340,7 @@ impl Service {
         id: &str,
         destination: &str,
         change: status::DestinationChange,
+        trusted: bool,
     ) -> Result<status::Job, StartError> {
         let requested = {
             let rooms = self.register.lock();
@@ -335,7 +360,7 @@ impl Service {
             }
             None => whole.retry.push(destination.to_owned()),
         }
-        self.change(room, id, &whole).await
+        self.change(room, id, &whole, trusted).await
     }
 
     /// Returns the room's jobs as they change, at most twice a second, the latest winning; first as they are.

@@ -14,7 +14,9 @@ pub use job::{
     Job, JobList, JobState, PastFailure,
 };
 pub use problem::{ErrorCode, Free, ProblemBody};
-pub use recording::{Recording, RecordingFile, RecordingList, RecordingState};
+pub use recording::{
+    Recording, RecordingFile, RecordingList, RecordingState, StorageCode, StorageTrouble,
+};
 pub use request::{
     CustomPreset, Destination, Preset, PresetName, RecordingOptions, Request, Source, StreamKey,
     Track,

@@ -68,6 +68,8 @@ pub enum ErrorCode {
     RecordingActive,
     /// The disk has no room for a recording.
     DiskFull,
+    /// The storage of recordings does not give the file at the moment.
+    StorageUnavailable,
     /// The link is no longer valid.
     LinkInvalid,
     /// There is no picture of the room: it is not live.

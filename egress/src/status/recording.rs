@@ -34,6 +34,8 @@ pub struct Recording {
     pub poster: Option<String>,
     /// Its files, the oldest first. A file is listed once it is finished.
     pub files: Vec<RecordingFile>,
+    /// Why its files do not get to the storage at the moment. Nothing is lost; it is tried again.
+    pub storage: Option<StorageTrouble>,
     /// When the links expire, Unix milliseconds.
     #[ts(type = "number")]
     pub links_expire_at_ms: u64,
@@ -44,8 +46,8 @@ pub struct Recording {
 pub struct RecordingFile {
     /// Its name.
     pub name: String,
-    /// Link to it; answers range requests. `null` while it is being uploaded.
-    pub url: Option<String>,
+    /// Link to it; answers range requests.
+    pub url: String,
     /// When it starts, Unix milliseconds.
     #[ts(type = "number")]
     pub started_at_ms: u64,
@@ -77,6 +79,34 @@ pub enum RecordingState {
     Ready,
     /// Nothing could be recorded, or what was cannot be finished; `code` says why.
     Failed,
+}
+
+/// Why files do not get to the storage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct StorageTrouble {
+    /// What the matter is.
+    pub code: StorageCode,
+    /// The same in plain words.
+    pub message: String,
+    /// How often it was tried in a row.
+    pub attempt: u32,
+    /// When it is tried again, Unix milliseconds.
+    #[ts(type = "number")]
+    pub next_try_at_ms: u64,
+}
+
+/// What the matter with the storage is. A stable word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageCode {
+    /// It refuses the server's keys, or they may not write there.
+    StorageDenied,
+    /// There is no such bucket.
+    StorageBucketMissing,
+    /// It cannot be reached, or breaks off.
+    StorageUnreachable,
+    /// Anything else.
+    StorageFailed,
 }
 
 /// The answer of `GET /api/rooms/{room}/recordings`.

@@ -46,6 +46,8 @@ pub(crate) struct Planned {
     pub(crate) number: usize,
     pub(crate) requested: status::Destination,
     pub(crate) accepted: Accepted,
+    /// Whether it was asked for by somebody who may reach this network.
+    pub(crate) trusted: bool,
     /// Whether it was live before.
     pub(crate) proved: bool,
 }
@@ -209,6 +211,8 @@ impl Run {
         }
         self.publish();
         self.tell_library().await;
+        let (library, id) = (self.supervisor.library.clone(), self.supervisor.id.clone());
+        let _ = tokio::task::spawn_blocking(move || library.close_folder(&id)).await;
         tracing::info!(state = ?self.job.state(), "egress ended");
     }
 
@@ -325,9 +329,11 @@ impl Run {
                         let id = Library::id(&self.supervisor.id, destination);
                         target.folder = self.supervisor.library.folder(&id);
                     }
+                    let allow_private = accepted.allow_private;
                     self.send(&Command::Connect {
                         destination,
                         target,
+                        allow_private,
                     })
                     .await;
                 }
@@ -336,6 +342,16 @@ impl Run {
                 self.send(&Command::Disconnect { destination }).await;
             }
             Action::Drain => self.send(&Command::Drain).await,
+            Action::Examine => {
+                let now = Instant::now();
+                let starved = self.process.as_mut().is_some_and(|p| p.is_starved(now));
+                if starved {
+                    tracing::warn!(
+                        "egress worker gets no processor time: this machine has too much to do"
+                    );
+                }
+                self.job.handle_examined(starved, now);
+            }
             Action::Kill => {
                 if let Some(process) = &mut self.process {
                     process.kill();
@@ -488,7 +504,6 @@ impl Run {
             hold_ms: config.hold_ms,
             audio_bitrate: config.audio_bitrate,
             transcode_bitrate: config.transcode_bitrate,
-            allow_private: config.allow_private_targets,
             tls_ca_file: config.tls_ca_file.clone(),
         }
     }

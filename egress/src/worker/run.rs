@@ -149,7 +149,8 @@ impl Worker {
                 Ok(Command::Connect {
                     destination,
                     target,
-                }) => self.connect(destination, target),
+                    allow_private,
+                }) => self.connect(destination, target, allow_private),
                 Ok(Command::Disconnect { destination }) => self.disconnect(destination),
                 Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Command::Scene(scene)) => self.lock_intake().set_scene(scene)?,
@@ -206,7 +207,7 @@ impl Worker {
         }
     }
 
-    fn connect(&mut self, number: usize, target: Target) {
+    fn connect(&mut self, number: usize, target: Target, allow_private: bool) {
         self.refused.remove(&number);
         let attempt = Attempt {
             number,
@@ -217,7 +218,7 @@ impl Worker {
             stop: Stop::default(),
         };
         let stop = attempt.stop.clone();
-        let (limits, policy) = (self.limits(), self.policy());
+        let (limits, policy) = (self.limits(), self.policy(allow_private));
         let running = match target {
             Target::Rtmp(target) => {
                 let rtmp = Rtmp {
@@ -259,9 +260,9 @@ impl Worker {
         }
     }
 
-    fn policy(&self) -> Policy {
+    fn policy(&self, allow_private: bool) -> Policy {
         Policy {
-            allow_private: self.setup.allow_private,
+            allow_private,
             tls_ca_file: self.setup.tls_ca_file.clone(),
         }
     }

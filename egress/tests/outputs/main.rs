@@ -18,4 +18,5 @@ mod requests;
 mod rights;
 mod sources;
 mod srt;
+mod storage;
 mod support;

@@ -151,10 +151,7 @@ async fn what_is_wrong_with_a_receiver_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unusable_srt_destinations_are_refused() {
-    let stage = Stage::with_config(Config {
-        allow_private_targets: false,
-        ..Config::default()
-    });
+    let stage = Stage::for_stranger();
     let table = [
         (
             json!({"type": "srt", "url": "srt://127.0.0.1:9000"}),

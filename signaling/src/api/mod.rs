@@ -1,6 +1,7 @@
-//! The HTTP API: `/api/rooms`, and the tokens of a room.
+//! The HTTP API: `/api/rooms`, and what belongs to a room: its look, its stage, its tokens.
 
 pub(crate) mod body;
+mod images;
 mod participants;
 mod rooms;
 mod routes;

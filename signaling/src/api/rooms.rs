@@ -8,12 +8,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::body::Json;
+use sfu::RoomId;
+
+use super::{body::Json, images};
 use crate::{
     Grant, Problem, Service,
     auth::{check_slug, is_hidden},
     clock::unix_ms,
     protocol::{ChangeRoom, CreateRoom, ErrorCode, RoomInfo, RoomList, STAGE_LIMIT, STAGE_SIZE},
+    store::RoomChange,
 };
 
 /// Lists the rooms, those on air first.
@@ -52,7 +55,6 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let id = service.room(&slug, false).await?;
     let info = service.directory().room(id).map(crate::room::Room::info);
-    let unknown = || Problem::new(ErrorCode::RoomUnknown, "There is no such room.");
     Ok(fresh(axum::Json(info.ok_or_else(unknown)?)))
 }
 
@@ -90,30 +92,60 @@ pub(super) async fn create(
         .into_response())
 }
 
-/// Changes a room; needs `admin` there.
+/// Changes a room; needs `admin` there, or `publish` for its layout and look alone.
 pub(super) async fn change(
     State(service): State<Service>,
     Path(slug): Path<String>,
     headers: HeaderMap,
     Json(request): Json<ChangeRoom>,
 ) -> Result<Response, Problem> {
-    let room = service.authorize(&headers, &slug, Grant::Admin).await?;
+    let is_of_host = request.title.is_none()
+        && request.stage_size.is_none()
+        && (request.layout.is_some() || request.look.is_some());
+    let grant = if is_of_host {
+        Grant::Publish
+    } else {
+        Grant::Admin
+    };
+    let room = service.authorize(&headers, &slug, grant).await?;
     let title = request.title.as_deref().map(check_title).transpose()?;
     let stage_size = request.stage_size.map(check_stage_size).transpose()?;
-    let changed = service
-        .store()
-        .change_room(room.id, title.as_deref(), stage_size)
-        .await;
-    let unknown = || Problem::new(ErrorCode::RoomUnknown, "There is no such room.");
+    let changing = service.changing_rooms().lock().await;
+    let mut look = images::look(&service, room.id)?;
+    if let Some(change) = &request.look {
+        look.change(change)?;
+    }
+    let change = RoomChange {
+        title: title.as_deref(),
+        stage_size,
+        layout: request.layout,
+        look: request.look.is_some().then_some(&look),
+    };
+    let info = store(&service, room.id, &change).await?;
+    drop(changing);
+    Ok(fresh(axum::Json(info)))
+}
+
+/// Keeps what has changed of a room, and tells its members. For who holds [`Service::changing_rooms`].
+pub(super) async fn store(
+    service: &Service,
+    room: RoomId,
+    change: &RoomChange<'_>,
+) -> Result<RoomInfo, Problem> {
+    let changed = service.store().change_room(room, change).await;
     let record = changed
         .map_err(|error| Problem::internal(&error))?
         .ok_or_else(unknown)?;
-    let info = service.directory().room_mut(room.id).map(|room| {
+    let info = service.directory().room_mut(room).map(|room| {
         room.change_record(&record);
         room.info()
     });
     service.changed().notify_one();
-    Ok(fresh(axum::Json(info.ok_or_else(unknown)?)))
+    info.ok_or_else(unknown)
+}
+
+pub(super) fn unknown() -> Problem {
+    Problem::new(ErrorCode::RoomUnknown, "There is no such room.")
 }
 
 fn check_stage_size(size: u32) -> Result<u32, Problem> {

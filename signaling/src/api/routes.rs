@@ -5,7 +5,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 
-use super::{participants, rooms, stage, tokens};
+use super::{images, participants, rooms, stage, tokens};
 use crate::{Problem, Service, http_session, protocol::ErrorCode};
 
 pub(crate) fn routes() -> Router<Service> {
@@ -17,6 +17,13 @@ pub(crate) fn routes() -> Router<Service> {
         .route(
             "/api/rooms/{room}",
             get(rooms::get).patch(rooms::change).fallback(wrong_method),
+        )
+        .route(
+            "/api/rooms/{room}/images/{kind}",
+            get(images::get)
+                .put(images::put)
+                .delete(images::remove)
+                .fallback(wrong_method),
         )
         .route(
             "/api/rooms/{room}/invites",

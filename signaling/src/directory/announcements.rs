@@ -49,8 +49,8 @@ impl Directory {
         let places = self.rooms.values_mut();
         let changed = places.filter_map(|place| {
             let performance = place.room.performance();
-            let before = std::mem::replace(&mut place.told, performance.clone());
-            (before != performance).then(|| (place.room.id(), performance))
+            let before = place.told.replace(performance.clone());
+            (before.as_ref() != Some(&performance)).then(|| (place.room.id(), performance))
         });
         changed.collect()
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::RoomInfo;
+use super::{ChangeLook, Layout, RoomInfo};
 
 /// The body of `POST /api/rooms`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
@@ -32,6 +32,12 @@ pub struct ChangeRoom {
     /// Most participants on stage, 1 to 16. Who is on stage stays; viewers show more of them after joining again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage_size: Option<u32>,
+    /// How the pictures of its stage are arranged where they are composed; the host may change it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// What is around and over them; the host may change it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look: Option<ChangeLook>,
 }
 
 /// The answer of `GET /api/rooms`: the public rooms, live ones first.

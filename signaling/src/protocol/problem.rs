@@ -33,6 +33,14 @@ pub enum ErrorCode {
     ParticipantUnknown,
     /// The room's name is not 1 to 64 of `a-z 0-9 -`.
     RoomNameInvalid,
+    /// A text of the room's look is too long, or its colour is none.
+    LookInvalid,
+    /// The room has no such image.
+    ImageUnknown,
+    /// The upload is no PNG or JPEG image that can be read, or is smaller than 16 x 16 pixels.
+    ImageInvalid,
+    /// The image has an edge longer than 4096 pixels.
+    ImageTooLarge,
     /// The request could not be understood.
     BadMessage,
     /// The SDP offer is not usable.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use super::{Layout, Look};
+
 /// A room as its members see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 pub struct RoomInfo {
@@ -27,6 +29,10 @@ pub struct RoomInfo {
     pub stage: Vec<StageMember>,
     /// The identity that the host has featured; the loudest speaker is shown large otherwise.
     pub featured: Option<String>,
+    /// How the pictures of the stage are arranged where they are composed.
+    pub layout: Layout,
+    /// What is around and over them there.
+    pub look: Box<Look>,
 }
 
 /// Somebody who is sending into a room.

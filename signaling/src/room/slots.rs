@@ -7,7 +7,8 @@ use sfu::{MediaKind, PublicationId};
 use super::Room;
 use crate::{
     auth::Member,
-    protocol::{Slot, TrackKind},
+    look::Look,
+    protocol::{Layout, Slot, TrackKind},
 };
 
 /// A publication and whose it is.
@@ -40,6 +41,10 @@ pub struct Performance {
     pub performers: Vec<Performer>,
     /// The picture that is to be shown large.
     pub main: Option<PublicationId>,
+    /// How the pictures are arranged.
+    pub layout: Layout,
+    /// What is around and over them.
+    pub look: Look,
 }
 
 /// Somebody on stage, and what they send.
@@ -74,6 +79,8 @@ impl Room {
         Performance {
             performers: performers.collect(),
             main: self.bindings.program,
+            layout: self.layout,
+            look: self.look.clone(),
         }
     }
 

@@ -75,11 +75,12 @@ fn migrator() -> Migrator {
 }
 
 /// Never changed once released: what is in the files is compared with what was run.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "rooms and chat",
         include_str!("../../migrations/0001_rooms_and_chat.sql"),
     ),
     (2, "stage", include_str!("../../migrations/0002_stage.sql")),
+    (3, "look", include_str!("../../migrations/0003_look.sql")),
 ];

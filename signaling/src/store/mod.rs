@@ -8,4 +8,4 @@ mod rooms;
 
 pub use database::OpenError as StoreError;
 pub(crate) use database::Store;
-pub(crate) use rooms::Record as RoomRecord;
+pub(crate) use rooms::{Change as RoomChange, Record as RoomRecord};

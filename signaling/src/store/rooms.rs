@@ -4,7 +4,10 @@ use sfu::RoomId;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::Store;
-use crate::protocol::{RoomInfo, STAGE_LIMIT, STAGE_SIZE};
+use crate::{
+    look::Look,
+    protocol::{Layout, RoomInfo, STAGE_LIMIT, STAGE_SIZE},
+};
 
 /// A room as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +17,17 @@ pub(crate) struct Record {
     pub(crate) title: String,
     /// Most participants on stage.
     pub(crate) stage_size: u32,
+    pub(crate) layout: Layout,
+    pub(crate) look: Look,
+}
+
+/// What is to change of a room; what is `None` stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Change<'a> {
+    pub(crate) title: Option<&'a str>,
+    pub(crate) stage_size: Option<u32>,
+    pub(crate) layout: Option<Layout>,
+    pub(crate) look: Option<&'a Look>,
 }
 
 impl Record {
@@ -30,6 +44,8 @@ impl Record {
             stage_size: self.stage_size,
             stage: Vec::new(),
             featured: None,
+            layout: self.layout,
+            look: Box::new(self.look.shown(&self.slug)),
         }
     }
 }
@@ -37,7 +53,7 @@ impl Record {
 impl Store {
     /// Returns the room with this name.
     pub(crate) async fn find_room(&self, slug: &str) -> Result<Option<Record>, sqlx::Error> {
-        let row = sqlx::query("SELECT id, slug, title, stage_size FROM rooms WHERE slug = ?")
+        let row = sqlx::query("SELECT * FROM rooms WHERE slug = ?")
             .bind(slug)
             .fetch_optional(&self.pool)
             .await?;
@@ -54,7 +70,7 @@ impl Store {
     ) -> Result<Option<Record>, sqlx::Error> {
         let row = sqlx::query(
             "INSERT INTO rooms (slug, title, stage_size, created_at_ms) VALUES (?, ?, ?, ?)
-             ON CONFLICT (slug) DO NOTHING RETURNING id, slug, title, stage_size",
+             ON CONFLICT (slug) DO NOTHING RETURNING *",
         )
         .bind(slug)
         .bind(title)
@@ -84,15 +100,21 @@ impl Store {
     pub(crate) async fn change_room(
         &self,
         id: RoomId,
-        title: Option<&str>,
-        stage_size: Option<u32>,
+        change: &Change<'_>,
     ) -> Result<Option<Record>, sqlx::Error> {
         let row = sqlx::query(
-            "UPDATE rooms SET title = coalesce(?, title), stage_size = coalesce(?, stage_size)
-             WHERE id = ? RETURNING id, slug, title, stage_size",
+            "UPDATE rooms SET title = coalesce(?, title), stage_size = coalesce(?, stage_size),
+                 layout = coalesce(?, layout), look = coalesce(?, look)
+             WHERE id = ? RETURNING *",
         )
-        .bind(title)
-        .bind(stage_size)
+        .bind(change.title)
+        .bind(change.stage_size)
+        .bind(change.layout.map(layout_word))
+        .bind(
+            change
+                .look
+                .map(|look| serde_json::to_string(look).expect("a look is JSON")),
+        )
         .bind(id.0.cast_signed())
         .fetch_optional(&self.pool)
         .await?;
@@ -101,12 +123,18 @@ impl Store {
 
     /// Returns the newest rooms.
     pub(crate) async fn newest_rooms(&self, limit: u32) -> Result<Vec<Record>, sqlx::Error> {
-        let rows =
-            sqlx::query("SELECT id, slug, title, stage_size FROM rooms ORDER BY id DESC LIMIT ?")
-                .bind(limit)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query("SELECT * FROM rooms ORDER BY id DESC LIMIT ?")
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(read).collect()
+    }
+}
+
+fn layout_word(layout: Layout) -> String {
+    match serde_json::to_value(layout) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => unreachable!("a layout is a JSON string"),
     }
 }
 
@@ -116,6 +144,10 @@ fn read(row: &SqliteRow) -> Result<Record, sqlx::Error> {
         slug: row.try_get("slug")?,
         title: row.try_get("title")?,
         stage_size: row.try_get::<u32, _>("stage_size")?.clamp(1, STAGE_LIMIT),
+        // What a newer version has written is left to it.
+        layout: serde_json::from_value(row.try_get::<&str, _>("layout")?.into())
+            .unwrap_or_default(),
+        look: serde_json::from_str(row.try_get("look")?).unwrap_or_default(),
     })
 }
 
@@ -136,8 +168,19 @@ mod tests {
         assert_eq!(store.find_or_create_room("one", 3).await.unwrap(), one);
         let two = store.find_or_create_room("two", 3).await.unwrap();
         assert_eq!((&*two.title, two.stage_size), ("two", 9));
-        let two = store.change_room(two.id, None, Some(4)).await.unwrap();
+        let look = Look {
+            names: false,
+            ..Look::default()
+        };
+        let change = Change {
+            stage_size: Some(4),
+            layout: Some(Layout::PictureInPicture),
+            look: Some(&look),
+            ..Change::default()
+        };
+        let two = store.change_room(two.id, &change).await.unwrap();
         let two = two.unwrap();
+        assert_eq!((two.layout, &two.look), (Layout::PictureInPicture, &look));
         assert_eq!((&*two.title, two.stage_size), ("two", 4));
         store.close().await;
 

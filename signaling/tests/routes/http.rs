@@ -326,7 +326,8 @@ async fn rooms_are_made_once_and_listed() {
     let expected = json!({
         "slug": "new", "title": "New", "live": false, "paused": false,
         "live_since_ms": null, "viewers": 0, "hls": false,
-        "stage_size": 9, "stage": [], "featured": null,
+        "stage_size": 9, "stage": [], "featured": null, "layout": "grid",
+        "look": room["look"],
     });
     assert_eq!(room, expected);
     let (_, _, found) = send(

@@ -1,6 +1,7 @@
 //! The routes over HTTP and WebSocket.
 
 mod http;
+mod look;
 mod media;
 mod server;
 mod websocket;

@@ -55,6 +55,13 @@ impl Server {
         }
     }
 
+    /// Opens the same folder again.
+    pub(crate) async fn start_again(&mut self) {
+        let (_, sfu, _) = sfu::bind(&media()).expect("a free port");
+        let opened = Service::open(self.config.clone(), self.folder.path(), sfu).await;
+        self.service = opened.expect("a folder that was used");
+    }
+
     pub(crate) fn routes(&self) -> Router {
         self.service.routes()
     }

@@ -51,16 +51,22 @@ for (const codec of ['h264', 'vp9']) {
 test('5 % loss and 50 ms', async ({ server, room, newPage }) => {
   await broadcastLayers(await newPage(), server, room, 'h264');
   const far = { delayMs: 25 };
-  const lossy = { down: { ...far, loss: 0.05 }, up: far };
-  const page = await newPage();
-  await watchThrough(page, lossy, server, room);
-  await untilSteady(page, 720, 4);
-  const rows = await noteSeconds(page, SECONDS);
-  noteSeries('5 % loss, 50 ms', rows);
-  const frozenMs = column(rows, 'frozenMs').reduce((sum, ms) => sum + ms, 0);
-  noteRow('5 % loss, 50 ms: frozen in all', [frozenMs]);
-  expect(frozenMs, 'less than 1 % of the time').toBeLessThan(SECONDS * 10);
-  noteRow('5 % loss, 50 ms: sound made up, percent of a second', column(rows, 'concealed'));
+  const frozen = async (where: string, loss: number): Promise<number> => {
+    const page = await newPage();
+    await watchThrough(page, { down: { ...far, loss }, up: far }, server, room);
+    await untilSteady(page, 720, 4);
+    const rows = await noteSeconds(page, SECONDS);
+    await page.context().close();
+    noteSeries(where, rows);
+    const ms = column(rows, 'frozenMs').reduce((sum, each) => sum + each, 0);
+    noteRow(`${where}: frozen in all`, [ms]);
+    noteRow(`${where}: sound made up, percent of a second`, column(rows, 'concealed'));
+    return ms;
+  };
+  // What a busy machine freezes is not the loss's doing.
+  const floor = await frozen('no loss, 50 ms', 0);
+  const lossy = await frozen('5 % loss, 50 ms', 0.05);
+  expect(lossy - floor, 'less than 1 % of the time').toBeLessThan(SECONDS * 10);
 });
 
 test('sound behind 200 kbit/s', async ({ server, room, newPage }) => {

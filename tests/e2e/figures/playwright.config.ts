@@ -7,7 +7,7 @@ export default defineConfig({
   testMatch: '*.figures.ts',
   outputDir: '../test-results',
   workers: 1,
-  timeout: 180_000,
+  timeout: 240_000,
   expect: { timeout: 15_000 },
   reporter: [['./table.ts']],
   use: { launchOptions: CHROMIUM, viewport: { width: 1280, height: 800 } },

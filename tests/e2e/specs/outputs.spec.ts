@@ -1,7 +1,7 @@
 import { expect, test } from '../support/fixtures.ts';
 import { expectPicture, expectVideoFlows, POLL } from '../support/media.ts';
 import { Studio, Watch } from '../support/pages.ts';
-import { freePort } from '../support/process.ts';
+import { freePort, run } from '../support/process.ts';
 import { RtmpServer } from '../support/rtmp-server.ts';
 
 test('the broadcast reaches an RTMP server, and a wrong address is explained', async ({
@@ -49,4 +49,35 @@ test('the broadcast plays as HLS in the watch page', async ({ server, room, newP
   await expect
     .poll(position, { message: 'the player goes on', intervals: POLL })
     .toBeGreaterThan(start + 1);
+});
+
+test('everybody on stage is composed once for all who get it, and a receiver of SRT is one of them', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const rtmp = await RtmpServer.start();
+  try {
+    const studio = await Studio.open(await newPage(), server, room);
+    await studio.goLive();
+    await studio.page.getByTestId('output-picture').selectOption('stage-720');
+    await studio.addRtmp(rtmp.url, 'key');
+    await studio.expectOutput(rtmp.url, 'live');
+
+    const address = `srt://127.0.0.1:${await freePort()}`;
+    const shown = ['-show_entries', 'stream=codec_name,width', '-of', 'csv=p=0'];
+    const received = run('ffprobe', ['-v', 'error', ...shown, `${address}?mode=listener`]);
+    await studio.addSrt(address);
+    await studio.expectOutput(address, 'live');
+    expect(new Set((await received).trim().split(/\s+/))).toEqual(new Set(['h264,1280', 'aac']));
+
+    const response = await server.api('GET', `/api/rooms/${room}/egress`);
+    const { jobs } = (await response.json()) as { jobs: unknown[] };
+    expect(jobs, 'one worker composes for both').toHaveLength(1);
+    await studio.output(rtmp.url).getByTestId('output-remove').click();
+    await expect(studio.output(rtmp.url)).toHaveCount(0);
+    await expect(studio.output(address)).toBeVisible();
+  } finally {
+    await rtmp.stop();
+  }
 });

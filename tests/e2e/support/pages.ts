@@ -67,6 +67,14 @@ export class Studio {
     await expect(this.output(url)).toBeVisible();
   }
 
+  /** Adds a receiver of SRT to the outputs. */
+  async addSrt(url: string): Promise<void> {
+    await this.page.getByTestId('output-platform').selectOption('srt');
+    await this.page.getByTestId('output-url').fill(url);
+    await this.page.getByTestId('output-add').click();
+    await expect(this.output(url)).toBeVisible();
+  }
+
   async switchHls(): Promise<void> {
     await this.page.getByTestId('hls-switch').click();
   }

@@ -25,6 +25,7 @@ pub(crate) struct Setup {
     data_dir: Arc<TempDir>,
     ip: IpAddr,
     config: String,
+    private_targets: bool,
     args: Vec<String>,
     scheme: &'static str,
     http_port: u16,
@@ -47,6 +48,7 @@ impl Setup {
             data_dir: Arc::new(tempfile::tempdir().unwrap()),
             ip: Ipv4Addr::LOCALHOST.into(),
             config: String::new(),
+            private_targets: true,
             args: Vec::new(),
             scheme: "http",
             http_port: 0,
@@ -74,11 +76,21 @@ impl Setup {
         self
     }
 
+    /// Leaves it at the default who may send to this machine.
+    pub(crate) fn public_targets(mut self) -> Self {
+        self.private_targets = false;
+        self
+    }
+
     /// Starts the server and waits until it has printed the owner's link.
     pub(crate) fn start(self) -> Server {
         let config = self.data_dir.path().join("fanlight.toml");
         std::fs::write(&config, &self.config).unwrap();
         let mut child = command()
+            .env(
+                "FANLIGHT_EGRESS__ALLOW_PRIVATE_TARGETS",
+                self.private_targets.to_string(),
+            )
             .arg("serve")
             .arg("--config")
             .arg(&config)

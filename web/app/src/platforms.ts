@@ -6,8 +6,8 @@ export interface Platform {
   readonly hint: string;
 }
 
-/** Not a platform: a recording on the server. */
-export const recording = 'recording';
+/** Not a platform: a receiver that is called by SRT. */
+export const srt = 'srt';
 
 export const platforms: readonly Platform[] = [
   {
@@ -53,8 +53,8 @@ export function platformName(url: string): string {
   const known = platforms.find((platform) => platform.url && url.startsWith(platform.url));
   if (known) return known.name;
   try {
-    // `rtmp:` is no special scheme to every URL parser; `http:` is.
-    return new URL(url.replace(/^rtmps?:/, 'http:')).host;
+    // `rtmp:` and `srt:` are no special schemes to every URL parser; `http:` is.
+    return new URL(url.replace(/^(rtmps?|srt):/, 'http:')).host;
   } catch {
     return url;
   }

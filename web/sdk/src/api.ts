@@ -1,12 +1,16 @@
 import { FanlightError, isErrorCode } from './errors.ts';
 import {
+  type ChangeRoom,
   type CreatedInvite,
   type CreatedToken,
   type CreateInvite,
   type CreateRoom,
   type CreateToken,
+  type EgressChange,
   type EgressDestination,
   type EgressJob,
+  type EgressRequest,
+  type ImageKind,
   parseCreatedInvite,
   parseCreatedToken,
   parseEgressJob,
@@ -43,6 +47,28 @@ export class Api {
     return await this.#call('POST', '/api/rooms', room, parseRoom, signal);
   }
 
+  /** Changes what is named of a room; its layout and look need `publish`, the rest `admin`. */
+  async changeRoom(slug: string, change: ChangeRoom, signal?: AbortSignal): Promise<RoomInfo> {
+    return await this.#call('PATCH', roomPath(slug), change, parseRoom, signal);
+  }
+
+  /** Shows an image in the composed picture from here on: PNG or JPEG, at most 4 MB and 4096 x 4096 pixels. */
+  async putImage(
+    slug: string,
+    kind: ImageKind,
+    image: Blob,
+    signal?: AbortSignal,
+  ): Promise<RoomInfo> {
+    const path = `${roomPath(slug)}/images/${kind}`;
+    return await this.#call('PUT', path, image, parseRoom, signal);
+  }
+
+  /** Removes an image. */
+  async removeImage(slug: string, kind: ImageKind, signal?: AbortSignal): Promise<void> {
+    const path = `${roomPath(slug)}/images/${kind}`;
+    await this.#call('DELETE', path, undefined, () => undefined, signal);
+  }
+
   /** Makes a token for somebody else, or for OBS. */
   async createToken(slug: string, token: CreateToken, signal?: AbortSignal): Promise<CreatedToken> {
     const path = `${roomPath(slug)}/tokens`;
@@ -77,17 +103,29 @@ export class Api {
     return list.jobs;
   }
 
-  /** Starts sending the broadcast somewhere, now or as soon as it begins. */
+  /** Sends the room's program, or what `of` says instead, to destinations. */
   async addOutput(
     slug: string,
     destinations: EgressDestination[],
+    of: Omit<EgressRequest, 'destinations'> = {},
     signal?: AbortSignal,
   ): Promise<EgressJob> {
     const path = `${roomPath(slug)}/egress`;
-    return await this.#call('POST', path, { destinations }, parseEgressJob, signal);
+    return await this.#call('POST', path, { ...of, destinations }, parseEgressJob, signal);
   }
 
-  /** Ends an output cleanly. */
+  /** Changes a running output: all of it happens, or nothing. */
+  async changeOutput(
+    slug: string,
+    id: string,
+    change: Partial<EgressChange>,
+    signal?: AbortSignal,
+  ): Promise<EgressJob> {
+    const path = `${roomPath(slug)}/egress/${encodeURIComponent(id)}`;
+    return await this.#call('PATCH', path, change, parseEgressJob, signal);
+  }
+
+  /** Ends an output with all its destinations cleanly. */
   async removeOutput(slug: string, id: string, signal?: AbortSignal): Promise<void> {
     const path = `${roomPath(slug)}/egress/${encodeURIComponent(id)}`;
     await this.#call('DELETE', path, undefined, () => undefined, signal);
@@ -107,7 +145,7 @@ export class Api {
   }
 
   async #call<T>(
-    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: string,
     body: unknown,
     parse: (answer: unknown) => T,
@@ -115,14 +153,16 @@ export class Api {
   ): Promise<T> {
     const headers = new Headers({ accept: 'application/json' });
     if (this.#token) headers.set('authorization', `Bearer ${this.#token}`);
-    if (body !== undefined) headers.set('content-type', 'application/json');
+    const isFile = body instanceof Blob;
+    if (isFile) headers.set('content-type', body.type);
+    else if (body !== undefined) headers.set('content-type', 'application/json');
     let response: Response;
     try {
       response = await fetch(new URL(path, this.#server), {
         method,
         headers,
-        body: body === undefined ? null : JSON.stringify(body),
-        signal: signal ?? AbortSignal.timeout(TIMEOUT_MS),
+        body: isFile ? body : body === undefined ? null : JSON.stringify(body),
+        signal: signal ?? AbortSignal.timeout(isFile ? UPLOAD_TIMEOUT_MS : TIMEOUT_MS),
       });
     } catch (cause) {
       if (signal?.aborted) throw signal.reason;
@@ -154,3 +194,5 @@ function refusal(response: Response, answer: unknown): FanlightError {
 }
 
 const TIMEOUT_MS = 15_000;
+/** What is large takes its time on a slow line. */
+const UPLOAD_TIMEOUT_MS = 120_000;

@@ -128,6 +128,26 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'Use 1 to 64 lower-case letters, digits and hyphens.',
     passing: false,
   },
+  look_invalid: {
+    message: 'That text or colour cannot be used.',
+    advice: 'Shorten the text, or choose another colour.',
+    passing: false,
+  },
+  image_unknown: {
+    message: 'That image has been removed already.',
+    advice: 'There is nothing to do.',
+    passing: false,
+  },
+  image_invalid: {
+    message: 'That image cannot be read.',
+    advice: 'Choose a PNG or JPEG image, at least 16 pixels wide and high.',
+    passing: false,
+  },
+  image_too_large: {
+    message: 'That image has too many pixels.',
+    advice: 'Make it smaller: at most 4096 by 4096 pixels.',
+    passing: false,
+  },
   bad_message: {
     message: 'The server did not understand the page.',
     advice: 'Reload the page; if that does not help, the server and the page differ in version.',
@@ -242,6 +262,11 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     message: 'That recording is still being made.',
     advice: 'End its output first.',
     passing: false,
+  },
+  storage_unavailable: {
+    message: 'The storage of recordings does not give this file at the moment.',
+    advice: 'Try again later.',
+    passing: true,
   },
   disk_full: {
     message: 'There is no room for a recording.',

@@ -11,6 +11,7 @@ import type {
   Recording,
   RecordingFile,
   RecordingList,
+  StorageTrouble,
 } from './generated/egress.ts';
 import type {
   ChatEvent,
@@ -21,7 +22,10 @@ import type {
   Grants,
   IceCredentials,
   IceServer,
+  Layout,
+  Look,
   RoomEvent,
+  RoomImage,
   RoomInfo,
   RoomList,
   ServerMessage,
@@ -170,6 +174,25 @@ const slot: Reader<Slot> = object<Slot>({
   heights: array(number),
 });
 
+const layout: Reader<Layout> = oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single');
+
+const roomImage: Reader<RoomImage> = object<RoomImage>({
+  url: string,
+  width: number,
+  height: number,
+});
+
+const look: Reader<Look> = object<Look>({
+  names: boolean,
+  title: string,
+  background: string,
+  slate: string,
+  logo_corner: oneOf('upper_left', 'upper_right', 'lower_left', 'lower_right'),
+  logo: nullable(roomImage),
+  background_image: nullable(roomImage),
+  slate_image: nullable(roomImage),
+});
+
 const roomInfo: Reader<RoomInfo> = object<RoomInfo>({
   slug: string,
   title: string,
@@ -181,6 +204,8 @@ const roomInfo: Reader<RoomInfo> = object<RoomInfo>({
   stage_size: number,
   stage: array(stageMember),
   featured: nullable(string),
+  layout,
+  look,
 });
 
 const grants: Reader<Grants> = object<Grants>({
@@ -273,7 +298,7 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
   source: egressSource,
   audio_only: boolean,
   preset: egressPreset,
-  layout: nullable(oneOf('grid', 'speaker', 'picture_in_picture', 'screen', 'single')),
+  layout: nullable(layout),
   degraded: nullable(
     object<EgressDegraded>({
       reason: literal('overload'),
@@ -292,7 +317,7 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
 
 const recordingFile: Reader<RecordingFile> = object<RecordingFile>({
   name: string,
-  url: nullable(string),
+  url: string,
   started_at_ms: number,
   duration_ms: number,
   bytes: number,
@@ -313,6 +338,19 @@ const recording: Reader<Recording> = object<Recording>({
   height: nullable(number),
   poster: nullable(string),
   files: array(recordingFile),
+  storage: nullable(
+    object<StorageTrouble>({
+      code: oneOf(
+        'storage_denied',
+        'storage_bucket_missing',
+        'storage_unreachable',
+        'storage_failed',
+      ),
+      message: string,
+      attempt: number,
+      next_try_at_ms: number,
+    }),
+  ),
   links_expire_at_ms: number,
 });
 

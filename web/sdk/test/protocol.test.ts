@@ -20,6 +20,17 @@ const room = {
   stage_size: 9,
   stage: [{ identity: 'a', name: 'Ada', host: true }],
   featured: null,
+  layout: 'speaker',
+  look: {
+    names: true,
+    title: 'Title',
+    background: '#141821',
+    slate: '',
+    logo_corner: 'upper_right',
+    logo: { url: '/api/rooms/demo/images/logo?v=1', width: 64, height: 32 },
+    background_image: null,
+    slate_image: null,
+  },
 };
 const grants = {
   publish: true,

@@ -21,13 +21,13 @@ use super::{
     label::Label,
     lateness::Lateness,
     mixer::{Input, Mixer},
-    picture::{self, Fit, PictureError},
     stagehand::Stagehand,
     staging::Staging,
+    wardrobe::{Dress, Wardrobe},
 };
 use crate::{
     pipeline::{Clock, GraphError, Hub, clock::clock_time},
-    scene::{Image, Look, Scene},
+    scene::Scene,
 };
 
 /// Composes a scene out of what comes in its lanes, and hands it to the hub.
@@ -40,6 +40,7 @@ pub(crate) struct Composer {
     stagehand: Arc<Stagehand>,
     mixer: Mixer,
     scene: Scene,
+    wardrobe: Wardrobe,
     lanes: BTreeMap<LaneId, Lane>,
     /// By the lanes that belong together.
     lateness: BTreeMap<LaneId, Arc<Mutex<Lateness>>>,
@@ -98,6 +99,7 @@ impl Composer {
             stagehand,
             mixer,
             scene: Scene::default(),
+            wardrobe: Wardrobe::default(),
             lanes: BTreeMap::new(),
             lateness: BTreeMap::new(),
             fitting: Fitting::default(),
@@ -106,7 +108,7 @@ impl Composer {
             troubles: Vec::new(),
         };
         composer.scene = scene.clone();
-        composer.dress(None);
+        composer.dress();
         composer.stage(scene);
         composer.mixer.play(clock.now() + LEAD)?;
         Ok(composer)
@@ -125,7 +127,10 @@ impl Composer {
     /// Shows another scene from here on.
     pub(crate) fn set_scene(&mut self, scene: Scene) {
         let before = std::mem::replace(&mut self.scene, scene.clone());
-        self.dress(Some(&before.look));
+        if Wardrobe::differ(&before.look, &self.scene.look) {
+            let look = self.scene.look.clone();
+            self.wardrobe.want(look, self.preset.canvas(), self.clock);
+        }
         self.stage(scene);
     }
 
@@ -214,6 +219,9 @@ impl Composer {
                 self.troubles.push(format!("lane {number}: {failure}"));
             }
         }
+        if let Some(dress) = self.wardrobe.poll() {
+            self.put_on(dress);
+        }
         self.close_unused(now);
         self.write_captions();
         Ok(std::mem::take(&mut self.troubles))
@@ -233,7 +241,7 @@ impl Composer {
             &self.hub,
             &self.clock,
         )?;
-        self.dress(None);
+        self.dress();
         self.stage(self.scene.clone());
         self.keyframe_wanted.store(true, Ordering::Relaxed);
         self.mixer.play(self.clock.now() + LEAD)
@@ -313,52 +321,26 @@ impl Composer {
         })
     }
 
-    /// Gets ready what the look consists of, as far as it differs from `before`.
-    fn dress(&mut self, before: Option<&Look>) {
-        let (canvas, clock) = (self.preset.canvas(), self.clock);
-        let look = self.scene.look.clone();
-        let background = |look: &Look| (look.background, look.background_image.clone());
-        if before.map(background) != Some(background(&look)) {
-            let image = look.background_image.as_ref();
-            let backdrop = image.and_then(|file| self.load(file, Fit::Cover));
-            let backdrop = match backdrop {
-                Some(image) => Ok(image),
-                None => picture::colour(look.background, canvas, &clock),
-            };
-            match backdrop {
-                Ok(backdrop) => {
-                    self.mixer.set_backdrop(&backdrop);
-                    if before.is_none() {
-                        // It needs something to begin with.
-                        self.mixer.set_slate(&backdrop);
-                    }
-                }
-                Err(e) => self.troubles.push(e.to_string()),
-            }
+    /// Gets ready what the look consists of, and waits for it.
+    fn dress(&mut self) {
+        self.wardrobe.clear();
+        let dress = Dress::of(&self.scene.look, self.preset.canvas(), &self.clock);
+        if let Some(backdrop) = &dress.backdrop {
+            // It needs something to begin with.
+            self.mixer.set_slate(backdrop);
         }
-        let images = |look: &Look| (look.logo.clone(), look.slate_image.clone());
-        if before.map(images) != Some(images(&look)) {
-            let logo = look
-                .logo
-                .as_ref()
-                .map(|file| picture::logo(file, canvas, &clock));
-            let logo = logo.and_then(|logo| self.note(logo));
-            let slate = look.slate_image.as_ref();
-            let slate = slate.and_then(|file| self.load(file, Fit::Contain));
-            if let Some(slate) = &slate {
-                self.mixer.set_slate(slate);
-            }
-            self.stagehand.set_images(logo, slate.is_some());
-        }
+        self.put_on(dress);
     }
 
-    fn load(&mut self, file: &Image, fit: Fit) -> Option<gst::Sample> {
-        let picture = picture::image(file, fit, self.preset.canvas(), &self.clock);
-        self.note(picture)
-    }
-
-    fn note<T>(&mut self, outcome: Result<T, PictureError>) -> Option<T> {
-        outcome.map_err(|e| self.troubles.push(e.to_string())).ok()
+    fn put_on(&mut self, dress: Dress) {
+        if let Some(backdrop) = &dress.backdrop {
+            self.mixer.set_backdrop(backdrop);
+        }
+        if let Some(slate) = &dress.slate {
+            self.mixer.set_slate(slate);
+        }
+        self.stagehand.set_images(dress.logo, dress.slate.is_some());
+        self.troubles.extend(dress.troubles);
     }
 
     /// Gets ready what is written and is not there yet.

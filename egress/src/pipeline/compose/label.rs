@@ -26,6 +26,14 @@ pub(crate) struct Style {
     pub(crate) plate: bool,
 }
 
+/// A pixel of a line of text.
+#[derive(Debug, Clone, Copy)]
+struct Ink {
+    /// Multiplied by the opacity.
+    white: u8,
+    opacity: u8,
+}
+
 impl Label {
     /// Sets a line of text in white; `None` when nothing of it can be seen.
     pub(crate) fn of_text(
@@ -34,14 +42,14 @@ impl Label {
         clock: &Clock,
     ) -> Result<Option<Self>, GraphError> {
         let padding = style.size / 3;
-        let (width, height) = (style.width.max(16), style.size * 3 / 2 + padding);
+        let (width, height) = (style.width.max(16), style.size * 3 / 2);
         let graph = Graph::build(
             &format!(
                 "appsrc name=in format=time caps=text/x-raw,format=pango-markup ! \
                  textrender font-desc=\"Sans {}px\" halignment=left valignment=top xpad={padding} ypad={} ! \
                  video/x-raw,format=ARGB,width={width},height={height} ! appsink name=out sync=false async=false",
                 style.size,
-                padding / 2,
+                style.size / 6,
             ),
             clock,
         )?;
@@ -53,8 +61,8 @@ impl Label {
         line.set_duration(gst::ClockTime::SECOND);
         let _ = source.push_buffer(buffer);
         let sample = sink.try_pull_sample(clock_time(PATIENCE));
-        let opacity = sample.as_ref().and_then(opacities).unwrap_or_default();
-        Ok(Self::of_opacities(&opacity, width, padding, style.plate))
+        let ink = sample.as_ref().and_then(ink).unwrap_or_default();
+        Ok(Self::of_ink(&ink, width, padding, style.plate))
     }
 
     /// Makes a picture of a premultiplied BGRA buffer.
@@ -69,35 +77,39 @@ impl Label {
         })
     }
 
-    fn of_opacities(opacity: &[u8], stride: u32, padding: u32, plate: bool) -> Option<Self> {
-        let lines = || opacity.chunks_exact(stride as usize);
+    fn of_ink(ink: &[Ink], stride: u32, padding: u32, plate: bool) -> Option<Self> {
+        let lines = || ink.chunks_exact(stride as usize);
         let end = lines()
-            .filter_map(|line| line.iter().rposition(|o| *o > 0))
+            .filter_map(|line| line.iter().rposition(|ink| ink.opacity > 0))
             .max()?;
         let width = (u32::try_from(end).ok()? + padding).min(stride);
         let height = u32::try_from(lines().count()).ok()?;
         let plate = if plate { PLATE } else { 0 };
         let pixels: Vec<u8> = lines()
             .flat_map(|line| line.iter().take(width as usize))
-            .flat_map(|&ink| {
-                let below = u16::from(255 - ink) * u16::from(plate) / 255;
-                [
-                    ink,
-                    ink,
-                    ink,
-                    ink.saturating_add(u8::try_from(below).unwrap_or(u8::MAX)),
-                ]
+            .flat_map(|&Ink { white, opacity }| {
+                let below = multiplied(255 - opacity, plate);
+                [white, white, white, opacity.saturating_add(below)]
             })
             .collect();
         Self::of_pixels(gst::Buffer::from_slice(pixels), width, height)
     }
 }
 
-/// Returns how much ink each pixel of an ARGB picture has.
-fn opacities(sample: &gst::Sample) -> Option<Vec<u8>> {
+/// Returns what each pixel of an ARGB picture of white letters with a dark outline is like.
+fn ink(sample: &gst::Sample) -> Option<Vec<Ink>> {
     let map = sample.buffer()?.map_readable().ok()?;
-    let pixels = map.as_chunks::<4>().0;
-    Some(pixels.iter().map(|[opacity, ..]| *opacity).collect())
+    let pixels = map.as_chunks::<4>().0.iter();
+    let ink = pixels.map(|&[opacity, red, ..]| Ink {
+        white: multiplied(red, opacity),
+        opacity,
+    });
+    Some(ink.collect())
+}
+
+/// Returns a colour with an opacity.
+fn multiplied(colour: u8, opacity: u8) -> u8 {
+    u8::try_from(u16::from(colour) * u16::from(opacity) / 255).unwrap_or(u8::MAX)
 }
 
 /// Returns the text as Pango reads it, at most as much as fits by a rough estimate.

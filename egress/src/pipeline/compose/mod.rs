@@ -11,6 +11,8 @@ mod encoder;
 mod fitting;
 mod label;
 mod lateness;
+#[cfg(test)]
+mod look_tests;
 mod mixer;
 mod picture;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod stagehand;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod wardrobe;
 
 use crate::preset::Preset;
 pub(crate) use composer::Composer;

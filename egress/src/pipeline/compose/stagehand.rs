@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     layout::{Canvas, Place, Rect},
-    scene::Scene,
+    scene::{Corner, Scene},
 };
 
 /// Shared by the mixer, which asks it before each picture, and the composer, which tells it what there is.
@@ -232,9 +232,9 @@ impl State {
         let canvas = self.staging.canvas();
         let margin = margin(canvas);
         let mut rectangles = Vec::new();
-        if let Some(logo) = &self.logo {
-            let x = canvas.width.saturating_sub(logo.width + margin);
-            rectangles.push(rectangle(logo, x, margin));
+        let logo = self.logo_place();
+        if let (Some(label), Some(place)) = (&self.logo, logo) {
+            rectangles.push(rectangle(label, place.x, place.y));
         }
         for (caption, spot) in captions(self.staging.scene(), canvas, &self.shown) {
             if spot == Spot::Middle && self.has_slate_image {
@@ -244,7 +244,13 @@ impl State {
                 continue;
             };
             let (x, y) = match spot {
-                Spot::UpperLeft => (margin, margin),
+                Spot::UpperLeft => {
+                    let logo = logo.filter(|logo| logo.x == margin && logo.y == margin);
+                    (
+                        logo.map_or(margin, |logo| logo.x + logo.width + margin),
+                        margin,
+                    )
+                }
                 Spot::Middle => (
                     canvas.width.saturating_sub(label.width) / 2,
                     canvas.height.saturating_sub(label.height) / 2,
@@ -261,12 +267,41 @@ impl State {
                     } else {
                         rect.x + inside
                     };
-                    (left, bottom)
+                    // A logo that would hide it is not written over.
+                    let hidden = logo.filter(|logo| {
+                        left < logo.x + logo.width
+                            && logo.x < left + label.width
+                            && bottom < logo.y + logo.height
+                            && logo.y < bottom + label.height
+                    });
+                    let beside = hidden.map(|logo| logo.x + logo.width + inside);
+                    (beside.unwrap_or(left), bottom)
                 }
             };
             rectangles.push(rectangle(label, x, y));
         }
         gst_video::VideoOverlayComposition::new(&rectangles).ok()
+    }
+
+    /// Returns where the logo is.
+    fn logo_place(&self) -> Option<Rect> {
+        let (canvas, logo) = (self.staging.canvas(), self.logo.as_ref()?);
+        let margin = margin(canvas);
+        let right = canvas.width.saturating_sub(logo.width + margin);
+        let low = canvas.height.saturating_sub(logo.height + margin);
+        let (x, y) = match self.staging.scene().look.logo_corner {
+            Corner::UpperLeft => (margin, margin),
+            Corner::UpperRight => (right, margin),
+            Corner::LowerLeft => (margin, low),
+            Corner::LowerRight => (right, low),
+        };
+        let (width, height) = (logo.width, logo.height);
+        Some(Rect {
+            x,
+            y,
+            width,
+            height,
+        })
     }
 
     /// Returns the part of its place that a picture covers.
@@ -293,7 +328,8 @@ fn captions(scene: &Scene, canvas: Canvas, plan: &Plan) -> Vec<(Caption, Spot)> 
             let tiles = scene.tiles.iter();
             let mut theirs = tiles.filter(|tile| tile.video == Some(place.lane));
             let name = theirs.next().map_or("", |tile| tile.name.as_str());
-            let size = (place.rect.height / 18).clamp(12, 32);
+            // Never larger than the title.
+            let size = (place.rect.height / 18).min(edge / 28).max(12);
             let width = place.rect.width.saturating_sub(margin(canvas));
             all.push((caption(name, size, width, true), Spot::LowerLeft(*place)));
         }

@@ -117,6 +117,8 @@ pub(crate) struct Sends {
     pub(crate) large: bool,
     /// Sends a large and a small layer, of which the reader gets the one that it asks for.
     pub(crate) simulcast: bool,
+    /// Two megabytes a second, nearly.
+    pub(crate) heavy: bool,
     /// Answers a request for a keyframe at once, as a browser does, by leaving out what is before the next.
     pub(crate) obeys: bool,
 }
@@ -378,10 +380,10 @@ pub(crate) fn media_file(sends: Sends) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let files = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (size, rate) = if sends.large {
-        ("1280x720", "2500k")
-    } else {
-        ("640x360", "800k")
+    let (size, rate, noise) = match (sends.heavy, sends.large) {
+        (true, _) => ("640x360", "14M", 60),
+        (false, true) => ("1280x720", "2500k", 12),
+        (false, false) => ("640x360", "800k", 12),
     };
     let codec = sends.codec.unwrap_or(Codec::H264);
     let name = format!("{codec:?}").to_lowercase();
@@ -390,14 +392,14 @@ pub(crate) fn media_file(sends: Sends) -> PathBuf {
         Picture::Fractal => "fractal",
         Picture::Pattern => "pattern",
     };
-    let file = files.join(format!("{picture}-{name}-{size}.mkv"));
+    let file = files.join(format!("{picture}-{name}-{size}-{rate}.mkv"));
     let unfinished = files.join(format!("{}.mkv", std::process::id()));
     if file.exists() {
         return file;
     }
     let video = match sends.picture {
         Picture::Flash => format!(
-            "color=c=black:s={size}:r=30,noise=alls=12:allf=t,\
+            "color=c=black:s={size}:r=30,noise=alls={noise}:allf=t,\
              drawbox=t=fill:color=white:enable='lt(mod(t\\,1)\\,0.1)'"
         ),
         Picture::Fractal => format!(

@@ -5,6 +5,7 @@ pub(crate) mod broadcaster;
 pub(crate) mod log;
 pub(crate) mod proxy;
 pub(crate) mod rtmp_server;
+pub(crate) mod s3_server;
 pub(crate) mod srt_receiver;
 pub(crate) mod stage;
 pub(crate) mod tls_front;

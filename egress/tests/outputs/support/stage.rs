@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use egress::{
-    Changed, Config, Room, Service,
+    Caller, Changed, Config, Room, Service,
     status::{DestinationState, Job},
 };
 use serde_json::Value;
@@ -35,6 +35,7 @@ pub(crate) struct Stage {
     cancel: CancellationToken,
     tasks: JoinSet<()>,
     directory: TempDir,
+    config: Config,
 }
 
 impl Stage {
@@ -43,21 +44,37 @@ impl Stage {
     }
 
     pub(crate) fn with_config(config: Config) -> Self {
-        Self::open(config, tempfile::tempdir().unwrap(), Program::default())
+        Self::open(
+            config,
+            tempfile::tempdir().unwrap(),
+            Program::default(),
+            OWNER,
+        )
+    }
+
+    /// One where requests are a stranger's.
+    pub(crate) fn for_stranger() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self::open(
+            Config::default(),
+            directory,
+            Program::default(),
+            Caller::default(),
+        )
     }
 
     /// Stops the server and starts another one with the same data folder.
     pub(crate) async fn restart(mut self) -> Self {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
-        Self::open(Config::default(), self.directory, self.program)
+        Self::open(self.config, self.directory, self.program, OWNER)
     }
 
-    fn open(config: Config, directory: TempDir, program: Program) -> Self {
+    fn open(config: Config, directory: TempDir, program: Program, caller: Caller) -> Self {
         Log::start();
         let worker = PathBuf::from(env!("CARGO_BIN_EXE_egress_worker"));
         let data = directory.path().join("data");
-        let service = Service::open(config, program.clone(), worker, &data).unwrap();
+        let service = Service::open(config.clone(), program.clone(), worker, &data).unwrap();
         let room = Room {
             id: RoomId(1),
             slug: "room".into(),
@@ -65,6 +82,7 @@ impl Stage {
         let router = service
             .api_routes()
             .layer(Extension(room))
+            .layer(Extension(caller))
             .merge(service.hls_routes())
             .merge(service.recording_routes());
         let cancel = CancellationToken::new();
@@ -79,6 +97,7 @@ impl Stage {
             cancel,
             tasks,
             directory,
+            config,
         }
     }
 
@@ -112,7 +131,7 @@ impl Stage {
         (
             head.status,
             head.headers,
-            to_bytes(body, 1 << 26).await.unwrap(),
+            to_bytes(body, 1 << 28).await.unwrap(),
         )
     }
 
@@ -218,3 +237,6 @@ impl Stage {
         while self.tasks.join_next().await.is_some() {}
     }
 }
+
+/// Who may send to this machine.
+const OWNER: Caller = Caller { trusted: true };

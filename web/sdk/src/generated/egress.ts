@@ -1,4 +1,4 @@
-// Made from egress/src/status.rs by `UPDATE_TYPES=1 cargo test -p egress`. Do not edit.
+// Made from egress/src/status by `UPDATE_TYPES=1 cargo test -p egress`. Do not edit.
 
 /**
  * The body of `POST /api/rooms/{room}/egress`.
@@ -398,7 +398,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "link_invalid" | "thumbnail_unknown" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "storage_unavailable" | "link_invalid" | "thumbnail_unknown" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
@@ -480,6 +480,10 @@ poster: string | null,
  */
 files: Array<RecordingFile>, 
 /**
+ * Why its files do not get to the storage at the moment. Nothing is lost; it is tried again.
+ */
+storage: StorageTrouble | null, 
+/**
  * When the links expire, Unix milliseconds.
  */
 links_expire_at_ms: number, };
@@ -493,9 +497,9 @@ export type RecordingFile = {
  */
 name: string, 
 /**
- * Link to it; answers range requests. `null` while it is being uploaded.
+ * Link to it; answers range requests.
  */
-url: string | null, 
+url: string, 
 /**
  * When it starts, Unix milliseconds.
  */
@@ -534,6 +538,32 @@ export type RecordingList = {
  * The newest first.
  */
 recordings: Array<Recording>, };
+
+/**
+ * Why files do not get to the storage.
+ */
+export type StorageTrouble = { 
+/**
+ * What the matter is.
+ */
+code: StorageCode, 
+/**
+ * The same in plain words.
+ */
+message: string, 
+/**
+ * How often it was tried in a row.
+ */
+attempt: number, 
+/**
+ * When it is tried again, Unix milliseconds.
+ */
+next_try_at_ms: number, };
+
+/**
+ * What the matter with the storage is. A stable word.
+ */
+export type StorageCode = "storage_denied" | "storage_bucket_missing" | "storage_unreachable" | "storage_failed";
 
 /**
  * The body of `POST /api/rooms/{room}/hls/tokens`.

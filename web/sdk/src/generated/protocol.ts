@@ -173,7 +173,15 @@ stage: Array<StageMember>,
 /**
  * The identity that the host has featured; the loudest speaker is shown large otherwise.
  */
-featured: string | null, };
+featured: string | null, 
+/**
+ * How the pictures of the stage are arranged where they are composed.
+ */
+layout: Layout, 
+/**
+ * What is around and over them there.
+ */
+look: Look, };
 
 /**
  * Somebody who is sending into a room.
@@ -191,6 +199,75 @@ name: string,
  * Whether it is the host, who brings the broadcast to its end by stopping.
  */
 host: boolean, };
+
+/**
+ * How the pictures of a stage are arranged where they are composed into one.
+ */
+export type Layout = "grid" | "speaker" | "picture_in_picture" | "screen" | "single";
+
+/**
+ * What is around and over the pictures of a composed output.
+ */
+export type Look = { 
+/**
+ * Whether names are written on the pictures.
+ */
+names: boolean, 
+/**
+ * A line at the top, at most 100 characters; none when empty.
+ */
+title: string, 
+/**
+ * The colour behind the pictures, `#rrggbb`.
+ */
+background: string, 
+/**
+ * What is written while nobody sends, at most 200 characters; nothing when empty.
+ */
+slate: string, 
+/**
+ * Where the logo is.
+ */
+logo_corner: Corner, 
+/**
+ * In a corner, over the pictures.
+ */
+logo: RoomImage | null, 
+/**
+ * Behind the pictures, instead of the colour.
+ */
+background_image: RoomImage | null, 
+/**
+ * Shown while nobody sends, instead of the text.
+ */
+slate_image: RoomImage | null, };
+
+/**
+ * An image that a host has uploaded.
+ */
+export type RoomImage = { 
+/**
+ * Where it is on this server: a PNG. Another image has another address.
+ */
+url: string, 
+/**
+ * Width in pixels, as it is kept.
+ */
+width: number, 
+/**
+ * Height in pixels, as it is kept.
+ */
+height: number, };
+
+/**
+ * A corner of the picture.
+ */
+export type Corner = "upper_left" | "upper_right" | "lower_left" | "lower_right";
+
+/**
+ * What an image of a room is for: the last part of `/api/rooms/{room}/images/{kind}`.
+ */
+export type ImageKind = "logo" | "background" | "slate";
 
 /**
  * What a media connection is for.
@@ -386,7 +463,7 @@ export type TrackKind = "video" | "audio";
 /**
  * Stable codes of refusals, on every channel and in `application/problem+json`.
  */
-export type ErrorCode = "token_missing" | "token_invalid" | "token_expired" | "token_wrong_room" | "not_allowed" | "room_unknown" | "room_exists" | "room_has_publisher" | "stage_full" | "stage_closed" | "removed_from_stage" | "participant_unknown" | "room_name_invalid" | "bad_message" | "sdp_invalid" | "no_common_media" | "session_unknown" | "ice_session_mismatch" | "unsupported_media_type" | "body_too_large" | "server_full" | "chat_rate_limited" | "chat_too_long" | "chat_empty" | "chat_not_allowed" | "precondition_required" | "method_not_allowed" | "not_found" | "internal";
+export type ErrorCode = "token_missing" | "token_invalid" | "token_expired" | "token_wrong_room" | "not_allowed" | "room_unknown" | "room_exists" | "room_has_publisher" | "stage_full" | "stage_closed" | "removed_from_stage" | "participant_unknown" | "room_name_invalid" | "look_invalid" | "image_unknown" | "image_invalid" | "image_too_large" | "bad_message" | "sdp_invalid" | "no_common_media" | "session_unknown" | "ice_session_mismatch" | "unsupported_media_type" | "body_too_large" | "server_full" | "chat_rate_limited" | "chat_too_long" | "chat_empty" | "chat_not_allowed" | "precondition_required" | "method_not_allowed" | "not_found" | "internal";
 
 /**
  * The body of every HTTP refusal, `application/problem+json` (RFC 9457).
@@ -441,7 +518,40 @@ title?: string,
 /**
  * Most participants on stage, 1 to 16. Who is on stage stays; viewers show more of them after joining again.
  */
-stage_size?: number, };
+stage_size?: number, 
+/**
+ * How the pictures of its stage are arranged where they are composed; the host may change it.
+ */
+layout?: Layout, 
+/**
+ * What is around and over them; the host may change it.
+ */
+look?: ChangeLook, };
+
+/**
+ * What is to change of a [`Look`].
+ */
+export type ChangeLook = { 
+/**
+ * Whether names are written on the pictures.
+ */
+names?: boolean, 
+/**
+ * A line at the top; none when empty.
+ */
+title?: string, 
+/**
+ * The colour behind the pictures, `#rrggbb`.
+ */
+background?: string, 
+/**
+ * What is written while nobody sends; nothing when empty.
+ */
+slate?: string, 
+/**
+ * Where the logo is.
+ */
+logo_corner?: Corner, };
 
 /**
  * The answer of `GET /api/rooms`: the public rooms, live ones first.
