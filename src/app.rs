@@ -173,6 +173,7 @@ fn scene(performance: &signaling::Performance, look: egress::Look) -> egress::Sc
                     .map(|id| id.lane())
                     .into_iter()
                     .collect(),
+                identity: performer.identity.clone(),
                 name: performer.name.clone(),
                 screen: n > 0,
             }

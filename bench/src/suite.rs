@@ -1,10 +1,15 @@
 //! The figures of the forwarding plane, each with its goal: a run against the `fanlight` program, and against
 //! the floor of the same run.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -13,7 +18,7 @@ use crate::{
     load::default_server,
     media::{Clip, Encoding, Pacing, Schedule, encode},
     ramp,
-    report::{Table, lost, p50_p99, within},
+    report::{Table, cpu_per_packet, lost, p50_p99, within},
     scene::{Comparison, Scene, Span},
     server::{self, Server, Setup},
     usage::Usage,
@@ -31,6 +36,36 @@ pub(crate) struct SuiteArgs {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
+    /// Measures these parts only.
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+}
+
+/// A part of the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Connections a second, and memory of idle viewers.
+    Connecting,
+    /// Joins to a stream that runs.
+    Joining,
+    /// CPU per packet at once.
+    AtOnce,
+    /// CPU per packet holding, paced and in bursts.
+    Holding,
+    /// Delays under garbage.
+    Garbage,
+    /// Viewers per core in one room.
+    Room,
+    /// Viewers per core in many rooms.
+    Rooms,
+    /// Two shards against one.
+    Shards,
+}
+
+impl SuiteArgs {
+    fn measures(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
 }
 
 /// What all measurements share.
@@ -55,15 +90,12 @@ struct Bench {
 /// When the server or a connection fails.
 pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
     let mut bench = Bench::new(args)?;
-    let outcomes = [
-        bench.connecting().await,
-        bench.joining().await,
-        bench.forwarding().await,
-        bench.flooded().await,
-        bench.capacity(1).await,
-        bench.capacity(ROOMS).await,
-        bench.shards().await,
-    ];
+    let mut outcomes = Vec::new();
+    for part in Part::value_variants().iter().copied() {
+        if args.measures(part) {
+            outcomes.push(bench.part(part).await);
+        }
+    }
     bench.table.print()?;
     // What could be measured is shown, whatever else failed.
     outcomes.into_iter().collect()
@@ -75,8 +107,9 @@ pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
 /// When the server or a connection fails.
 pub(crate) async fn run_floor(args: &SuiteArgs) -> anyhow::Result<()> {
     let mut bench = Bench::new(args)?;
-    bench.connecting().await?;
-    bench.forwarding().await?;
+    for part in [Part::Connecting, Part::AtOnce, Part::Holding] {
+        bench.part(part).await?;
+    }
     bench.table.print()?;
     Ok(())
 }
@@ -117,6 +150,19 @@ impl Bench {
         })
     }
 
+    async fn part(&mut self, part: Part) -> anyhow::Result<()> {
+        match part {
+            Part::Connecting => self.connecting().await,
+            Part::Joining => self.joining().await,
+            Part::AtOnce => self.at_once().await,
+            Part::Holding => self.holding().await,
+            Part::Garbage => self.flooded().await,
+            Part::Room => self.capacity(1).await,
+            Part::Rooms => self.capacity(ROOMS).await,
+            Part::Shards => self.shards().await,
+        }
+    }
+
     /// Starts a server of one shard with a publisher that sends nothing yet, and these media settings where the
     /// server has them.
     async fn scene(&self, settings: &[(&str, u32)], sinks: usize) -> anyhow::Result<Scene> {
@@ -127,7 +173,7 @@ impl Bench {
     /// Starts a server of one shard with publishers in as many rooms.
     async fn rooms(&self, rooms: usize) -> anyhow::Result<Scene> {
         let setup = self.setup(&self.processors, &[("shards", 1)]);
-        Scene::start_rooms(&setup, rooms, 0).await
+        Scene::start_rooms(&setup, rooms, FLOOR_SINKS).await
     }
 
     async fn scene_on(
@@ -229,15 +275,22 @@ impl Bench {
         );
     }
 
-    /// CPU per forwarded packet against the floors of the same run.
-    async fn forwarding(&mut self) -> anyhow::Result<()> {
+    /// CPU per forwarded packet against the floor of the same run, while nothing waits.
+    async fn at_once(&mut self) -> anyhow::Result<()> {
+        let mut floor = Process::start(&self.processors)?;
+        let high = Arc::clone(&self.high);
+        let scene = self.watched(&[("hold_ms", 0)]).await?;
+        let paced = (&high, Pacing::Browser);
+        let comparison = self.compare(&mut floor, &scene, paced, false).await?;
+        self.tell_paced("paced, at once", &comparison, "1.10x", 1.1);
+        Ok(())
+    }
+
+    /// CPU per forwarded packet against the floors of the same run, while beginnings of frames wait.
+    async fn holding(&mut self) -> anyhow::Result<()> {
         let mut floor = Process::start(&self.processors)?;
         let (high, synthetic) = (Arc::clone(&self.high), Arc::clone(&self.synthetic));
         let paced = (&high, Pacing::Browser);
-        let scene = self.watched(&[("hold_ms", 0)]).await?;
-        let comparison = self.compare(&mut floor, &scene, paced, false).await?;
-        self.tell_paced("paced, at once", &comparison, "1.10x", 1.1);
-        drop(scene);
         let scene = self
             .watched(&[("hold_ms", 4), ("hold_from_percent", 0)])
             .await?;
@@ -333,31 +386,62 @@ impl Bench {
             .context("the server's media port is not known")?;
         scene.play(&self.high, Pacing::Browser);
         sleep(WARM_UP).await;
-        let flood = Flood::start(target, GARBAGE)?;
-        sleep(Duration::from_millis(300)).await;
-        let (sent, start) = (flood.sent(), Instant::now());
-        let span = scene.measure(self.time).await?;
-        let rate =
-            flood.sent().saturating_sub(sent) / u64::try_from(start.elapsed().as_millis())?.max(1);
-        drop(flood);
+        // The generator and the viewers share a processor: what that alone does to delays.
+        let bare = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("open a socket")?;
+        let (_, elsewhere) = self.under_garbage(&scene, bare.local_addr()?).await?;
+        self.table.note(
+            "  delay of whole frames with the garbage at another socket",
+            p50_p99(&elsewhere.tally.frame_delay),
+        );
+        let (rate, span) = self.under_garbage(&scene, target).await?;
         let delay = &span.tally.frame_delay;
         self.table.goal(
             &format!("delay of whole frames under {rate},000 garbage datagrams a second"),
-            format!("{}{}", p50_p99(delay), lost(&span.tally)),
+            format!(
+                "{}{}, {:.0} % of a core",
+                p50_p99(delay),
+                lost(&span.tally),
+                span.share() * 100.0
+            ),
             "p99 5 ms",
             within(delay, 99, 5.0),
         );
         Ok(())
     }
 
+    /// Measures while garbage is sent; returns how many thousand datagrams a second that were, too.
+    async fn under_garbage(
+        &self,
+        scene: &Scene,
+        target: SocketAddr,
+    ) -> anyhow::Result<(u64, Span)> {
+        let flood = Flood::start(target, GARBAGE)?;
+        sleep(Duration::from_millis(300)).await;
+        let (sent, start) = (flood.sent(), Instant::now());
+        let span = scene.measure(self.time).await?;
+        let sent = flood.sent().saturating_sub(sent);
+        Ok((
+            sent / u64::try_from(start.elapsed().as_millis())?.max(1),
+            span,
+        ))
+    }
+
     /// Viewers per core at 1.4 Mb/s, and delays at half of that load: all in one room, where each frame is for
     /// everybody at the same time, or spread over rooms whose publishers know nothing of each other.
+    #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
     async fn capacity(&mut self, rooms: usize) -> anyhow::Result<()> {
         let shape = match rooms {
             1 => "one room".to_owned(),
             rooms => format!("{rooms} rooms"),
         };
         let mut scene = self.rooms(rooms).await?;
+        let (cpu, packets) = self.floor(
+            &mut Process::start(&self.processors)?,
+            &scene,
+            (&Arc::clone(&self.low), Pacing::Browser),
+            false,
+        )?;
+        let floor = cpu_per_packet(cpu, packets).unwrap_or(f64::NAN) / 1e3;
         scene.play_apart(&self.low, Pacing::Browser).await;
         // The history of the rooms is filled before memory is compared.
         sleep(Duration::from_secs(4)).await;
@@ -402,6 +486,12 @@ impl Bench {
             self.table.note(
                 "  delay of first packets of frames",
                 p50_p99(&span.tally.packet_delay),
+            );
+            let each = span.tally.packets as f64 / span.tally.frame_delay.len() as f64;
+            let burst = each * (viewers / rooms) as f64 * floor;
+            self.table.note(
+                "  floor: sendmmsg of one frame to all of a room",
+                format!("first to last {burst:.2} ms"),
             );
         }
         Ok(())
@@ -547,6 +637,9 @@ const GARBAGE: u32 = 100_000;
 
 /// Viewers at which capacity is looked at.
 const CROWDS: [usize; 8] = [200, 400, 600, 800, 1000, 1250, 1500, 1750];
+
+/// Whom the floor sends to where only its cost per packet matters.
+const FLOOR_SINKS: usize = 100;
 
 /// Over how many rooms viewers are spread where they are not in one.
 const ROOMS: usize = 30;

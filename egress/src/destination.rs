@@ -176,6 +176,8 @@ fn accept_recording(
             segment_ms: seconds.map(|s| u64::from(s) * 1000),
             segment_bytes: megabytes.map(|mb| u64::from(mb) * 1_000_000),
             min_free_bytes: config.recording.min_free_mb << 20,
+            // Named when it begins.
+            tracks: options.tracks.then(String::new),
         }),
         allow_private: false,
     })

@@ -30,11 +30,14 @@ pub(crate) struct Demand {
     pub(crate) layers: BTreeMap<u32, usize>,
 }
 
+/// `apart` says that the packets are of tracks that are recorded alone.
+///
 /// Runs until the source ends or the demand's sender is dropped.
 pub(crate) async fn feed(
     mut source: Box<dyn Source>,
     mut demand: watch::Receiver<Demand>,
     keyframe_interval: Duration,
+    apart: bool,
 ) {
     let clock = MonotonicOffset::take();
     let mut datagram = Vec::with_capacity(2048);
@@ -43,18 +46,18 @@ pub(crate) async fn feed(
     let mut last_keyframe = Instant::now();
     let mut urgent = 0;
     let mut told = (TapVideo::default(), BTreeMap::new());
-    follow(&mut told, &demand, source.as_ref());
+    follow(&mut told, &demand, source.as_ref(), apart);
     loop {
         tokio::select! {
             packet = source.recv() => {
                 let Some(packet) = packet else { return };
-                let top = packet.lane == 0;
+                let top = packet.lane == 0 && !apart;
                 if packet.codec.kind() == MediaKind::Video && packet.keyframe && top {
                     last_keyframe = Instant::now();
                 }
                 let worker = demand.borrow().worker.clone();
                 if let Some(worker) = worker {
-                    link::encode_packet(&packet, clock.nanoseconds(&packet), &mut datagram);
+                    link::encode_packet(&packet, clock.nanoseconds(&packet), apart, &mut datagram);
                     let _ = timeout(PATIENCE, worker.send(&datagram)).await;
                 }
             }
@@ -69,7 +72,7 @@ pub(crate) async fn feed(
                 if changed.is_err() {
                     return;
                 }
-                follow(&mut told, &demand, source.as_ref());
+                follow(&mut told, &demand, source.as_ref(), apart);
                 let wanted = demand.borrow_and_update().urgent;
                 if std::mem::replace(&mut urgent, wanted) != wanted {
                     last_keyframe = Instant::now();
@@ -85,8 +88,12 @@ fn follow(
     (video, layers): &mut (TapVideo, BTreeMap<u32, usize>),
     demand: &watch::Receiver<Demand>,
     source: &dyn Source,
+    apart: bool,
 ) {
-    let wanted = demand.borrow().video;
+    let mut wanted = demand.borrow().video;
+    if apart && wanted == TapVideo::Layers {
+        wanted = TapVideo::Best;
+    }
     if std::mem::replace(video, wanted) != wanted {
         source.set_video(wanted);
     }

@@ -83,6 +83,8 @@ pub(crate) struct RecordTarget {
     pub(crate) segment_bytes: Option<u64>,
     /// With less than this, the disk is full.
     pub(crate) min_free_bytes: u64,
+    /// What the folders of tracks are named after, if each track is to have files of its own, too.
+    pub(crate) tracks: Option<String>,
 }
 
 /// How this server's own playlist is made.
@@ -242,8 +244,14 @@ pub(crate) struct Counters {
     pub(crate) delay_ms: u64,
 }
 
-/// Writes `packet` as a datagram into `to`, which is cleared first.
-pub(crate) fn encode_packet(packet: &TapPacket, presentation_ns: u64, to: &mut Vec<u8>) {
+/// Writes `packet` as a datagram into `to`, which is cleared first. One that is `apart` is no part of the programme: it
+/// is of a track that is recorded alone.
+pub(crate) fn encode_packet(
+    packet: &TapPacket,
+    presentation_ns: u64,
+    apart: bool,
+    to: &mut Vec<u8>,
+) {
     to.clear();
     to.push(match packet.codec {
         Codec::H264 => 0,
@@ -253,7 +261,7 @@ pub(crate) fn encode_packet(packet: &TapPacket, presentation_ns: u64, to: &mut V
         Codec::Av1 => 4,
     });
     to.push(u8::from(packet.keyframe));
-    to.extend_from_slice(&[0; 2]);
+    to.extend_from_slice(&[u8::from(apart), 0]);
     to.extend_from_slice(&packet.lane.to_le_bytes());
     to.extend_from_slice(&presentation_ns.to_le_bytes());
     to.extend_from_slice(&packet.rtp);
@@ -265,6 +273,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) lane: u32,
     pub(crate) codec: Codec,
     pub(crate) keyframe: bool,
+    /// Whether it is of a track that is recorded alone.
+    pub(crate) apart: bool,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub(crate) presentation_ns: u64,
     pub(crate) rtp: &'a [u8],
@@ -287,6 +297,7 @@ pub(crate) fn decode_packet(datagram: &[u8]) -> Option<Packet<'_>> {
         lane: u32::from_le_bytes(*lane),
         codec,
         keyframe: head[1] & 1 == 1,
+        apart: head[2] & 1 == 1,
         presentation_ns: u64::from_le_bytes(*presentation),
         rtp,
     })
@@ -415,6 +426,7 @@ mod tests {
             presentation_ns: u64,
             lane: u32,
             keyframe: bool,
+            apart: bool,
             codec in prop_oneof![Just(Codec::H264), Just(Codec::Vp8), Just(Codec::Opus)],
             rtp in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
@@ -426,10 +438,10 @@ mod tests {
                 rtp: rtp.clone().into(),
             };
             let mut wire = Vec::new();
-            encode_packet(&packet, presentation_ns, &mut wire);
+            encode_packet(&packet, presentation_ns, apart, &mut wire);
             prop_assert_eq!(
                 decode_packet(&wire),
-                Some(Packet { lane, codec, keyframe, presentation_ns, rtp: &rtp })
+                Some(Packet { lane, codec, keyframe, apart, presentation_ns, rtp: &rtp })
             );
         }
 

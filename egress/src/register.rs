@@ -40,7 +40,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Register {
     pub(crate) config: Config,
-    pub(crate) sources: Box<dyn Sources>,
+    pub(crate) sources: Arc<dyn Sources>,
     pub(crate) worker_program: PathBuf,
     /// Has a folder of images for each room, by its id.
     pub(crate) images: PathBuf,

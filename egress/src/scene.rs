@@ -43,6 +43,8 @@ pub struct Tile {
     pub video: Option<u32>,
     /// The lanes of its sound.
     pub audio: Vec<u32>,
+    /// Whose it is.
+    pub identity: String,
     /// What is written on it.
     pub name: String,
     /// Whether it is a screen.

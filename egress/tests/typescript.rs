@@ -54,6 +54,7 @@ fn committed_types_match_the_rust_types() {
         RecordingOptions,
         Recording,
         RecordingFile,
+        RecordingTrack,
         RecordingState,
         RecordingList,
         StorageTrouble,

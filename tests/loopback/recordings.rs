@@ -26,13 +26,10 @@ async fn killed_servers_and_workers_lose_little_and_no_recording() {
     let source = Source::h264();
     let mut server = Server::start();
     let host = server.host("stage");
-    let (path, folder) = {
-        let output = Output::start(&server, "stage", &host, &json!([{"type": "recording"}])).await;
-        let path = output.path();
-        let job = path.rsplit_once("eg_").unwrap().1;
-        let folder = format!("recordings/{job}/rec_{job}_1");
-        (path.clone(), server.data_dir().join(folder))
-    };
+    let path = Output::start(&server, "stage", &host, &json!([{"type": "recording"}]))
+        .await
+        .path();
+    let folder = recording_folder(&server, &path);
     let mut broadcaster = publish(&server, &source, &host).await;
     let (mut lost, mut unproved) = (Vec::new(), 0);
     for round in 0..kills {
@@ -76,14 +73,7 @@ async fn killed_servers_and_workers_lose_little_and_no_recording() {
     source.play(100).await;
     output.end().await;
     drop(broadcaster);
-    let recording = wait::within(Duration::from_secs(60), "it is ready", async || {
-        let found = recordings(&server, &host).await.remove(0);
-        match &found["state"] {
-            state if state == "ready" => Ok(found),
-            _ => Err(found),
-        }
-    })
-    .await;
+    let recording = ready(&server, &host).await;
     eprintln!(
         "{kills} kills, {unproved} of them while nothing was recorded; lost, s: {lost:.2?}; most {:.2}",
         lost.iter().copied().fold(0.0, f64::max)
@@ -119,6 +109,78 @@ async fn killed_servers_and_workers_lose_little_and_no_recording() {
         wait::check(left.is_empty(), left)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_track_of_the_stage_has_files_of_its_own_on_one_clock() {
+    let server = Server::start();
+    let source = Source::h264();
+    let host = server.token("stage", &["--publish", "--egress", "--identity", "ann"]);
+    let guest = server.token("stage", &["--stage", "--identity", "bob", "--name", "Bob"]);
+    let broadcaster = publish(&server, &source, &host).await;
+    let second = publish(&server, &source, &guest).await;
+    let asked = json!([{"type": "recording", "tracks": true}]);
+    let output = Output::start(&server, "stage", &host, &asked).await;
+    output.destination(0, "live").await;
+    output.moves(0, 60).await;
+    let job = output.job().await;
+    server::kill_process(job["worker_pid"].as_u64().unwrap());
+    let again = |new: &Value| {
+        new["worker_pid"].is_u64()
+            && new["worker_pid"] != job["worker_pid"]
+            && new["destinations"][0]["state"] == "live"
+    };
+    let what = "a new worker records";
+    output.job_where(wait::PATIENCE, what, again).await;
+    output.moves(0, 120).await;
+    output.end().await;
+    drop((broadcaster, second));
+    let recording = ready(&server, &host).await;
+    assert_eq!(recording["files"].as_array().map(Vec::len), Some(1));
+
+    let tracks = recording["tracks"].as_array().unwrap();
+    let whose: Vec<_> = tracks
+        .iter()
+        .map(|t| format!("{} {}", t["identity"], t["track"]))
+        .collect();
+    for expected in ["ann", "bob"].into_iter().flat_map(|identity| {
+        ["camera", "microphone"].map(|track| format!("\"{identity}\" \"{track}\""))
+    }) {
+        let found = whose.iter().filter(|whose| **whose == expected);
+        assert_eq!(found.count(), 1, "{expected} in {whose:?}");
+    }
+    assert!(
+        tracks.iter().any(|track| track["name"] == "Bob"),
+        "{tracks:?}"
+    );
+    let folder = recording_folder(&server, &output.path());
+    let mut seen = Vec::new();
+    for track in tracks {
+        let name = track["file"]["name"].as_str().unwrap();
+        let found = probe::probe(folder.join(name)).await;
+        let [only] = &found[..] else {
+            panic!("{name}: {found:?}");
+        };
+        let sound = track["track"] == "microphone";
+        assert_eq!(only.codec, if sound { "aac" } else { "h264" }, "{name}");
+        only.assert_monotonic();
+        assert!(only.duration() > 4.0, "{name}: {} s", only.duration());
+        let start = track["file"]["started_at_ms"].as_f64().unwrap() / 1e3;
+        let (flashes, beeps) = probe::flashes_and_beeps_of(folder.join(name), !sound, sound).await;
+        let own = if sound { beeps } else { flashes };
+        assert!(own.len() > 2, "{name}: {own:?}");
+        let at: Vec<f64> = own.into_iter().map(|at| start + at).collect();
+        seen.push((name.to_owned(), at));
+    }
+    // All show and play the same source, whose flashes and beeps come each second.
+    let (_, first) = &seen[0];
+    for (name, at) in &seen {
+        let apart = |at: &f64| (at - first[1] + 0.5).rem_euclid(1.0) - 0.5;
+        let mut apart: Vec<f64> = at.iter().map(apart).collect();
+        apart.sort_by(f64::total_cmp);
+        let median = apart[apart.len() / 2];
+        assert!(median.abs() < 0.1, "{name} is {median:.3} s off: {seen:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,6 +224,25 @@ async fn recordings(server: &Server, host: &str) -> Vec<Value> {
         .collect()
 }
 
+/// Waits until the only recording is ready.
+async fn ready(server: &Server, host: &str) -> Value {
+    wait::within(Duration::from_secs(60), "it is ready", async || {
+        let found = recordings(server, host).await.remove(0);
+        match &found["state"] {
+            state if state == "ready" => Ok(found),
+            _ => Err(found),
+        }
+    })
+    .await
+}
+
+/// Returns where the recording of a job's first destination is.
+fn recording_folder(server: &Server, job: &str) -> PathBuf {
+    let job = job.rsplit_once("eg_").unwrap().1;
+    let folder = format!("recordings/{job}/rec_{job}_1");
+    server.data_dir().join(folder)
+}
+
 async fn gone(pid: u64) {
     wait::within(Duration::from_secs(6), "the worker ends", async || {
         wait::check(!server::runs(pid), pid)
@@ -179,8 +260,8 @@ async fn end_of(file: &Path) -> f64 {
     let name = file.file_name().unwrap().to_str().unwrap();
     let start: f64 = name.split('-').nth(2).unwrap().parse().unwrap();
     let tracks = probe::probe(file).await;
-    let ends = ["h264", "aac"].map(|codec| probe::track(&tracks, codec).end());
-    start / 1e6 + ends[0].min(ends[1])
+    let tracks = tracks.iter().filter(|track| !track.packets.is_empty());
+    start / 1e6 + tracks.map(probe::Track::end).fold(f64::INFINITY, f64::min)
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -146,7 +146,7 @@ fn scene(lanes: &[u32], layout: Layout) -> Scene {
         video: Some(*lane),
         audio: vec![*lane],
         name: format!("Person {lane}"),
-        screen: false,
+        ..Tile::default()
     };
     Scene {
         tiles: lanes.iter().map(tile).collect(),

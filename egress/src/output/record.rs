@@ -29,6 +29,8 @@ use crate::{
 pub(crate) struct Record {
     pub(crate) attempt: Attempt,
     pub(crate) target: RecordTarget,
+    /// Whether there is to be sound. There is picture if the programme has one.
+    pub(crate) sound: bool,
 }
 
 /// One programme being written.
@@ -40,6 +42,8 @@ struct Session<'a> {
     open: Option<RecordFile>,
     /// Frames until both formats are known.
     early: Vec<Frame>,
+    /// Whether sound came that the open file has no place for.
+    silenced: bool,
     checked: Option<Instant>,
     live: bool,
 }
@@ -95,6 +99,7 @@ impl Record {
             joins,
             open: None,
             early: Vec::new(),
+            silenced: false,
             checked: None,
             live: false,
         };
@@ -138,6 +143,7 @@ impl Session<'_> {
         }
         match &mut self.open {
             Some(open) => {
+                self.silenced |= frame.kind == MediaKind::Audio && !open.has_audio();
                 let written = open.push(frame)?;
                 self.note(written)
             }
@@ -157,6 +163,7 @@ impl Session<'_> {
         let length = frame.time.saturating_sub(open.base());
         let wanted = target.segment_ms.map_or(LONGEST, Duration::from_millis);
         reformatted
+            || self.silenced
             || length + SLACK >= wanted.min(LONGEST)
             || target
                 .segment_bytes
@@ -165,6 +172,7 @@ impl Session<'_> {
 
     fn cut(&mut self, at: Duration) -> io::Result<()> {
         self.joins = false;
+        self.silenced = false;
         match self.open.take() {
             Some(open) => {
                 let written = open.close(Some(at))?;
@@ -188,7 +196,8 @@ impl Session<'_> {
             MediaKind::Audio => f.audio_format(),
             MediaKind::Video => None,
         });
-        let complete = audio.is_some() && (video.is_some() || !self.has_video);
+        let has_sound = audio.is_some() || !self.record.sound;
+        let complete = has_sound && (video.is_some() || !self.has_video);
         let waited = self.early.first().map(|first| frame.time - first.time);
         if complete || waited >= Some(FORMAT_PATIENCE) {
             return self.open(video.as_ref(), audio.as_ref());
@@ -318,7 +327,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_millis(50);
 /// Beyond this the tables of a file become unwieldy.
 const LONGEST: Duration = Duration::from_secs(12 * 3600);
-/// Sound that has not come by then comes in a file of its own.
+/// Sound that has not come by then comes with the next file, at the first keyframe.
 const FORMAT_PATIENCE: Duration = Duration::from_secs(2);
 /// Sixteen seconds at 8 Mbit/s, for disks that pause.
 const VIDEO_LIMIT: usize = 16 << 20;

@@ -89,6 +89,10 @@ impl RecordFile {
         self.bytes
     }
 
+    pub(super) fn has_audio(&self) -> bool {
+        self.has_audio
+    }
+
     pub(super) fn is_in(&self, format: &VideoFormat) -> bool {
         self.format.as_ref() == Some(format)
     }

@@ -17,6 +17,8 @@ pub(crate) struct Intake {
     clock: Clock,
     mode: Mode,
     audio_only: bool,
+    /// Whether there is no sound, not even silence.
+    picture_only: bool,
     /// From the first scene on, if the job is a composed one.
     composer: Option<Composer>,
     audio_bitrate: u32,
@@ -37,6 +39,7 @@ impl Intake {
             clock,
             mode: setup.mode,
             audio_only: setup.audio_only,
+            picture_only: false,
             audio_bitrate: setup.audio_bitrate,
             transcode_bitrate: setup.transcode_bitrate,
             keyframe_interval: Duration::from_millis(setup.keyframe_interval_ms),
@@ -45,6 +48,16 @@ impl Intake {
             layers: BTreeMap::new(),
             audio: None,
             refused: None,
+        }
+    }
+
+    /// Makes one for a track alone, in lane 0.
+    pub(crate) fn of_track(hub: Arc<Hub>, clock: Clock, setup: &Setup, kind: MediaKind) -> Self {
+        Self {
+            mode: Mode::PassThrough,
+            audio_only: kind == MediaKind::Audio,
+            picture_only: kind == MediaKind::Video,
+            ..Self::new(hub, clock, setup)
         }
     }
 
@@ -194,7 +207,9 @@ impl Intake {
         }
         match due {
             Some(due) => {
-                self.audio()?.fill(due.since, due.sound_until);
+                if !self.picture_only {
+                    self.audio()?.fill(due.since, due.sound_until);
+                }
                 if let Some(video) = &mut self.video {
                     video.force_keyframes(self.keyframe_interval, self.clock.now());
                 }

@@ -29,7 +29,7 @@ use crate::{
     problem::Problem,
     service::Room,
     signed::{Signer, TokenError},
-    status::{ErrorCode, Recording, RecordingFile, RecordingList},
+    status::{ErrorCode, Recording, RecordingFile, RecordingList, RecordingTrack},
     wall_clock::unix_ms_now,
 };
 
@@ -233,7 +233,7 @@ impl Desk {
         let token = self.signer.sign(&prefix(&entry.id), expires_at_ms / 1000);
         let link = |name: &str| format!("/recordings/{}/{token}/{name}", entry.id);
         let size = entry.size();
-        let files = entry.files.iter().map(|file| RecordingFile {
+        let show = |file: &Finished| RecordingFile {
             url: link(&file.name),
             name: file.name.clone(),
             started_at_ms: file.started_at_ms,
@@ -242,6 +242,16 @@ impl Desk {
             width: file.size.map(|(width, _)| width),
             height: file.size.map(|(_, height)| height),
             sprite: file.sprite.then(|| link(&file.beside("vtt"))),
+        };
+        let roles = entry
+            .files
+            .iter()
+            .filter_map(|file| Some((file, file.role.as_ref()?)));
+        let tracks = roles.map(|(file, role)| RecordingTrack {
+            identity: role.identity.clone(),
+            name: role.name.clone(),
+            track: role.track,
+            file: show(file),
         });
         Recording {
             id: entry.id.clone(),
@@ -254,7 +264,8 @@ impl Desk {
             width: size.map(|(width, _)| width),
             height: size.map(|(_, height)| height),
             poster: entry.poster.then(|| link(POSTER)),
-            files: files.collect(),
+            files: entry.program().map(show).collect(),
+            tracks: tracks.collect(),
             storage: entry.trouble.clone(),
             links_expire_at_ms: expires_at_ms,
         }

@@ -8,6 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::cast::{Cast, Role};
 use crate::status::{FailureCode, RecordingState, StorageTrouble};
 
 /// A recording's record: `recording.json` in its folder.
@@ -22,6 +23,9 @@ pub(crate) struct Entry {
     pub(crate) code: Option<FailureCode>,
     pub(crate) poster: bool,
     pub(crate) files: Vec<Finished>,
+    /// Whose tracks were recorded apart, by the names of their folders.
+    #[serde(default)]
+    pub(crate) cast: Vec<(String, Cast)>,
     /// What has been recorded of the next file.
     #[serde(skip)]
     pub(crate) growing: Growing,
@@ -57,6 +61,9 @@ pub(crate) struct Finished {
     /// The last fragmented file in it: that one and those before may go.
     pub(crate) made_of: u32,
     pub(crate) place: Place,
+    /// The track that it is of; `None` for the programme.
+    #[serde(default)]
+    pub(crate) role: Option<Role>,
 }
 
 /// Where a finished file is.
@@ -79,13 +86,6 @@ pub(crate) struct Growing {
     pub(crate) duration_ms: u64,
     pub(crate) bytes: u64,
     pub(crate) size: Option<(u16, u16)>,
-}
-
-impl Finished {
-    /// Returns the name of a recording's n-th file.
-    pub(crate) fn name_of(id: &str, number: usize) -> String {
-        format!("{id}-{number:03}.mp4")
-    }
 }
 
 impl Entry {
@@ -120,6 +120,24 @@ impl Entry {
         files.sum::<u64>() + self.growing.bytes
     }
 
+    /// Returns the files of the programme, the oldest first.
+    pub(crate) fn program(&self) -> impl Iterator<Item = &Finished> {
+        self.files.iter().filter(|file| file.role.is_none())
+    }
+
+    /// Returns the name of the programme's next file.
+    pub(crate) fn next_name(&self) -> String {
+        format!("{}-{:03}.mp4", self.id, self.program().count() + 1)
+    }
+
+    /// Returns the name of a track's next file.
+    pub(crate) fn next_name_of(&self, role: &Role) -> String {
+        let label = role.label();
+        let tracks = self.files.iter().filter_map(|file| file.role.as_ref());
+        let number = tracks.filter(|other| other.label() == label).count() + 1;
+        format!("{}-{label}-{number:03}.mp4", self.id)
+    }
+
     /// Returns how many bytes of it are on this machine's disk.
     pub(crate) fn bytes_here(&self) -> u64 {
         let here = self.files.iter().filter(|file| file.place != Place::Remote);
@@ -127,12 +145,12 @@ impl Entry {
     }
 
     pub(crate) fn duration_ms(&self) -> u64 {
-        let files = self.files.iter().map(|file| file.duration_ms);
+        let files = self.program().map(|file| file.duration_ms);
         files.sum::<u64>() + self.growing.duration_ms
     }
 
     pub(crate) fn size(&self) -> Option<(u16, u16)> {
-        let mut files = self.files.iter();
+        let mut files = self.program();
         files.find_map(|file| file.size).or(self.growing.size)
     }
 }

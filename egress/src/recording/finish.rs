@@ -24,7 +24,7 @@ pub(crate) fn finish(follower: &Follower, folder: &Path, to: &Path) -> io::Resul
     let written = write(movie, follower.raws(), folder, &unfinished);
     let published = written.and_then(|head| {
         fs::rename(&unfinished, to)?;
-        File::open(folder)?.sync_all()?;
+        File::open(to.parent().unwrap_or(folder))?.sync_all()?;
         Ok(head)
     });
     if published.is_err() {

@@ -17,6 +17,7 @@ use sfu::RoomId;
 use tokio::sync::Notify;
 
 use super::{
+    cast::{Cast, track_folder},
     entry::{Entry, Finished, Growing, Phase, Place},
     upload::Upload,
     workshop::Workshop,
@@ -26,6 +27,7 @@ use crate::{
     service::Room,
     status::{FailureCode, RecordingState, StorageTrouble},
     still::Stills,
+    wall_clock::unix_ms_now,
 };
 
 /// Knows every recording, and has them finished. Cheap to clone.
@@ -49,6 +51,8 @@ pub(super) struct Shelves {
     changed: Notify,
     /// Whether the server stops: what ends then goes on at the next start.
     stopping: AtomicBool,
+    /// Differs from run to run of the server.
+    run: String,
     /// Jobs whose workers may write to their folders.
     jobs: Mutex<BTreeSet<String>>,
 }
@@ -78,6 +82,7 @@ impl Library {
             ready: Mutex::default(),
             changed: Notify::new(),
             stopping: AtomicBool::new(false),
+            run: format!("{:x}", unix_ms_now()),
             jobs: Mutex::default(),
         });
         let (wake, woken) = sync_channel(1);
@@ -90,6 +95,25 @@ impl Library {
     pub(crate) fn id(job: &str, destination: usize) -> String {
         let job = job.strip_prefix("eg_").unwrap_or(job);
         format!("rec_{job}_{destination}")
+    }
+
+    /// Returns what names this run of the server, in which lanes are unique.
+    pub(crate) fn run(&self) -> String {
+        self.shelves.run.clone()
+    }
+
+    /// Takes in whose tracks are recorded apart. Blocks.
+    pub(crate) fn note_cast(&self, id: &str, cast: Vec<Cast>) -> io::Result<()> {
+        let run = &self.shelves.run;
+        self.shelves.change(id, |entry| {
+            for cast in cast {
+                let folder = track_folder(run, cast.lane);
+                match entry.cast.iter_mut().find(|(known, _)| *known == folder) {
+                    Some((_, known)) => *known = cast,
+                    None => entry.cast.push((folder, cast)),
+                }
+            }
+        })
     }
 
     /// Makes the folder of a job's recordings, the only one that its worker may write to. Blocks.
@@ -304,6 +328,7 @@ impl Shelves {
             code: None,
             poster: false,
             files: Vec::new(),
+            cast: Vec::new(),
             growing: Growing::default(),
             trouble: None,
         });

@@ -5,6 +5,7 @@
 //! storage if there is one (`uploader.rs`), and the library says what there is.
 
 mod api;
+mod cast;
 mod entry;
 mod finish;
 mod follower;
@@ -20,6 +21,7 @@ mod uploader;
 mod workshop;
 
 pub(crate) use api::{Desk, file_routes, routes};
+pub(crate) use cast::{Cast, track_folder};
 pub(crate) use library::Library;
 pub(crate) use raw::Raw;
 pub(crate) use remote::Remote;

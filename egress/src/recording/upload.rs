@@ -212,6 +212,7 @@ mod tests {
             sprite: false,
             made_of: 0,
             place: Place::Uploading,
+            role: None,
         }
     }
 

@@ -120,7 +120,7 @@ impl Uploader {
         if entry.phase != Phase::Open {
             return Ok(false);
         }
-        let name = Finished::name_of(&entry.id, entry.files.len() + 1);
+        let name = entry.next_name();
         let upload = Upload::load(&folder, &name)?;
         let from = upload.as_ref().map_or(FIRST, Upload::streamed);
         let length = streamed_length(upload.as_ref().map_or(0, |upload| upload.parts.len()));

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    cast::{Role, is_track_folder},
     entry::{Entry, Finished, Growing, Phase, Place},
     finish::finish,
     follower::{Follower, Step},
@@ -30,7 +31,7 @@ pub(super) struct Workshop {
     /// Whether finished files go to the storage.
     uploads: bool,
     /// How far each unfinished recording was read.
-    followers: HashMap<String, Follower>,
+    followers: HashMap<(String, Option<String>), Follower>,
 }
 
 impl Workshop {
@@ -64,62 +65,95 @@ impl Workshop {
     }
 
     fn work_on(&mut self, id: &str) -> io::Result<()> {
-        let Some(entry) = self.shelves.get(id) else {
+        let folder = self.shelves.folder(id);
+        if self.shelves.get(id).is_none() {
             return Ok(());
+        }
+        let mut done = self.work_in(id, None)?;
+        for entry in fs::read_dir(&folder)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if is_track_folder(&name) {
+                done &= self.work_in(id, Some(&name))?;
+            }
+        }
+        if done {
+            self.shelves.note_done(id)?;
+        }
+        Ok(())
+    }
+
+    /// Works on the programme, or on the track of that folder; returns whether there is nothing left to do.
+    fn work_in(&mut self, id: &str, track: Option<&str>) -> io::Result<bool> {
+        let Some(entry) = self.shelves.get(id) else {
+            return Ok(false);
         };
         let folder = self.shelves.folder(id);
-        forget_used(&folder, &entry)?;
+        let from = track.map_or_else(|| folder.clone(), |track| folder.join(track));
+        let key = (id.to_owned(), track.map(str::to_owned));
+        forget_used(&from, &entry, track)?;
         loop {
-            let follower = self.followers.remove(id);
-            let mut follower = follower.unwrap_or_else(|| Follower::new(&folder));
+            let follower = self.followers.remove(&key);
+            let mut follower = follower.unwrap_or_else(|| Follower::new(&from));
             // Asked first: what an ended recording consists of is there when it is read.
             let ended = self.shelves.phase(id) != Some(Phase::Open);
             let step = follower.advance()?;
             if step == Step::Waiting && !ended {
                 let growing = follower.movie().map(growing).unwrap_or_default();
-                self.shelves.note_growing(id, growing);
-                self.followers.insert(id.to_owned(), follower);
-                return Ok(());
+                if track.is_none() {
+                    self.shelves.note_growing(id, growing);
+                }
+                self.followers.insert(key, follower);
+                return Ok(false);
             }
             let Some(movie) = follower.movie() else {
                 break;
             };
-            let file = self.finish_one(id, &folder, &follower, movie)?;
+            let file = self.finish_one(id, track, &follower, movie)?;
             self.shelves.note_finished(id, file)?;
             if let Some(entry) = self.shelves.get(id) {
-                forget_used(&folder, &entry)?;
+                forget_used(&from, &entry, track)?;
             }
         }
-        for raw in Raw::list(&folder)? {
-            fs::remove_file(folder.join(raw.name()))?;
+        for raw in Raw::list(&from)? {
+            fs::remove_file(from.join(raw.name()))?;
         }
-        self.shelves.note_done(id)
+        if track.is_some() {
+            fs::remove_dir(from)?;
+        }
+        Ok(true)
     }
 
     fn finish_one(
         &self,
         id: &str,
-        folder: &Path,
+        track: Option<&str>,
         follower: &Follower,
         movie: &Movie,
     ) -> io::Result<Finished> {
-        let number = self.shelves.get(id).map_or(0, |entry| entry.files.len()) + 1;
-        let name = Finished::name_of(id, number);
+        let entry = self.shelves.get(id).ok_or(io::ErrorKind::NotFound)?;
+        let is_picture = movie.video().is_some();
+        let role = track.map(|track| Role::of(track, &entry.cast, is_picture));
+        let name = match &role {
+            Some(role) => entry.next_name_of(role),
+            None => entry.next_name(),
+        };
+        let folder = &self.shelves.folder(id);
         let path = folder.join(&name);
-        let head = finish(follower, folder, &path)?;
+        let from = track.map_or_else(|| folder.clone(), |track| folder.join(track));
+        let head = finish(follower, &from, &path)?;
         let pictures = Pictures {
             path: &path,
             head,
             movie,
             stills: &self.stills,
         };
-        let is_first = number == 1;
+        let is_first = role.is_none() && entry.program().next().is_none();
         if is_first && let Some(poster) = pictures.poster() {
             fs::write(folder.join(POSTER), poster)?;
             self.shelves.note_poster(id);
         }
         let stem = name.trim_end_matches(".mp4");
-        let sprite = pictures.sprite(folder, stem)?;
+        let sprite = role.is_none() && pictures.sprite(folder, stem)?;
         let raws = follower.raws();
         Ok(Finished {
             started_at_ms: movie.start_us() / 1000,
@@ -136,6 +170,7 @@ impl Workshop {
             } else {
                 Place::Local
             },
+            role,
             name,
         })
     }
@@ -206,9 +241,10 @@ impl Pictures<'_> {
     }
 }
 
-/// Removes the fragmented files that a finished one consists of.
-fn forget_used(folder: &Path, entry: &Entry) -> io::Result<()> {
-    let used = entry.files.last().map_or(0, |file| file.made_of);
+/// Removes the fragmented files that a finished one of the programme, or of a track, consists of.
+fn forget_used(folder: &Path, entry: &Entry, track: Option<&str>) -> io::Result<()> {
+    let of = |file: &&Finished| file.role.as_ref().map(|role| role.folder.as_str()) == track;
+    let used = entry.files.iter().rfind(of).map_or(0, |file| file.made_of);
     for raw in Raw::list(folder)? {
         if raw.number <= used {
             fs::remove_file(folder.join(raw.name()))?;

@@ -200,6 +200,7 @@ impl Service {
             leftovers: register.leftovers.clone(),
             origin: origin.clone(),
             library: self.register.desk.library.clone(),
+            sources: register.sources.clone(),
             status,
             end: end.clone(),
         };

@@ -129,7 +129,7 @@ impl Service {
         Ok(Self {
             register: Arc::new(Register {
                 config,
-                sources: Box::new(sources),
+                sources: Arc::new(sources),
                 worker_program,
                 // Workers have another working folder.
                 images: std::path::absolute(data_dir)?.join("images"),

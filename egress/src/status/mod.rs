@@ -15,7 +15,8 @@ pub use job::{
 };
 pub use problem::{ErrorCode, Free, ProblemBody};
 pub use recording::{
-    Recording, RecordingFile, RecordingList, RecordingState, StorageCode, StorageTrouble,
+    Recording, RecordingFile, RecordingList, RecordingState, RecordingTrack, StorageCode,
+    StorageTrouble,
 };
 pub use request::{
     CustomPreset, Destination, Preset, PresetName, RecordingOptions, Request, Source, StreamKey,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::FailureCode;
+use super::{FailureCode, Track};
 
 /// One recording, as `GET /api/rooms/{room}/recordings/{id}` answers. Links in it open without a token until
 /// `links_expire_at_ms`.
@@ -34,6 +34,8 @@ pub struct Recording {
     pub poster: Option<String>,
     /// Its files, the oldest first. A file is listed once it is finished.
     pub files: Vec<RecordingFile>,
+    /// The files of each participant's tracks, if they were asked for; all times are of one clock.
+    pub tracks: Vec<RecordingTrack>,
     /// Why its files do not get to the storage at the moment. Nothing is lost; it is tried again.
     pub storage: Option<StorageTrouble>,
     /// When the links expire, Unix milliseconds.
@@ -63,6 +65,19 @@ pub struct RecordingFile {
     pub height: Option<u16>,
     /// Link to a list (WebVTT) of small pictures for the seek bar.
     pub sprite: Option<String>,
+}
+
+/// One file of one track of a participant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct RecordingTrack {
+    /// Whose it is.
+    pub identity: String,
+    /// The name shown.
+    pub name: String,
+    /// Which of theirs.
+    pub track: Track,
+    /// The file. To put it beside others: `started_at_ms`.
+    pub file: RecordingFile,
 }
 
 /// What happens to a recording.

@@ -189,6 +189,10 @@ pub struct RecordingOptions {
     /// A new file about every so many megabytes, 1 to 100000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segment_mb: Option<u32>,
+    /// Whether every track of the stage is recorded into files of its own, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[ts(as = "Option<bool>")]
+    pub tracks: bool,
 }
 
 /// A stream key: a secret that does not print.

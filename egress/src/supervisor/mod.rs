@@ -30,10 +30,10 @@ use crate::{
     preset::Mode,
     process::Process,
     rate::Rate,
-    recording::Library,
+    recording::{Cast, Library},
     scene::Scene,
     service::Room,
-    source::Source,
+    source::{Source, Sources},
     status::{self, DestinationState, DestinationType, JobState},
     wall_clock::{WallClock, unix_ms_now},
     wish::Wish,
@@ -94,6 +94,8 @@ pub(crate) struct Supervisor {
     /// Where the HLS destination's files go, if it has one.
     pub(crate) origin: Option<Arc<Origin>>,
     pub(crate) library: Library,
+    /// Where tracks come from that are recorded apart.
+    pub(crate) sources: Arc<dyn Sources>,
     /// Keeps the latest; nobody waits for anybody.
     pub(crate) status: watch::Sender<status::Job>,
     /// Ends the job.
@@ -114,6 +116,10 @@ struct Run {
     clock: WallClock,
     /// Recordings that the library knows to be written.
     recordings: BTreeSet<usize>,
+    /// Brings tracks that are recorded apart, from the first such recording on.
+    tracks: JoinSet<()>,
+    /// Who the library knows to be on stage.
+    cast: Vec<Cast>,
     /// What ends for a reason.
     doomed: BTreeMap<usize, Failure>,
     /// What it is degraded to, and since when.
@@ -140,7 +146,8 @@ impl Supervisor {
             ..Demand::default()
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(feed(source, demanded, self.config.keyframe_interval()));
+        let interval = self.config.keyframe_interval();
+        tasks.spawn(feed(source, demanded, interval, false));
         let planned = std::mem::take(&mut self.planned);
         let mut run = Run {
             job: Job::new(seed, Instant::now()),
@@ -152,6 +159,8 @@ impl Supervisor {
             demand,
             clock: WallClock::take(),
             recordings: BTreeSet::new(),
+            tracks: JoinSet::new(),
+            cast: Vec::new(),
             doomed: BTreeMap::new(),
             degraded: (Level::Full, Instant::now()),
         };
@@ -177,6 +186,7 @@ impl Run {
             }
             self.publish();
             self.tell_library().await;
+            self.tell_cast().await;
             let due = self.job.poll_timeout();
             let event = tokio::select! {
                 // What a worker has said comes before the conclusion that it says nothing.
@@ -323,11 +333,15 @@ impl Run {
                 }
             }
             Action::Connect(destination) => {
-                if let Some(accepted) = self.accepted.get(&destination) {
+                if let Some(accepted) = self.accepted.get(&destination).cloned() {
                     let mut target = accepted.target.clone();
                     if let Target::Record(target) = &mut target {
                         let id = Library::id(&self.supervisor.id, destination);
                         target.folder = self.supervisor.library.folder(&id);
+                        if let Some(run) = &mut target.tracks {
+                            *run = self.supervisor.library.run();
+                            self.open_tracks().await;
+                        }
                     }
                     let allow_private = accepted.allow_private;
                     self.send(&Command::Connect {
@@ -461,10 +475,44 @@ impl Run {
             if let Ok(Err(error)) = kept.await {
                 tracing::error!(%error, "the record of a recording cannot be written");
             }
+            self.cast.clear();
             if writes {
                 self.recordings.insert(number);
             } else {
                 self.recordings.remove(&number);
+            }
+        }
+    }
+
+    /// Has the tracks of the stage come, too.
+    async fn open_tracks(&mut self) {
+        if !self.tracks.is_empty() {
+            return;
+        }
+        let (room, source) = (self.supervisor.room.id, status::Source::Stage {});
+        if let Some(source) = self.supervisor.sources.open(room, &source).await {
+            let interval = self.supervisor.config.keyframe_interval() * TRACK_PATIENCE;
+            let demanded = self.demand.subscribe();
+            self.tracks.spawn(feed(source, demanded, interval, true));
+        }
+    }
+
+    /// Tells the library whose tracks are recorded.
+    async fn tell_cast(&mut self) {
+        if self.tracks.is_empty() || self.recordings.is_empty() {
+            return;
+        }
+        let cast = Cast::of(&self.supervisor.stage.borrow());
+        if cast.is_empty() || cast == self.cast {
+            return;
+        }
+        self.cast = cast;
+        for number in &self.recordings {
+            let id = Library::id(&self.supervisor.id, *number);
+            let (library, cast) = (self.supervisor.library.clone(), self.cast.clone());
+            let noted = tokio::task::spawn_blocking(move || library.note_cast(&id, cast)).await;
+            if let Ok(Err(error)) = noted {
+                tracing::error!(%error, "the record of a recording cannot be written");
             }
         }
     }
@@ -536,5 +584,7 @@ async fn sleep_until_some(at: Option<Instant>) {
     }
 }
 
+/// Keyframes of tracks that are recorded apart are asked for so much less often.
+const TRACK_PATIENCE: u32 = 5;
 pub(crate) const ORDER_LIMIT: usize = 16;
 const EXIT_GRACE: std::time::Duration = std::time::Duration::from_millis(500);

@@ -3,6 +3,7 @@
 mod pulse;
 mod reporter;
 mod run;
+mod tracks;
 
 pub(crate) use reporter::Reporter;
 pub use run::run_worker;

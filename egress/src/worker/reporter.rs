@@ -13,7 +13,8 @@ use crate::link::{self, Report};
 /// process ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
-    queue: SyncSender<Vec<u8>>,
+    /// `None` for one that says nothing.
+    queue: Option<SyncSender<Vec<u8>>>,
 }
 
 impl Reporter {
@@ -21,13 +22,19 @@ impl Reporter {
     pub(crate) fn start(control: UnixStream) -> (Self, JoinHandle<()>) {
         let (queue, frames) = sync_channel(QUEUE_LIMIT);
         let writer = thread::spawn(move || write_frames(control, &frames));
-        (Self { queue }, writer)
+        (Self { queue: Some(queue) }, writer)
+    }
+
+    /// Returns one that says nothing.
+    pub(crate) fn silent() -> Self {
+        Self { queue: None }
     }
 
     /// Never blocks.
     pub(crate) fn send(&self, report: &Report, body: &[u8]) {
+        let Some(queue) = &self.queue else { return };
         let sent = match link::encode_frame(report, body) {
-            Ok(frame) => self.queue.try_send(frame).is_ok(),
+            Ok(frame) => queue.try_send(frame).is_ok(),
             Err(_) => false,
         };
         if !sent {
@@ -37,7 +44,9 @@ impl Reporter {
 
     /// Ends the writing once everything that was sent is written.
     pub(crate) fn finish(&self) {
-        let _ = self.queue.send(Vec::new());
+        if let Some(queue) = &self.queue {
+            let _ = queue.send(Vec::new());
+        }
     }
 }
 

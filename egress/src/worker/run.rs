@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use gstreamer as gst;
 use sfu::Codec;
 
-use super::{Reporter, pulse::Pulse};
+use super::{Reporter, pulse::Pulse, tracks::Tracks};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
     output::{Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
@@ -98,7 +98,8 @@ fn read_commands(mut control: UnixStream, commands: SyncSender<Command>) {
 }
 
 struct Worker {
-    setup: Setup,
+    setup: Arc<Setup>,
+    tracks: Arc<Mutex<Tracks>>,
     clock: Clock,
     hub: Arc<Hub>,
     intake: Arc<Mutex<Intake>>,
@@ -126,9 +127,14 @@ impl Worker {
         let intake = Arc::new(Mutex::new(Intake::new(hub.clone(), clock, &setup)));
         let pulse = Pulse::start(hub.clone(), reporter.clone());
         let (into, broken) = (intake.clone(), reporter.clone());
-        thread::spawn(move || read_packets(&packets, &into, &broken));
+        let setup = Arc::new(setup);
+        let tracks = Tracks::new(setup.clone(), clock, reporter.clone());
+        let tracks = Arc::new(Mutex::new(tracks));
+        let apart = tracks.clone();
+        thread::spawn(move || read_packets(&packets, &into, &apart, &broken));
         Self {
             setup,
+            tracks,
             clock,
             hub,
             intake,
@@ -159,7 +165,8 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let due = self.hub.handle_timeout();
-            let failures = self.lock_intake().handle_timeout(due)?;
+            let mut failures = self.lock_intake().handle_timeout(due)?;
+            failures.extend(self.lock_tracks().handle_timeout());
             if let Some(layers) = self.lock_intake().take_layers() {
                 self.reporter.send(&Report::Layers(layers), &[]);
             }
@@ -174,6 +181,10 @@ impl Worker {
         }
         self.drain();
         Ok(())
+    }
+
+    fn lock_tracks(&self) -> MutexGuard<'_, Tracks> {
+        self.tracks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_intake(&self) -> MutexGuard<'_, Intake> {
@@ -239,7 +250,12 @@ impl Worker {
                 Running::Thread(thread::spawn(move || srt.run()), stop)
             }
             Target::Record(target) => {
-                let record = Record { attempt, target };
+                self.lock_tracks().add(number, &target);
+                let record = Record {
+                    attempt,
+                    target,
+                    sound: true,
+                };
                 Running::Thread(thread::spawn(move || record.run()), stop)
             }
             Target::Hls(target) => Running::Hls(self.hub.attach(Box::new(Hls::new(
@@ -269,6 +285,7 @@ impl Worker {
 
     /// Ends one destination cleanly; it reports its end itself.
     fn disconnect(&mut self, number: usize) {
+        self.lock_tracks().remove(number);
         match self.running.remove(&number) {
             Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),
             Some(Running::Hls(attached)) => {
@@ -291,6 +308,7 @@ impl Worker {
     /// Ends every destination. Bounded by the time an RTMP server is given for a goodbye.
     fn drain(self) {
         let deadline = Instant::now() + DRAIN_LIMIT;
+        self.lock_tracks().end();
         let mut threads = Vec::new();
         for (number, running) in self.running {
             match running {
@@ -316,7 +334,12 @@ impl Worker {
     }
 }
 
-fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Reporter) {
+fn read_packets(
+    packets: &UnixDatagram,
+    intake: &Mutex<Intake>,
+    tracks: &Mutex<Tracks>,
+    reporter: &Reporter,
+) {
     let mut datagram = vec![0; DATAGRAM_LIMIT];
     loop {
         // The end of the control socket says that the supervisor is gone.
@@ -326,6 +349,11 @@ fn read_packets(packets: &UnixDatagram, intake: &Mutex<Intake>, reporter: &Repor
         let Some(packet) = datagram.get(..length).and_then(link::decode_packet) else {
             continue;
         };
+        if packet.apart {
+            let mut tracks = tracks.lock().unwrap_or_else(PoisonError::into_inner);
+            tracks.push(&packet);
+            continue;
+        }
         let pushed = intake
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -27,7 +27,7 @@ fn set(stage: &Stage, lanes: &[u32]) {
         video: Some(*lane),
         audio: vec![*lane],
         name: format!("Person {lane}"),
-        screen: false,
+        ..Tile::default()
     };
     let scene = Scene {
         layout: Layout::Speaker,

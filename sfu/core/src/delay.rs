@@ -134,6 +134,13 @@ impl Delivered {
         Some(bytes * 8_000_000 / (count * BUCKET).unsigned_abs())
     }
 
+    /// Returns the bitrate that lasted: the lesser one of two windows, the first of 400 ms. `None` before.
+    pub(crate) fn lasting(&self) -> Option<u64> {
+        let since_first = (self.newest - self.first?) * BUCKET;
+        let rates = self.rate(SHORT_WINDOW).min(self.rate(LONG_WINDOW));
+        rates.filter(|_| since_first >= SHORT_WINDOW)
+    }
+
     /// Returns the highest bitrate over 33 ms within the last `window` microseconds.
     pub(crate) fn peak(&self, window: i64) -> u64 {
         let bytes = |number| self.buckets.get(index(number, BUCKETS)).copied();
@@ -164,6 +171,10 @@ const RECENT_PACKETS: u32 = 5;
 
 /// The least delay is that of between one and two of these; clocks drift by a millisecond in it.
 const BASE_WINDOW: i64 = 10_000_000;
+
+/// Over less than these, jitter and the size of packets make more of a rate than it is.
+const SHORT_WINDOW: i64 = 400_000;
+const LONG_WINDOW: i64 = 800_000;
 
 const BUCKET: i64 = 16_384;
 const BUCKETS: usize = 64;

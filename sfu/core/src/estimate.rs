@@ -133,7 +133,7 @@ impl Estimator {
             false => 0,
         };
         let by_delay = match self.phase {
-            Phase::Clear => self.look_for_queue(standing, rate, creep, now),
+            Phase::Clear => self.look_for_queue(standing, creep, now),
             Phase::Draining { capacity, looked } => {
                 self.drain(standing, capacity, looked, now);
                 Verdict::Fine
@@ -145,24 +145,32 @@ impl Estimator {
         }
     }
 
-    /// Takes what a probe showed.
-    pub(crate) fn probed(&mut self, outcome: Outcome) {
+    /// Takes what a probe showed. Returns whether it is to be repeated soon, as it is not believed yet.
+    pub(crate) fn probed(&mut self, outcome: Outcome) -> bool {
         if matches!(self.phase, Phase::Draining { .. }) {
-            return;
+            return false;
         }
-        let believed = match outcome.is_carried() {
-            true => PROBED,
-            false => LIMITED,
-        };
-        let carried = part(outcome.delivered, believed);
-        let is_doubtful = !outcome.is_carried() && carried * 5 < self.bitrate * 4;
+        let carried = part(outcome.delivered, PROBED);
+        let is_limited = !outcome.is_carried();
+        let is_doubtful = is_limited && carried * 5 < self.bitrate * 4;
         self.doubts = if is_doubtful { self.doubts + 1 } else { 0 };
-        // What was measured on a full path is believed in more than one probe.
-        if carried > self.bitrate || is_doubtful && (self.doubts > 1 || !self.is_measured) {
-            self.bitrate = carried.max(LEAST);
-            self.is_measured = true;
+        if !self.is_measured || self.doubts > 1 {
+            // What was measured on a full path is believed in more than one probe.
+            let is_believed = carried > self.bitrate || is_doubtful;
+            self.bitrate = if is_believed {
+                carried.max(LEAST)
+            } else {
+                self.bitrate
+            };
+            self.is_measured |= is_believed;
             self.doubts = 0;
+        } else if carried > self.bitrate {
+            self.bitrate = carried;
+        } else if is_limited && !is_doubtful && outcome.delivered < self.bitrate {
+            // Jitter once made too much of it.
+            self.bitrate = self.bitrate.midpoint(carried);
         }
+        self.doubts > 0
     }
 
     /// No report came although packets have been on their way for long.
@@ -170,14 +178,8 @@ impl Estimator {
         self.bitrate = (self.bitrate / 2).max(LEAST);
     }
 
-    fn look_for_queue(
-        &mut self,
-        standing: i64,
-        rate: Option<u64>,
-        creep: bool,
-        now: i64,
-    ) -> Verdict {
-        let is_full = self.queued_reports >= 2 || standing > VERY_FULL;
+    fn look_for_queue(&mut self, standing: i64, creep: bool, now: i64) -> Verdict {
+        let is_full = self.queued_reports >= 3 || standing > VERY_FULL;
         if is_full
             && let Some(capacity) = self.full_rate()
             && !self.was_held_up(capacity)
@@ -190,7 +192,7 @@ impl Estimator {
             self.bitrate = part(capacity, FULL_PATH).min(self.bitrate).max(LEAST);
             return Verdict::Congested;
         }
-        let Some(rate) = rate.filter(|_| standing < EMPTY) else {
+        let Some(rate) = self.delivered.lasting().filter(|_| standing < EMPTY) else {
             return Verdict::Fine;
         };
         let carried = part(rate, CARRIED);
@@ -338,9 +340,8 @@ const VERY_FULL: i64 = 90_000;
 /// How much is believed in of a rate that was carried, of one that a short probe was, and of what it says of a full path, and how
 /// much of that is sent while the queue drains.
 const CARRIED: u64 = 95;
-const PROBED: u64 = 92;
-const LIMITED: u64 = 88;
-const FULL_PATH: u64 = 95;
+const PROBED: u64 = 89;
+const FULL_PATH: u64 = 94;
 const DRAIN: u64 = 88;
 
 const WINDOW: i64 = 400_000;

@@ -6,7 +6,7 @@ use crate::Ssrc;
 /// are microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Fallback {
-    by_receiver: Option<u64>,
+    by_receiver: Option<Word>,
     by_loss: Option<u64>,
     /// The last report on each stream; as many as the peer receives.
     heard: Vec<Reception>,
@@ -18,6 +18,19 @@ pub(crate) struct Fallback {
     carried: u64,
     /// Whether too much was lost lately.
     is_losing: bool,
+}
+
+/// What the receiver's word means.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    /// The last one, bit/s, and when it was given.
+    bitrate: u64,
+    at: i64,
+    /// What may be sent, bit/s, once something was too much.
+    limit: Option<u64>,
+    /// What was too much the last time, bit/s, and how often in a row.
+    refused: u64,
+    refusals: u32,
 }
 
 /// When the limit was lowered the last time.
@@ -71,7 +84,10 @@ struct Window {
 impl Fallback {
     /// Returns what the path carries, bit/s; `None` while nothing limits it.
     pub(crate) fn bitrate(&self) -> Option<u64> {
-        self.by_receiver.or(self.by_loss)
+        match self.by_receiver {
+            Some(word) => word.limit,
+            None => self.by_loss,
+        }
     }
 
     /// Returns whether more was lost lately than is lost however little is sent.
@@ -79,9 +95,44 @@ impl Fallback {
         self.is_losing
     }
 
-    /// Takes the receiver's estimate.
-    pub(crate) fn handle_bitrate(&mut self, bitrate: u64) {
-        self.by_receiver = Some(bitrate.clamp(LEAST, MOST));
+    /// Takes the receiver's estimate while `sending` bit/s are sent. Returns whether these are too much.
+    ///
+    /// A receiver knows little beyond what it gets, and learns slowly. So less than what is sent is a limit only
+    /// when it has not grown; and where it names clearly more, the limit grows on.
+    pub(crate) fn handle_bitrate(&mut self, bitrate: u64, sending: u64, now: i64) -> bool {
+        let bitrate = bitrate.clamp(LEAST, MOST);
+        let Some(word) = &mut self.by_receiver else {
+            self.by_receiver = Some(Word {
+                bitrate,
+                at: now,
+                limit: None,
+                refused: 0,
+                refusals: 0,
+            });
+            return false;
+        };
+        let elapsed = (now - word.at).clamp(0, LONGEST).unsigned_abs();
+        let is_growing = bitrate > word.bitrate;
+        (word.at, word.bitrate) = (now, bitrate);
+        let is_too_much = bitrate < sending && !is_growing;
+        if is_too_much {
+            if word.limit.is_none_or(|limit| bitrate < limit) {
+                word.refusals = (word.refusals + 1).min(MOST_REFUSALS);
+                word.refused = sending;
+            }
+            word.limit = Some(bitrate);
+            return true;
+        }
+        if bitrate > word.refused {
+            word.refusals = 0;
+        }
+        let has_room = is_growing || bitrate * 10 >= sending * ROOM_TENTHS;
+        if let Some(limit) = word.limit.filter(|_| has_room) {
+            let seconds = GROWTH << word.refusals;
+            let grown = limit + limit * elapsed / (seconds * 1_000_000);
+            word.limit = Some(grown.max(bitrate)).filter(|grown| *grown < UNLIMITED);
+        }
+        false
     }
 
     /// Takes a report on one stream. Call [`Fallback::judge`] when all of a packet were taken.
@@ -187,6 +238,12 @@ const MOST_PACKETS: u32 = 50_000;
 
 const LEAST: u64 = 60_000;
 
+/// Where the receiver names this much more than what is sent, in tenths, the limit grows by its own size within
+/// so many seconds; within twice as many after each time that that was too much.
+const ROOM_TENTHS: u64 = 12;
+const GROWTH: u64 = 6;
+const MOST_REFUSALS: u32 = 3;
+
 /// A word that no viewer means.
 const MOST: u64 = 1_000_000_000;
 
@@ -241,10 +298,39 @@ mod tests {
             f.second(90, 0, 900_000);
         }
         assert_eq!(f.fallback.bitrate(), None, "no limit any more");
-        f.fallback.handle_bitrate(700_000);
+        f.fallback.handle_bitrate(800_000, 900_000, 0);
+        assert_eq!(f.fallback.bitrate(), None, "it may be learning");
+        f.fallback.handle_bitrate(700_000, 900_000, 0);
         assert_eq!(f.fallback.bitrate(), Some(700_000));
-        f.fallback.handle_bitrate(u64::MAX);
-        assert_eq!(f.fallback.bitrate(), Some(MOST));
+        f.fallback.handle_bitrate(u64::MAX, 900_000, 0);
+        assert_eq!(f.fallback.bitrate(), None);
+    }
+
+    #[test]
+    fn a_receiver_that_gets_little_and_names_more_is_tried_with_more() {
+        let mut fallback = Fallback::default();
+        let mut now = 0;
+        let mut word = |bitrate: u64, sending: u64, seconds: i64| {
+            for _ in 0..seconds {
+                now += 1_000_000;
+                fallback.handle_bitrate(bitrate, sending, now);
+            }
+            fallback.bitrate()
+        };
+        assert_eq!(word(300_000, 400_000, 2), Some(300_000));
+        let grown = word(301_000, 200_000, 12).unwrap();
+        assert!(grown > 600_000, "{grown}");
+        assert_eq!(
+            word(320_000, 600_000, 1),
+            Some(grown.max(320_000) + grown / 12)
+        );
+        assert_eq!(
+            word(310_000, 600_000, 1),
+            Some(310_000),
+            "it has seen enough"
+        );
+        let again = word(310_000, 200_000, 12).unwrap();
+        assert!(again < grown, "more slowly: {again}");
     }
 
     #[test]

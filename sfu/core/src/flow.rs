@@ -49,7 +49,8 @@ impl Start {
     fn pace(&self, now: i64) -> u64 {
         let rounds = u64::try_from(now - self.since).unwrap_or_default() / self.rtt;
         let pace = FIRST_WINDOW * 8_000_000 / self.rtt;
-        (pace << rounds.min(MOST_ROUNDS)).clamp(LEAST_FIRST_PACE, self.most)
+        let pace = (pace << rounds.min(MOST_ROUNDS)).max(LEAST_FIRST_PACE);
+        pace.min(self.most)
     }
 }
 
@@ -101,12 +102,12 @@ impl Flow {
         self.rtt = shown.rtt;
         let rtt = shown.rtt.unwrap_or(UNKNOWN_RTT);
         let most = match shown.guess {
-            Some(guess) if rtt >= FAR && guess < SLOW => guess * 2,
+            Some(guess) if rtt >= FAR && guess < SLOW => guess + guess / 4,
             Some(_) | None => MOST_FIRST_PACE,
         };
         let rtt = rtt.as_micros();
         let start = Start {
-            most: most.clamp(LEAST_FIRST_PACE, MOST_FIRST_PACE),
+            most: most.clamp(LEAST_PACE, MOST_FIRST_PACE),
             since: now,
             rtt: u64::try_from(rtt)
                 .unwrap_or(u64::MAX)
@@ -147,10 +148,14 @@ impl Flow {
     }
 
     /// Takes what the peer believes it can receive (REMB).
-    pub(crate) fn handle_bitrate(&mut self, bitrate: u64, now: Instant) {
+    pub(crate) fn handle_bitrate(&mut self, bitrate: u64, now: Instant) -> News {
         let now = self.micros(now);
-        self.fallback.handle_bitrate(bitrate);
+        let is_too_much = self.fallback.handle_bitrate(bitrate, self.rate.bps, now);
         self.pace(now);
+        match is_too_much && self.tracked.is_none() {
+            true => News::Congested,
+            false => News::None,
+        }
     }
 
     /// Takes a measured round-trip time.
@@ -226,7 +231,7 @@ impl Flow {
             && tracked.estimator.bitrate() < wanted
         {
             // A little is lost to caution.
-            let wanted = wanted + wanted / 8;
+            let wanted = wanted + wanted / 6;
             let trusted = tracked.estimator.delivered();
             tracked.prober.begin(trusted, wanted, now);
         }
@@ -401,7 +406,9 @@ impl Tracked {
         let Some(outcome) = self.prober.poll(now) else {
             return News::None;
         };
-        self.estimator.probed(outcome);
+        if self.estimator.probed(outcome) {
+            self.prober.repeat(now);
+        }
         News::More
     }
 

@@ -113,18 +113,23 @@ impl Peer {
             out,
             now,
         };
-        for subscription in &mut self.subscriptions {
-            let seen = shown.get(subscription.view);
-            let Some(seen) = seen.filter(|seen| seen.participant != self.join.participant) else {
-                subscription.stop();
-                continue;
-            };
-            sum.add(&subscription.forward(seen.publication, &mut sender));
-            if subscription.is_waiting_for(seen.publication)
-                && let Some(before) = subscription.source()
-                && let Some(before) = shown.find(before.publication)
-            {
-                sum.add(&subscription.forward(before, &mut sender));
+        // Audio last: a run that the kernel splits may end with a shorter packet, but not begin with one.
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            let subscriptions = self.subscriptions.iter_mut();
+            for subscription in subscriptions.filter(|s| s.kind == kind) {
+                let seen = shown.get(subscription.view);
+                let Some(seen) = seen.filter(|seen| seen.participant != self.join.participant)
+                else {
+                    subscription.stop();
+                    continue;
+                };
+                sum.add(&subscription.forward(seen.publication, &mut sender));
+                if subscription.is_waiting_for(seen.publication)
+                    && let Some(before) = subscription.source()
+                    && let Some(before) = shown.find(before.publication)
+                {
+                    sum.add(&subscription.forward(before, &mut sender));
+                }
             }
         }
         self.counters.packets_out += sum.packets;

@@ -33,19 +33,28 @@ enum Phase {
     },
 }
 
-/// The packets of one probe: how their delay grew while they were sent.
+/// The packets of one probe: how fast they were sent, and how fast they came.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cluster {
     id: u8,
     sent_packets: u32,
     sent_bytes: u64,
-    /// Of the packets reported on: times relative to the first.
-    first: Option<(i64, i64)>,
+    /// Of the packets reported on.
+    first_sent: i64,
+    first_arrived: i64,
     last_sent: i64,
     last_bytes: u64,
     packets: u32,
     lost: u32,
     bytes: u64,
+    arrivals: Line,
+}
+
+/// The line through times of arrival over the bytes that have come by then. All packets count alike, so what
+/// jitters says little.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    points: f64,
     sum_x: f64,
     sum_y: f64,
     sum_xx: f64,
@@ -156,7 +165,9 @@ impl Prober {
         if id != cluster.id {
             return;
         }
-        let (first_sent, first_arrived) = *cluster.first.get_or_insert((sent, arrived));
+        if cluster.packets == 0 {
+            (cluster.first_sent, cluster.first_arrived) = (sent, arrived);
+        }
         cluster.packets += 1;
         cluster.bytes += u64::from(size);
         if sent > cluster.last_sent {
@@ -164,12 +175,9 @@ impl Prober {
             cluster.last_bytes = 0;
         }
         cluster.last_bytes += u64::from(size);
-        let x = millis(sent - first_sent);
-        let y = millis(arrived - first_arrived) - x;
-        cluster.sum_x += x;
-        cluster.sum_y += y;
-        cluster.sum_xx += x * x;
-        cluster.sum_xy += x * y;
+        cluster
+            .arrivals
+            .add(cluster.bytes, arrived - cluster.first_arrived);
     }
 
     /// Takes a report that one of a probe's packets is missing.
@@ -203,6 +211,13 @@ impl Prober {
         outcome
     }
 
+    /// What the last probe showed is to be confirmed soon.
+    pub(crate) fn repeat(&mut self, now: i64) {
+        self.phase = Phase::Resting {
+            until: now + BEFORE_REPEAT,
+        };
+    }
+
     /// The path is congested: what was learned about it holds no more, and it needs a rest.
     pub(crate) fn interrupt(&mut self, now: i64) {
         let until = match self.phase {
@@ -216,40 +231,48 @@ impl Prober {
 }
 
 impl Cluster {
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "rates are below 2^53 and positive"
-    )]
     fn outcome(&self) -> Option<Outcome> {
-        let (first_sent, _) = self.first?;
-        let micros = u64::try_from(self.last_sent - first_sent).ok()?;
+        let micros = u64::try_from(self.last_sent - self.first_sent).ok()?;
         if self.packets < LEAST_PACKETS || micros < LEAST_SPAN {
             return None;
         }
-        let sent = (self.bytes - self.last_bytes) * 8_000_000 / micros;
-        // The slope of delay over time of departure: on a full path packets leave it further apart than
-        // they entered it.
-        let n = f64::from(self.packets);
-        let spread = n * self.sum_xx - self.sum_x * self.sum_x;
-        let slope = (n * self.sum_xy - self.sum_x * self.sum_y) / spread.max(f64::EPSILON);
-        let mut delivered = sent as f64 / (1.0 + slope.max(0.0));
+        let sent = self.sent_bytes.saturating_sub(self.last_bytes) * 8_000_000 / micros;
+        let all = u64::from(self.packets + self.lost);
+        let came = self.arrivals.rate().unwrap_or(sent);
         // Where the path drops instead of queueing, what is missing was not carried.
-        let all = f64::from(self.packets + self.lost);
-        if f64::from(self.lost) > all * MOST_LOST {
-            delivered *= n / all;
-        }
+        let carried = match u64::from(self.lost) * 5 > all {
+            true => came,
+            false => came.saturating_mul(all) / u64::from(self.packets),
+        };
         Some(Outcome {
             sent,
-            delivered: delivered as u64,
+            delivered: carried.min(sent),
         })
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a probe lasts milliseconds")]
-fn millis(micros: i64) -> f64 {
-    micros as f64 / 1000.0
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a probe is small and short, and rates below 2^53 and positive"
+)]
+impl Line {
+    fn add(&mut self, bytes: u64, micros: i64) {
+        let (x, y) = (bytes as f64, micros as f64);
+        self.points += 1.0;
+        self.sum_x += x;
+        self.sum_y += y;
+        self.sum_xx += x * x;
+        self.sum_xy += x * y;
+    }
+
+    /// Returns the bitrate; `None` if all came at once.
+    fn rate(&self) -> Option<u64> {
+        let spread = self.points * self.sum_xx - self.sum_x * self.sum_x;
+        let common = self.points * self.sum_xy - self.sum_x * self.sum_y;
+        (common > 0.0).then(|| (spread / common * 8_000_000.0) as u64)
+    }
 }
 
 /// How long a probe lasts unless it would be too large.
@@ -273,9 +296,6 @@ const MOST_STEP: u64 = 3;
 /// What every path is believed to carry.
 const LEAST_TRUSTED: u64 = 300_000;
 
-/// Random loss below this does not count.
-const MOST_LOST: f64 = 0.2;
-
 /// Reports on a probe come within this time.
 const PATIENCE: i64 = 1_000_000;
 
@@ -288,3 +308,6 @@ const LONGEST_REST: i64 = 2_000_000;
 const AFTER_FINAL: i64 = 1_000_000;
 
 const AFTER_CONGESTION: i64 = 800_000;
+
+/// What a probe has put into the path's queue is gone by then.
+const BEFORE_REPEAT: i64 = 250_000;

@@ -1,32 +1,34 @@
 //! The media graph of one room: who publishes, who receives, fan-out.
 
+mod requests;
+mod walk;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 use crate::{
-    Codec, Event, MediaKind, Outgoing, ParticipantId, PeerId, PublicationId, RelayMessage, Role,
-    RoomId, Ssrc, TapId, TapSource, TapVideo,
+    Codec, Event, MediaKind, ParticipantId, PeerId, PublicationId, Role, RoomId, Ssrc, TapId,
+    TapSource, TapVideo,
     clock::{RemoteClock, ServerClock},
     demand::{Demand, Sight},
     held::{Held, Waiting},
     ingress::Route,
     layer::{Arrival, Layer},
-    peer::Warmth,
     peers::Peers,
     publication::Publication,
-    publication::Source,
-    relay::{Inlet, Outbound, Outlet},
+    relay::{Inlet, Outlet},
     slot::{Owner, Shown, View},
     snapshot::Snapshot,
     stage::Stage,
-    stats::Totals,
-    subscription::{INSTANT_START, Subscription},
-    tap::{Queue, Tap},
+    tap::Tap,
     timers::Scheduled,
-    transport::{Rtp, rtcp::Compound},
+    transport::Rtp,
 };
+
+pub(crate) use walk::Sinks;
+use walk::Walk;
 
 /// A room: exists while it has a peer or a tap.
 #[derive(Debug, Default)]
@@ -50,36 +52,6 @@ pub(crate) struct Room {
     pub(crate) stage: Stage,
     demand: Demand,
     walk: Walk,
-}
-
-/// Who is served by a flush, and who was already.
-#[derive(Debug, Default)]
-struct Walk {
-    /// Whether it is about what arrived or changed: everybody is served. Else those who wait are.
-    for_all: bool,
-    /// How many were served.
-    served: usize,
-    /// Who could not be sent everything the last time because of their path.
-    waiting: Vec<PeerId>,
-    /// Who is served if not everybody.
-    late: Vec<PeerId>,
-}
-
-/// Where [`Room::walk`] puts what it makes.
-#[derive(Debug)]
-pub(crate) struct Sinks<'a> {
-    /// Datagrams.
-    pub(crate) out: &'a mut Outgoing,
-    /// Packets for taps.
-    pub(crate) taps: &'a mut Queue,
-    /// Counters.
-    pub(crate) totals: &'a mut Totals,
-    /// Viewers to whom something new is sent, and who need a sender report.
-    pub(crate) began: &'a mut Vec<PeerId>,
-    /// Messages for others who have viewers of the room.
-    pub(crate) relayed: &'a mut Outbound,
-    /// Viewers with a probe on its way or packets that wait for room: their timers change.
-    pub(crate) paced: &'a mut Vec<PeerId>,
 }
 
 /// A publisher's packet, and where it belongs.
@@ -119,9 +91,7 @@ impl Room {
         let mut viewers = self.viewers.iter();
         if let Some(place) = viewers.position(|id| *id == peer) {
             self.viewers.remove(place);
-            if self.walk.for_all && place < self.walk.served {
-                self.walk.served -= 1;
-            }
+            self.walk.left(place);
         }
         let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.publications)
             .into_iter()
@@ -282,92 +252,6 @@ impl Room {
         }))
     }
 
-    /// Something arrived or changed: the next walk serves everybody.
-    pub(crate) fn concern_all(&mut self) {
-        self.walk.for_all = true;
-    }
-
-    /// Begins to forward what arrived since the last walk. Taps and other SFUs are served at once, so that these
-    /// can begin as well.
-    pub(crate) fn begin_walk(&mut self, id: RoomId, sinks: &mut Sinks<'_>, now: Instant) {
-        self.walk.served = 0;
-        self.walk.late.clear();
-        if !self.walk.for_all {
-            std::mem::swap(&mut self.walk.late, &mut self.walk.waiting);
-        }
-        self.walk.waiting.clear();
-        for publication in &mut self.publications {
-            publication.refresh(now);
-        }
-        self.outlet
-            .tell(id, &self.publications, &self.stage, sinks.relayed, now);
-        let shown = self.stage.show(&self.publications);
-        for tap in &mut self.taps {
-            let dropped = tap.walk(&self.stage, &shown, sinks.taps, now);
-            sinks.totals.drop_many("tap_queue_full", dropped);
-        }
-    }
-
-    /// Sends viewers what arrived, until there are `full` datagrams. Returns whether all were served.
-    pub(crate) fn walk(
-        &mut self,
-        peers: &mut Peers,
-        sinks: &mut Sinks<'_>,
-        full: usize,
-        now: Instant,
-    ) -> bool {
-        let shown = self.stage.show(&self.publications);
-        let kinds = [MediaKind::Audio, MediaKind::Video].map(|kind| {
-            let mut active = self.publications.iter().filter(|p| !p.is_quiet);
-            active.any(|p| p.kind() == kind).then_some(kind)
-        });
-        let kinds = match kinds {
-            [Some(_), Some(_)] => &[MediaKind::Audio, MediaKind::Video][..],
-            [Some(_), None] => &[MediaKind::Audio],
-            [None, Some(_)] => &[MediaKind::Video],
-            [None, None] => &[],
-        };
-        let walk = &mut self.walk;
-        let viewers = match walk.for_all {
-            true => &self.viewers,
-            false => &walk.late,
-        };
-        while let Some(id) = viewers.get(walk.served) {
-            if sinks.out.len() >= full {
-                return false;
-            }
-            for (ahead, warmth) in (1..).zip([Warmth::Lists, Warmth::Parts, Warmth::Own]) {
-                let next = viewers.get(walk.served + ahead);
-                if let Some(next) = next.and_then(|id| peers.get(*id)) {
-                    next.warm(warmth, kinds);
-                }
-            }
-            walk.served += 1;
-            let Some(peer) = peers.get_mut(*id) else {
-                continue;
-            };
-            let sent = peer.forward(&shown, sinks.out, now);
-            sinks.totals.sent(&sent);
-            if sent.waiting_for_room {
-                walk.waiting.push(*id);
-            }
-            if sent.began {
-                sinks.began.push(*id);
-            }
-            if peer.flow.poll_timeout().is_some() {
-                sinks.paced.push(*id);
-            }
-        }
-        true
-    }
-
-    /// Everybody was served.
-    pub(crate) fn end_walk(&mut self) {
-        self.walk.for_all = false;
-        let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
-        layers.for_each(|layer| layer.forwarded());
-    }
-
     /// Returns what viewers see and hear.
     pub(crate) fn shown(&self) -> Shown<'_> {
         self.stage.show(&self.publications)
@@ -431,24 +315,6 @@ impl Room {
         }
     }
 
-    /// Asks for a keyframe of what a view shows, unless a newcomer can be started from the history. Returns
-    /// whether one was asked for.
-    pub(crate) fn prepare_start(&mut self, view: View, now: Instant) -> bool {
-        let shown = self.stage.get(view);
-        let mut publications = self.publications.iter();
-        let Some(publication) = publications.find(|p| Some(p.id) == shown) else {
-            return false;
-        };
-        let top = Source::top_of(publication).and_then(|top| top.layer_of(publication));
-        let can_start = |layer: &Layer| layer.starting_point(INSTANT_START, now).is_some();
-        let is_needed = publication.kind() == MediaKind::Video && !top.is_some_and(can_start);
-        let id = publication.id;
-        if is_needed {
-            self.request_keyframe(id);
-        }
-        is_needed
-    }
-
     /// Changes how much of the video a tap yields.
     pub(crate) fn set_tap_video(&mut self, tap: TapId, video: TapVideo) {
         if let Some(tap) = self.taps.iter_mut().find(|t| t.id == tap) {
@@ -491,50 +357,6 @@ impl Room {
         (snapshot, wanted)
     }
 
-    /// Asks for a keyframe of everything that a tap reads.
-    pub(crate) fn request_keyframe_for_tap(&mut self, tap: TapId, now: Instant) {
-        let Some(tap) = self.taps.iter().find(|t| t.id == tap) else {
-            return;
-        };
-        for publication in &mut self.publications {
-            let aimed = tap.aims_at(publication, &self.stage, now);
-            if aimed == 0 && tap.shows(MediaKind::Video, &self.stage, now) == Some(publication.id) {
-                // Nothing flows yet.
-                if let Some(layer) = publication.top_layer_mut().filter(|_| tap.has_video()) {
-                    layer.keyframes.request();
-                }
-            }
-            for (position, layer) in publication.layers.iter_mut().enumerate() {
-                if aimed >> position & 1 == 1 {
-                    layer.keyframes.request();
-                }
-            }
-        }
-    }
-
-    fn request_keyframe(&mut self, publication: PublicationId) {
-        let mut publications = self.publications.iter_mut();
-        if let Some(publication) = publications.find(|p| p.id == publication)
-            && let Some(layer) = publication.top_layer_mut()
-        {
-            layer.keyframes.request();
-        }
-    }
-
-    /// Asks for a keyframe of what a subscription receives.
-    pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription) {
-        let Some(source) = subscription.source() else {
-            return;
-        };
-        let mut publications = self.publications.iter_mut();
-        if subscription.kind == MediaKind::Video
-            && let Some(publication) = publications.find(|p| p.id == source.publication)
-            && let Some(layer) = publication.layers.get_mut(source.layer)
-        {
-            layer.keyframes.request();
-        }
-    }
-
     /// A publisher said that it stopped sending a stream.
     pub(crate) fn stop(&mut self, route: Route, ssrc: Ssrc) {
         let mut publications = self.publications.iter_mut();
@@ -551,49 +373,6 @@ impl Room {
         }
     }
 
-    /// Sends publishers the requests that are due: for missing packets and for keyframes. Where they are
-    /// elsewhere, their home takes care of what is missing.
-    pub(crate) fn ask(
-        &mut self,
-        id: RoomId,
-        peers: &mut Peers,
-        sinks: &mut Sinks<'_>,
-        now: Instant,
-    ) {
-        let mut wanted = Vec::new();
-        for publication in &mut self.publications {
-            let mut compound = Compound::default();
-            for (position, layer) in (0..).zip(&mut publication.layers) {
-                let Some(ssrc) = layer.ssrc else { continue };
-                wanted.clear();
-                let lost = layer.poll_missing(&mut wanted, now);
-                let needs_keyframe = layer.keyframes.poll_send(now);
-                if let Some(inlet) = &self.inlet {
-                    if needs_keyframe {
-                        let request = RelayMessage::Keyframe {
-                            room: id,
-                            publication: publication.id,
-                            layer: position,
-                        };
-                        sinks.relayed.push_back((inlet.home, request));
-                    }
-                    continue;
-                }
-                sinks.totals.stats.packets_lost += lost;
-                if !wanted.is_empty() {
-                    compound.nack(ssrc, &wanted);
-                }
-                if needs_keyframe {
-                    compound.keyframe(ssrc);
-                    sinks.totals.stats.keyframe_requests += 1;
-                }
-            }
-            if let Some(peer) = peers.get_mut(publication.peer) {
-                peer.send(compound, sinks.out);
-            }
-        }
-    }
-
     /// Returns when [`Room::walk`] and [`Room::ask`] want to be called.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let layers = self.publications.iter().flat_map(|p| &p.layers);
@@ -601,10 +380,7 @@ impl Room {
             .filter(|layer| layer.ssrc.is_some())
             .flat_map(|layer| [layer.poll_timeout(), layer.keyframes.poll_timeout(now)]);
         let taps = self.taps.iter().map(Tap::poll_timeout);
-        let room = (!self.walk.waiting.is_empty()).then(|| now + CATCH_UP);
+        let room = self.walk.poll_timeout(now);
         layers.chain(taps).flatten().chain(room).min()
     }
 }
-
-/// How often viewers are looked after who could not be sent everything because of their path.
-const CATCH_UP: Duration = Duration::from_millis(5);

@@ -50,6 +50,8 @@ pub struct Performance {
 /// Somebody on stage, and what they send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Performer {
+    /// Who it is.
+    pub identity: String,
     /// The name shown.
     pub name: String,
     /// Their pictures: the camera, then the screen.
@@ -74,6 +76,7 @@ impl Room {
         let performers = stage.map(|member| Performer {
             video: of(&member.identity, MediaKind::Video),
             audio: of(&member.identity, MediaKind::Audio),
+            identity: member.identity,
             name: member.name,
         });
         Performance {

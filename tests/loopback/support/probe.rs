@@ -107,12 +107,29 @@ pub(crate) fn track<'a>(tracks: &'a [Track], codec: &str) -> &'a Track {
 ///
 /// Panics when anything cannot be decoded.
 pub(crate) async fn flashes_and_beeps(input: impl AsRef<OsStr>) -> (Vec<f64>, Vec<f64>) {
+    flashes_and_beeps_of(input, true, true).await
+}
+
+/// Likewise, of a file that may have only one of them.
+pub(crate) async fn flashes_and_beeps_of(
+    input: impl AsRef<OsStr>,
+    has_picture: bool,
+    has_sound: bool,
+) -> (Vec<f64>, Vec<f64>) {
     let (picture, sound) = (
         "signalstats,metadata=mode=print:key=lavfi.signalstats.YAVG:file=-",
         "silencedetect=noise=-30dB:d=0.2",
     );
     let before = ["-nostdin", "-v", "info", "-copyts"];
-    let after = ["-vf", picture, "-af", sound, "-f", "null", "-"];
+    let mut after = Vec::new();
+    after.extend(
+        has_picture
+            .then_some(["-vf", picture])
+            .into_iter()
+            .flatten(),
+    );
+    after.extend(has_sound.then_some(["-af", sound]).into_iter().flatten());
+    after.extend(["-f", "null", "-"]);
     let output = run("ffmpeg", &before, input.as_ref(), &after).await;
     let log = String::from_utf8_lossy(&output.stderr);
     for sign in [

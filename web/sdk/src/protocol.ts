@@ -11,6 +11,7 @@ import type {
   Recording,
   RecordingFile,
   RecordingList,
+  RecordingTrack,
   StorageTrouble,
 } from './generated/egress.ts';
 import type {
@@ -338,6 +339,14 @@ const recording: Reader<Recording> = object<Recording>({
   height: nullable(number),
   poster: nullable(string),
   files: array(recordingFile),
+  tracks: array(
+    object<RecordingTrack>({
+      identity: string,
+      name: string,
+      track: oneOf('camera', 'screen', 'microphone', 'screen_audio'),
+      file: recordingFile,
+    }),
+  ),
   storage: nullable(
     object<StorageTrouble>({
       code: oneOf(

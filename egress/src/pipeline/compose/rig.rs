@@ -352,6 +352,7 @@ pub(super) fn scene(layout: Layout, lanes: &[u32]) -> Scene {
     let tile = |lane: &u32| Tile {
         video: Some(*lane),
         audio: vec![*lane + 100],
+        identity: String::new(),
         name: format!("Person {lane}"),
         screen: false,
     };

@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{departures::Departures, probe::Prober};
 
-#[path = "../../tests/world/link.rs"]
+#[path = "../../tests/network/world/link.rs"]
 mod link;
 use link::{Conditions, Link};
 
@@ -131,7 +131,9 @@ impl Path {
         }
         if let Some(outcome) = self.prober.poll(now) {
             println!("{:?} {outcome:?}", self.now - self.start);
-            self.estimator.probed(outcome);
+            if self.estimator.probed(outcome) {
+                self.prober.repeat(now);
+            }
         }
     }
 

@@ -188,7 +188,8 @@ impl Sfu {
                 self.reschedule(id, now);
             }
             Report::Bitrate(bitrate) => {
-                peer.flow.handle_bitrate(*bitrate, now);
+                let news = peer.flow.handle_bitrate(*bitrate, now);
+                peer.handle_news(news, now);
                 peer.allot(&room.shown(), now);
             }
             Report::Nack { ssrc, seqs } => {

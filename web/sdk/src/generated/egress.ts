@@ -428,7 +428,11 @@ segment_seconds?: number,
 /**
  * A new file about every so many megabytes, 1 to 100000.
  */
-segment_mb?: number, };
+segment_mb?: number, 
+/**
+ * Whether every track of the stage is recorded into files of its own, too.
+ */
+tracks?: boolean, };
 
 /**
  * One recording, as `GET /api/rooms/{room}/recordings/{id}` answers. Links in it open without a token until
@@ -480,6 +484,10 @@ poster: string | null,
  */
 files: Array<RecordingFile>, 
 /**
+ * The files of each participant's tracks, if they were asked for; all times are of one clock.
+ */
+tracks: Array<RecordingTrack>, 
+/**
  * Why its files do not get to the storage at the moment. Nothing is lost; it is tried again.
  */
 storage: StorageTrouble | null, 
@@ -524,6 +532,27 @@ height: number | null,
  * Link to a list (WebVTT) of small pictures for the seek bar.
  */
 sprite: string | null, };
+
+/**
+ * One file of one track of a participant.
+ */
+export type RecordingTrack = { 
+/**
+ * Whose it is.
+ */
+identity: string, 
+/**
+ * The name shown.
+ */
+name: string, 
+/**
+ * Which of theirs.
+ */
+track: EgressTrack, 
+/**
+ * The file. To put it beside others: `started_at_ms`.
+ */
+file: RecordingFile, };
 
 /**
  * What happens to a recording.

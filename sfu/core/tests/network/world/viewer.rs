@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use rtc_rtcp::{
     packet,
+    payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
     receiver_report::ReceiverReport,
     reception_report::ReceptionReport,
     sender_report::SenderReport,
@@ -108,7 +109,53 @@ pub(crate) struct Viewer {
     /// Bytes of all packets.
     pub(crate) bytes: u64,
     feedback: Feedback,
+    /// What it believes it can receive, if it says that.
+    pub(crate) remb: Option<Remb>,
     next_report: Option<Instant>,
+}
+
+/// A receiver's own estimate, as browsers make it: less than what comes while packets are more and more late,
+/// else up to half as much again.
+#[derive(Debug, Default)]
+pub(crate) struct Remb {
+    bitrate: f64,
+    due: Option<Instant>,
+    bytes: u64,
+    /// The least delay of audio so far, and since the last word, in milliseconds.
+    least: Option<i64>,
+    lately: Option<i64>,
+}
+
+impl Remb {
+    pub(crate) fn new(bitrate: f64) -> Self {
+        Self {
+            bitrate,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a packet's delay by a clock of no meaning.
+    fn delayed(&mut self, delay: i64) {
+        self.least = Some(self.least.map_or(delay, |least| least.min(delay)));
+        self.lately = Some(self.lately.map_or(delay, |lately| lately.min(delay)));
+    }
+
+    /// Returns what to say every half second, when `bytes` have come in all.
+    fn poll(&mut self, bytes: u64, now: Instant) -> Option<f32> {
+        let interval = Duration::from_millis(500);
+        if *self.due.get_or_insert(now + interval) > now {
+            return None;
+        }
+        self.due = Some(now + interval);
+        let incoming = (bytes - self.bytes) as f64 * 16.0;
+        self.bytes = bytes;
+        let late = self.lately.take()? - self.least?;
+        self.bitrate = match late > 40 {
+            true => incoming * 0.85,
+            false => (self.bitrate * 1.08 + 1000.0).min(incoming * 1.5 + 10_000.0),
+        };
+        Some(self.bitrate as f32)
+    }
 }
 
 /// What arrived and was not reported yet, by transport-wide number.
@@ -289,6 +336,7 @@ impl Viewer {
             paddings: 0,
             bytes: 0,
             feedback: Feedback::default(),
+            remb: None,
             next_report: None,
         }
     }
@@ -356,6 +404,10 @@ impl Viewer {
             payload = &payload[2..];
         }
         let packet = (!payload.is_empty()).then(|| Packet::read(codec, marker, timestamp, payload));
+        if let (Some(remb), Some(packet), Codec::Opus) = (&mut self.remb, &packet, codec) {
+            let epoch = *self.feedback.epoch.get_or_insert(now);
+            remb.delayed((now - epoch).as_millis() as i64 - i64::from(packet.captured_ms));
+        }
         let is_it = |stream: &Received| match is_repeat {
             true => stream.rtx_ssrc == ssrc,
             false => stream.ssrc == ssrc,
@@ -410,6 +462,17 @@ impl Viewer {
                 ssrc: 1,
                 reports,
                 ..ReceiverReport::default()
+            }));
+        }
+        if let Some(bitrate) = self
+            .remb
+            .as_mut()
+            .and_then(|remb| remb.poll(self.bytes, now))
+        {
+            nacks.push(Box::new(ReceiverEstimatedMaximumBitrate {
+                sender_ssrc: 1,
+                bitrate,
+                ssrcs: vec![self.video.ssrc],
             }));
         }
         let compounds = nacks.into_iter().map(|nack| packet::marshal(&[nack]));

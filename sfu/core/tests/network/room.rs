@@ -1,25 +1,11 @@
 //! A whole room over a virtual network: real client stacks, real encryption, seeded chance.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
-use sfu_core::{CloseReason, Codec, Event, MediaKind, TapId, TapSource};
-use world::{
+use crate::world::{
     Network, ROOM, World,
     publisher::Publisher,
     viewer::{BOTH, Packet, WITHOUT_RTX},
 };
+use sfu_core::{CloseReason, Codec, Event, MediaKind, TapId, TapSource};
 
 #[test]
 fn more_viewers_than_are_served_at_once_all_get_everything() {
@@ -179,7 +165,7 @@ fn audio_and_video_are_in_step_for_viewers_and_taps() {
         for publisher in 1..=2 {
             world.run(6000);
             let viewer = world.viewer(viewer);
-            let lag = |stream: &world::viewer::Received, rate| {
+            let lag = |stream: &crate::world::viewer::Received, rate| {
                 let newest = stream.packets().last().copied().unwrap();
                 assert_eq!(newest.publisher, publisher);
                 stream.wall_ms(newest.timestamp, rate) - f64::from(newest.captured_ms)

@@ -1,23 +1,9 @@
 //! Peers whose way to the server changes, over a virtual network.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
 use std::net::SocketAddr;
 
+use crate::world::{World, publisher::Publisher, viewer::BOTH};
 use sfu_core::{Codec, Event, Local, Path, RestartError};
-use world::{World, publisher::Publisher, viewer::BOTH};
 
 #[test]
 fn media_follows_a_viewer_to_its_new_address() {

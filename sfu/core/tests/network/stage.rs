@@ -1,28 +1,14 @@
 //! A stage of several publishers over a virtual network: who is shown in which slot, and who is heard.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use sfu_core::{
-    Codec, Event, MediaKind, ParticipantId, PeerId, PublicationId, RoomConfig, TapSource, TapVideo,
-};
-use world::{
+use crate::world::{
     ROOM, World,
     publisher::Publisher,
     viewer::{BOTH, Packet, Received, stage},
+};
+use sfu_core::{
+    Codec, Event, MediaKind, ParticipantId, PeerId, PublicationId, RoomConfig, TapSource, TapVideo,
 };
 
 const SPEECH: u8 = 20;

@@ -1,28 +1,14 @@
 //! What viewers behind narrow links are sent, over a virtual network.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
 use std::{collections::BTreeMap, time::Duration};
 
-use sfu_core::{Codec, MediaKind, PeerStats};
-use world::{
+use crate::world::{
     World,
     link::{Conditions, Link},
     publisher::Publisher,
-    viewer::{BOTH, offering_feedback, stage, with_feedback},
+    viewer::{BOTH, Remb, offering_feedback, stage, with_feedback},
 };
+use sfu_core::{Codec, MediaKind, PeerStats};
 
 impl World {
     /// Puts a link in front of a viewer who reports on every packet.
@@ -48,6 +34,30 @@ impl World {
             *layers.entry(packet.publisher / 100).or_default() += 1;
         }
         layers
+    }
+
+    /// Asserts within 12 s that the estimate is above the rate for a second at most, and after 5 s, over a
+    /// second, within 20 % of it (30 % below 500 kbit/s), or of what the best takes.
+    fn assert_estimate_follows(&mut self, index: usize, rate: u64, label: &str) {
+        let share = if rate < 500_000 { 70 } else { 80 };
+        let (mut above, mut sum) = (0, 0);
+        for step in 0..1200 {
+            self.run(10);
+            let estimate = self.facts(index).estimate_bps.unwrap_or_default();
+            // What jitters is measured to a few per cent.
+            let most = rate + rate / 33;
+            above = if estimate > most { above + 10 } else { 0 };
+            assert!(above <= 1000, "{label}: {estimate} at {step}0 ms");
+            sum += estimate;
+            if step % 100 == 99 {
+                let average = std::mem::take(&mut sum) / 100;
+                let wanted = rate.min(2_600_000) * share / 100;
+                assert!(
+                    step < 500 || average >= wanted,
+                    "{label}: {average} at {step}0 ms"
+                );
+            }
+        }
     }
 
     fn assert_layer(&mut self, index: usize, layer: u8) {
@@ -253,6 +263,64 @@ fn viewers_who_only_report_loss_get_what_their_link_carries() {
     world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
     world.run(30_000);
     world.assert_layer(viewer, 2);
+}
+
+#[test]
+fn viewers_who_name_a_bitrate_climb_on_good_links_and_stay_below_slow_ones() {
+    for (seed, codec, rate, layer) in [
+        (30, Codec::Vp8, 0, 2),
+        (31, Codec::H264, 400_000, 0),
+        (32, Codec::Vp8, 1_500_000, 1),
+    ] {
+        let mut world = World::new(seed);
+        world.publish(Publisher::ladder(1, codec));
+        world.run(1500);
+        let viewer = world.watch(BOTH);
+        world.viewer_mut(viewer).remb = Some(Remb::new(300_000.0));
+        let link = Link::new(Conditions::of_rate(rate), seed);
+        world.links.insert(viewer, link);
+        world.run(20_000);
+        let mut as_it_should = 0;
+        for _ in 0..20 {
+            let layers = world.layers_within(viewer, 1000);
+            let highest = layers.keys().next_back().copied();
+            as_it_should += u32::from(highest == Some(layer));
+        }
+        assert!(as_it_should >= 12, "{rate}: {as_it_should} of 20 seconds");
+        world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
+        world.run(90_000);
+        world.assert_layer(viewer, 2);
+    }
+}
+
+/// The link changes under what is sent, and grows.
+#[test]
+fn the_estimate_follows_a_changed_link_and_is_never_long_above_it() {
+    let mut seed = 40;
+    for (jitter, loss) in [(0, 0), (10, 0), (15, 10)] {
+        for rates in [
+            [400_000, 1_500_000, 400_000],
+            [6_000_000, 800_000, 2_000_000],
+            [2_000_000, 300_000, 1_500_000],
+        ] {
+            seed += 1;
+            let mut world = World::new(seed);
+            world.publish(Publisher::ladder(1, Codec::Vp8));
+            world.run(1500);
+            let viewer = world.watch_behind(Conditions::of_rate(rates[0]));
+            while !world.is_connected(viewer) {
+                world.run(1);
+            }
+            let conditions = &mut world.links.get_mut(&viewer).unwrap().conditions;
+            conditions.jitter = Duration::from_millis(jitter);
+            conditions.loss = loss;
+            for rate in rates {
+                world.links.get_mut(&viewer).unwrap().conditions.rate = rate;
+                let label = format!("jitter {jitter}, loss {loss}, {rates:?}: {rate}");
+                world.assert_estimate_follows(viewer, rate, &label);
+            }
+        }
+    }
 }
 
 #[test]

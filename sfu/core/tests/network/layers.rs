@@ -1,26 +1,13 @@
 //! Which layers viewers receive, and how they begin, over a virtual network.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
-use sfu_core::Codec;
-use world::{
+use crate::world::{
     Network, World,
     link::{Conditions, Link},
+    ms,
     publisher::{Publisher, Svc},
     viewer::{AV1, BOTH, Packet, VP9, Viewer, av1_with_descriptor, with_feedback, with_red},
 };
+use sfu_core::Codec;
 
 #[test]
 fn many_switches_leave_no_gap() {
@@ -315,8 +302,4 @@ fn assert_seamless(packets: &[Packet]) {
             "{shown} ms for {captured} ms"
         );
     }
-}
-
-fn ms(n: u64) -> std::time::Duration {
-    std::time::Duration::from_millis(n)
 }

@@ -1,23 +1,9 @@
 //! What broken and hostile peers can do to a running broadcast: nothing but raise a counter.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
 use std::{net::SocketAddr, time::Duration};
 
+use crate::world::{ROOM, World, publisher::Publisher, viewer::BOTH};
 use sfu_core::{Codec, Config, Join, NegotiateError, ParticipantId, Role, RoomConfig, Sfu};
-use world::{ROOM, World, publisher::Publisher, viewer::BOTH};
 
 #[test]
 fn garbage_is_counted_and_the_broadcast_goes_on() {
@@ -155,7 +141,7 @@ fn unusable_offers_change_nothing() {
         seed: [1; 32],
     };
     let mut sfu = Sfu::new(config, start);
-    let client = support::client::Client::new(support::client::CHROMIUM_ORDER);
+    let client = crate::support::client::Client::new(crate::support::client::CHROMIUM_ORDER);
     let join = |role| Join {
         room: ROOM,
         participant: ParticipantId(1),

@@ -1,27 +1,13 @@
 //! Random joins, reloads, pins and departures on a stage, against a naive reference of who is to be seen where.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
 use std::collections::BTreeMap;
 
-use sfu_core::{Codec, ParticipantId};
-use world::{
+use crate::world::{
     Network, ROOM, World,
     publisher::Publisher,
     viewer::{BOTH, Packet, Received, stage},
 };
+use sfu_core::{Codec, ParticipantId};
 
 #[test]
 fn every_viewer_sees_what_a_naive_reference_says() {

@@ -39,6 +39,11 @@ pub(crate) struct Network {
 /// One way.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
 
+/// Returns milliseconds.
+pub(crate) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
 type Staged = (
     Vec<Option<PublicationId>>,
     Vec<Option<PublicationId>>,
@@ -279,6 +284,13 @@ impl World {
 
     pub(crate) fn viewer(&self, index: usize) -> &Viewer {
         match &self.members[index].app {
+            App::Viewer(viewer) => viewer,
+            App::Publisher(_) => panic!("member {index} publishes"),
+        }
+    }
+
+    pub(crate) fn viewer_mut(&mut self, index: usize) -> &mut Viewer {
+        match &mut self.members[index].app {
             App::Viewer(viewer) => viewer,
             App::Publisher(_) => panic!("member {index} publishes"),
         }

@@ -1,25 +1,11 @@
 //! A room over two SFUs, over a virtual network.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
-use sfu_core::{Codec, Event};
-use world::{
+use crate::world::{
     ELSEWHERE, Network, ROOM, World,
     publisher::Publisher,
     viewer::{BOTH, Packet, WITHOUT_RTX},
 };
+use sfu_core::{Codec, Event};
 
 #[test]
 fn viewers_elsewhere_get_everything_whatever_the_network_does() {

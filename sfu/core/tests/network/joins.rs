@@ -1,28 +1,13 @@
 //! How soon newcomers see a picture, and what that costs, over a virtual network.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a test knows its numbers, and prints its seeds"
-)]
-
-#[allow(dead_code, reason = "each test uses its part of the client")]
-mod support;
-#[allow(dead_code, reason = "each test uses its part of the world")]
-mod world;
-
-use std::time::Duration;
-
-use sfu_core::Codec;
-use world::{
+use crate::world::{
     World,
     link::{Conditions, Link},
+    ms,
     publisher::Publisher,
     viewer::{BOTH, with_feedback},
 };
+use sfu_core::Codec;
 
 #[test]
 fn a_thousand_joins_in_a_second_cost_one_request_at_most() {
@@ -108,8 +93,4 @@ fn a_slow_viewer_loses_little_at_its_start() {
             "{age} ms: {first:?}"
         );
     }
-}
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
 }
