@@ -265,7 +265,7 @@ const PCM: &str = "audio/x-raw,format=F32LE,rate=48000,channels=2,layout=interle
 /// How long media are waited for. More would make every output later, less would leave out what jitters.
 const LATENCY: Duration = Duration::from_millis(150);
 /// How many nanoseconds of pictures may wait for a slow encoder before some are left out.
-const QUEUED: u64 = 400_000_000;
+const QUEUED: u64 = 800_000_000;
 /// Pictures or blocks of sound of one lane that wait; the oldest go first.
 const WAITING: u64 = 50;
 /// Priming of the AAC encoder (1024 samples) and pre-skip of Opus (312), by which sound is late.
