@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails at that line"
 )]
 
+mod composition;
 mod hls;
 mod hostile;
 mod media;

@@ -198,7 +198,11 @@ impl Session<'_> {
         });
         let has_sound = audio.is_some() || !self.record.sound;
         let complete = has_sound && (video.is_some() || !self.has_video);
-        let waited = self.early.first().map(|first| frame.time - first.time);
+        // Sound may begin a little earlier than the picture that it was made with.
+        let waited = self
+            .early
+            .first()
+            .map(|first| frame.time.saturating_sub(first.time));
         if complete || waited >= Some(FORMAT_PATIENCE) {
             return self.open(video.as_ref(), audio.as_ref());
         }
