@@ -169,6 +169,7 @@ impl Job {
             Report::KeyframeWanted
             | Report::HlsInit(_)
             | Report::HlsStep(_)
+            | Report::Layers(_)
             | Report::Broken { .. } => {}
         }
     }

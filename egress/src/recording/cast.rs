@@ -127,7 +127,7 @@ mod tests {
                 "anna-camera",
                 "anna-microphone",
                 "anna-screen",
-                "bob______-microphone",
+                "bob_____-microphone",
                 "camera"
             ]
         );
