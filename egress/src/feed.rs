@@ -1,6 +1,7 @@
 //! Carries a room's packets to the job's worker, and keyframe requests back.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,6 +26,8 @@ pub(crate) struct Demand {
     pub(crate) urgent: u64,
     /// How much of the video is to come.
     pub(crate) video: TapVideo,
+    /// How many layers below the top the video of each lane is to be.
+    pub(crate) layers: BTreeMap<u32, usize>,
 }
 
 /// `apart` says that the packets are of tracks that are recorded alone.
@@ -42,8 +45,8 @@ pub(crate) async fn feed(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_keyframe = Instant::now();
     let mut urgent = 0;
-    let mut video = TapVideo::default();
-    follow(&mut video, &demand, source.as_ref(), apart);
+    let mut told = (TapVideo::default(), BTreeMap::new());
+    follow(&mut told, &demand, source.as_ref(), apart);
     loop {
         tokio::select! {
             packet = source.recv() => {
@@ -69,7 +72,7 @@ pub(crate) async fn feed(
                 if changed.is_err() {
                     return;
                 }
-                follow(&mut video, &demand, source.as_ref(), apart);
+                follow(&mut told, &demand, source.as_ref(), apart);
                 let wanted = demand.borrow_and_update().urgent;
                 if std::mem::replace(&mut urgent, wanted) != wanted {
                     last_keyframe = Instant::now();
@@ -80,14 +83,24 @@ pub(crate) async fn feed(
     }
 }
 
-/// Tells the source how much video is wanted, if that has changed.
-fn follow(told: &mut TapVideo, demand: &watch::Receiver<Demand>, source: &dyn Source, apart: bool) {
+/// Tells the source which video is wanted, as far as that has changed.
+fn follow(
+    (video, layers): &mut (TapVideo, BTreeMap<u32, usize>),
+    demand: &watch::Receiver<Demand>,
+    source: &dyn Source,
+    apart: bool,
+) {
     let mut wanted = demand.borrow().video;
     if apart && wanted == TapVideo::Layers {
         wanted = TapVideo::Best;
     }
-    if std::mem::replace(told, wanted) != wanted {
+    if std::mem::replace(video, wanted) != wanted {
         source.set_video(wanted);
+    }
+    let wanted = demand.borrow().layers.clone();
+    if *layers != wanted {
+        layers.clone_from(&wanted);
+        source.set_layers(wanted);
     }
 }
 

@@ -166,6 +166,7 @@ impl Job {
             Report::KeyframeWanted
             | Report::HlsInit(_)
             | Report::HlsStep(_)
+            | Report::Layers(_)
             | Report::Broken { .. } => {}
         }
     }

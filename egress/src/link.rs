@@ -4,6 +4,7 @@
 //! stream of frames both ways (its standard output). A frame is a JSON head and raw bytes.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     path::PathBuf,
 };
@@ -213,6 +214,8 @@ pub(crate) enum Report {
     },
     /// An output has to start at a keyframe.
     KeyframeWanted,
+    /// The video of each lane is to be so many simulcast layers below the top; 0 for lanes that are not listed.
+    Layers(BTreeMap<u32, usize>),
     /// The body is the initialisation segment of a rendition.
     HlsInit(InitHead),
     /// The body is the next part of every rendition.

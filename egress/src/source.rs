@@ -1,6 +1,6 @@
 //! Where a job's packets come from.
 
-use std::{fmt::Debug, future::Future, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, future::Future, pin::Pin, time::Duration};
 
 use sfu::{RoomId, Snapshot, TapPacket, TapVideo};
 
@@ -40,6 +40,10 @@ pub trait Source: Debug + Send {
 
     /// Says how much of the video is to come.
     fn set_video(&self, video: TapVideo);
+
+    /// Says of which simulcast layer the video of each lane is to be: so many below the top, 0 for lanes that are not
+    /// listed.
+    fn set_layers(&self, layers: BTreeMap<u32, usize>);
 }
 
 impl Source for sfu::Tap {
@@ -53,5 +57,9 @@ impl Source for sfu::Tap {
 
     fn set_video(&self, video: TapVideo) {
         self.set_video(video);
+    }
+
+    fn set_layers(&self, layers: BTreeMap<u32, usize>) {
+        self.set_layers(layers);
     }
 }

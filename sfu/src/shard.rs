@@ -355,6 +355,7 @@ impl Core {
             match wish {
                 Wish::Keyframe(tap) => self.sfu.request_keyframe(tap, now),
                 Wish::Video(tap, video) => self.sfu.set_tap_video(tap, video, now),
+                Wish::Layers(tap, layers) => self.sfu.set_tap_layers(tap, layers, now),
                 Wish::End(tap) => self.sfu.remove_tap(tap),
             }
         }

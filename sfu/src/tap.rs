@@ -45,6 +45,17 @@ impl Tap {
         self.shared.wake.notify_one();
     }
 
+    /// Changes which simulcast layer comes of each lane: that many below the top, 0 for lanes that are not listed.
+    pub fn set_layers(&self, layers: BTreeMap<u32, usize>) {
+        let mut wanted = self
+            .shared
+            .layers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *wanted = Some(layers);
+        self.shared.wake.notify_one();
+    }
+
     /// Returns how many packets were dropped because the reader was slow.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
@@ -65,6 +76,7 @@ struct Shared {
     keyframe_wanted: AtomicBool,
     /// What the shard has not heard of yet.
     video: Mutex<Option<TapVideo>>,
+    layers: Mutex<Option<BTreeMap<u32, usize>>>,
     wake: Arc<Notify>,
 }
 
@@ -76,12 +88,14 @@ pub(crate) struct Taps {
 }
 
 /// What a tap wants of the SFU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// A keyframe.
     Keyframe(TapId),
     /// More or less video.
     Video(TapId, TapVideo),
+    /// Other simulcast layers, by lane.
+    Layers(TapId, BTreeMap<u32, usize>),
     /// Its end: the reader is gone.
     End(TapId),
 }
@@ -111,6 +125,7 @@ impl Taps {
             dropped: AtomicU64::new(0),
             keyframe_wanted: AtomicBool::new(false),
             video: Mutex::default(),
+            layers: Mutex::default(),
             wake: Arc::clone(&self.wake),
         });
         let feed = Feed {
@@ -139,6 +154,10 @@ impl Taps {
             let video = feed.shared.video.lock();
             if let Some(video) = video.unwrap_or_else(PoisonError::into_inner).take() {
                 wishes.push(Wish::Video(*id, video));
+            }
+            let layers = feed.shared.layers.lock();
+            if let Some(layers) = layers.unwrap_or_else(PoisonError::into_inner).take() {
+                wishes.push(Wish::Layers(*id, layers));
             }
             if feed.shared.keyframe_wanted.swap(false, Ordering::AcqRel) {
                 wishes.push(Wish::Keyframe(*id));

@@ -110,6 +110,10 @@ async fn create(
     headers.insert(ACCEPT_PATCH, HeaderValue::from_static(SDP_FRAGMENT));
     insert_text(headers, header::LOCATION, &format!("{path}/{slug}/{id}"));
     insert_text(headers, header::ETAG, &etag);
+    if role == Role::Viewer {
+        // It has nothing more to say for long, and a connection that rests takes 10 KB.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     for server in ice_servers(service.config(), &member.identity, unix_seconds()) {
         for link in links(&server) {
             insert_text(headers, header::LINK, &link);

@@ -34,11 +34,8 @@ pub(crate) async fn pass_through(seconds: u64) {
             after.percent_since(&before, seconds),
             after.resident_kb / 1024
         );
-        for (thread, ticks) in &after.threads {
-            let ticks = ticks - before.threads.get(thread).unwrap_or(&0);
-            if ticks > 0 {
-                println!("    {thread}: {:.2} %", f64::from(ticks) / seconds as f64);
-            }
+        for (thread, percent) in after.threads_since(&before, seconds) {
+            println!("    {thread}: {percent:.2} %");
         }
     }
     stage.stop().await;
@@ -76,6 +73,22 @@ impl Cost {
 
     pub(crate) fn percent_since(&self, before: &Self, seconds: u64) -> f64 {
         f64::from(self.ticks - before.ticks) / seconds as f64
+    }
+
+    /// Returns what each thread used, with its name and number.
+    pub(crate) fn threads_since(&self, before: &Self, seconds: u64) -> Vec<(String, f64)> {
+        let used = self.threads.iter().map(|(thread, ticks)| {
+            let ticks = ticks - before.threads.get(thread).unwrap_or(&0);
+            (thread.clone(), f64::from(ticks) / seconds as f64)
+        });
+        used.filter(|(_, percent)| *percent > 0.0).collect()
+    }
+
+    /// Returns what the threads whose names begin so used.
+    pub(crate) fn thread_percent_since(&self, before: &Self, name: &str, seconds: u64) -> f64 {
+        let threads = self.threads_since(before, seconds).into_iter();
+        let named = threads.filter(|(thread, _)| thread.starts_with(name));
+        named.map(|(_, percent)| percent).sum()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo bench -p egress --bench figures -- cost 20      seconds to measure each
+//! cargo bench -p egress --bench figures -- compose 20   seconds to measure each
 //! cargo bench -p egress --bench figures -- start 5      times
 //! cargo bench -p egress --bench figures -- away 60      seconds that the RTMP server is away
 //! cargo bench -p egress --bench figures -- kills 50     times that the worker is killed
@@ -14,6 +15,7 @@
     reason = "a measurement fails by panicking, in its helpers too"
 )]
 
+mod compose;
 mod cost;
 mod endurance;
 mod recovery;
@@ -33,6 +35,9 @@ fn main() {
         let wanted = |figure: &str| all || name.as_deref() == Some(figure);
         if wanted("cost") {
             cost::pass_through(number.unwrap_or(20)).await;
+        }
+        if wanted("compose") {
+            compose::compose(number.unwrap_or(20)).await;
         }
         if wanted("start") {
             recovery::start(number.unwrap_or(5)).await;

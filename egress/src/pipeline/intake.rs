@@ -29,7 +29,8 @@ pub(crate) struct Intake {
     /// The lower layers of what passes through, by rendition.
     layers: BTreeMap<u8, Video>,
     audio: Option<Audio>,
-    refused: Option<Codec>,
+    /// What there is no decoder for here, and whether there was a picture before.
+    refused: Option<(Codec, bool)>,
 }
 
 impl Intake {
@@ -78,8 +79,16 @@ impl Intake {
 
     /// Returns whether those who send are to be asked for a keyframe, once.
     pub(crate) fn take_keyframe_wanted(&mut self) -> bool {
-        let composer = self.composer.as_mut();
-        composer.is_some_and(Composer::take_keyframe_wanted)
+        if let Some(composer) = &mut self.composer {
+            return composer.take_keyframe_wanted();
+        }
+        let videos = self.video.iter().chain(self.layers.values());
+        videos.filter(|video| video.take_keyframe_wanted()).count() > 0
+    }
+
+    /// Returns of which simulcast layer each lane's video is to be, so many below the top, if that has changed.
+    pub(crate) fn take_layers(&mut self) -> Option<BTreeMap<u32, usize>> {
+        self.composer.as_mut()?.take_layers()
     }
 
     /// Takes over what the composed picture is like.
@@ -91,9 +100,11 @@ impl Intake {
         }
     }
 
-    /// Returns the codec of the broadcast's video if it is one that cannot be read.
+    /// Returns the codec of the broadcast's video if it is one that cannot be read. What has had a picture goes on
+    /// without.
     pub(crate) fn refused(&self) -> Option<Codec> {
-        self.refused
+        let (codec, had_picture) = self.refused?;
+        (!had_picture).then_some(codec)
     }
 
     /// Takes in a packet.
@@ -107,11 +118,6 @@ impl Intake {
             }
             return Ok(());
         }
-        if let Codec::Vp9 | Codec::Av1 = packet.codec {
-            // What has had a picture goes on without.
-            self.refused = self.video.is_none().then_some(packet.codec);
-            return Ok(());
-        }
         let kind = packet.codec.kind();
         if self.audio_only && kind == MediaKind::Video {
             return Ok(());
@@ -119,23 +125,41 @@ impl Intake {
         if packet.lane > 0 {
             return self.push_layer(packet, time);
         }
-        if kind == MediaKind::Video {
-            self.refused = None;
-        }
         self.hub.handle_packet(kind);
         match kind {
-            MediaKind::Video => {
-                let video = match self.video.take_if(|video| video.codec == packet.codec) {
-                    Some(video) => video,
-                    None => {
-                        Video::start(packet.codec, self.transcode_bitrate, &self.hub, &self.clock)?
-                    }
-                };
-                self.video.insert(video).push(packet.rtp, time);
+            MediaKind::Video => self.push_video(packet, time),
+            MediaKind::Audio => {
+                self.audio()?.push(packet.rtp, time);
+                Ok(())
             }
-            MediaKind::Audio => self.audio()?.push(packet.rtp, time),
         }
-        Ok(())
+    }
+
+    fn push_video(&mut self, packet: &Packet<'_>, time: Duration) -> Result<(), GraphError> {
+        let codec = packet.codec;
+        if self.refused.is_some_and(|(refused, _)| refused == codec) {
+            return Ok(());
+        }
+        let had_picture = self.video.is_some();
+        let video = match self.video.take_if(|video| video.codec == codec) {
+            Some(video) => Ok(video),
+            None => Video::start(codec, self.transcode_bitrate, &self.hub, &self.clock),
+        };
+        match video {
+            Ok(video) => {
+                self.refused = None;
+                self.video.insert(video).push(packet.rtp, time);
+                Ok(())
+            }
+            // Not every machine has a decoder for these.
+            Err(GraphError::Build(reason)) if matches!(codec, Codec::Vp9 | Codec::Av1) => {
+                eprintln!("{codec:?} cannot be read: {reason}");
+                self.video = None;
+                self.refused = Some((codec, had_picture));
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// Takes in a packet of a lower layer, which passes through or is left out.

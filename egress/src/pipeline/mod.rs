@@ -4,6 +4,7 @@
 //! started; every time here is a [`std::time::Duration`] since that base.
 
 mod audio;
+mod av1;
 mod clock;
 mod compose;
 mod frame;
@@ -11,6 +12,7 @@ mod graph;
 mod hub;
 mod intake;
 mod program;
+mod rtp_input;
 mod timeline;
 mod video;
 

@@ -10,6 +10,8 @@ pub(crate) struct Timeline {
     start: Option<Duration>,
     /// Samples (per channel) since the start.
     written: u64,
+    /// Whether it ends in silence, which may be of any length.
+    silent: bool,
 }
 
 /// What to do with a block of decoded sound, in samples per channel.
@@ -34,16 +36,22 @@ impl Timeline {
 
     /// Places a block of `samples` that begins at `time`, and counts what is written.
     ///
-    /// Deviations of up to 40 ms are jitter and clock drift, and leave the sound whole.
+    /// Deviations of up to 20 ms are jitter and clock drift, and leave the sound whole. Behind silence it is placed
+    /// exactly: nobody hears that, and what it is off by there it would be off by for good.
     pub(crate) fn place(&mut self, time: Duration, samples: u64) -> Placement {
         self.start_at(time);
         let end = self.end().unwrap_or(time);
-        let placement = if time > end + TOLERANCE {
+        let tolerance = if std::mem::take(&mut self.silent) {
+            Duration::ZERO
+        } else {
+            TOLERANCE
+        };
+        let placement = if time > end + tolerance {
             Placement {
                 silence: time_to_samples(time - end),
                 skip: 0,
             }
-        } else if time + TOLERANCE < end {
+        } else if time + tolerance < end {
             Placement {
                 silence: 0,
                 skip: time_to_samples(end - time).min(samples),
@@ -54,6 +62,8 @@ impl Timeline {
                 skip: 0,
             }
         };
+        // What is left out as a whole changes nothing.
+        self.silent = tolerance.is_zero() && placement.skip == samples;
         self.written += placement.silence + samples - placement.skip;
         placement
     }
@@ -65,6 +75,7 @@ impl Timeline {
         };
         let silence = time_to_samples(missing);
         self.written += silence;
+        self.silent |= silence > 0;
         silence
     }
 }
@@ -80,7 +91,7 @@ fn time_to_samples(time: Duration) -> u64 {
     time.as_secs() * rate + u64::from(time.subsec_nanos()) * rate / 1_000_000_000
 }
 
-const TOLERANCE: Duration = Duration::from_millis(40);
+const TOLERANCE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -93,7 +104,7 @@ mod tests {
     #[test]
     fn jitter_leaves_the_sound_whole() {
         let mut timeline = Timeline::default();
-        for (i, jitter) in [0, 15, 3, 30, 0, 8].into_iter().enumerate() {
+        for (i, jitter) in [0, 15, 3, 20, 0, 8].into_iter().enumerate() {
             let placement = timeline.place(ms(1000 + 20 * i as u64 + jitter), 960);
             assert_eq!(
                 placement,
@@ -138,6 +149,27 @@ mod tests {
             }
         );
         assert_eq!(timeline.end(), Some(ms(1590)));
+    }
+
+    #[test]
+    fn behind_silence_sound_is_where_it_belongs() {
+        for deviation in [-15_i64, -1, 0, 1, 15] {
+            let mut timeline = Timeline::default();
+            timeline.place(ms(0), 960);
+            timeline.fill(ms(1000));
+            let at = ms(1000_u64.saturating_add_signed(deviation));
+            let placement = timeline.place(at, 960);
+            let early = (placement.silence, placement.skip);
+            let expected = match deviation {
+                0.. => (deviation.unsigned_abs() * 48, 0),
+                _ => (0, deviation.unsigned_abs() * 48),
+            };
+            assert_eq!(early, expected, "{deviation} ms");
+            assert_eq!(timeline.end(), Some(at + ms(20)), "{deviation} ms");
+            // A little jitter leaves it whole again.
+            let next = timeline.place(at + ms(25), 960);
+            assert_eq!((next.silence, next.skip), (0, 0));
+        }
     }
 
     #[test]

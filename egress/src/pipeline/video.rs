@@ -1,6 +1,12 @@
 //! RTP video to H.264 access units.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -8,16 +14,18 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use sfu::{Codec, MediaKind};
 
-use super::{Clock, Frame, Graph, GraphError, Hub, clock::clock_time, graph::Said};
+use super::{Clock, Frame, Graph, GraphError, Hub, graph::Said, rtp_input::RtpInput};
 
-/// The pipeline for one video codec: H.264 passes through, VP8 is transcoded.
+/// The pipeline for one video codec: H.264 passes through, everything else is transcoded.
 #[derive(Debug)]
 pub(crate) struct Video {
     pub(crate) codec: Codec,
-    source: gst_app::AppSrc,
+    input: RtpInput,
     sink: gst_app::AppSink,
     graph: Graph,
     last_forced: Duration,
+    /// Whether nothing can be made of packets until a keyframe comes.
+    keyframe_wanted: Arc<AtomicBool>,
 }
 
 impl Video {
@@ -54,20 +62,32 @@ impl Video {
     }
 
     fn play(codec: Codec, graph: Graph) -> Result<Self, GraphError> {
-        let source = graph.source("in")?;
+        let keyframe_wanted = Arc::<AtomicBool>::default();
+        let asking = Arc::clone(&keyframe_wanted);
+        let input = RtpInput::of(&graph, codec, move || {
+            asking.store(true, Ordering::Relaxed);
+        })?;
         let sink = graph.sink("out")?;
         graph.play()?;
         Ok(Self {
             codec,
-            source,
+            input,
             sink,
             graph,
             last_forced: Duration::ZERO,
+            keyframe_wanted,
         })
     }
 
     pub(crate) fn push(&self, rtp: &[u8], time: Duration) {
-        push_rtp(&self.source, rtp, time);
+        if self.input.push(rtp, time) {
+            self.keyframe_wanted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether the publisher is to be asked for a keyframe, once.
+    pub(crate) fn take_keyframe_wanted(&self) -> bool {
+        self.keyframe_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Returns what went wrong, if anything did. The pipeline is then of no more use.
@@ -111,13 +131,6 @@ pub(crate) fn deliver_to(
     sink.set_callbacks(callbacks);
 }
 
-pub(crate) fn push_rtp(source: &gst_app::AppSrc, rtp: &[u8], time: Duration) {
-    let mut buffer = gst::Buffer::from_slice(rtp.to_vec());
-    buffer.make_mut().set_pts(clock_time(time));
-    // Refused only when the pipeline has failed, which its bus tells.
-    let _ = source.push_buffer(buffer);
-}
-
 pub(crate) fn failure(graph: &Graph) -> Option<String> {
     match graph.wait(Duration::ZERO)? {
         Said::Failed { message, debug } => Some(format!("{message} ({debug})")),
@@ -126,27 +139,24 @@ pub(crate) fn failure(graph: &Graph) -> Option<String> {
 }
 
 fn description(codec: Codec, transcode_bitrate: u32) -> String {
-    let kilobits = transcode_bitrate / 1000;
-    let (name, to_h264) = match codec {
-        Codec::Vp8 => (
-            "VP8",
-            format!(
-                "rtpvp8depay wait-for-keyframe=true request-keyframe=true ! vp8dec ! videoconvert ! \
-                 videoscale add-borders=false ! \
-                 video/x-raw,format=I420,width=[16,4096,2],height=[16,4096,2] ! \
-                 x264enc tune=zerolatency speed-preset=veryfast bitrate={kilobits} \
-                 vbv-buf-capacity=1000 key-int-max=300 ! video/x-h264,profile=main"
-            ),
-        ),
-        Codec::H264 | Codec::Vp9 | Codec::Av1 | Codec::Opus => (
-            "H264",
-            "rtph264depay wait-for-keyframe=true request-keyframe=true".to_owned(),
-        ),
+    let decoder = match codec {
+        Codec::H264 | Codec::Opus => None,
+        Codec::Vp8 => Some("vp8dec"),
+        Codec::Vp9 => Some("vp9dec"),
+        Codec::Av1 => Some("av1dec"),
     };
+    let kilobits = transcode_bitrate / 1000;
+    let to_h264 = decoder.map_or_else(String::new, |decoder| {
+        format!(
+            "{decoder} ! videoconvert ! videoscale add-borders=false ! \
+             video/x-raw,format=I420,width=[16,4096,2],height=[16,4096,2] ! \
+             x264enc tune=zerolatency speed-preset=veryfast bitrate={kilobits} \
+             vbv-buf-capacity=1000 key-int-max=300 ! video/x-h264,profile=main ! "
+        )
+    });
     format!(
-        "appsrc name=in is-live=true format=time max-bytes=8388608 leaky-type=upstream \
-         caps=application/x-rtp,media=video,encoding-name={name},payload=96,clock-rate=90000 ! \
-         {to_h264} ! h264parse config-interval=0 ! \
-         video/x-h264,stream-format=avc,alignment=au ! appsink name=out sync=false async=false"
+        "{} ! {to_h264} h264parse config-interval=0 ! \
+         video/x-h264,stream-format=avc,alignment=au ! appsink name=out sync=false async=false",
+        RtpInput::description(codec)
     )
 }

@@ -330,8 +330,10 @@ impl Run {
                             self.supervisor.leftovers.note(pid);
                         }
                         self.cpu = Rate::default();
-                        self.demand
-                            .send_modify(|demand| demand.worker = Some(process.packets()));
+                        self.demand.send_modify(|demand| {
+                            demand.worker = Some(process.packets());
+                            demand.layers.clear();
+                        });
                         self.process = Some(process);
                         self.send_scene();
                     }
@@ -433,6 +435,10 @@ impl Run {
             (Some(origin), Report::HlsInit(head)) => origin.push_init(head.clone(), body),
             (Some(origin), Report::HlsStep(head)) => origin.push(head, body),
             (_, Report::KeyframeWanted) => self.demand.send_modify(|demand| demand.urgent += 1),
+            (_, Report::Layers(layers)) => {
+                let layers = layers.clone();
+                self.demand.send_modify(|demand| demand.layers = layers);
+            }
             (_, Report::Broken { message }) => {
                 tracing::warn!(reason = message, "egress worker is broken");
             }

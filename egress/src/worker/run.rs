@@ -167,6 +167,9 @@ impl Worker {
             let due = self.hub.handle_timeout();
             let mut failures = self.lock_intake().handle_timeout(due)?;
             failures.extend(self.lock_tracks().handle_timeout());
+            if let Some(layers) = self.lock_intake().take_layers() {
+                self.reporter.send(&Report::Layers(layers), &[]);
+            }
             if self.lock_intake().take_keyframe_wanted() {
                 self.reporter.send(&Report::KeyframeWanted, &[]);
             }
@@ -203,8 +206,8 @@ impl Worker {
             let failure = Failure {
                 code: FailureCode::CodecUnsupported,
                 message: format!(
-                    "The broadcast is in {name}, which outputs do not take. Choose H.264 or VP8 in the \
-                     studio, go live again, and start the output anew."
+                    "The broadcast is in {name}, which this server has no decoder for. Choose H.264 or VP8 in \
+                     the studio, go live again, and start the output anew."
                 ),
             };
             let report = Report::Failed {

@@ -171,7 +171,7 @@ async fn every_kind_of_broadcast_arrives() {
         (
             "VP8",
             Sends {
-                vp8: true,
+                codec: Some(sfu::Codec::Vp8),
                 ..Sends::default()
             },
             &["aac", "h264"][..],

@@ -7,6 +7,7 @@
 )]
 
 mod broadcaster_changes;
+mod composed;
 mod delivery;
 mod destinations;
 mod isolation;

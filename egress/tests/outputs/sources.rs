@@ -120,7 +120,7 @@ async fn the_newest_job_pauses_while_there_is_too_much_to_do() {
         ..Config::default()
     });
     let heavy = Sends {
-        vp8: true,
+        codec: Some(sfu::Codec::Vp8),
         large: true,
         ..Sends::default()
     };

@@ -27,14 +27,12 @@ use crate::{
     },
 };
 
-const HEAVY: Sends = Sends {
-    heavy: true,
-    vp8: false,
-    no_video: false,
-    no_audio: false,
-    large: false,
-    obeys: false,
-};
+fn heavy() -> Sends {
+    Sends {
+        heavy: true,
+        ..Sends::default()
+    }
+}
 
 /// Keys are looked for in `keys`.
 fn config(port: u16, keys: &Path, change: impl FnOnce(&mut S3Config)) -> Config {
@@ -65,7 +63,7 @@ async fn a_recording_leaves_while_it_is_made_and_faults_and_restarts_only_delay_
     write_keys(&keys, SECRET);
     let proxy = Proxy::start(server.port);
     let stage = Stage::with_config(config(proxy.port, &keys, |_| {}));
-    let broadcaster = stage.broadcast(HEAVY);
+    let broadcaster = stage.broadcast(heavy());
     let job = stage.start(json!([{"type": "recording"}])).await;
     stage.wait_live(&job).await;
     let folder = folder_of(&stage, &id_of(&job));

@@ -2,8 +2,8 @@
 
 use crate::sequence::{ORIGIN, extend16, low16};
 
-/// The last packets sent, by transport-wide sequence number: at most [`CAPACITY`], 8 KiB, taken at the first
-/// packet. A packet that is reported on later than that many after it is not known any more.
+/// The last packets sent, by transport-wide sequence number: [`FEWEST`], and while many are not reported on up to
+/// [`CAPACITY`], 8 KiB. A packet that is reported on later than that many after it is not known any more.
 #[derive(Debug, Default)]
 pub(crate) struct Departures {
     ring: Vec<Departure>,
@@ -51,7 +51,7 @@ impl Departures {
 
     /// Reads what [`Departures::push`] will write.
     pub(crate) fn warm(&self) -> u64 {
-        let slot = self.ring.get(place(self.next));
+        let slot = self.ring.get(self.place(self.next));
         slot.map_or(0, |departure| departure.at.into())
     }
 
@@ -60,15 +60,11 @@ impl Departures {
         if self.ring.is_empty() {
             self.next = ORIGIN;
             self.reported = ORIGIN;
-            self.ring = vec![
-                Departure {
-                    at: 0,
-                    size: 0,
-                    probe: 0,
-                    state: State::Arrived,
-                };
-                CAPACITY
-            ];
+            self.resize(FEWEST);
+        }
+        let open = self.next.saturating_sub(self.reported);
+        if open * 2 >= self.ring.len() as u64 && self.ring.len() < CAPACITY {
+            self.resize(self.ring.len() * 2);
         }
         let departure = Departure {
             at: wrapped(now),
@@ -76,7 +72,8 @@ impl Departures {
             probe,
             state: State::Unknown,
         };
-        if let Some(slot) = self.ring.get_mut(place(self.next)) {
+        let place = self.place(self.next);
+        if let Some(slot) = self.ring.get_mut(place) {
             *slot = departure;
         }
         self.next += 1;
@@ -111,23 +108,55 @@ impl Departures {
 
     /// Returns how long the oldest packet that no report covers has been on its way.
     pub(crate) fn waiting(&self, now: i64) -> Option<i64> {
-        let oldest = self.ring.get(place(self.reported))?;
+        let oldest = self.ring.get(self.place(self.reported))?;
         let age = wrapped(now).wrapping_sub(oldest.at);
         (self.reported < self.next).then_some(i64::from(age))
     }
 
     fn find(&mut self, seq: u16) -> Option<&mut Departure> {
         let number = extend16(self.next.checked_sub(1)?, seq);
-        if number >= self.next || number + (CAPACITY as u64) < self.next || self.ring.is_empty() {
+        if number >= self.next || number + (self.ring.len() as u64) < self.next {
             return None;
         }
         self.reported = self.reported.max(number + 1);
-        self.ring.get_mut(place(number))
+        let place = self.place(number);
+        self.ring.get_mut(place)
+    }
+
+    /// A report was read: gives memory back that a burst took, once all of it was reported on.
+    pub(crate) fn settle(&mut self) {
+        if self.reported == self.next && self.ring.len() > FEWEST {
+            self.resize(FEWEST);
+        }
+    }
+
+    /// Keeps the newest of the packets that were kept.
+    fn resize(&mut self, len: usize) {
+        let unused = Departure {
+            at: 0,
+            size: 0,
+            probe: 0,
+            state: State::Arrived,
+        };
+        let before = std::mem::take(&mut self.ring);
+        let kept = before.len().min(len) as u64;
+        let mut ring = vec![unused; len];
+        for number in self.next.saturating_sub(kept)..self.next {
+            let old = before.get(within(number, before.len()));
+            if let (Some(new), Some(old)) = (ring.get_mut(within(number, len)), old) {
+                *new = *old;
+            }
+        }
+        self.ring = ring;
+    }
+
+    fn place(&self, number: u64) -> usize {
+        within(number, self.ring.len())
     }
 }
 
-fn place(number: u64) -> usize {
-    usize::try_from(number % CAPACITY as u64).unwrap_or_default()
+fn within(number: u64, len: usize) -> usize {
+    usize::try_from(number % len.max(1) as u64).unwrap_or_default()
 }
 
 /// Microseconds, wrapping as they are kept.
@@ -137,6 +166,9 @@ fn wrapped(micros: i64) -> u32 {
 
 /// Half a second of 24 Mbit/s.
 const CAPACITY: usize = 1024;
+
+/// Of 2.5 Mbit/s a quarter of a second may be under way before more is taken.
+const FEWEST: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -176,5 +208,21 @@ mod tests {
         assert!(departures.arrived(kept, now).is_some());
         assert_eq!(departures.arrived(kept.wrapping_sub(1), now), None);
         assert_eq!(departures.ring.len(), CAPACITY);
+        departures.settle();
+        assert_eq!(departures.ring.len(), FEWEST, "all was reported on");
+        assert_eq!(departures.arrived(kept, now), None);
+        assert!(departures.arrived(newest.wrapping_sub(5), now).is_some());
+    }
+
+    #[test]
+    fn few_packets_under_way_take_little_memory() {
+        let mut departures = Departures::default();
+        for n in 0..5000_u16 {
+            departures.push(100, 0, i64::from(n));
+            if n > 50 {
+                assert!(departures.arrived(n - 50, 10_000).is_some(), "{n}");
+            }
+        }
+        assert_eq!(departures.ring.len(), FEWEST);
     }
 }

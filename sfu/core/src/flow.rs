@@ -376,6 +376,7 @@ impl Tracked {
                     .arrived(departure.sent, at, departure.size, departure.was_lost);
             }
         }
+        self.departures.settle();
         let verdict = self.estimator.reported(self.creeps, now);
         if verdict == Verdict::Congested {
             self.prober.interrupt(now);

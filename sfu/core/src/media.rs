@@ -40,14 +40,6 @@ impl Codec {
         }
     }
 
-    /// Returns whether taps yield it: readers without WebRTC know neither VP9 nor AV1 in layers.
-    pub fn is_tapped(self) -> bool {
-        match self {
-            Self::H264 | Self::Vp8 | Self::Opus => true,
-            Self::Vp9 | Self::Av1 => false,
-        }
-    }
-
     /// Returns what it encodes.
     pub fn kind(self) -> MediaKind {
         match self {
@@ -60,9 +52,8 @@ impl Codec {
 /// One decrypted RTP packet of a room's media, for a reader that does not speak WebRTC.
 ///
 /// Sequence numbers and timestamps are continuous per kind and lane over every change of the publisher;
-/// `codec` may change between packets, and then the first packet is the start of a keyframe. Video in a codec
-/// that is not [`Codec::is_tapped`] is left out; as long as no other came, an empty packet of that codec tells so
-/// every second.
+/// `codec` may change between packets, and then the first packet is the start of a keyframe. Of a stream with
+/// spatial layers (SVC) all come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapPacket {
     /// Which of the streams that the tap yields it belongs to; see [`TapSource`](crate::TapSource).
@@ -73,6 +64,6 @@ pub struct TapPacket {
     pub presentation: Instant,
     /// Whether it starts a keyframe. Always true for audio.
     pub keyframe: bool,
-    /// A whole RTP packet (RFC 3550 §5.1) without header extensions; empty only as said above.
+    /// A whole RTP packet (RFC 3550 §5.1) without header extensions.
     pub rtp: Bytes,
 }

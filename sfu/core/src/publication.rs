@@ -125,10 +125,15 @@ impl Publication {
 
     /// Returns the n-th layer from the top of all that were offered, if it flows and is measured.
     pub(crate) fn layer_from_top(&self, n: usize) -> Option<usize> {
-        let rank = self.layers.len().checked_sub(n + 1)?;
-        let position = self.watches.iter().position(|watch| watch.rank == rank)?;
+        let position = self.offered_from_top(n)?;
         let mut flowing = self.ladder.iter().map(|rung| usize::from(rung.layer));
         flowing.any(|layer| layer == position).then_some(position)
+    }
+
+    /// Returns the n-th layer from the top of all that were offered, whether it flows or not.
+    pub(crate) fn offered_from_top(&self, n: usize) -> Option<usize> {
+        let rank = self.layers.len().checked_sub(n + 1)?;
+        self.watches.iter().position(|watch| watch.rank == rank)
     }
 
     /// Returns the layer above the best quality whose sender has paused it, and what it took before.

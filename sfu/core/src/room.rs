@@ -3,7 +3,10 @@
 mod requests;
 mod walk;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Codec, Event, MediaKind, ParticipantId, PeerId, PublicationId, Role, RoomId, Ssrc, TapId,
@@ -316,6 +319,13 @@ impl Room {
     pub(crate) fn set_tap_video(&mut self, tap: TapId, video: TapVideo) {
         if let Some(tap) = self.taps.iter_mut().find(|t| t.id == tap) {
             tap.set_video(video);
+        }
+    }
+
+    /// Changes which layer a tap yields of each of its lanes.
+    pub(crate) fn set_tap_layers(&mut self, tap: TapId, layers: BTreeMap<u32, usize>) {
+        if let Some(tap) = self.taps.iter_mut().find(|t| t.id == tap) {
+            tap.set_layers(layers);
         }
     }
 

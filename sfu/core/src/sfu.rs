@@ -206,6 +206,18 @@ impl Sfu {
         }
     }
 
+    /// Changes which simulcast layer a tap yields of each of its lanes, how many below the top: 0 for those that are
+    /// not listed. Another one begins at a keyframe, which is asked for; one that the sender has paused is asked for,
+    /// and until it comes a richer one is yielded. Unknown taps are ignored.
+    pub fn set_tap_layers(&mut self, tap: TapId, layers: BTreeMap<u32, usize>, _now: Instant) {
+        if let Some(room) = self.taps.get(&tap).copied()
+            && let Some(state) = self.rooms.get_mut(&room)
+        {
+            state.set_tap_layers(tap, layers);
+            self.touch(room);
+        }
+    }
+
     /// Asks for a keyframe of what a tap reads; coalesced and paced.
     pub fn request_keyframe(&mut self, tap: TapId, now: Instant) {
         if let Some(room) = self.taps.get(&tap).copied()

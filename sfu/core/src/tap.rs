@@ -1,7 +1,7 @@
 //! A room's media in order and with presentation times, for a reader that does not speak WebRTC.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -99,6 +99,8 @@ pub(crate) struct Tap {
     pub(crate) id: TapId,
     source: TapSource,
     video: TapVideo,
+    /// How many layers below the top the reader wants of a lane; 0 of those that are not listed.
+    layers: BTreeMap<u32, usize>,
     lanes: Vec<Lane>,
 }
 
@@ -109,28 +111,17 @@ struct Lane {
     number: u32,
     reads: Reads,
     cursor: Cursor,
-    unsupported: Option<PublicationId>,
-    told_at: Option<Instant>,
 }
 
 /// What a lane reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
-    /// The best layer of what the tap shows of the lane's kind.
+    /// What the reader wants of what the tap shows of the lane's kind: the best layer, unless it said so.
     Best,
     /// That layer, counted from the top.
     Layer(usize),
-    /// The best layer of this publication.
+    /// The same of this publication.
     Publication(PublicationId),
-}
-
-/// What came of walking on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Walked {
-    /// Packets dropped because the queue was full.
-    pub(crate) dropped: u64,
-    /// Whether what is shown turned out to be in a codec that taps do not yield.
-    pub(crate) unsupported: bool,
 }
 
 #[derive(Debug)]
@@ -169,6 +160,7 @@ impl Tap {
             id,
             source,
             video: TapVideo::default(),
+            layers: BTreeMap::new(),
             lanes: Vec::new(),
         };
         tap.set_video(TapVideo::default());
@@ -192,6 +184,11 @@ impl Tap {
         }
     }
 
+    /// Changes which layer a lane's video is of: that many below the top. 0 for lanes that are not listed.
+    pub(crate) fn set_layers(&mut self, layers: BTreeMap<u32, usize>) {
+        self.layers = layers;
+    }
+
     /// Returns whether it yields video.
     pub(crate) fn has_video(&self) -> bool {
         self.video != TapVideo::None
@@ -203,13 +200,15 @@ impl Tap {
         if kind == MediaKind::Audio || self.video == TapVideo::None {
             return 0;
         }
-        let top = publication.top().map_or(0, |top| 1 << top.layer);
+        let below_top = |lane| self.layers.get(&lane).copied().unwrap_or(0);
         match (self.source, self.video) {
-            (TapSource::Stage, _) if stage.is_shown(publication.id) => top,
+            (TapSource::Stage, _) if stage.is_shown(publication.id) => {
+                aims(publication, below_top(publication.id.lane()))
+            }
             (TapSource::Stage, _) => 0,
             (..) if self.shows(kind, stage, now) != Some(publication.id) => 0,
-            (_, TapVideo::Layers) => (0..publication.layers.len()).fold(top, |all, n| all | 1 << n),
-            (_, TapVideo::Best | TapVideo::None) => top,
+            (_, TapVideo::Layers) => (0..publication.layers.len()).fold(0, |all, n| all | 1 << n),
+            (_, TapVideo::Best | TapVideo::None) => aims(publication, below_top(0)),
         }
     }
 
@@ -234,17 +233,18 @@ impl Tap {
     }
 
     /// Puts what can be read into `queue`. What was read before goes on until another publication can be begun.
+    /// Returns how many packets were dropped because the queue was full.
     pub(crate) fn walk(
         &mut self,
         stage: &Stage,
         shown: &Shown<'_>,
         queue: &mut Queue,
         now: Instant,
-    ) -> Walked {
+    ) -> u64 {
         let shows = [MediaKind::Audio, MediaKind::Video].map(|kind| self.shows(kind, stage, now));
         let [audio, video] = shows.map(|id| id.and_then(|id| shown.find(id)));
         self.open_lanes(video, stage);
-        let mut walked = Walked::default();
+        let mut dropped = 0;
         for lane in &mut self.lanes {
             let publication = match (lane.reads, lane.cursor.kind) {
                 (Reads::Publication(id), _) => shown.find(id),
@@ -252,10 +252,13 @@ impl Tap {
                 (_, MediaKind::Video) => video,
             };
             if let Some(publication) = publication {
-                lane.walk(self.id, publication, shown, queue, &mut walked, now);
+                let below_top = self.layers.get(&lane.number).copied().unwrap_or(0);
+                let target = lane.target(publication, below_top);
+                lane.cursor.begin_target(publication, target, now);
+                dropped += lane.cursor.walk(self.id, shown, queue, now);
             }
         }
-        walked
+        dropped
     }
 
     /// Returns when [`Tap::walk`] wants to be called, whatever arrives.
@@ -292,56 +295,38 @@ impl Tap {
                 number,
                 reads,
                 cursor: Cursor::new(kind, number),
-                unsupported: None,
-                told_at: None,
             });
         }
     }
 }
 
 impl Lane {
-    fn walk(
-        &mut self,
-        tap: TapId,
-        publication: &Publication,
-        shown: &Shown<'_>,
-        queue: &mut Queue,
-        walked: &mut Walked,
-        now: Instant,
-    ) {
-        let target = match self.reads {
-            Reads::Best | Reads::Publication(_) => Source::top_of(publication),
-            Reads::Layer(from_top) => publication
-                .layer_from_top(from_top)
-                .and_then(|layer| Source::of(publication, layer)),
+    /// Returns what it is to read of what is shown.
+    fn target(&self, publication: &Publication, below_top: usize) -> Option<Source> {
+        let layer = match self.reads {
+            Reads::Best | Reads::Publication(_) => chosen(publication, below_top),
+            Reads::Layer(from_top) => publication.layer_from_top(from_top),
         };
-        if publication.codec.is_tapped() {
-            self.cursor.begin_target(publication, target, now);
-            self.cursor.walk(tap, shown, queue, walked, now);
-        } else if !matches!(self.reads, Reads::Layer(_)) {
-            let before = self.unsupported.replace(publication.id);
-            walked.unsupported |= before != Some(publication.id);
-            self.refuse(tap, publication, queue, now);
-        }
+        Source::of(publication, layer?)
     }
+}
 
-    /// Tells the reader from time to time that what is to be read is in a codec that taps do not yield, unless
-    /// it has had something else.
-    fn refuse(&mut self, tap: TapId, publication: &Publication, queue: &mut Queue, now: Instant) {
-        let lately = |at: Instant| now.saturating_duration_since(at) < TELL_AGAIN;
-        if self.cursor.last.is_some() || self.told_at.is_some_and(lately) || queue.is_full() {
-            return;
-        }
-        let packet = TapPacket {
-            lane: self.number,
-            codec: publication.codec,
-            presentation: now,
-            keyframe: false,
-            rtp: Bytes::new(),
-        };
-        queue.packets.push_back((tap, packet));
-        self.told_at = Some(now);
-    }
+/// Returns the layer that is `below_top` steps below the top of those that were offered; while it does not flow the
+/// next richer one, and the best where there is none.
+fn chosen(publication: &Publication, below_top: usize) -> Option<usize> {
+    let wanted = below_top.min(publication.layers.len().saturating_sub(1));
+    let mut richer = (0..=wanted).rev();
+    let flowing = (below_top > 0).then(|| richer.find_map(|n| publication.layer_from_top(n)));
+    let best = || Some(usize::from(publication.top()?.layer));
+    flowing.flatten().or_else(best)
+}
+
+/// Returns the layers to ask for, a bit each: what is wanted, and what is read until that comes.
+fn aims(publication: &Publication, below_top: usize) -> u8 {
+    let wanted = below_top.min(publication.layers.len().saturating_sub(1));
+    let wanted = (below_top > 0).then(|| publication.offered_from_top(wanted));
+    let layers = [chosen(publication, below_top), wanted.flatten()];
+    layers.into_iter().flatten().fold(0, |all, n| all | 1 << n)
 }
 
 impl Cursor {
@@ -385,42 +370,36 @@ impl Cursor {
         }
     }
 
-    fn walk(
-        &mut self,
-        tap: TapId,
-        shown: &Shown<'_>,
-        queue: &mut Queue,
-        walked: &mut Walked,
-        now: Instant,
-    ) {
-        let Some(source) = self.source else { return };
+    fn walk(&mut self, tap: TapId, shown: &Shown<'_>, queue: &mut Queue, now: Instant) -> u64 {
+        let Some(source) = self.source else { return 0 };
         let Some(publication) = shown.find(source.publication) else {
-            return;
+            return 0;
         };
         let Some(layer) = source.layer_of(publication) else {
-            return;
+            return 0;
         };
         while let Some(highest) = layer.highest().filter(|highest| *highest >= self.next) {
             let Some(packet) = layer.packet(self.next) else {
                 if !self.pass_gap(layer, highest, now) {
-                    return;
+                    return 0;
                 }
                 continue;
             };
             if queue.is_full() {
-                walked.dropped += highest + 1 - self.next;
+                let dropped = highest + 1 - self.next;
                 self.next = highest + 1;
                 // Audio resumes with the next packet, video at a keyframe.
                 if self.kind == MediaKind::Video {
                     self.source = None;
                     layer.ask(Urgency::Now);
                 }
-                return;
+                return dropped;
             }
             self.next += 1;
             self.stalled = None;
             self.deliver(tap, &packet, publication.codec, queue);
         }
+        0
     }
 
     fn begin(&mut self, source: Source, first: u64, layer: &Layer, codec: Codec) {
@@ -512,9 +491,6 @@ fn write(packet: &Packet<'_>, rewritten: &Rewritten, codec: Codec) -> Bytes {
 
 /// Several seconds of a rich stream, in case the driver is slow to read.
 const QUEUE_LIMIT: usize = 4096;
-
-/// How often a reader that never got any video is told that it is in a codec that taps do not yield.
-const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a missing video packet is waited for: the wait before the first request, two round trips.
 const VIDEO_HOLD: Duration = Duration::from_millis(200);
@@ -640,22 +616,6 @@ mod tests {
     }
 
     #[test]
-    fn says_that_a_codec_is_not_for_it() {
-        let mut f = Fixture::new();
-        f.video = Publication::new(PublicationId(1), PeerId(1), Codec::Av1, 1, 64);
-        for (ms, expected) in [(0, 1), (500, 0), (1000, 1)] {
-            let shown = Shown::new(std::slice::from_ref(&f.video));
-            let now = f.t0 + Duration::from_millis(ms);
-            let walked = f.tap.walk(&f.stage, &shown, &mut f.queue, now);
-            assert_eq!(walked.unsupported, ms == 0, "counted once");
-            let told: Vec<_> = std::iter::from_fn(|| f.queue.pop()).collect();
-            assert_eq!(told.len(), expected, "{ms} ms");
-            let is_empty = |(_, p): &(TapId, TapPacket)| p.codec == Codec::Av1 && p.rtp.is_empty();
-            assert!(told.iter().all(is_empty));
-        }
-    }
-
-    #[test]
     fn goes_on_when_a_packet_does_not_come() {
         let mut f = Fixture::new();
         f.receive(1, 0, &[0x65, 1], 0);
@@ -692,8 +652,8 @@ mod tests {
         f.queue.packets.resize(QUEUE_LIMIT, (TapId(1), filler));
         f.receive(1, 0, &[0x65, 1], 0);
         let shown = Shown::new(std::slice::from_ref(&f.video));
-        let walked = f.tap.walk(&f.stage, &shown, &mut f.queue, f.t0);
-        assert_eq!(walked.dropped, 1);
+        let dropped = f.tap.walk(&f.stage, &shown, &mut f.queue, f.t0);
+        assert_eq!(dropped, 1);
         f.video.layers[0].forwarded();
         assert!(f.video.layers[0].keyframes.poll_send(f.t0 + START));
         f.queue.remove(TapId(1));

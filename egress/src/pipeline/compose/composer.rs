@@ -14,9 +14,10 @@ use gstreamer_app as gst_app;
 use sfu::{Codec, MediaKind};
 
 use super::{
-    Preset,
+    Preset, crop,
     decoder::{Decoder, Listener},
     encoder::Encoder,
+    fitting::Fitting,
     label::Label,
     lateness::Lateness,
     mixer::{Input, Mixer},
@@ -43,6 +44,7 @@ pub(crate) struct Composer {
     lanes: BTreeMap<LaneId, Lane>,
     /// By the lanes that belong together.
     lateness: BTreeMap<LaneId, Arc<Mutex<Lateness>>>,
+    fitting: Fitting,
     keyframe_wanted: Arc<AtomicBool>,
     next_request: Duration,
     troubles: Vec<String>,
@@ -100,6 +102,7 @@ impl Composer {
             wardrobe: Wardrobe::default(),
             lanes: BTreeMap::new(),
             lateness: BTreeMap::new(),
+            fitting: Fitting::default(),
             keyframe_wanted: Arc::default(),
             next_request: Duration::ZERO,
             troubles: Vec::new(),
@@ -188,6 +191,12 @@ impl Composer {
         }
         self.next_request = now + REQUEST_GAP;
         true
+    }
+
+    /// Returns of which simulcast layer each lane's video is to be, so many below the top, if that has changed.
+    pub(crate) fn take_layers(&mut self) -> Option<BTreeMap<u32, usize>> {
+        self.fitting
+            .look(&self.stagehand.extents(), self.clock.now())
     }
 
     /// Does what is due. A lane whose decoder has failed gets another one after a while; what was wrong is
@@ -374,7 +383,12 @@ impl Listener for Feed {
         if kind == MediaKind::Video {
             // It is shown until the next one comes.
             raw.set_duration(gst::ClockTime::NONE);
-            self.stagehand.handle_frame(lane, time, size(caps));
+            let place = self.stagehand.handle_frame(lane, time, size(caps));
+            if let Some((cut, caps)) = place.and_then(|place| crop::to(&buffer, caps, place)) {
+                self.source.set_caps(Some(&caps));
+                let _ = self.source.push_buffer(cut);
+                return;
+            }
         }
         self.source.set_caps(Some(caps));
         // Refused only when the lane is being closed.

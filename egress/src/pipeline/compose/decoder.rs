@@ -1,9 +1,6 @@
 //! One lane's RTP to raw pictures or sound, in a pipeline of its own.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -11,12 +8,7 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use sfu::{Codec, MediaKind};
 
-use super::av1::{Depacketizer, Outcome};
-use crate::pipeline::{
-    Clock, Graph, GraphError,
-    clock::clock_time,
-    video::{failure, push_rtp},
-};
+use crate::pipeline::{Clock, Graph, GraphError, rtp_input::RtpInput, video::failure};
 
 /// What a lane's decoder tells.
 pub(crate) trait Listener: Send + Sync + 'static {
@@ -30,9 +22,7 @@ pub(crate) trait Listener: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     pub(crate) codec: Codec,
-    source: gst_app::AppSrc,
-    /// For the codec that GStreamer does not take out of RTP.
-    depacketizer: Option<Mutex<Depacketizer>>,
+    input: RtpInput,
     graph: Graph,
 }
 
@@ -43,9 +33,9 @@ impl Decoder {
         listener: L,
     ) -> Result<Self, GraphError> {
         let graph = Graph::build(&description(codec), clock)?;
-        let source = graph.source("in")?;
         let sink = graph.sink("out")?;
-        watch_requests(&source, listener.clone());
+        let asking = listener.clone();
+        let input = RtpInput::of(&graph, codec, move || asking.handle_keyframe_wanted())?;
         if codec.kind() == MediaKind::Video {
             offer_strides(&sink);
         }
@@ -54,54 +44,20 @@ impl Decoder {
         graph.play()?;
         Ok(Self {
             codec,
-            source,
-            depacketizer: (codec == Codec::Av1).then(Mutex::default),
+            input,
             graph,
         })
     }
 
     /// Takes in a packet; returns whether a keyframe is wanted.
     pub(crate) fn push(&self, rtp: &[u8], time: Duration) -> bool {
-        let Some(depacketizer) = &self.depacketizer else {
-            push_rtp(&self.source, rtp, time);
-            return false;
-        };
-        let mut depacketizer = depacketizer.lock().unwrap_or_else(PoisonError::into_inner);
-        match depacketizer.push(rtp) {
-            Outcome::Pending => false,
-            Outcome::Lost => true,
-            Outcome::Complete(unit) => {
-                let mut buffer = gst::Buffer::from_slice(unit.data);
-                buffer.make_mut().set_pts(clock_time(time));
-                if !unit.keyframe {
-                    buffer.make_mut().set_flags(gst::BufferFlags::DELTA_UNIT);
-                }
-                // Refused only when the pipeline has failed, which its bus tells.
-                let _ = self.source.push_buffer(buffer);
-                false
-            }
-        }
+        self.input.push(rtp, time)
     }
 
     /// Returns what went wrong, if anything did. The decoder is then of no more use.
     pub(crate) fn failure(&self) -> Option<String> {
         failure(&self.graph)
     }
-}
-
-/// Passes on that the depayloader asks for a keyframe.
-fn watch_requests(source: &gst_app::AppSrc, listener: impl Listener) {
-    let Some(pad) = source.static_pad("src") else {
-        return;
-    };
-    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
-        if let Some(gst::PadProbeData::Event(event)) = &info.data
-            && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
-        {
-            listener.handle_keyframe_wanted();
-        }
-        gst::PadProbeReturn::Ok
-    });
 }
 
 /// Says that lines of any length are fine, so that the decoder does not have to copy its pictures.
@@ -155,41 +111,18 @@ fn plain(caps: &mut gst::Caps, parser: Option<&gst::Element>) {
 }
 
 fn description(codec: Codec) -> String {
-    let rtp = |name: &str, more: &str| {
-        let media = if codec.kind() == MediaKind::Video {
-            "video"
-        } else {
-            "audio"
-        };
-        format!("application/x-rtp,media={media},encoding-name={name},payload=96,{more}")
-    };
-    let video = "clock-rate=90000";
-    let (caps, decode) = match codec {
-        Codec::H264 => (
-            rtp("H264", video),
-            "rtph264depay wait-for-keyframe=true request-keyframe=true ! h264parse name=parser ! \
-             avdec_h264 max-threads=1 output-corrupt=false",
-        ),
-        Codec::Vp8 => (
-            rtp("VP8", video),
-            "rtpvp8depay wait-for-keyframe=true request-keyframe=true ! vp8dec threads=1",
-        ),
-        Codec::Vp9 => (
-            rtp("VP9", video),
-            "rtpvp9depay wait-for-keyframe=true request-keyframe=true ! vp9dec threads=1",
-        ),
-        Codec::Av1 => (
-            "video/x-av1,stream-format=obu-stream,alignment=tu".to_owned(),
-            "av1parse name=parser ! av1dec",
-        ),
-        Codec::Opus => (
-            rtp("OPUS", "clock-rate=48000,encoding-params=(string)2"),
-            "rtpopusdepay ! opusdec plc=true use-inband-fec=true ! audioconvert ! audioresample ! \
-             audio/x-raw,format=F32LE,rate=48000,channels=2,layout=interleaved",
-        ),
+    let decode = match codec {
+        Codec::H264 => "h264parse name=parser ! avdec_h264 max-threads=1 output-corrupt=false",
+        Codec::Vp8 => "vp8dec threads=1",
+        Codec::Vp9 => "vp9dec threads=1",
+        Codec::Av1 => "av1dec",
+        Codec::Opus => {
+            "opusdec plc=true use-inband-fec=true ! audioconvert ! audioresample ! \
+             audio/x-raw,format=F32LE,rate=48000,channels=2,layout=interleaved"
+        }
     };
     format!(
-        "appsrc name=in is-live=true format=time max-bytes=8388608 leaky-type=upstream caps=\"{caps}\" ! \
-         {decode} ! appsink name=out sync=false async=false"
+        "{} ! {decode} ! appsink name=out sync=false async=false",
+        RtpInput::description(codec)
     )
 }

@@ -30,7 +30,7 @@ impl Encoder {
             .unwrap_or(Self::X264)
     }
 
-    /// Returns the part of a pipeline that makes H.264 of I420.
+    /// Returns the part of a pipeline that makes H.264 of I420, in access units with their lengths.
     ///
     /// No picture waits for a later one: no B-frames, no look-ahead. The bitrate is constant within a second, as
     /// platforms want it.
@@ -41,20 +41,20 @@ impl Encoder {
         match self {
             Self::Nvenc => format!(
                 "{element} name=encoder preset=low-latency-hq rc-mode=cbr zerolatency=true bframes=0 \
-                 bitrate={kilobits} gop-size={interval} ! video/x-h264,profile=high"
+                 bitrate={kilobits} gop-size={interval} ! video/x-h264,profile=high ! {PARSER} ! {FRAMES}"
             ),
             Self::Va => format!(
                 "videoconvert ! video/x-raw,format=NV12 ! {element} name=encoder rate-control=cbr b-frames=0 \
-                 bitrate={kilobits} key-int-max={interval} ! video/x-h264,profile=high"
+                 bitrate={kilobits} key-int-max={interval} ! video/x-h264,profile=high ! {PARSER} ! {FRAMES}"
             ),
             Self::Vaapi => format!(
                 "videoconvert ! video/x-raw,format=NV12 ! {element} name=encoder rate-control=cbr max-bframes=0 \
-                 bitrate={kilobits} keyframe-period={interval} ! video/x-h264,profile=high"
+                 bitrate={kilobits} keyframe-period={interval} ! video/x-h264,profile=high ! {PARSER} ! {FRAMES}"
             ),
             Self::X264 => format!(
                 "{element} name=encoder tune=zerolatency speed-preset=veryfast threads={} \
                  bitrate={kilobits} vbv-buf-capacity=1000 key-int-max={interval} \
-                 option-string=scenecut=0:force-cfr=1 ! video/x-h264,profile=high",
+                 option-string=scenecut=0:force-cfr=1 ! {FRAMES},profile=high",
                 x264_threads(preset)
             ),
         }
@@ -79,8 +79,7 @@ impl fmt::Display for Encoder {
 /// Encodes a few frames; returns whether they came out in time.
 fn works(encoder: &str, preset: &Preset, clock: &Clock) -> bool {
     let description = format!(
-        "videotestsrc num-buffers={SAMPLE} ! {} ! {encoder} ! h264parse ! \
-         video/x-h264,stream-format=avc,alignment=au ! appsink name=out sync=false async=false",
+        "videotestsrc num-buffers={SAMPLE} ! {} ! {encoder} ! appsink name=out sync=false async=false",
         preset.caps()
     );
     let Ok(graph) = Graph::build(&description, clock) else {
@@ -107,6 +106,9 @@ fn x264_threads(preset: &Preset) -> u32 {
     }
 }
 
+const FRAMES: &str = "video/x-h264,stream-format=avc,alignment=au";
+/// Makes frames of bytes; x264 writes frames itself.
+const PARSER: &str = "h264parse config-interval=0";
 const SAMPLE: u32 = 10;
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -11,7 +11,9 @@ use sfu::MediaKind;
 use super::{Preset, encoder::Encoder, stagehand::Stagehand};
 use crate::{
     layout::Canvas,
-    pipeline::{Clock, Frame, Graph, GraphError, Hub, clock::clock_time, video::failure},
+    pipeline::{
+        Clock, Frame, Graph, GraphError, Hub, audio::aac, clock::clock_time, video::failure,
+    },
 };
 
 /// A playing mixer.
@@ -223,15 +225,15 @@ fn description(preset: &Preset, encoder: Encoder, audio_bitrate: u32) -> String 
          sink_0::zorder=0 sink_1::zorder=1 sink_1::alpha=0 ! {caps} ! \
          overlaycomposition name=overlay ! \
          queue max-size-time={QUEUED} max-size-bytes=0 max-size-buffers=0 leaky=downstream ! {} ! \
-         h264parse config-interval=0 ! video/x-h264,stream-format=avc,alignment=au ! \
          appsink name=picture sync=false async=false \
          appsrc name=backdrop format=time ! {still} ! {caps} ! pictures.sink_0 \
          appsrc name=slate format=time ! {still} ! {caps} ! pictures.sink_1 \
          audiomixer name=sounds output-buffer-duration=20000000 alignment-threshold=20000000 {live} ! {PCM} ! \
-         rglimiter ! avenc_aac bitrate={audio_bitrate} ! aacparse ! audio/mpeg,stream-format=raw ! \
+         rglimiter ! {} ! \
          appsink name=sound sync=false async=false \
-         audiotestsrc name=silence is-live=true wave=silence samplesperbuffer=480 ! {PCM} ! sounds.",
+         audiotestsrc name=silence is-live=true wave=silence samplesperbuffer=960 ! {PCM} ! sounds.",
         encoder.description(preset),
+        aac(audio_bitrate),
     )
 }
 
@@ -263,7 +265,7 @@ const PCM: &str = "audio/x-raw,format=F32LE,rate=48000,channels=2,layout=interle
 /// How long media are waited for. More would make every output later, less would leave out what jitters.
 const LATENCY: Duration = Duration::from_millis(150);
 /// How many nanoseconds of pictures may wait for a slow encoder before some are left out.
-const QUEUED: u64 = 400_000_000;
+const QUEUED: u64 = 800_000_000;
 /// Pictures or blocks of sound of one lane that wait; the oldest go first.
 const WAITING: u64 = 50;
 /// Priming of the AAC encoder (1024 samples) and pre-skip of Opus (312), by which sound is late.

@@ -4,10 +4,11 @@
 //! is wrong with one takes down its tile only. [`Mixer`] is the one pipeline that goes on whatever comes and goes;
 //! [`Staging`] decides for each of its pictures who is where, and [`Stagehand`] sets that up.
 
-mod av1;
 mod composer;
+mod crop;
 mod decoder;
 mod encoder;
+mod fitting;
 mod label;
 mod lateness;
 #[cfg(test)]

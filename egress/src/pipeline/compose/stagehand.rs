@@ -12,6 +12,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::{
+    fitting::Extent,
     label::{Label, Style},
     staging::{Plan, Staging},
 };
@@ -82,8 +83,13 @@ impl Stagehand {
         state.stale = true;
     }
 
-    /// Takes in that a lane has a decoded picture of this size for `time`.
-    pub(crate) fn handle_frame(&self, lane: u32, time: Duration, size: Option<(u32, u32)>) {
+    /// Takes in that a lane has a decoded picture of this size for `time`; returns where it is shown.
+    pub(crate) fn handle_frame(
+        &self,
+        lane: u32,
+        time: Duration,
+        size: Option<(u32, u32)>,
+    ) -> Option<Rect> {
         let mut state = self.lock();
         state.staging.handle_frame(lane, time);
         if let Some(size) = size
@@ -91,6 +97,20 @@ impl Stagehand {
         {
             state.stale = true;
         }
+        let mut places = state.shown.places.iter();
+        Some(places.find(|place| place.lane == lane)?.rect)
+    }
+
+    /// Returns where lanes are to be shown, and how large the pictures are that come in them.
+    pub(crate) fn extents(&self) -> Vec<Extent> {
+        let state = self.lock();
+        let places = state.staging.wanted().into_iter();
+        let extents = places.map(|place| Extent {
+            lane: place.lane,
+            place: (place.rect.width, place.rect.height),
+            picture: state.sizes.get(&place.lane).copied(),
+        });
+        extents.collect()
     }
 
     /// Takes a lane's pad into use, or the new one of a lane that had one.

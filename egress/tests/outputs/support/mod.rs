@@ -1,5 +1,6 @@
 //! A broadcaster, an RTMP server, and the service between them.
 
+mod av1;
 pub(crate) mod broadcaster;
 pub(crate) mod log;
 pub(crate) mod proxy;

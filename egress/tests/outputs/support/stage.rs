@@ -150,7 +150,19 @@ impl Stage {
 
     /// Starts a job and returns its path.
     pub(crate) async fn start(&self, destinations: Value) -> String {
-        let body = serde_json::json!({ "destinations": destinations }).to_string();
+        self.start_as(serde_json::json!({}), destinations).await
+    }
+
+    /// Starts a job of the stage.
+    pub(crate) async fn start_composed(&self, preset: &Value, destinations: Value) -> String {
+        let wish = serde_json::json!({"source": {"type": "stage"}, "preset": preset});
+        self.start_as(wish, destinations).await
+    }
+
+    /// Starts a job with what `wish` says besides its destinations.
+    pub(crate) async fn start_as(&self, mut wish: Value, destinations: Value) -> String {
+        wish["destinations"] = destinations;
+        let body = wish.to_string();
         let (status, headers, body) = self.request("POST", "/api/rooms/room/egress", body).await;
         assert_eq!(status, StatusCode::CREATED, "{body:?}");
         headers["location"].to_str().unwrap().to_owned()

@@ -74,10 +74,8 @@ impl Room {
             .tell(id, &self.publications, &self.stage, sinks.relayed, now);
         let shown = self.stage.show(&self.publications);
         for tap in &mut self.taps {
-            let walked = tap.walk(&self.stage, &shown, sinks.taps, now);
-            sinks.totals.drop_many("tap_queue_full", walked.dropped);
-            let unsupported = u64::from(walked.unsupported);
-            sinks.totals.drop_many("tap_codec_unsupported", unsupported);
+            let dropped = tap.walk(&self.stage, &shown, sinks.taps, now);
+            sinks.totals.drop_many("tap_queue_full", dropped);
         }
     }
 

@@ -1,6 +1,6 @@
 //! A stage of several publishers over a virtual network: who is shown in which slot, and who is heard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{
     ROOM, World,
@@ -430,6 +430,63 @@ fn a_tap_of_the_stage_yields_each_publication_in_its_lane() {
         let ids: BTreeSet<_> = read.map(|packet| packet.publisher).collect();
         assert_eq!(ids.len(), 1, "{publication} of {sender}");
     }
+}
+
+#[test]
+fn a_tap_of_the_stage_yields_the_layer_that_its_reader_wants() {
+    let mut world = World::new(7);
+    let publisher = world.publish(Publisher::simulcast(1, Codec::H264));
+    let tap = world.sfu.add_tap(ROOM, TapSource::Stage, world.now);
+    // Which layer it was of, picture by picture: those of the top one consist of three times as many packets.
+    let of_top = |world: &World| {
+        let packets = world.tapped.iter().map(|(_, packet)| packet);
+        let mut pictures = BTreeMap::<_, usize>::new();
+        for packet in packets.filter(|p| p.codec == Codec::H264) {
+            *pictures.entry(packet.rtp[4..8].to_vec()).or_default() += 1;
+        }
+        // The last one may not be complete.
+        pictures.pop_last();
+        let mut of_top: Vec<_> = pictures.into_values().map(|n| n % 9 == 0).collect();
+        of_top.dedup();
+        of_top
+    };
+    world.run(2000);
+    assert_eq!(of_top(&world).last(), Some(&true));
+    let packets = world.tapped.iter().map(|(_, packet)| packet);
+    let mut lanes = packets.filter(|p| p.codec == Codec::H264).map(|p| p.lane);
+    let lane = lanes.next().unwrap();
+    for (below_top, expected) in [(1, [true, false]), (0, [false, true])] {
+        world.tapped.clear();
+        let layers = BTreeMap::from([(lane, below_top)]);
+        world.sfu.set_tap_layers(tap, layers, world.now);
+        world.run(2000);
+        assert_eq!(of_top(&world), expected, "{below_top} below the top");
+        let packets = world.tapped.iter().map(|(_, packet)| packet);
+        let video = packets.filter(|p| p.codec == Codec::H264);
+        let seqs: Vec<_> = video
+            .map(|p| u16::from_be_bytes([p.rtp[2], p.rtp[3]]))
+            .collect();
+        let is_continuous = |pair: &[u16]| pair[1] == pair[0].wrapping_add(1);
+        assert!(seqs.windows(2).all(is_continuous), "{below_top}");
+    }
+    let layers = BTreeMap::from([(lane, 1)]);
+    world.sfu.set_tap_layers(tap, layers, world.now);
+    world.run(13_000);
+    let mut events = world.events.iter().rev();
+    let wanted = events.find_map(|event| match event {
+        Event::LayersWanted { wanted, .. } => Some(wanted.clone()),
+        _ => None,
+    });
+    assert_eq!(wanted, Some(vec![true, false]), "nobody sees the top one");
+    world.publisher(publisher).layers[1].enabled = false;
+    world.run(1000);
+    world.tapped.clear();
+    world.sfu.set_tap_layers(tap, BTreeMap::new(), world.now);
+    world.run(2000);
+    assert_eq!(of_top(&world), [false], "what there is");
+    world.publisher(publisher).layers[1].enabled = true;
+    world.run(3000);
+    assert_eq!(of_top(&world).last(), Some(&true));
 }
 
 #[test]
