@@ -418,7 +418,11 @@ impl Shelves {
         }
         // Gone at once, and for good, whatever happens while the files are removed.
         let trash = self.root.join(format!("{TRASH}{id}"));
-        fs::rename(self.folder(id), trash).map_err(DeleteError::Io)?;
+        match fs::rename(self.folder(id), trash) {
+            // Somebody else has deleted it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved.map_err(DeleteError::Io)?,
+        }
         entries.remove(id);
         let folder = self.folder(id);
         if let Some((folder, job)) = folder.parent().and_then(|f| Some((f, f.file_name()?))) {
@@ -429,6 +433,17 @@ impl Shelves {
             }
         }
         Ok(())
+    }
+
+    /// Forgets a recording that is over and whose folder somebody has removed. Returns whether it was one.
+    pub(super) fn forget_lost(&self, id: &str) -> bool {
+        let mut entries = self.lock();
+        let over = entries.get(id).is_some_and(|entry| entry.phase != Phase::Open);
+        let lost = over && !self.folder(id).exists();
+        if lost {
+            entries.remove(id);
+        }
+        lost
     }
 
     fn used_bytes(&self) -> u64 {

@@ -69,6 +69,10 @@ impl Workshop {
         if self.shelves.get(id).is_none() {
             return Ok(());
         }
+        if self.shelves.forget_lost(id) {
+            tracing::error!(recording = %id, "somebody has removed the folder of this recording");
+            return Ok(());
+        }
         let mut done = self.work_in(id, None)?;
         for entry in fs::read_dir(&folder)? {
             let name = entry?.file_name().to_string_lossy().into_owned();

@@ -292,6 +292,37 @@ async fn a_restarted_server_goes_on_with_its_recordings_and_finishes_those_of_no
     stage.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_whose_files_somebody_has_removed_are_forgotten() {
+    let stage = Stage::new();
+    let _broadcaster = stage.broadcast(Sends::default());
+    let job = stage.start(json!([{"type": "recording"}])).await;
+    stage.wait_live(&job).await;
+    stage.end(&job).await;
+    let id = ready(&stage).await.id;
+    fs::remove_dir_all(folder_of(&stage, &id)).unwrap();
+    let (status, _, _) = stage
+        .request("DELETE", &format!("{RECORDINGS}/{id}"), "")
+        .await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert!(recordings(&stage).await.is_empty());
+
+    // While it is being made, too.
+    let job = stage.start(json!([{"type": "recording"}])).await;
+    stage.wait_live(&job).await;
+    let [during] = recordings(&stage).await.try_into().unwrap();
+    fs::remove_dir_all(folder_of(&stage, &during.id)).unwrap();
+    stage.end(&job).await;
+    tokio::time::timeout(secs(20), async {
+        while !recordings(&stage).await.is_empty() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("it is still listed");
+    stage.stop().await;
+}
+
 pub(crate) async fn recordings(stage: &Stage) -> Vec<Recording> {
     let (status, _, body) = stage.request("GET", RECORDINGS, "").await;
     assert_eq!(status, StatusCode::OK, "{body:?}");
