@@ -438,7 +438,9 @@ impl Shelves {
     /// Forgets a recording that is over and whose folder somebody has removed. Returns whether it was one.
     pub(super) fn forget_lost(&self, id: &str) -> bool {
         let mut entries = self.lock();
-        let over = entries.get(id).is_some_and(|entry| entry.phase != Phase::Open);
+        let over = entries
+            .get(id)
+            .is_some_and(|entry| entry.phase != Phase::Open);
         let lost = over && !self.folder(id).exists();
         if lost {
             entries.remove(id);

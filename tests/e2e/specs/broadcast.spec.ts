@@ -26,7 +26,11 @@ test('a newcomer goes live by the printed link and a viewer sees, hears and chat
   expect((await received(viewer)).videoCodec).toBe('video/H264');
   await studio.expectViewers(1);
 
-  for (const [width, height] of [[360, 740], [390, 844], [844, 390]] as const) {
+  for (const [width, height] of [
+    [360, 740],
+    [390, 844],
+    [844, 390],
+  ] as const) {
     await viewer.setViewportSize({ width, height });
     await expect(viewer.getByTestId('fullscreen'), `${width} wide`).toBeInViewport({ ratio: 1 });
   }
