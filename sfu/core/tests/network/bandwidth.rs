@@ -310,13 +310,10 @@ fn the_estimate_follows_a_changed_link_and_is_never_long_above_it() {
             let mut world = World::new(seed);
             world.publish(Publisher::ladder(1, Codec::Vp8));
             world.run(1500);
-            let viewer = world.watch_behind(Conditions::of_rate(rates[0]));
-            while !world.is_connected(viewer) {
-                world.run(1);
-            }
-            let conditions = &mut world.links.get_mut(&viewer).unwrap().conditions;
+            let mut conditions = Conditions::of_rate(rates[0]);
             conditions.jitter = Duration::from_millis(jitter);
             conditions.loss = loss;
+            let viewer = world.watch_behind(conditions);
             for rate in rates {
                 world.links.get_mut(&viewer).unwrap().conditions.rate = rate;
                 let label = format!("jitter {jitter}, loss {loss}, {rates:?}: {rate}");
@@ -422,5 +419,20 @@ fn a_quiet_moment_is_no_reason_to_climb() {
         for _ in 0..3 {
             world.assert_layer(viewer, 1);
         }
+    }
+}
+
+#[test]
+fn who_loses_packets_from_the_first_one_on_sees_the_best_too() {
+    for seed in 100..130 {
+        let mut world = World::new(seed);
+        world.publish(Publisher::ladder(1, Codec::Vp8));
+        world.run(1500);
+        let mut conditions = Conditions::of_rate(3_500_000);
+        conditions.loss = 10;
+        conditions.jitter = Duration::from_millis(15);
+        let viewer = world.watch_behind(conditions);
+        world.run(8000);
+        world.assert_layer(viewer, 2);
     }
 }

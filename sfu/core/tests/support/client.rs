@@ -179,6 +179,8 @@ impl Client {
         for packet in packets {
             self.write(&packet, now);
         }
+        // Its last flight is made anew, with other record numbers, as browsers do.
+        let _ = self.dtls.handle_timeout(SERVER, now);
         let mut datagrams = Vec::new();
         while let Some(transmit) = self.dtls.poll_transmit() {
             datagrams.push(transmit.message.to_vec());
