@@ -1,5 +1,7 @@
 //! Runs one job: obeys its state machine, and tells what it does.
 
+mod composed;
+mod recorded;
 mod shown;
 
 use std::{
@@ -35,7 +37,7 @@ use crate::{
     service::Room,
     source::{Source, Sources},
     status::{self, DestinationState, DestinationType, JobState},
-    wall_clock::{WallClock, unix_ms_now},
+    wall_clock::WallClock,
     wish::Wish,
 };
 
@@ -272,50 +274,6 @@ impl Run {
         }
     }
 
-    /// Composes something else.
-    fn show(&mut self, wish: Wish) {
-        if let Some(mode @ Mode::Composed(_)) = wish.mode() {
-            self.supervisor.mode = mode;
-            self.supervisor.wish = wish;
-            self.send_preset();
-            self.send_scene();
-        }
-    }
-
-    fn handle_level(&mut self, now: Instant) {
-        let level = *self.supervisor.level.borrow_and_update();
-        let (before, _) = std::mem::replace(&mut self.degraded, (level, now));
-        match (before, level) {
-            (Level::Paused, Level::Paused) => {}
-            (_, Level::Paused) => self.job.pause(now),
-            (Level::Paused, _) => self.job.resume(now),
-            _ => self.send_preset(),
-        }
-        if level > before {
-            tracing::warn!(?level, "egress degraded: this server has too much to do");
-        } else {
-            tracing::info!(?level, "egress gets back what it had");
-        }
-    }
-
-    /// Returns how the picture is made at the moment.
-    fn mode(&self) -> Mode {
-        match self.supervisor.mode {
-            Mode::PassThrough => Mode::PassThrough,
-            Mode::Composed(preset) => Mode::Composed(preset.at(self.degraded.0)),
-        }
-    }
-
-    fn send_preset(&mut self) {
-        if let Mode::Composed(preset) = self.mode() {
-            if self.can_wait() {
-                self.behind = true;
-            } else {
-                self.send(&Command::Preset(preset));
-            }
-        }
-    }
-
     async fn obey(&mut self, action: Action) {
         match action {
             Action::Spawn => {
@@ -384,46 +342,6 @@ impl Run {
         }
     }
 
-    /// Tells the worker what to compose, if it composes.
-    fn send_scene(&mut self) {
-        if self.supervisor.mode == Mode::PassThrough {
-            return;
-        }
-        let stage = self.supervisor.stage.borrow_and_update().clone();
-        let wish = &self.supervisor.wish;
-        let scene = if wish.is_stage() {
-            Scene {
-                layout: wish.layout.unwrap_or(stage.layout),
-                ..stage
-            }
-        } else {
-            Scene {
-                look: stage.look,
-                ..Scene::of_one()
-            }
-        };
-        if self.can_wait() {
-            self.behind = true;
-        } else {
-            self.send(&Command::Scene(scene));
-        }
-    }
-
-    /// Returns whether the worker has enough to read: of scenes and presets only the last one counts.
-    fn can_wait(&self) -> bool {
-        let process = self.process.as_ref();
-        process.is_some_and(|process| !process.is_attentive())
-    }
-
-    /// Tells the worker what it was not told while it did not read.
-    fn catch_up(&mut self) {
-        if self.behind && !self.can_wait() {
-            self.behind = false;
-            self.send_preset();
-            self.send_scene();
-        }
-    }
-
     fn send(&mut self, command: &Command) {
         if let Some(process) = &mut self.process {
             process.send(command);
@@ -468,82 +386,6 @@ impl Run {
             return;
         }
         self.job.handle_report(report, now);
-    }
-
-    /// Tells the library which recordings are being written.
-    async fn tell_library(&mut self) {
-        let over = self.job.is_over();
-        let mut told = Vec::new();
-        for (number, accepted) in &self.accepted {
-            if accepted.kind != DestinationType::Recording {
-                continue;
-            }
-            let mut destinations = self.job.destinations().iter();
-            let destination = destinations.find(|d| d.number() == *number);
-            // One that says goodbye is still writing.
-            let writes =
-                destination.is_some_and(|d| !over && d.state() != DestinationState::Failed);
-            if self.recordings.contains(number) != writes {
-                let failure = destination.and_then(|d| d.failure());
-                told.push((*number, writes, failure.map(|failure| failure.code)));
-            }
-        }
-        for (number, writes, code) in told {
-            let id = Library::id(&self.supervisor.id, number);
-            let (library, room) = (
-                self.supervisor.library.clone(),
-                self.supervisor.room.clone(),
-            );
-            let kept = tokio::task::spawn_blocking(move || {
-                if writes {
-                    return library.begin(&id, &room, unix_ms_now());
-                }
-                library.end(&id, code);
-                Ok(())
-            });
-            if let Ok(Err(error)) = kept.await {
-                tracing::error!(%error, "the record of a recording cannot be written");
-            }
-            self.cast.clear();
-            if writes {
-                self.recordings.insert(number);
-            } else {
-                self.recordings.remove(&number);
-            }
-        }
-    }
-
-    /// Has the tracks of the stage come, too.
-    async fn open_tracks(&mut self) {
-        if !self.tracks.is_empty() {
-            return;
-        }
-        let (room, source) = (self.supervisor.room.id, status::Source::Stage {});
-        if let Some(source) = self.supervisor.sources.open(room, &source).await {
-            let interval = self.supervisor.config.keyframe_interval() * TRACK_PATIENCE;
-            let demanded = self.demand.subscribe();
-            self.tracks.spawn(feed(source, demanded, interval, true));
-        }
-    }
-
-    /// Tells the library whose tracks are recorded.
-    async fn tell_cast(&mut self) {
-        if self.tracks.is_empty() || self.recordings.is_empty() {
-            return;
-        }
-        let cast = Cast::of(&self.supervisor.stage.borrow());
-        if cast.is_empty() || cast == self.cast {
-            return;
-        }
-        self.cast = cast;
-        for number in &self.recordings {
-            let id = Library::id(&self.supervisor.id, *number);
-            let (library, cast) = (self.supervisor.library.clone(), self.cast.clone());
-            let noted = tokio::task::spawn_blocking(move || library.note_cast(&id, cast)).await;
-            if let Ok(Err(error)) = noted {
-                tracing::error!(%error, "the record of a recording cannot be written");
-            }
-        }
     }
 
     async fn handle_gone(&mut self, now: Instant) {
@@ -613,8 +455,6 @@ async fn sleep_until_some(at: Option<Instant>) {
     }
 }
 
-/// Keyframes of tracks that are recorded apart are asked for so much less often.
-const TRACK_PATIENCE: u32 = 5;
 /// What one change can make: every destination removed, tried again and replaced, and something else shown.
 pub(crate) const ORDER_LIMIT: usize = 64;
 const EXIT_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
