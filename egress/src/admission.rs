@@ -129,11 +129,12 @@ const AUDIO_PERCENT: u32 = 5;
 /// Likewise for each RTMP server more.
 const FURTHER_DESTINATION_PERCENT: u32 = 1;
 /// A composed job besides its pixels: sound, and decoding what comes.
-const COMPOSED_PERCENT: u32 = 22;
+const COMPOSED_PERCENT: u32 = 20;
 /// For each twenty million pixels a second that are composed and encoded with x264 veryfast. Measured by
 /// `cargo bench -p egress --bench figures -- compose`, of two people side by side, whose pictures cover half of the
-/// canvas, and of four, who cover it: 480p30 21 %; 720p30 31 and 48 %; 720p60 53 %; 1080p30 58 and 68 %.
-const COMPOSED_PERCENT_PER_20_MEGAPIXELS: u64 = 17;
+/// canvas, and of four, who cover it: 480p30 29 and 39 %; 720p30 38 and 51 %; 720p60 51 and 99 %; 1080p30 67 and
+/// 113 %; 1080p60 137 and 159 %.
+const COMPOSED_PERCENT_PER_20_MEGAPIXELS: u64 = 21;
 /// What outputs may use of each core when the configuration says nothing; the rest is for viewers.
 const CORE_SHARE: u32 = 80;
 /// What is measured over a few seconds is not taken for more than this.
@@ -202,10 +203,10 @@ mod tests {
         let table = [
             (PresetName::PassThrough, 6),
             (PresetName::P480p30, 32),
-            (PresetName::P720p30, 45),
-            (PresetName::P720p60, 69),
-            (PresetName::P1080p30, 74),
-            (PresetName::P1080p60, 127),
+            (PresetName::P720p30, 49),
+            (PresetName::P720p60, 78),
+            (PresetName::P1080p30, 85),
+            (PresetName::P1080p60, 150),
         ];
         for (name, expected) in table {
             let work = Work {

@@ -45,6 +45,7 @@ async fn a_request_with_an_idempotency_key_starts_one_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused_with_what_is_free() {
     let stage = Stage::with_config(Config {
+        max_jobs: 8,
         max_jobs_per_room: 1,
         ..Config::default()
     });
