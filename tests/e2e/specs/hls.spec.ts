@@ -41,7 +41,10 @@ test('low-latency HLS offers each layer as a quality, in step', async ({
   // By name: when each begins, and how long it is.
   const segments = async (folder: string) => {
     const lines = await text(`${folder}/index.m3u8`);
-    const all = lines.matchAll(/DATE-TIME:(\S+)\n#EXTINF:([\d.]+),\n(?:#\S*\n)*(seg-\S+)/g);
+    const parts = '(?:#EXT-X-PART:\\S*\\n)*';
+    const all = lines.matchAll(
+      new RegExp(`DATE-TIME:(\\S+)\\n${parts}#EXTINF:([\\d.]+),\\n(?:#\\S*\\n)*(seg-\\S+)`, 'g'),
+    );
     return new Map([...all].map(([, date, duration, name]) => [name, `${date} ${duration}`]));
   };
   const [upper, lower] = await Promise.all([segments('v0'), segments('v1')]);
