@@ -327,6 +327,7 @@ impl Flow {
                 false => 0,
             };
             let share = match self.tracked {
+                Some(_) if self.is_clear() => bitrate / CLEAR_REPEAT_SHARE,
                 Some(_) => bitrate / REPEAT_SHARE,
                 None => LEAST_UNTRACKED_REPEATS,
             };
@@ -579,6 +580,8 @@ const REPEAT_BURST: u64 = 100_000;
 
 /// The part of the estimate that repeats may take however full the path is.
 const REPEAT_SHARE: u64 = 10;
+/// The same while the path has no queue: what is lost then is not lost for want of room.
+const CLEAR_REPEAT_SHARE: u64 = 3;
 
 /// What they may take where nobody tells a full path from an outage, bit/s.
 const LEAST_UNTRACKED_REPEATS: u64 = 500_000;
