@@ -304,4 +304,61 @@ mod tests {
     fn half_a_certificate_is_an_error() {
         assert!(load("[http]\ntls_cert = 'a.pem'", ServeArgs::default()).is_err());
     }
+
+    #[test]
+    fn every_setting_is_documented_with_its_variable_and_default() {
+        let page = include_str!("../docs/configuration.md");
+        let mut config = Config::default();
+        config.egress.recording.s3 = Some(egress::S3Config::default());
+        let defaults = toml::Value::try_from(config).unwrap();
+        let settings = settings(&mut Vec::new(), &defaults);
+        assert!(settings.len() > 50, "{settings:?}");
+        let rows: Vec<&str> = page.lines().filter(|l| l.contains("`FANLIGHT_")).collect();
+        for row in &settings {
+            let is_there = rows.iter().any(|line| line.starts_with(row));
+            assert!(is_there, "docs/configuration.md has no row {row}");
+        }
+        for row in rows.iter().filter(|row| row.starts_with('|')) {
+            let is_real = settings.iter().any(|setting| row.starts_with(setting));
+            assert!(is_real, "there is no setting as in {row}");
+        }
+    }
+
+    /// Returns how the row of each setting of a section begins.
+    fn settings(section: &mut Vec<String>, defaults: &toml::Value) -> Vec<String> {
+        let mut rows = Vec::new();
+        for key in keys(section) {
+            let default = defaults.get(&key);
+            section.push(key.clone());
+            if keys(section).is_empty() {
+                let variable = section.join("__").to_uppercase();
+                let default = match default {
+                    None => "none".to_owned(),
+                    Some(toml::Value::String(text)) if text.is_empty() && key == "bucket" => {
+                        "none".to_owned()
+                    }
+                    Some(value) => format!("`{value}`"),
+                };
+                rows.push(format!("| `{key}` | `FANLIGHT_{variable}` | {default} |"));
+            } else {
+                let none = toml::Value::Table(toml::Table::new());
+                rows.extend(settings(section, default.unwrap_or(&none)));
+            }
+            section.pop();
+        }
+        rows
+    }
+
+    /// Returns the keys of a section, those without a default too, as the refusal of an unknown one names them;
+    /// none of what is no section.
+    fn keys(section: &[String]) -> Vec<String> {
+        let text = match section {
+            [] => "colour = 1".to_owned(),
+            section => format!("[{}]\ncolour = 1", section.join(".")),
+        };
+        let error = toml::from_str::<Config>(&text).unwrap_err();
+        let words = error.message().strip_prefix("unknown field `colour`, ");
+        let words = words.unwrap_or_default().split('`');
+        words.skip(1).step_by(2).map(str::to_owned).collect()
+    }
 }

@@ -18,6 +18,7 @@ mod journal;
 mod layout;
 mod leftover;
 mod link;
+mod meters;
 mod origin;
 mod output;
 mod overload;

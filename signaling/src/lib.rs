@@ -12,6 +12,7 @@ mod directory;
 mod gallery;
 mod http_session;
 mod look;
+mod meters;
 mod outbox;
 mod problem;
 pub mod protocol;

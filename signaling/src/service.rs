@@ -24,6 +24,7 @@ use crate::{
     directory::{Directory, Errand, Owner},
     gallery::Gallery,
     look::Look,
+    meters,
     protocol::{ErrorCode, ImageKind},
     room::{Performance, Purpose, Room},
     store::{RoomRecord, Store, StoreError},
@@ -91,6 +92,7 @@ impl Service {
         sfu: sfu::Handle,
     ) -> Result<Self, OpenError> {
         config.validate().map_err(OpenError::Config)?;
+        meters::describe();
         let secret = token::secret(&config, data_dir).map_err(OpenError::Secret)?;
         let store = Store::open(data_dir).await?;
         // Who reads the images has another working folder.

@@ -45,6 +45,12 @@ async fn health_and_metrics_tell_how_it_is() {
         let value = server.metric(name, labels).await;
         assert!(value.is_some_and(|v| v >= least), "{name} is {value:?}");
     }
+    let metrics = http::client()
+        .get(server.url("/metrics"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(undocumented(&metrics.text().await.unwrap()), [""; 0]);
     let proxied = http::client()
         .get(server.url("/metrics"))
         .header("x-forwarded-for", "203.0.113.7")
@@ -283,6 +289,18 @@ async fn the_pages_are_served_or_said_to_be_missing() {
         .await
         .unwrap();
     assert_eq!(asset.status(), StatusCode::NOT_FOUND);
+}
+
+/// Returns the metrics that have no description, in themselves or among the documents.
+fn undocumented(metrics: &str) -> Vec<&str> {
+    let page = include_str!("../../docs/metrics.md");
+    let types = metrics.lines().filter_map(|l| l.strip_prefix("# TYPE "));
+    let names: Vec<&str> = types.filter_map(|l| l.split(' ').next()).collect();
+    assert!(names.len() > 30, "{names:?}");
+    let is_described = |name: &&str| {
+        metrics.contains(&format!("# HELP {name} ")) && page.contains(&format!("`{name}`"))
+    };
+    names.into_iter().filter(|n| !is_described(n)).collect()
 }
 
 fn files(dir: &Path) -> Vec<std::path::PathBuf> {

@@ -24,6 +24,7 @@ use crate::{
     hls,
     jobs::{Entry, Jobs, is_over},
     leftover::Leftovers,
+    meters,
     origin::Origin,
     overload::Overload,
     recording::{self, Desk, Library, Remote, Uploader},
@@ -107,6 +108,7 @@ impl Service {
         data_dir: &Path,
     ) -> Result<Self, OpenError> {
         config.validate()?;
+        meters::describe();
         let folder = data_dir.join("egress");
         let store = Mutex::new(Store::open(&folder)?);
         let signer = Signer::open(&folder)?;

@@ -217,7 +217,7 @@ pub enum DestinationState {
     Live,
     /// The last attempt failed; another one follows.
     Retrying,
-    /// It is given up until the job is started anew.
+    /// It is given up until it is asked to try again.
     Failed,
     /// It has ended with the job.
     Ended,

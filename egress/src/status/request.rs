@@ -24,7 +24,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub preset: Option<Preset>,
-    /// How a composed picture is arranged: as a grid if nothing is said.
+    /// How a composed picture is arranged: as the host sets it for the room if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional = nullable)]
     pub layout: Option<Layout>,

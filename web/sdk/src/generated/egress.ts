@@ -17,7 +17,7 @@ audio_only?: boolean,
  */
 preset?: EgressPreset, 
 /**
- * How a composed picture is arranged: as a grid if nothing is said.
+ * How a composed picture is arranged: as the host sets it for the room if nothing is said.
  */
 layout?: EgressLayout | null, 
 /**

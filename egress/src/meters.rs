@@ -1,0 +1,26 @@
+//! What egress counts for operators, in words.
+
+use metrics::{counter, describe_counter};
+
+/// Describes the meters, and shows them from the start.
+pub(crate) fn describe() {
+    for (name, help) in METERS {
+        describe_counter!(name, help);
+        counter!(name).increment(0);
+    }
+}
+
+const METERS: [(&str, &str); 3] = [
+    (
+        "fanlight_thumbnails_total",
+        "Pictures made of live rooms on request",
+    ),
+    (
+        "fanlight_recording_upload_failures_total",
+        "Attempts to send recordings to the storage that failed; each is made again",
+    ),
+    (
+        "fanlight_still_worker_failures_total",
+        "Times that the process that decodes pictures hung or died",
+    ),
+];
