@@ -12,7 +12,6 @@ pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod relay;
 pub(crate) mod rtmp;
-#[expect(dead_code, reason = "the tests of outputs use all of it")]
 #[path = "../../../egress/tests/outputs/support/s3_server.rs"]
 pub(crate) mod s3_server;
 pub(crate) mod server;
