@@ -265,6 +265,7 @@ impl Allotment {
             }
         };
         if !self.is_limited() && more == 0 {
+            flow.rest();
             return;
         }
         let tops = wants.iter().filter_map(|want| want.ladder.last());

@@ -27,6 +27,8 @@ pub(crate) struct Estimator {
     standing: i64,
     /// Probes in a row that spoke of much less.
     doubts: u32,
+    /// When the estimate was shown to be carried the last time.
+    shown_at: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,7 @@ impl Estimator {
             empty_at: 0,
             standing: 0,
             doubts: 0,
+            shown_at: 0,
         }
     }
 
@@ -145,13 +148,23 @@ impl Estimator {
         }
     }
 
+    /// Returns what to probe for, bit/s, once what is believed in was not shown for too long: as long as less is
+    /// sent, a path that has become narrower does not say so.
+    pub(crate) fn to_check(&self, now: i64) -> Option<u64> {
+        let is_due = self.is_measured && self.is_clear() && now - self.shown_at >= SHOWN;
+        is_due.then(|| self.bitrate * 100 / PROBED)
+    }
+
     /// Takes what a probe showed. Returns whether it is to be repeated soon, as it is not believed yet.
-    pub(crate) fn probed(&mut self, outcome: Outcome) -> bool {
+    pub(crate) fn probed(&mut self, outcome: Outcome, now: i64) -> bool {
         if matches!(self.phase, Phase::Draining { .. }) {
             return false;
         }
         let carried = part(outcome.delivered, PROBED);
         let is_limited = !outcome.is_carried();
+        if is_limited || outcome.sent >= self.bitrate {
+            self.shown_at = now;
+        }
         let is_doubtful = is_limited && carried * 5 < self.bitrate * 4;
         self.doubts = if is_doubtful { self.doubts + 1 } else { 0 };
         if !self.is_measured || self.doubts > 1 {
@@ -166,6 +179,10 @@ impl Estimator {
             self.doubts = 0;
         } else if carried > self.bitrate {
             self.bitrate = carried;
+        } else if is_doubtful && !self.was_held_up(outcome.delivered) {
+            let live = self.delivered.lasting().unwrap_or_default();
+            // Not less than what is carried anyway: no picture suffers if the probe was wrong.
+            self.bitrate = self.bitrate.min(carried.max(live));
         } else if is_limited && !is_doubtful && outcome.delivered < self.bitrate {
             // Jitter once made too much of it.
             self.bitrate = self.bitrate.midpoint(carried);
@@ -190,12 +207,16 @@ impl Estimator {
             };
             self.is_measured = true;
             self.bitrate = part(capacity, FULL_PATH).min(self.bitrate).max(LEAST);
+            self.shown_at = now;
             return Verdict::Congested;
         }
         let Some(rate) = self.delivered.lasting().filter(|_| standing < EMPTY) else {
             return Verdict::Fine;
         };
         let carried = part(rate, CARRIED);
+        if rate >= part(self.bitrate, SHOWN_LIVE) {
+            self.shown_at = now;
+        }
         if carried > self.bitrate {
             self.bitrate = carried;
             self.is_measured = true;
@@ -206,6 +227,7 @@ impl Estimator {
     }
 
     fn drain(&mut self, standing: i64, mut capacity: u64, looked: (i64, i64), now: i64) {
+        self.shown_at = now;
         if standing < EMPTY {
             self.phase = Phase::Clear;
             self.bitrate = part(capacity, FULL_PATH).max(LEAST);
@@ -343,6 +365,10 @@ const CARRIED: u64 = 95;
 const PROBED: u64 = 89;
 const FULL_PATH: u64 = 94;
 const DRAIN: u64 = 88;
+
+/// For how long an estimate is believed in that nothing shows, and how much of it live media has to be to show it.
+const SHOWN: i64 = 500_000;
+const SHOWN_LIVE: u64 = 92;
 
 const WINDOW: i64 = 400_000;
 const FULL_WINDOW: i64 = 400_000;

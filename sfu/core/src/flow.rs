@@ -69,6 +69,8 @@ struct Tracked {
     silent_at: i64,
     /// Whether it cannot be probed.
     creeps: bool,
+    /// Whether more is wanted than is believed to be carried.
+    seeks: bool,
 }
 
 /// What a report or the passing of time means to the allocation.
@@ -227,16 +229,26 @@ impl Flow {
     /// Begins a probe for `wanted` bit/s if one is due.
     pub(crate) fn seek(&mut self, wanted: u64, now: Instant) {
         let now = self.micros(now);
-        if let Some(tracked) = &mut self.tracked
-            && tracked.newest.is_some()
+        let Some(tracked) = &mut self.tracked else {
+            return;
+        };
+        tracked.seeks = tracked.estimator.bitrate() < wanted;
+        if tracked.newest.is_some()
             && !tracked.creeps
             && tracked.estimator.is_clear()
-            && tracked.estimator.bitrate() < wanted
+            && tracked.seeks
         {
             // A little is lost to caution.
             let wanted = wanted + wanted / 6;
             let trusted = tracked.estimator.delivered();
             tracked.prober.begin(trusted, wanted, now);
+        }
+    }
+
+    /// Nothing more is wanted than is sent.
+    pub(crate) fn rest(&mut self) {
+        if let Some(tracked) = &mut self.tracked {
+            tracked.seeks = false;
         }
     }
 
@@ -360,6 +372,7 @@ impl Tracked {
             newest: None,
             silent_at: 0,
             creeps: false,
+            seeks: false,
         })
     }
 
@@ -386,7 +399,14 @@ impl Tracked {
             self.prober.interrupt(now);
             return News::Congested;
         }
-        self.conclude(now)
+        let news = self.conclude(now);
+        if self.seeks
+            && !self.creeps
+            && let Some(rate) = self.estimator.to_check(now)
+        {
+            self.prober.check(self.estimator.delivered(), rate, now);
+        }
+        news
     }
 
     fn handle_timeout(&mut self, now: i64) -> News {
@@ -411,7 +431,7 @@ impl Tracked {
         let Some(outcome) = self.prober.poll(now) else {
             return News::None;
         };
-        if self.estimator.probed(outcome) {
+        if self.estimator.probed(outcome, now) {
             self.prober.repeat(now);
         }
         News::More

@@ -11,6 +11,8 @@ pub(crate) struct Prober {
     carried: Option<(u64, i64)>,
     /// Whether the last probe was as fast as wanted.
     is_final: bool,
+    /// Of a probe that only shows again what was shown before.
+    check: Option<Check>,
     /// Probes begun.
     pub(crate) begun: u32,
 }
@@ -31,6 +33,13 @@ enum Phase {
     Resting {
         until: i64,
     },
+}
+
+/// What it is to show, bit/s, and until when other probes were to rest.
+#[derive(Clone, Copy, Debug)]
+struct Check {
+    rate: u64,
+    rests_until: i64,
 }
 
 /// The packets of one probe: how fast they were sent, and how fast they came.
@@ -75,6 +84,14 @@ impl Outcome {
     pub(crate) fn is_carried(self) -> bool {
         self.delivered * 100 >= self.sent * 87
     }
+
+    /// What it was faster is chance.
+    fn up_to(self, rate: u64) -> Self {
+        Self {
+            sent: self.sent.min(rate),
+            delivered: self.delivered.min(rate),
+        }
+    }
 }
 
 impl Prober {
@@ -85,9 +102,24 @@ impl Prober {
             Phase::Resting { until } => now >= until,
             Phase::Sending { .. } | Phase::Awaiting { .. } => false,
         };
-        if !is_due || wanted == 0 {
-            return;
+        if is_due && wanted > 0 {
+            self.check = None;
+            self.start(trusted, wanted, now);
         }
+    }
+
+    /// Begins a probe that shows whether the path still carries `rate`, rest or not.
+    pub(crate) fn check(&mut self, trusted: u64, rate: u64, now: i64) {
+        let rests_until = match self.phase {
+            Phase::Fresh => now,
+            Phase::Resting { until } => until,
+            Phase::Sending { .. } | Phase::Awaiting { .. } => return,
+        };
+        self.check = Some(Check { rate, rests_until });
+        self.start(trusted, rate, now);
+    }
+
+    fn start(&mut self, trusted: u64, wanted: u64, now: i64) {
         let carried = self.carried.filter(|(_, at)| now - at < CARRIED_HOLDS);
         let carried = carried.map_or(LEAST_TRUSTED, |(rate, _)| rate.max(LEAST_TRUSTED));
         let trusted = trusted.max(carried);
@@ -199,6 +231,12 @@ impl Prober {
         let outcome = cluster.outcome();
         let carried = outcome.filter(|outcome| outcome.is_carried());
         self.carried = carried.map(|outcome| (outcome.delivered, now));
+        if let Some(check) = self.check {
+            self.phase = Phase::Resting {
+                until: check.rests_until,
+            };
+            return outcome.map(|outcome| outcome.up_to(check.rate));
+        }
         let rest = if carried.is_some() {
             self.failures = 0;
             if self.is_final { AFTER_FINAL } else { 0 }

@@ -175,7 +175,7 @@ impl Room {
         &self.publishers
     }
 
-    /// Returns the viewing peers.
+    /// Returns the viewing peers, in the order in which they are served.
     pub(crate) fn viewers(&self) -> &[PeerId] {
         &self.viewers
     }

@@ -132,9 +132,12 @@ impl Room {
         true
     }
 
-    /// Everybody was served.
+    /// Everybody was served. Who was last is first the next time, so that nobody always waits for all others; to
+    /// each of them packets come a little later every time, which no receiver takes for jitter.
     pub(crate) fn end_walk(&mut self) {
-        self.walk.for_all = false;
+        if std::mem::take(&mut self.walk.for_all) && !self.viewers.is_empty() {
+            self.viewers.rotate_right(1);
+        }
         let layers = self.publications.iter_mut().flat_map(|p| &mut p.layers);
         layers.for_each(|layer| layer.forwarded());
     }

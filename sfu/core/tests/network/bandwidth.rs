@@ -60,6 +60,20 @@ impl World {
         }
     }
 
+    /// Asserts for so many hundredths of a second that the estimate is above the rate for a second at most.
+    /// Returns for how many milliseconds it was.
+    fn assert_never_long_above(&mut self, index: usize, rate: u64, steps: u64, label: &str) -> u64 {
+        let (mut above, mut longest) = (0, 0);
+        for step in 0..steps {
+            self.run(10);
+            let estimate = self.facts(index).estimate_bps.unwrap_or_default();
+            above = if estimate > rate { above + 10 } else { 0 };
+            longest = longest.max(above);
+            assert!(above <= 1000, "{label}: {estimate} at {step}0 ms");
+        }
+        longest
+    }
+
     fn assert_layer(&mut self, index: usize, layer: u8) {
         let layers = self.layers_within(index, 1000);
         let facts = self.facts(index);
@@ -436,3 +450,64 @@ fn who_loses_packets_from_the_first_one_on_sees_the_best_too() {
         world.assert_layer(viewer, 2);
     }
 }
+
+/// Less is sent than the link carries before and after it falls: no queue tells of it.
+#[test]
+fn a_fall_that_makes_no_queue_is_noticed_within_a_second() {
+    let mut worst = 0;
+    for (from, to) in [
+        (2_000_000, 700_000),
+        (1_000_000, 700_000),
+        (2_500_000, 1_800_000),
+    ] {
+        for (seed, jitter, loss) in [(60, 0, 0), (61, 10, 0), (62, 15, 10), (63, 5, 50)] {
+            let mut world = World::new(seed);
+            world.publish(Publisher::ladder(1, Codec::Vp8));
+            world.run(1500);
+            let mut conditions = Conditions::of_rate(from);
+            conditions.jitter = Duration::from_millis(jitter);
+            conditions.loss = loss;
+            let viewer = world.watch_behind(conditions);
+            let until = 6000 + world.next_random() % 1000;
+            world.run(until);
+            world.links.get_mut(&viewer).unwrap().conditions.rate = to;
+            let label = format!("{from} to {to}, jitter {jitter}, loss {loss}");
+            worst = worst.max(world.assert_never_long_above(viewer, to, 400, &label));
+        }
+    }
+    println!("above the link for {worst} ms at most");
+}
+
+#[test]
+fn who_sees_the_best_is_not_probed() {
+    let mut world = World::new(70);
+    world.publish(Publisher::ladder(1, Codec::Vp8));
+    world.run(1500);
+    let viewer = world.watch_behind(Conditions::of_rate(6_000_000));
+    world.run(5000);
+    world.assert_layer(viewer, 2);
+    let before = world.facts(viewer).padding_out;
+    world.run(10_000);
+    assert_eq!(world.facts(viewer).padding_out, before);
+}
+
+/// What shows again and again that the link is as it was takes little of it.
+#[test]
+fn probes_take_a_tenth_of_a_narrow_link_at_most() {
+    for (seed, rate) in [(71, 400_000), (72, 1_500_000)] {
+        let mut world = World::new(seed);
+        world.publish(Publisher::ladder(1, Codec::Vp8));
+        world.run(1500);
+        let viewer = world.watch_behind(Conditions::of_rate(rate));
+        world.run(5000);
+        let before = world.facts(viewer).padding_out;
+        world.run(20_000);
+        let paddings = world.facts(viewer).padding_out - before;
+        let bitrate = paddings * PADDING * 8 / 20;
+        println!("{bitrate} of {rate} bit/s");
+        assert!(bitrate * 10 <= rate, "{bitrate} of {rate}");
+    }
+}
+
+/// Bytes of a packet of padding, with the headers of all layers.
+const PADDING: u64 = 320;

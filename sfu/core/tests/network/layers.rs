@@ -4,7 +4,8 @@ use crate::world::{
     Network, World,
     link::{Conditions, Link},
     ms,
-    publisher::{Publisher, Svc},
+    publisher::Publisher,
+    svc::Svc,
     viewer::{AV1, BOTH, Packet, VP9, Viewer, av1_with_descriptor, with_feedback, with_red},
 };
 use sfu_core::Codec;
@@ -131,9 +132,9 @@ fn a_stopped_layer_is_left_within_a_fifth_of_a_second() {
 
 #[test]
 fn spatial_layers_within_a_stream_are_left_and_entered() {
-    for svc in [Svc::Full, Svc::Key] {
+    for svc in [Svc::L2T2, Svc::L2T2_KEY] {
         let mut world = World::new(1);
-        let publisher = world.publish(Publisher::svc(1, svc));
+        let publisher = world.publish(Publisher::svc(1, Codec::Vp9, svc));
         let viewer = world.watch(VP9);
         let peer = world.members[viewer].peer;
         world.run(2000);
@@ -155,7 +156,7 @@ fn spatial_layers_within_a_stream_are_left_and_entered() {
         assert!(before.iter().any(|p| p.layers.0 == 1), "{svc:?}");
         assert!(during.iter().all(|p| p.layers.0 == 0), "{svc:?}");
         assert!(after.iter().any(|p| p.layers.0 == 1), "{svc:?}");
-        if svc == Svc::Key {
+        if !svc.is_full {
             let lower = after
                 .iter()
                 .filter(|p| p.layers.0 == 0 && !p.starts_keyframe);
@@ -179,7 +180,7 @@ fn spatial_layers_within_a_stream_are_left_and_entered() {
 #[test]
 fn who_reads_dependency_descriptors_sees_the_upper_layer_of_av1() {
     let mut world = World::new(1);
-    let publisher = world.publish(Publisher::av1(1));
+    let publisher = world.publish(Publisher::svc(1, Codec::Av1, Svc::L2T1_KEY));
     world.run(2000);
     let viewer = world.watch(&av1_with_descriptor());
     let other = world.watch(AV1);

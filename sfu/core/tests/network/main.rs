@@ -21,4 +21,5 @@ mod stage;
 #[allow(dead_code, reason = "each test uses its part of the client")]
 #[path = "../support/mod.rs"]
 mod support;
+mod svc;
 mod world;

@@ -335,3 +335,25 @@ fn tap_lag(world: &World, tap: TapId, kind: MediaKind) -> f64 {
     let presentation = packet.presentation - world.start;
     presentation.as_secs_f64() * 1000.0 - f64::from(captured)
 }
+
+#[test]
+fn nobody_is_always_served_last() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::Vp8));
+    let mut viewers: Vec<_> = (0..7).map(|_| world.watch(BOTH)).collect();
+    world.run(2000);
+    let left = viewers.remove(3);
+    world.leave(left);
+    world.run(3000);
+    let flushes = world.served.iter();
+    let complete: Vec<_> = flushes.filter(|f| f.len() == viewers.len()).collect();
+    assert!(complete.len() > 2 * viewers.len());
+    for turn in complete.windows(viewers.len()) {
+        let ends = [0, viewers.len() - 1].map(|place| {
+            let mut served: Vec<_> = turn.iter().map(|flush| flush[place]).collect();
+            served.sort();
+            served
+        });
+        assert_eq!(ends, [viewers.clone(), viewers.clone()], "{turn:?}");
+    }
+}

@@ -2,10 +2,11 @@
 
 pub(crate) mod link;
 pub(crate) mod publisher;
+pub(crate) mod svc;
 pub(crate) mod viewer;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -44,6 +45,14 @@ pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
+/// How many flushes are remembered.
+const SERVED: usize = 100;
+
+/// Returns whether a datagram is RTP or RTCP.
+fn is_media(datagram: &[u8]) -> bool {
+    (128..192).contains(&datagram[0])
+}
+
 type Staged = (
     Vec<Option<PublicationId>>,
     Vec<Option<PublicationId>>,
@@ -71,6 +80,8 @@ pub(crate) struct World {
     /// What the last stage event said: video slots, audio slots, program.
     pub(crate) stage: Option<Staged>,
     pub(crate) tapped: Vec<(TapId, TapPacket)>,
+    /// Who was sent media in each of the last flushes, in that order.
+    pub(crate) served: VecDeque<Vec<usize>>,
     /// How long a datagram travels, one way.
     pub(crate) delay: Duration,
     /// The way to a member, where it is narrow.
@@ -141,6 +152,7 @@ impl World {
             published: Vec::new(),
             stage: None,
             tapped: Vec::new(),
+            served: VecDeque::new(),
             delay: DELAY,
             links: BTreeMap::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -393,12 +405,24 @@ impl World {
                 self.sfu.handle_relay(ELSEWHERE, &message, self.now);
             }
         }
+        let mut served = Vec::new();
         for (to, datagram) in datagrams {
             let mut members = self.members.iter();
             match members.position(|m| m.address == to) {
-                Some(index) => self.transmit(index, false, &datagram),
+                Some(index) => {
+                    if is_media(&datagram) && served.last() != Some(&index) {
+                        served.push(index);
+                    }
+                    self.transmit(index, false, &datagram);
+                }
                 None => assert!(self.members.iter().any(|m| m.gone.contains(&to))),
             }
+        }
+        if !served.is_empty() {
+            self.served.push_back(served);
+        }
+        if self.served.len() > SERVED {
+            self.served.pop_front();
         }
         let mut events: Vec<_> = std::iter::from_fn(|| self.sfu.poll_event()).collect();
         events.extend(std::iter::from_fn(|| self.elsewhere.poll_event()));
@@ -422,7 +446,6 @@ impl World {
     }
 
     fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
-        let is_media = (128..192).contains(&datagram[0]);
         let link = self.links.get_mut(&member).filter(|_| !to_server);
         if let Some(link) = link {
             if let Some(at) = link.send(datagram.len() + 28, self.now) {
@@ -430,7 +453,7 @@ impl World {
             }
             return;
         }
-        let network = if is_media {
+        let network = if is_media(datagram) {
             self.network
         } else {
             Network::default()

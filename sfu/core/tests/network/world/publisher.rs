@@ -17,6 +17,8 @@ use rtc_rtcp::{
 };
 use sfu_core::Codec;
 
+use super::svc::{Place, Svc};
+
 /// Time from capture to sending.
 pub(crate) const VIDEO_DELAY: Duration = Duration::from_millis(40);
 pub(crate) const AUDIO_DELAY: Duration = Duration::from_millis(10);
@@ -50,8 +52,8 @@ pub(crate) struct Publisher {
     /// Whether audio is sent.
     pub(crate) has_audio: bool,
     muted: bool,
-    /// Within one VP9 stream: how spatial layers hang together.
-    pub(crate) svc: Option<Svc>,
+    /// How layers within one stream hang together.
+    svc: Option<Svc>,
     /// Whether padding is mixed into the video.
     pub(crate) padding: bool,
     codec: Codec,
@@ -65,15 +67,8 @@ pub(crate) struct Publisher {
     next_report: Option<Instant>,
     picture: u16,
     frames: u32,
-}
-
-/// Two spatial layers with two temporal ones each, in one stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Svc {
-    /// The upper layer needs the lower one in every picture.
-    Full,
-    /// Only in key pictures.
-    Key,
+    /// The last key picture.
+    key_frame: u32,
 }
 
 pub(crate) struct Stream {
@@ -151,6 +146,7 @@ impl Publisher {
             next_report: None,
             picture: u16::from(id).wrapping_mul(5000) & 0x7fff,
             frames: 0,
+            key_frame: 0,
         }
     }
 
@@ -167,19 +163,11 @@ impl Publisher {
         this
     }
 
-    /// Sends VP9 with layers within the stream.
-    pub(crate) fn svc(id: u8, svc: Svc) -> Self {
+    /// Sends VP9 or AV1 with layers within the stream; those of AV1 are told by dependency descriptors.
+    pub(crate) fn svc(id: u8, codec: Codec, svc: Svc) -> Self {
         Self {
             svc: Some(svc),
-            ..Self::new(id, Codec::Vp9)
-        }
-    }
-
-    /// Sends AV1 in mode L2T1_KEY, told by dependency descriptors.
-    pub(crate) fn av1(id: u8) -> Self {
-        Self {
-            svc: Some(Svc::Key),
-            ..Self::new(id, Codec::Av1)
+            ..Self::new(id, codec)
         }
     }
 
@@ -315,7 +303,10 @@ impl Publisher {
 
     fn audio_packet(&mut self, now: Instant, epoch: Instant) -> Vec<u8> {
         let captured = now - AUDIO_DELAY;
-        let body = self.audio.body(self.id, captured_ms(captured, epoch));
+        let ms = captured_ms(captured, epoch);
+        let body = self
+            .audio
+            .body(self.audio.body_len, self.id, ms, true, Default::default());
         self.transport_seq = self.transport_seq.wrapping_add(1);
         let timestamp = self.audio.timestamp(captured, epoch);
         let mut packet = self
@@ -343,54 +334,47 @@ impl Publisher {
                 layer.last_keyframe = Some(now);
                 self.keyframes += 1;
             }
-            let parts = 1 + u32::from(self.svc.is_some());
-            let count = layer.packets_per_frame * parts * if key { 4 } else { 1 };
+            if key {
+                self.key_frame = self.frames;
+            }
+            let sizes = match &self.svc {
+                Some(svc) => &svc.sizes[..svc.spatial as usize],
+                None => &[(layer.packets_per_frame, layer.body_len)],
+            };
             let timestamp = layer.timestamp(captured, epoch);
             if self.padding && self.frames.is_multiple_of(5) {
                 self.transport_seq = self.transport_seq.wrapping_add(1);
                 rtp.push(layer.padding(timestamp, self.transport_seq));
             }
-            for n in 0..count {
-                let first = n == 0;
-                let mut payload = match (self.codec, key) {
-                    (Codec::Vp8, _) => {
-                        let [high, low] = self.picture.to_be_bytes();
-                        let start = if first { 0x90 } else { 0x80 };
-                        let tl0 = self.frames as u8;
-                        vec![start, 0xc0, high | 0x80, low, tl0, u8::from(!key)]
-                    }
-                    (Codec::Vp9, _) => {
-                        let svc = self.svc.unwrap_or(Svc::Full);
-                        let spatial = u32::from(n >= count / 2);
-                        let within = n % (count / 2);
-                        let temporal = if key { 0 } else { self.frames % 2 };
-                        let mut first = 0xa0 | u8::from(!key) << 6;
-                        first |= u8::from(within == 0) << 3;
-                        first |= u8::from(within + 1 == count / 2) << 2;
-                        let is_for_upper = spatial == 0 && (key || svc == Svc::Full);
-                        first |= u8::from(!is_for_upper);
-                        let [high, low] = self.picture.to_be_bytes();
-                        let depends = is_for_upper || spatial == 1 && (key || svc == Svc::Full);
-                        let layers = temporal << 5 | 0x10 | spatial << 1 | u32::from(depends);
-                        vec![first, high | 0x80, low, layers as u8, self.frames as u8]
-                    }
-                    (Codec::Av1, _) => {
-                        let spatial = u8::from(n >= count / 2);
-                        vec![0x10 | u8::from(key && first) << 3, spatial]
-                    }
-                    (_, true) if first => vec![0x67, 0x42],
-                    (_, true) => vec![0x7c, if n == 1 { 0x85 } else { 0x05 }],
-                    (_, false) => vec![0x5c, if first { 0x81 } else { 0x01 }],
-                };
-                let id = self.id + 100 * position as u8;
-                payload.extend(layer.body(id, captured_ms(captured, epoch)));
-                self.transport_seq = self.transport_seq.wrapping_add(1);
-                let marker = n + 1 == count;
-                layer.descriptor = match self.codec {
-                    Codec::Av1 => descriptor(self.frames, key, n, count),
-                    _ => Vec::new(),
-                };
-                rtp.push(layer.packet(marker, timestamp, self.transport_seq, &payload));
+            for (spatial, (count, len)) in (0..).zip(sizes) {
+                let count = count * if key { 4 } else { 1 };
+                for n in 0..count {
+                    let place = Place {
+                        picture: self.frames,
+                        since_key: self.frames - self.key_frame,
+                        spatial,
+                        starts: n == 0,
+                        ends: n + 1 == count,
+                    };
+                    let svc = self.svc.as_ref();
+                    let mut payload = match (self.codec, svc) {
+                        (Codec::Vp9, Some(svc)) => svc.vp9(place, self.picture),
+                        (Codec::Av1, Some(svc)) => svc.av1(place),
+                        (Codec::Vp8, _) => vp8(self.picture, self.frames, n == 0, key),
+                        _ => h264(n, key),
+                    };
+                    let id = self.id + 100 * position as u8;
+                    let frames = svc.map(|svc| svc.frames(place)).unwrap_or_default();
+                    let ms = captured_ms(captured, epoch);
+                    payload.extend(layer.body(*len, id, ms, place.ends, frames));
+                    self.transport_seq = self.transport_seq.wrapping_add(1);
+                    layer.descriptor = match (self.codec, svc) {
+                        (Codec::Av1, Some(svc)) => svc.descriptor(place),
+                        _ => Vec::new(),
+                    };
+                    let marker = place.ends && spatial as usize + 1 == sizes.len();
+                    rtp.push(layer.packet(marker, timestamp, self.transport_seq, &payload));
+                }
             }
         }
     }
@@ -438,7 +422,8 @@ impl Stream {
         packet[2..4].copy_from_slice(&self.rtx_seq.to_be_bytes());
         self.rtx_seq = self.rtx_seq.wrapping_add(1);
         packet[8..12].copy_from_slice(&(self.ssrc + 1).to_be_bytes());
-        packet[17..19].copy_from_slice(&transport_seq.to_be_bytes());
+        let at = if packet[12] == 0x10 { 18 } else { 17 };
+        packet[at..at + 2].copy_from_slice(&transport_seq.to_be_bytes());
         if self.rid.is_some() {
             packet[21] = REPAIRED_RID_ID << 4;
         }
@@ -454,11 +439,22 @@ impl Stream {
         self.base.wrapping_add(ticks as u32)
     }
 
-    fn body(&mut self, id: u8, captured_ms: u32) -> Vec<u8> {
+    fn body(
+        &mut self,
+        len: usize,
+        id: u8,
+        captured_ms: u32,
+        ends: bool,
+        (frame, [before, below]): (u32, [u32; 2]),
+    ) -> Vec<u8> {
         let mut body = vec![id];
         body.extend(self.content.to_be_bytes());
         body.extend(captured_ms.to_be_bytes());
-        body.resize(self.body_len, 0);
+        body.push(u8::from(ends));
+        for frame in [frame, before, below] {
+            body.extend(frame.to_be_bytes());
+        }
+        body.resize(len, 0);
         self.content += 1;
         body
     }
@@ -486,62 +482,46 @@ impl Stream {
         self.seq = self.seq.wrapping_add(1);
         packet.extend(timestamp.to_be_bytes());
         packet.extend(self.ssrc.to_be_bytes());
-        packet.extend([0xbe, 0xde, 0, 2, TWCC_ID << 4 | 1]);
+        // A descriptor with a structure needs the form with two bytes for each header.
+        let is_long = self.descriptor.len() > 16;
+        let element = |id: u8, len: usize| match is_long {
+            true => vec![id, len as u8],
+            false => vec![id << 4 | (len - 1) as u8],
+        };
+        packet.extend(if is_long { [0x10, 0] } else { [0xbe, 0xde] });
+        packet.extend([0, 0]);
+        packet.extend(element(TWCC_ID, 2));
         packet.extend(transport.to_be_bytes());
         match self.rid {
             Some(rid) => packet.extend([MID_ID << 4, b'1', RID_ID << 4, rid as u8, 0]),
             None => packet.extend([0; 5]),
         }
-        if let Some(len) = self.descriptor.len().checked_sub(1) {
-            packet.push(DESCRIPTOR_ID << 4 | len as u8);
+        if !self.descriptor.is_empty() {
+            packet.extend(element(DESCRIPTOR_ID, self.descriptor.len()));
             packet.extend(&self.descriptor);
-            packet.resize(packet.len().next_multiple_of(4), 0);
-            packet[15] = ((packet.len() - 16) / 4) as u8;
         }
+        packet.resize(packet.len().next_multiple_of(4), 0);
+        packet[15] = ((packet.len() - 16) / 4) as u8;
         packet
+    }
+}
+
+fn vp8(picture: u16, frame: u32, starts: bool, key: bool) -> Vec<u8> {
+    let [high, low] = picture.to_be_bytes();
+    let start = if starts { 0x90 } else { 0x80 };
+    vec![start, 0xc0, high | 0x80, low, frame as u8, u8::from(!key)]
+}
+
+fn h264(n: u32, key: bool) -> Vec<u8> {
+    match (key, n) {
+        (true, 0) => vec![0x67, 0x42],
+        (true, _) => vec![0x7c, if n == 1 { 0x85 } else { 0x05 }],
+        (false, _) => vec![0x5c, if n == 0 { 0x81 } else { 0x01 }],
     }
 }
 
 fn captured_ms(captured: Instant, epoch: Instant) -> u32 {
     (captured + Duration::from_secs(1) - epoch).as_millis() as u32
-}
-
-/// Returns the dependency descriptor of packet `n` of a picture of `count`: two spatial layers, of which the upper
-/// one needs the lower one in key pictures only. Templates: lower key, lower, upper key, upper.
-fn descriptor(picture: u32, key: bool, n: u32, count: u32) -> Vec<u8> {
-    let is_upper = n >= count / 2;
-    let within = n % (count / 2);
-    let template = 2 * u32::from(is_upper) + u32::from(!key);
-    let frame = 2 * picture + u32::from(is_upper);
-    let mut bits = vec![
-        (u32::from(within == 0), 1),
-        (u32::from(within + 1 == count / 2), 1),
-        (template, 6),
-        (frame & 0xffff, 16),
-    ];
-    if key && n == 0 {
-        // A structure; its first template is number 0, for two decode targets.
-        bits.extend([(0b10000, 5), (0, 6), (2 - 1, 5)]);
-        // Lower, the same, the next spatial layer, the same.
-        bits.extend([(0, 2), (2, 2), (0, 2), (3, 2)]);
-        // Of the two targets: 0 absent, 2 switch.
-        bits.extend([(0b1010, 4), (0b1000, 4), (0b0010, 4), (0b0010, 4)]);
-        // Frame differences: none, 2, 1, 2.
-        bits.extend([(0, 1), (0x22, 6), (0x20, 6), (0x22, 6)]);
-        // Two chains, one for each target, and what each template is to them; no resolutions.
-        bits.extend([(0b11, 2), (0b01, 2), (0x0021_1112, 32), (0, 1)]);
-    }
-    let all = bits.iter().flat_map(|(number, width)| {
-        let places = (0..*width).rev();
-        places.map(move |place| number >> place & 1)
-    });
-    let all: Vec<_> = all.collect();
-    let byte = |bits: &[u32]| {
-        (0..)
-            .zip(bits)
-            .fold(0, |byte, (n, bit)| byte | (bit << (7 - n)) as u8)
-    };
-    all.chunks(8).map(byte).collect()
 }
 
 const DESCRIPTOR: &str =

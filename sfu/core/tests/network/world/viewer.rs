@@ -50,12 +50,10 @@ pub(crate) fn with_feedback() -> String {
 /// Adds transport-wide feedback to m-lines.
 pub(crate) fn offering_feedback(media: &str) -> String {
     let sections = media.split("m=").skip(1).map(|section| {
-        let pts: &[u8] = match section.starts_with("audio") {
-            true => &[109],
-            false => &[120, 126],
-        };
+        let pts = [109, 116, 118, 120, 126];
         let feedback = pts
             .iter()
+            .filter(|pt| section.contains(&format!("a=rtpmap:{pt} ")))
             .map(|pt| format!("a=rtcp-fb:{pt} transport-cc\r\n"));
         let feedback: String = feedback.collect();
         format!("m={section}a=extmap:{TWCC_ID} {TWCC}\r\n{feedback}")
@@ -241,6 +239,8 @@ pub(crate) struct Received {
     pub(crate) reports: Vec<(u64, u32)>,
     /// In order of arrival.
     pub(crate) arrivals: Vec<(Instant, Packet)>,
+    /// The same by extended sequence number, with padding.
+    pub(crate) came: Vec<(Instant, u64)>,
     missing: BTreeMap<u64, Instant>,
     newest: Option<(Packet, Instant)>,
     /// Packets that came, but for what came again.
@@ -266,6 +266,11 @@ pub(crate) struct Packet {
     /// The number of the packet among all of its publisher.
     pub(crate) content: u32,
     pub(crate) captured_ms: u32,
+    /// Whether a frame ends with it.
+    pub(crate) ends: bool,
+    /// The number of its frame within a stream that has layers, and those of the frames that it needs; 0 for none.
+    pub(crate) frame: u32,
+    pub(crate) needs: [u32; 2],
 }
 
 impl Packet {
@@ -296,12 +301,15 @@ impl Packet {
             },
             layers: match codec {
                 Codec::Vp9 => (head[3] >> 1 & 7, head[3] >> 5),
-                Codec::Av1 => (head[1], 0),
+                Codec::Av1 => (head[1] & 15, head[1] >> 4),
                 _ => (0, 0),
             },
             publisher: body[0],
             content: number(1),
             captured_ms: number(5),
+            ends: body[9] != 0,
+            frame: number(10),
+            needs: [number(14), number(18)],
         }
     }
 }
@@ -368,11 +376,21 @@ impl Viewer {
         let mut payload = &packet[12..];
         if packet[0] & 0x10 != 0 {
             let len = usize::from(u16::from_be_bytes([payload[2], payload[3]])) * 4;
-            if payload[4] >> 4 == TWCC_ID {
-                let seq = u16::from_be_bytes([payload[5], payload[6]]);
-                self.feedback.arrived(seq, now);
+            let is_long = payload[0] == 0x10;
+            let (mut elements, behind) = payload[4..].split_at(len);
+            while let Some(first) = elements.first().copied() {
+                let (id, head, len) = match is_long {
+                    true if first != 0 => (first, 2, usize::from(elements[1])),
+                    false if first != 0 => (first >> 4, 1, usize::from(first & 15) + 1),
+                    _ => (0, 1, 0),
+                };
+                if id == TWCC_ID {
+                    let seq = u16::from_be_bytes([elements[head], elements[head + 1]]);
+                    self.feedback.arrived(seq, now);
+                }
+                elements = &elements[head + len..];
             }
-            payload = &payload[4 + len..];
+            payload = behind;
         }
         if packet[0] & 0x20 != 0 {
             let is_rtx = self.all().any(|(_, stream)| stream.rtx_ssrc == ssrc);
@@ -419,7 +437,8 @@ impl Viewer {
             stream.arrivals.push((now, packet));
             stream.newest = Some((packet, now));
         }
-        stream.keep(seq, packet, is_video.then_some(now));
+        let number = stream.keep(seq, packet, is_video.then_some(now));
+        stream.came.push((now, number));
     }
 
     pub(crate) fn handle_rtcp(&mut self, packet: &[u8], now: Instant) {
@@ -486,7 +505,8 @@ impl Received {
         self.ssrc
     }
 
-    fn keep(&mut self, seq: u16, packet: Option<Packet>, ask: Option<Instant>) {
+    /// Returns its extended sequence number.
+    fn keep(&mut self, seq: u16, packet: Option<Packet>, ask: Option<Instant>) -> u64 {
         let highest = self.numbers.last_key_value().map(|(seq, _)| *seq);
         let reference = highest.unwrap_or(1 << 32 | u64::from(seq));
         let delta = seq.wrapping_sub((reference & 0xffff) as u16).cast_signed();
@@ -501,6 +521,7 @@ impl Received {
         if let Some(before) = self.numbers.insert(number, packet) {
             assert_eq!(before, packet, "one number, two packets");
         }
+        number
     }
 
     /// Returns a block of a receiver report, once something came.

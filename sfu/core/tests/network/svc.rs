@@ -1,0 +1,251 @@
+//! Streams with layers of their own, behind links of all kinds: what is sent can be decoded, whole and in order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::world::{
+    World,
+    link::{Conditions, Link},
+    ms,
+    publisher::Publisher,
+    svc::Svc,
+    viewer::{Packet, Received, VP9, av1_with_descriptor, offering_feedback},
+};
+use sfu_core::Codec;
+
+impl World {
+    /// Puts a link in front of a viewer of a stream with layers. What it has no room for waits, so that what is
+    /// missing was not sent.
+    fn watch_layers_behind(&mut self, codec: Codec, conditions: Conditions) -> usize {
+        let media = match codec {
+            Codec::Av1 => av1_with_descriptor(),
+            _ => VP9.to_owned(),
+        };
+        let index = self.watch(&offering_feedback(&media));
+        let seed = self.next_random();
+        self.links.insert(index, Link::new(conditions, seed));
+        index
+    }
+
+    /// Returns the share of pictures, per cent of those published, that a viewer got with each layer as their
+    /// highest within the last `ms` milliseconds before it is called, and of each temporal layer.
+    fn shares_within(&mut self, index: usize, ms: u64) -> (BTreeMap<u8, u64>, BTreeMap<u8, u64>) {
+        let before = self.viewer(index).video.packets().len();
+        self.run(ms);
+        let mut pictures = BTreeMap::new();
+        for packet in self.viewer(index).video.packets().iter().skip(before) {
+            let highest = pictures.entry(packet.timestamp).or_insert(packet.layers);
+            *highest = (*highest).max(packet.layers);
+        }
+        let all = ms * 30 / 1000;
+        let (mut spatial, mut temporal) = (BTreeMap::new(), BTreeMap::new());
+        for (s, t) in pictures.into_values() {
+            *spatial.entry(s).or_default() += 1;
+            *temporal.entry(t).or_default() += 1;
+        }
+        for count in spatial.values_mut().chain(temporal.values_mut()) {
+            *count = *count * 100 / all;
+        }
+        (spatial, temporal)
+    }
+}
+
+fn deep(rate: u64) -> Conditions {
+    Conditions {
+        queue: ms(60_000),
+        ..Conditions::of_rate(rate)
+    }
+}
+
+/// Asserts that every frame is whole and that all came before it that it needs: layers were entered where they
+/// can be, and none was left that another still needs. Only a keyframe may cut off what was before it.
+fn assert_decodable(packets: &[Packet], label: &str) {
+    let mut decoded = BTreeSet::from([0]);
+    let mut pictures = 0;
+    for (position, packet) in packets.iter().enumerate() {
+        let before = position.checked_sub(1).map(|before| packets[before]);
+        let continues = before.filter(|before| before.frame == packet.frame);
+        if let Some(before) = continues {
+            assert_eq!(packet.content, before.content + 1, "{label}: {packet:?}");
+        } else {
+            let is_cut = before.is_some_and(|before| !before.ends);
+            assert!(!is_cut || packet.starts_keyframe, "{label}: {packet:?}");
+            for needed in packet.needs {
+                assert!(
+                    decoded.contains(&needed),
+                    "{label}: {needed} is missing before {packet:?}"
+                );
+            }
+        }
+        if packet.ends {
+            decoded.insert(packet.frame);
+        }
+        let is_new = before.is_some_and(|before| before.timestamp != packet.timestamp);
+        if let Some(before) = before {
+            let is_marked = before.marker == is_new || packet.starts_keyframe;
+            assert!(is_marked, "{label}: {before:?} {packet:?}");
+            let step = packet.timestamp.wrapping_sub(before.timestamp);
+            assert!(step.cast_signed() >= 0, "{label}: {step} ticks");
+        }
+        pictures += u32::from(is_new);
+    }
+    assert!(pictures > 0, "{label}");
+}
+
+impl Received {
+    /// Returns the longest time without another picture that is whole, all before it being there.
+    fn longest_freeze(&self) -> Duration {
+        let mut waiting = self.numbers.keys().copied().peekable();
+        let mut next = waiting.peek().copied().unwrap_or_default();
+        let mut came = BTreeSet::new();
+        let mut last = None;
+        let mut longest = Duration::ZERO;
+        for (at, number) in &self.came {
+            came.insert(*number);
+            while came.remove(&next) {
+                let packet = self.numbers.get(&next).copied().flatten();
+                if packet.is_some_and(|packet| packet.marker) {
+                    longest = longest.max(last.map_or(Duration::ZERO, |last| *at - last));
+                    last = Some(*at);
+                }
+                next += 1;
+            }
+        }
+        longest
+    }
+}
+
+#[test]
+fn every_viewer_gets_the_spatial_layer_that_its_link_carries() {
+    for (seed, codec, svc) in [
+        (1, Codec::Av1, Svc::L3T3_KEY),
+        (2, Codec::Vp9, Svc::L3T3_KEY),
+        (3, Codec::Vp9, Svc::L3T3),
+        (4, Codec::Av1, Svc::L3T3),
+    ] {
+        let label = format!("{codec:?} {svc:?}");
+        let mut world = World::new(seed);
+        world.publish(Publisher::svc(1, codec, svc));
+        world.run(1500);
+        let rates = [(250_000, 0), (800_000, 1), (0, 2)];
+        let viewers = rates.map(|(rate, layer)| {
+            let viewer = world.watch_layers_behind(codec, deep(rate));
+            (viewer, layer)
+        });
+        world.run(6000);
+        for (viewer, layer) in viewers {
+            let (spatial, _) = world.shares_within(viewer, 3000);
+            let share = spatial.get(&layer).copied().unwrap_or_default();
+            assert!(share > 85, "{label}: {spatial:?} of {layer}");
+        }
+        for (viewer, _) in viewers {
+            world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
+        }
+        world.run(5000);
+        for (viewer, _) in viewers {
+            let (spatial, _) = world.shares_within(viewer, 1000);
+            let share = spatial.get(&2).copied().unwrap_or_default();
+            assert!(share > 90, "{label}: {spatial:?} of the highest");
+            let packets = world.viewer(viewer).video.complete();
+            assert_decodable(&packets, &label);
+        }
+    }
+}
+
+#[test]
+fn temporal_layers_of_av1_are_left_and_entered() {
+    let mut world = World::new(5);
+    world.publish(Publisher::svc(1, Codec::Av1, Svc::L1T3));
+    world.run(1500);
+    let viewer = world.watch_layers_behind(Codec::Av1, deep(0));
+    for (rate, most, least) in [
+        (0, 100, 95),
+        (450_000, 55, 45),
+        (250_000, 30, 20),
+        (450_000, 55, 45),
+        (0, 100, 95),
+    ] {
+        world.links.get_mut(&viewer).unwrap().conditions.rate = rate;
+        world.run(6000);
+        let (_, temporal) = world.shares_within(viewer, 3000);
+        let share: u64 = temporal.values().sum();
+        assert!((least..=most).contains(&share), "{rate}: {temporal:?}");
+    }
+    let packets = world.viewer(viewer).video.complete();
+    assert_decodable(&packets, "L1T3");
+}
+
+/// The viewer's limit changes at random, and the link, or packets are lost.
+#[test]
+fn what_is_sent_of_layers_can_be_decoded_whatever_happens() {
+    for (seed, codec, svc, loss) in [
+        (10, Codec::Av1, Svc::L3T3_KEY, 0),
+        (11, Codec::Av1, Svc::L1T3, 0),
+        (12, Codec::Vp9, Svc::L3T3_KEY, 0),
+        (13, Codec::Av1, Svc::L3T3_KEY, 30),
+        (14, Codec::Vp9, Svc::L3T3, 30),
+        (15, Codec::Av1, Svc::L3T3, 30),
+        (16, Codec::Av1, Svc::L1T3, 100),
+    ] {
+        let label = format!("seed {seed}, {codec:?}, loss {loss}, {svc:?}");
+        let mut world = World::new(seed);
+        world.publish(Publisher::svc(1, codec, svc));
+        world.run(1000);
+        let viewer = world.watch_layers_behind(codec, deep(0));
+        world.run(2000);
+        for _ in 0..25 {
+            let rates = [0, 200_000, 400_000, 700_000, 2_500_000];
+            let rate = rates[world.next_random() as usize % rates.len()];
+            let link = world.links.get_mut(&viewer).unwrap();
+            link.conditions.rate = if loss == 0 { rate } else { 0 };
+            link.conditions.loss = loss;
+            let limit = [Some(0), Some(1), None, None][world.next_random() as usize % 4];
+            let peer = world.members[viewer].peer;
+            world.sfu.limit(peer, limit, world.now);
+            let pause = 200 + world.next_random() % 1500;
+            world.run(pause);
+        }
+        let link = world.links.get_mut(&viewer).unwrap();
+        (link.conditions.rate, link.conditions.loss) = (0, 0);
+        let peer = world.members[viewer].peer;
+        world.sfu.limit(peer, None, world.now);
+        world.run(5000);
+        let packets = world.viewer(viewer).video.complete();
+        assert_decodable(&packets, &label);
+        let mut qualities: Vec<_> = packets.iter().map(|packet| packet.layers).collect();
+        qualities.sort();
+        qualities.dedup();
+        let most = (svc.spatial * svc.temporal) as usize;
+        assert_eq!(qualities.len(), most, "{label}: {qualities:?}");
+    }
+}
+
+#[test]
+fn a_narrow_link_does_not_freeze_the_picture() {
+    for (seed, svc, jitter, loss) in [
+        (20, Svc::L3T3, 0, 0),
+        (21, Svc::L3T3_KEY, 5, 0),
+        (22, Svc::L3T3_KEY, 10, 5),
+    ] {
+        let mut world = World::new(seed);
+        world.publish(Publisher::svc(1, Codec::Vp9, svc));
+        world.run(1500);
+        let conditions = Conditions {
+            delay: ms(30),
+            queue: ms(300),
+            jitter: ms(jitter),
+            loss,
+            ..Conditions::of_rate(400_000)
+        };
+        let viewer = world.watch_layers_behind(Codec::Vp9, conditions);
+        world.run(20_000);
+        let freeze = world.viewer(viewer).video.longest_freeze();
+        println!("jitter {jitter}, loss {loss}: {freeze:?}");
+        assert!(
+            freeze < ms(1000),
+            "jitter {jitter}, loss {loss}: {freeze:?}"
+        );
+    }
+}
