@@ -225,7 +225,7 @@ async fn a_composed_job_is_lowered_while_there_is_too_much_to_do_and_gets_back_w
     let back = |job: &Job| job.degraded.is_none();
     let (_, took) = stage.wait_for(&job, secs(120), back).await;
     println!("back after {took:?}");
-    sleep(secs(3)).await;
+    stage.plays(&job, 0, 3).await;
     let ended = stage.end(&job).await;
     assert_eq!(ended.restarts, 0);
     assert_eq!(ended.destinations[0].past_failure, None);
@@ -263,11 +263,11 @@ async fn each_codec_becomes_h264_where_nothing_is_composed() {
     let job = stage.start(rtmp).await;
     stage.wait_live(&job).await;
     for codec in &codecs[1..] {
-        sleep(secs(4)).await;
+        stage.plays(&job, 0, 3).await;
         drop(now);
         now = stage.broadcast(in_codec(*codec));
     }
-    sleep(secs(4)).await;
+    stage.plays(&job, 0, 3).await;
     let ended = stage.end(&job).await;
     assert_eq!(ended.restarts, 0);
     assert_eq!(ended.destinations[0].last_error, None);

@@ -28,7 +28,7 @@ async fn a_server_that_comes_back_is_connected_again_and_the_other_does_not_noti
         ]))
         .await;
     stage.wait_live(&job).await;
-    sleep(secs(2)).await;
+    stage.plays(&job, 0, 1).await;
     failing.stop();
     let retrying = |job: &Job| job.destinations[0].state == DestinationState::Retrying;
     let (away, noticed) = stage.wait_for(&job, secs(10), retrying).await;
@@ -48,7 +48,7 @@ async fn a_server_that_comes_back_is_connected_again_and_the_other_does_not_noti
         .await;
     println!("live again after {back:?}");
     assert!(back < Duration::from_millis(2500), "{back:?}");
-    sleep(secs(2)).await;
+    stage.plays(&job, 0, 2).await;
     let ended = stage.end(&job).await;
     assert_eq!(ended.restarts, 0);
     assert_eq!(ended.destinations[1].last_error, None);
@@ -113,7 +113,7 @@ async fn jobs_go_on_after_a_restart_of_the_server_until_they_are_ended() {
         StatusCode::NOT_FOUND,
         "an ended one does not come back"
     );
-    sleep(secs(2)).await;
+    stage.plays(&job, 0, 2).await;
     stage.end(&job).await;
     let recordings = server.recordings();
     assert_eq!(recordings.len(), 3, "{recordings:?}");
@@ -134,7 +134,7 @@ async fn a_killed_worker_is_replaced() {
         .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}]))
         .await;
     let before = stage.wait_live(&job).await;
-    sleep(secs(3)).await;
+    stage.plays(&job, 0, 3).await;
     let pid = before.worker_pid.unwrap().to_string();
     output("kill", &["-9", &pid]);
     let (_, took) = stage.wait_for(&job, secs(3), |job| job.restarts == 1).await;
@@ -146,7 +146,7 @@ async fn a_killed_worker_is_replaced() {
     assert_eq!(after.destinations[0].code, None);
     let past = after.destinations[0].past_failure.as_ref().unwrap();
     assert_eq!(past.code, FailureCode::WorkerDied);
-    sleep(secs(3)).await;
+    stage.plays(&job, 1, 3).await;
     let (_, playlist) = stage.download_hls("after.mp4").await;
     assert_eq!(
         playlist.matches("#EXT-X-DISCONTINUITY\n").count(),

@@ -6,7 +6,6 @@ use egress::{
     status::{DestinationState, FailureCode, Job},
 };
 use serde_json::json;
-use tokio::time::sleep;
 
 use crate::{
     delivery::assert_in_step,
@@ -32,8 +31,8 @@ async fn srt_carries_the_broadcast_encrypted() {
         "stream_id": "publish:abcdefgh", "latency_ms": 200});
     let job = stage.start(json!([srt])).await;
     stage.wait_live(&job).await;
-    sleep(secs(6)).await;
-    let during = stage.job(&job).await.destinations[0].clone();
+    let playing = stage.plays(&job, 0, 6).await;
+    let during = playing.destinations[0].clone();
     let ended = stage.end(&job).await;
     let file = tokio::task::spawn_blocking(|| receiver.finish())
         .await
@@ -81,7 +80,7 @@ async fn a_receiver_that_comes_back_is_called_again_and_another_does_not_notice(
     let live = |job: &Job| job.destinations[0].state == DestinationState::Live;
     let (_, took) = stage.wait_for(&job, secs(10), live).await;
     println!("live again after {took:?}");
-    sleep(secs(3)).await;
+    stage.plays(&job, 0, 3).await;
     let ended = stage.end(&job).await;
     assert_eq!(
         (ended.restarts, &ended.destinations[1].last_error),

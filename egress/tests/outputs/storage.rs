@@ -96,7 +96,7 @@ async fn a_recording_leaves_while_it_is_made_and_faults_and_restarts_only_delay_
     .await;
     let stage = stage.restart().await;
     stage.wait_live(&job).await;
-    sleep(secs(3)).await;
+    stage.plays(&job, 0, 2).await;
     drop(broadcaster);
     stage.end(&job).await;
     let state = |state| move |r: &Recording| r.state == state;
@@ -181,7 +181,7 @@ async fn wrong_keys_and_a_missing_bucket_are_told_and_nothing_is_lost() {
     let _broadcaster = stage.broadcast(Sends::default());
     let job = stage.start(json!([{"type": "recording"}])).await;
     stage.wait_live(&job).await;
-    sleep(secs(3)).await;
+    stage.plays(&job, 0, 2).await;
     stage.end(&job).await;
     let is = |code| move |r: &Recording| r.storage.as_ref().is_some_and(|s| s.code == code);
     let denied = is(StorageCode::StorageDenied);

@@ -205,6 +205,15 @@ impl Stage {
         self.wait_for(path, Duration::from_secs(20), live).await.0
     }
 
+    /// Waits until destination `at` has got so many more seconds of pictures.
+    pub(crate) async fn plays(&self, path: &str, at: usize, seconds: u64) -> Job {
+        let frames = |job: &Job| job.destinations[at].frames;
+        let wanted = frames(&self.job(path).await) + 30 * seconds;
+        let limit = Duration::from_secs(20 + 4 * seconds);
+        let played = |job: &Job| frames(job) >= wanted;
+        self.wait_for(path, limit, played).await.0
+    }
+
     pub(crate) async fn end(&self, path: &str) -> Job {
         let (status, _, body) = self.request("DELETE", path, "").await;
         assert_eq!(status, StatusCode::OK, "{body:?}");
