@@ -12,7 +12,7 @@ use egress::{
     status::{Recording, RecordingState, StorageCode},
 };
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{runtime::Runtime, time::sleep};
 
 use crate::{
     recordings::{assert_fast_start, download, folder_of, id_of, names, ready, recordings, within},
@@ -143,6 +143,49 @@ async fn a_recording_leaves_while_it_is_made_and_faults_and_restarts_only_delay_
     let shelf = folder.parent().unwrap().parent().unwrap();
     within(secs(10), "the folder is gone", || names(shelf).is_empty()).await;
     stage.stop().await;
+}
+
+#[test]
+fn an_upload_goes_on_after_a_death_in_the_middle_of_a_part() {
+    let (lasting, mortal) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let server = lasting.block_on(S3Server::start());
+    server.make_bucket();
+    let keys = tempfile::tempdir().unwrap();
+    let keys = keys.path().join("keys");
+    write_keys(&keys, SECRET);
+    let proxy = Proxy::start(server.port);
+    let config = config(proxy.port, &keys, |s3| s3.keep_local = true);
+    let (stage, job, broadcaster) = mortal.block_on(async {
+        let stage = Stage::with_config(config);
+        let broadcaster = stage.broadcast(heavy());
+        let job = stage.start(json!([{"type": "recording"}])).await;
+        within(secs(60), "parts leave", || server.parts() > 0).await;
+        proxy.set(Fault::Stall);
+        let on_its_way = || proxy.stalled() > 0;
+        within(secs(60), "a part is on its way", on_its_way).await;
+        (stage, job, broadcaster)
+    });
+    let folder = folder_of(&stage, &id_of(&job));
+    let upload = upload_id(&folder);
+    let _lasting = lasting.enter();
+    let stage = stage.crash(mortal);
+    proxy.set(Fault::None);
+    let sent = server.parts();
+    lasting.block_on(async {
+        stage.wait_live(&job).await;
+        within(secs(60), "parts leave again", || server.parts() > sent).await;
+        assert_eq!(upload_id(&folder), upload, "the same upload goes on");
+        drop(broadcaster);
+        stage.end(&job).await;
+        let recording = ready(&stage).await;
+        assert_eq!(recording.storage, None);
+        let objects = server.objects();
+        assert_eq!((objects.len(), server.parts()), (1, 0), "{objects:?}");
+        let local = fs::read(folder.join(&recording.files[0].name)).unwrap();
+        assert!(fs::read(&objects[0]).unwrap() == local, "a byte differs");
+        Probe::of(&objects[0]).assert_sound(&["aac", "h264"]);
+        stage.stop().await;
+    });
 }
 
 async fn assert_range(stage: &Stage, recording: &Recording) {

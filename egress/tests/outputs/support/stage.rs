@@ -17,7 +17,7 @@ use egress::{
 use serde_json::Value;
 use sfu::RoomId;
 use tempfile::TempDir;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{runtime::Runtime, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -78,6 +78,19 @@ impl Stage {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
         Self::open(config, self.directory, self.program, OWNER)
+    }
+
+    /// Ends the server without a chance to clean up, together with the runtime that it runs on, and starts another
+    /// one on the current runtime.
+    pub(crate) fn crash(self, runtime: Runtime) -> Self {
+        let Self {
+            config,
+            directory,
+            program,
+            ..
+        } = self;
+        runtime.shutdown_background();
+        Self::open(config, directory, program, OWNER)
     }
 
     fn open(config: Config, directory: TempDir, program: Program, caller: Caller) -> Self {
