@@ -70,7 +70,11 @@ async fn authorize_egress(
         Ok(room) => {
             let owner = signaling.authorize(request.headers(), "*", signaling::Grant::Admin);
             let trusted = owner.await.is_ok();
-            request.extensions_mut().insert(egress::Caller { trusted });
+            let until_unix_s = signaling.expiry(request.headers());
+            request.extensions_mut().insert(egress::Caller {
+                trusted,
+                until_unix_s,
+            });
             request.extensions_mut().insert(egress::Room {
                 id: room.id,
                 slug: room.slug,

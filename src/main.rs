@@ -30,6 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
+    egress::keep_files_private();
     match command {
         // A process of its own with its own rules: no config, no runtime.
         Command::EgressWorker => return Ok(egress::run_worker()),

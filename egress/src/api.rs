@@ -16,6 +16,7 @@ use axum::{
     routing::{get, patch, post},
 };
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     problem::Problem,
@@ -173,23 +174,37 @@ async fn list_jobs(
     ([no_store()], Json(JobList { jobs }))
 }
 
-/// Server-sent events: the list of jobs as it is, and then whenever it changes.
+/// Server-sent events: the list of jobs as it is, and then whenever it changes, for as long as the caller may.
 async fn follow_jobs(
     State(service): State<Service>,
     Extension(room): Extension<Room>,
+    Extension(caller): Extension<Caller>,
 ) -> impl IntoResponse {
     let told = service.follow_room(&room);
-    let events = futures_util::stream::unfold((told, service), |(mut told, service)| async move {
-        tokio::select! {
-            changed = told.changed() => changed.ok()?,
-            () = service.stopping() => return None,
-        }
-        let list = told.borrow_and_update().clone();
-        let event = Event::default().event("jobs").json_data(list);
-        Some((event, (told, service)))
-    });
+    let left_ms = |until: u64| until.saturating_mul(1000).saturating_sub(unix_ms_now());
+    let end = caller
+        .until_unix_s
+        .and_then(|until| Instant::now().checked_add(Duration::from_millis(left_ms(until))));
+    let events =
+        futures_util::stream::unfold((told, service), move |(mut told, service)| async move {
+            tokio::select! {
+                changed = told.changed() => changed.ok()?,
+                () = service.stopping() => return None,
+                () = sleep_until_some(end) => return None,
+            }
+            let list = told.borrow_and_update().clone();
+            let event = Event::default().event("jobs").json_data(list);
+            Some((event, (told, service)))
+        });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     ([no_store()], Sse::new(events).keep_alive(keep_alive))
+}
+
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn get_job(

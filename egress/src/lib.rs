@@ -50,7 +50,7 @@ mod wish;
 mod worker;
 
 pub use config::{Config, ConfigError, HlsConfig, RecordingConfig, S3Config};
-pub use sandbox::hide_memory;
+pub use sandbox::{hide_memory, keep_files_private};
 pub use scene::{Corner, Image, Layout, Look, Scene, Tile};
 pub use service::{Caller, Changed, OpenError, RecordingReady, Room, Service};
 pub use source::{BoxFuture, Source, Sources};

@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     destination,
     hls::Shelf,
-    jobs::{Entry, Jobs},
+    jobs::Jobs,
     leftover::Leftovers,
     link::Failure,
     origin::Origin,
@@ -33,7 +33,6 @@ use crate::{
     supervisor::{Order, Planned},
     thumbnail::Thumbnails,
     wall_clock::unix_ms_now,
-    wish::Wish,
 };
 
 /// All jobs of the server, and what they are made of.
@@ -167,7 +166,6 @@ impl Register {
             return Err(StartError::Over);
         }
         let wish = entry.wish.changed(change)?;
-        self.check_room(entry, wish.as_ref(), &loads)?;
         let number = |id: &String| match entry.planned(id) {
             Some(planned) => Ok(planned.number),
             None => Err(StartError::UnknownDestination(id.clone())),
@@ -187,6 +185,16 @@ impl Register {
             return Err(StartError::HlsActive);
         }
         plan.extend(added.iter().cloned());
+        let work = Work {
+            mode: wish
+                .as_ref()
+                .unwrap_or(&entry.wish)
+                .mode()
+                .ok_or(StartError::Preset)?,
+            destinations: plan.len(),
+            ..entry.work()
+        };
+        self.check_growth(&entry.work(), &work, &loads)?;
         let mut orders = Vec::new();
         let origin = with_hls.then(|| self.new_origin(id, &added));
         orders.extend(removed.into_iter().map(Order::Remove));
@@ -262,19 +270,10 @@ impl Register {
         }
     }
 
-    /// Checks that a job still fits with another preset.
-    fn check_room(
-        &self,
-        entry: &Entry,
-        wish: Option<&Wish>,
-        loads: &[Load],
-    ) -> Result<(), StartError> {
-        let Some(mode) = wish.and_then(Wish::mode) else {
-            return Ok(());
-        };
-        let now = entry.work();
-        let more = |work: &Work| admission::expected_percent(work, loads);
-        let more = more(&Work { mode, ..now }).saturating_sub(more(&now));
+    /// Checks that a job still fits when it is to do `next` instead of what it does.
+    fn check_growth(&self, current: &Work, next: &Work, loads: &[Load]) -> Result<(), StartError> {
+        let percent = |work: &Work| admission::expected_percent(work, loads);
+        let more = percent(next).saturating_sub(percent(current));
         let free = admission::free(&self.config, self.cores, loads);
         if more > free.cpu_percent {
             return Err(StartError::Capacity(free));

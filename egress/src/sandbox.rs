@@ -63,11 +63,16 @@ pub fn hide_memory() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Core, none)?)
 }
 
+/// Lets nobody but this user read what the process, and those that it starts, will write.
+pub fn keep_files_private() {
+    umask(Mode::RWXG | Mode::RWXO);
+}
+
 /// Makes the process one that nobody can look into: to be called first, before it learns a secret, and while it
 /// has one thread.
 pub(crate) fn close_in() -> Vec<Gap> {
     close_inherited();
-    umask(Mode::RWXG | Mode::RWXO);
+    keep_files_private();
     let mut gaps = Vec::new();
     let mut attempt = |what, result: rustix::io::Result<()>| {
         gaps.extend(result.err().map(|error| Gap::Refused(what, error)));

@@ -184,6 +184,12 @@ impl Service {
         })
     }
 
+    /// Returns until when the bearer token of a request is valid, Unix seconds; `None` without a valid one.
+    pub fn expiry(&self, headers: &HeaderMap) -> Option<u64> {
+        let claims = self.claims(headers).ok().flatten()?;
+        Some(claims.exp)
+    }
+
     /// Returns the room with this name; `None` when there is none, or the store fails.
     pub async fn find_room(&self, slug: &str) -> Option<RoomRef> {
         let id = self.room(slug, false).await.ok()?;

@@ -14,6 +14,7 @@ mod media;
 mod operations;
 mod outputs;
 mod recordings;
+mod storage;
 mod support;
 mod takeover;
 mod thumbnails;

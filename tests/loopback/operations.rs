@@ -12,6 +12,7 @@ use crate::support::{
     server::{self, Server, Setup, run},
     session::Session,
     source::Source,
+    wait,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,6 +77,60 @@ async fn health_and_metrics_tell_how_it_is() {
         !log.contains("did not finish in time") && !log.contains("panicked"),
         "{log}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_else_may_read_what_the_server_keeps() {
+    let server = Setup::new()
+        .config("[egress.hls]\ndvr_seconds = 60")
+        .start();
+    let source = Source::h264();
+    let host = server.host("stage");
+    let broadcaster = Peer::publisher(&server, &source).await;
+    broadcaster.whip(&server, "stage", &host).await;
+    let both = json!([{"type": "recording"}, {"type": "hls"}]);
+    let output = Output::start(&server, "stage", &host, &both).await;
+    let kept = || {
+        let mut kept = Vec::new();
+        let mut folders = vec![server.data_dir()];
+        while let Some(folder) = folders.pop() {
+            for path in files(&folder) {
+                folders.extend(path.is_dir().then(|| path.clone()));
+                kept.push(path);
+            }
+        }
+        kept
+    };
+    let check = || {
+        for path in kept() {
+            // Files come and go.
+            let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+            if path.exists() {
+                assert_eq!(server::mode(&path), wanted, "{}", path.display());
+            }
+        }
+    };
+    for what in ["recordings/", "rewind/", ".db"] {
+        wait::until(what, async || {
+            let kept = kept();
+            let is_it = |path: &std::path::PathBuf| path.to_string_lossy().contains(what);
+            let found = kept.iter().any(|path| path.is_file() && is_it(path));
+            wait::check(found, kept)
+        })
+        .await;
+    }
+    check();
+    output.end().await;
+    wait::until("the recording is finished", async || {
+        let kept = kept();
+        wait::check(
+            kept.iter()
+                .any(|path| path.extension() == Some("mp4".as_ref())),
+            kept,
+        )
+    })
+    .await;
+    check();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

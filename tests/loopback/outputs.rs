@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::fs::PermissionsExt as _,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use reqwest::StatusCode;
@@ -272,6 +272,26 @@ async fn wrong_requests_for_outputs_are_refused() {
         (&false.into(), &"connecting".into())
     );
     waiting.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_end_when_the_token_does() {
+    let server = Server::start();
+    let host = server.host("stage");
+    let output = Output::start(&server, "stage", &host, &json!([{"type": "hls"}])).await;
+    let short = server.token("stage", &["--egress", "--ttl", "3s"]);
+    let expires = server::claims(&short)["exp"].as_u64().unwrap();
+    let events = http::client()
+        .get(server.url("/api/rooms/stage/egress/events"))
+        .bearer_auth(&short);
+    let mut events = events.send().await.unwrap();
+    let first = events.chunk().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&first).contains("event: jobs"));
+    let rest = async { while events.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(wait::PATIENCE, rest).await.unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(now.as_secs() >= expires, "before the token");
+    output.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,7 @@ use crate::support::{
     peer::Peer,
     probe,
     server::{self, Server},
+    session::Session,
     source::Source,
     wait,
 };
@@ -184,6 +185,84 @@ async fn each_track_of_the_stage_has_files_of_its_own_on_one_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_source_gives_the_tracks_that_it_says_and_hosts_are_told_when_it_is_ready() {
+    let server = Server::start();
+    let (beeps, steady) = (Source::h264(), Source::steady());
+    let host = server.token("stage", &["--publish", "--egress", "--identity", "ann"]);
+    let guest = server.token("stage", &["--stage", "--identity", "bob"]);
+    let (mut session, _) = Session::join(&server, "stage", Some(&host), None).await;
+    let _ann = publish(&server, &beeps, &host).await;
+    let _bob = publish(&server, &steady, &guest).await;
+    let track = |identity, track| json!({"type": "track", "identity": identity, "track": track});
+    // What is wanted; the width of the picture; whether there is sound, and whether it beeps.
+    let table = [
+        (
+            json!({"source": {"type": "participant", "identity": "bob"}}),
+            Some(240),
+            Some(false),
+        ),
+        (
+            json!({"source": {"type": "participant", "identity": "ann"}, "audio_only": true}),
+            None,
+            Some(true),
+        ),
+        (json!({"source": track("bob", "camera")}), Some(240), None),
+        (json!({"source": track("ann", "camera")}), Some(320), None),
+        (
+            json!({"source": track("ann", "microphone")}),
+            None,
+            Some(true),
+        ),
+        (
+            json!({"source": track("bob", "microphone")}),
+            None,
+            Some(false),
+        ),
+    ];
+    let mut outputs = Vec::new();
+    for (wish, ..) in &table {
+        let recording = json!([{"type": "recording"}]);
+        let output = Output::start_as(&server, "stage", &host, wish.clone(), &recording).await;
+        outputs.push(output);
+    }
+    wait::within(Duration::from_secs(40), "all record", async || {
+        let found = recordings(&server, &host).await;
+        let long = |r: &Value| r["duration_ms"].as_u64() > Some(4500);
+        wait::check(found.len() == table.len() && found.iter().all(long), found)
+    })
+    .await;
+    for (output, (wish, width, beeps)) in outputs.iter().zip(table) {
+        output.end().await;
+        let id = recording_id(&output.path());
+        let is_it = |m: &Value| m["type"] == "recording_ready" && m["recording"]["id"] == id;
+        let told = session.next_where("it is ready", is_it).await;
+        assert_eq!(told["recording"]["state"], "ready", "{told}");
+        let name = told["recording"]["files"][0]["name"].as_str().unwrap();
+        let file = recording_folder(&server, &output.path()).join(name);
+        let tracks = probe::probe(&file).await;
+        let codecs: Vec<_> = tracks.iter().map(|track| track.codec.as_str()).collect();
+        // A picture without sound has silence, as servers want it.
+        let expected = width.map_or(&["aac"][..], |_| &["h264", "aac"]);
+        assert_eq!(codecs, expected, "{wish}");
+        for track in &tracks {
+            track.assert_monotonic();
+            assert!(track.duration() > 3.0, "{wish}: {} s", track.duration());
+        }
+        if let Some(width) = width {
+            assert_eq!(tracks[0].info["width"], width, "{wish}");
+        }
+        let (_, heard) = probe::flashes_and_beeps_of(&file, false, true).await;
+        let loudest = probe::loudest(&file).await;
+        let is_right = match beeps {
+            Some(true) => heard.len() >= 3 && loudest > -20.0,
+            Some(false) => heard.len() <= 1 && loudest > -20.0,
+            None => loudest < -60.0,
+        };
+        assert!(is_right, "{wish}: beeps {heard:?}, {loudest} dB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outputs_without_a_recording_leave_no_folder_even_after_a_crash() {
     let server = Server::start();
     let host = server.host("stage");
@@ -207,13 +286,13 @@ async fn outputs_without_a_recording_leave_no_folder_even_after_a_crash() {
     .await;
 }
 
-async fn publish(server: &Server, source: &Source, host: &str) -> Peer {
+pub(crate) async fn publish(server: &Server, source: &Source, host: &str) -> Peer {
     let broadcaster = Peer::publisher(server, source).await;
     broadcaster.whip(server, "stage", host).await;
     broadcaster
 }
 
-async fn recordings(server: &Server, host: &str) -> Vec<Value> {
+pub(crate) async fn recordings(server: &Server, host: &str) -> Vec<Value> {
     let request = http::client().get(server.url("/api/rooms/stage/recordings"));
     let response = request.bearer_auth(host).send().await.unwrap();
     let mut list = http::json(response, StatusCode::OK).await;
@@ -225,7 +304,7 @@ async fn recordings(server: &Server, host: &str) -> Vec<Value> {
 }
 
 /// Waits until the only recording is ready.
-async fn ready(server: &Server, host: &str) -> Value {
+pub(crate) async fn ready(server: &Server, host: &str) -> Value {
     wait::within(Duration::from_secs(60), "it is ready", async || {
         let found = recordings(server, host).await.remove(0);
         match &found["state"] {
@@ -237,10 +316,16 @@ async fn ready(server: &Server, host: &str) -> Value {
 }
 
 /// Returns where the recording of a job's first destination is.
-fn recording_folder(server: &Server, job: &str) -> PathBuf {
+pub(crate) fn recording_folder(server: &Server, job: &str) -> PathBuf {
+    let id = recording_id(job);
     let job = job.rsplit_once("eg_").unwrap().1;
-    let folder = format!("recordings/{job}/rec_{job}_1");
-    server.data_dir().join(folder)
+    server.data_dir().join(format!("recordings/{job}/{id}"))
+}
+
+/// Returns the id of the recording of a job's first destination.
+fn recording_id(job: &str) -> String {
+    let job = job.rsplit_once("eg_").unwrap().1;
+    format!("rec_{job}_1")
 }
 
 async fn gone(pid: u64) {

@@ -1,6 +1,11 @@
 //! An attempt at a destination: what every protocol works with and how it is told apart from the others.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use super::{
     Meter, Stop,
@@ -9,7 +14,7 @@ use super::{
 use crate::{
     link::{Failure, Report},
     pipeline::{Air, Clock, Hub},
-    status::DestinationState,
+    status::{DestinationState, FailureCode},
     worker::Reporter,
 };
 
@@ -90,5 +95,61 @@ impl Attempt {
     }
 }
 
+/// Runs an attempt at destination `number` on a thread of its own. One that panics has failed, and is tried again as
+/// any other.
+pub(crate) fn start(
+    number: usize,
+    reporter: Reporter,
+    run: impl FnOnce() + Send + 'static,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        // What it shares is locked, and used on after a panic inside.
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            let failure = Failure {
+                code: FailureCode::Internal,
+                message: "The output was ended by a fault of this server, and begins anew. See the server's log."
+                    .to_owned(),
+            };
+            let report = Report::Failed {
+                destination: number,
+                failure,
+            };
+            reporter.send(&report, &[]);
+        }
+    })
+}
+
 /// How often an attempt looks whether something is on air.
 pub(super) const IDLE_POLL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::link;
+
+    #[test]
+    fn one_that_panics_has_failed() {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        let (reporter, writer) = Reporter::start(here);
+        start(1, reporter.clone(), || {}).join().unwrap();
+        let panicking = start(7, reporter.clone(), || panic!("as the test wants"));
+        panicking.join().unwrap();
+        reporter.finish();
+        writer.join().unwrap();
+        let (report, _) = link::read_frame::<Report>(&mut there).unwrap();
+        let Report::Failed {
+            destination,
+            failure,
+        } = report
+        else {
+            panic!("{report:?}");
+        };
+        assert_eq!((destination, failure.code), (7, FailureCode::Internal));
+        assert!(
+            link::read_frame::<Report>(&mut there).is_err(),
+            "one report"
+        );
+    }
+}

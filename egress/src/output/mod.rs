@@ -16,7 +16,7 @@ mod srt_failure;
 mod stop;
 mod tls;
 
-pub(crate) use attempt::Attempt;
+pub(crate) use attempt::{Attempt, start};
 pub(crate) use dial::Policy;
 pub(crate) use hls::Hls;
 pub(crate) use record::Record;

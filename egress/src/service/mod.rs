@@ -54,6 +54,8 @@ pub struct Room {
 pub struct Caller {
     /// Whether they may send to loopback and private addresses whatever the config says: the server's owner.
     pub trusted: bool,
+    /// Until when they may, Unix seconds; without it, for as long as they stay.
+    pub until_unix_s: Option<u64>,
 }
 
 /// The outputs of a room have changed.

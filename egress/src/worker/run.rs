@@ -7,6 +7,7 @@ use std::{
         fd::AsFd,
         unix::net::{UnixDatagram, UnixStream},
     },
+    panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,7 +24,7 @@ use sfu::Codec;
 use super::{Reporter, pulse::Pulse, tracks::Tracks};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
-    output::{Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
+    output::{self, Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
     pipeline::{Attached, Clock, Hub, Intake},
     sandbox::{self, Reach},
     status::{DestinationState, FailureCode},
@@ -131,7 +132,13 @@ impl Worker {
         let tracks = Tracks::new(setup.clone(), clock, reporter.clone());
         let tracks = Arc::new(Mutex::new(tracks));
         let apart = tracks.clone();
-        thread::spawn(move || read_packets(&packets, &into, &apart, &broken));
+        thread::spawn(move || {
+            let read = || read_packets(&packets, &into, &apart, &broken);
+            if catch_unwind(AssertUnwindSafe(read)).is_err() {
+                // Nothing would ever come in again; another worker takes its place.
+                std::process::exit(4);
+            }
+        });
         Self {
             setup,
             tracks,
@@ -228,7 +235,7 @@ impl Worker {
             meter: self.pulse.meter(number),
             stop: Stop::default(),
         };
-        let stop = attempt.stop.clone();
+        let (stop, reporter) = (attempt.stop.clone(), self.reporter.clone());
         let (limits, policy) = (self.limits(), self.policy(allow_private));
         let running = match target {
             Target::Rtmp(target) => {
@@ -238,7 +245,8 @@ impl Worker {
                     limits,
                     policy,
                 };
-                Running::Thread(thread::spawn(move || rtmp.run()), stop)
+                let run = move || rtmp.run();
+                Running::Thread(output::start(number, reporter, run), stop)
             }
             Target::Srt(target) => {
                 let srt = Srt {
@@ -247,7 +255,8 @@ impl Worker {
                     limits,
                     policy,
                 };
-                Running::Thread(thread::spawn(move || srt.run()), stop)
+                let run = move || srt.run();
+                Running::Thread(output::start(number, reporter, run), stop)
             }
             Target::Record(target) => {
                 self.lock_tracks().add(number, &target);
@@ -256,7 +265,8 @@ impl Worker {
                     target,
                     sound: true,
                 };
-                Running::Thread(thread::spawn(move || record.run()), stop)
+                let run = move || record.run();
+                Running::Thread(output::start(number, reporter, run), stop)
             }
             Target::Hls(target) => Running::Hls(self.hub.attach(Box::new(Hls::new(
                 number,

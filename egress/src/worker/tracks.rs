@@ -41,6 +41,7 @@ struct Lane {
 struct Writer {
     thread: JoinHandle<()>,
     stop: Stop,
+    since: Duration,
 }
 
 impl Tracks {
@@ -134,6 +135,7 @@ impl Tracks {
                 Ok(found) => failures.extend(found),
                 Err(error) => failures.push(format!("{error:#}")),
             }
+            failures.extend(lane.replace_fallen(*id, &self.targets, self.clock));
             if lane.started && lane.hub.is_off() {
                 over.push(*id);
             }
@@ -170,7 +172,41 @@ impl Lane {
             sound: self.kind == MediaKind::Audio,
         };
         let thread = thread::spawn(move || record.run());
-        self.writers.insert(number, Writer { thread, stop });
+        let since = clock.now();
+        self.writers.insert(
+            number,
+            Writer {
+                thread,
+                stop,
+                since,
+            },
+        );
+    }
+
+    /// Begins anew what has panicked; returns what to say of that.
+    fn replace_fallen(
+        &mut self,
+        id: u32,
+        targets: &BTreeMap<usize, RecordTarget>,
+        clock: Clock,
+    ) -> Vec<String> {
+        let now = clock.now();
+        let ended = self
+            .writers
+            .extract_if(.., |_, w| w.thread.is_finished() && now >= w.since + PAUSE);
+        let fallen =
+            ended.filter_map(|(number, writer)| writer.thread.join().err().map(|_| number));
+        let fallen: Vec<usize> = fallen.collect();
+        let mut said = Vec::new();
+        for number in fallen {
+            if let Some(target) = targets.get(&number) {
+                self.write(id, number, target, clock);
+                said.push(format!(
+                    "the recording of track {id} panicked, and begins anew"
+                ));
+            }
+        }
+        said
     }
 }
 
@@ -186,5 +222,7 @@ fn end(writers: Vec<Writer>) {
 
 /// Pictures and sounds of nine people, with their screens.
 const LANE_LIMIT: usize = 40;
+/// How long what panics again and again is left alone.
+const PAUSE: Duration = Duration::from_secs(2);
 /// How long a track that sends nothing is taken for one that pauses.
 const HOLD: Duration = Duration::from_secs(5);

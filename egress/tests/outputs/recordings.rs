@@ -19,6 +19,7 @@ use crate::{
     support::{Probe, broadcaster::Sends, output, stage::Stage},
 };
 
+const MB: u64 = 1 << 20;
 const RECORDINGS: &str = "/api/rooms/room/recordings";
 
 fn secs(seconds: u64) -> Duration {
@@ -173,6 +174,37 @@ async fn files_of_a_length_join_without_a_gap() {
     assert!(joined.longest_gap() < 0.07, "{}", joined.longest_gap());
     assert!(joined.length() > 22.0, "{}", joined.length());
     assert_in_step(&joined);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_size_join_without_a_gap() {
+    let stage = Stage::new();
+    let _broadcaster = stage.broadcast(Sends {
+        heavy: true,
+        ..Sends::default()
+    });
+    let options = json!([{"type": "recording", "segment_mb": 4}]);
+    let job = stage.start(options).await;
+    let enough = |job: &Job| job.destinations[0].bytes > 18 * MB;
+    stage.wait_for(&job, secs(60), enough).await;
+    stage.end(&job).await;
+    let recording = ready(&stage).await;
+    let (_, whole) = recording.files.split_last().unwrap();
+    assert!(whole.len() >= 2, "{recording:?}");
+    for file in whole {
+        // What is between two keyframes stays together: two seconds of 14 Mbit/s.
+        let range = 4 * MB - MB / 4..9 * MB;
+        assert!(range.contains(&file.bytes), "{file:?}");
+        let file = download(&stage, &file.url).await;
+        assert_fast_start(&file);
+        Probe::of(&file).assert_sound(&["aac", "h264"]);
+    }
+    for pair in recording.files.windows(2) {
+        let end = pair[0].started_at_ms + pair[0].duration_ms;
+        // Sound is cut at whole frames of 21 ms.
+        assert!(end.abs_diff(pair[1].started_at_ms) <= 22, "{pair:?}");
+    }
     stage.stop().await;
 }
 

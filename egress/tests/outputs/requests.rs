@@ -1,8 +1,10 @@
 //! What the API answers.
 
+use std::time::{Duration, Instant};
+
 use axum::http::StatusCode;
-use egress::Config;
-use serde_json::json;
+use egress::{Config, status::Job};
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::support::{secs, stage::Stage};
@@ -58,6 +60,46 @@ async fn what_does_not_fit_is_refused_with_what_is_free() {
     assert_eq!(problem["free"]["jobs_in_room"], 0);
     assert_eq!(problem["free"]["jobs"], 7);
     stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_more_processor_time_than_there_is_is_refused() {
+    let stage = Stage::with_config(Config {
+        max_cpu_percent: 12,
+        ..Config::default()
+    });
+    let jobs = "/api/rooms/room/egress";
+    let composed = json!({"source": {"type": "stage"}, "destinations": [{"type": "hls"}]});
+    let (status, free) = refusal(&stage, "POST", jobs, &composed).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(free["cpu_percent"], 12);
+    let job = stage.start(json!([{"type": "hls"}])).await;
+    let rtmp =
+        |n: usize| json!({"type": "rtmp", "url": "rtmp://127.0.0.1:1/a", "key": n.to_string()});
+    let seven = json!({"add": (0..7).map(rtmp).collect::<Vec<_>>()});
+    let (status, free) = refusal(&stage, "PATCH", &job, &seven).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(free["cpu_percent"].as_u64().unwrap() <= 6, "{free}");
+    let destinations = stage.job(&job).await.destinations.len();
+    assert_eq!(destinations, 1, "nothing of it happened");
+    // A worker that starts takes more than it does later.
+    let started = Instant::now();
+    let one = json!({"add": [rtmp(0)]}).to_string();
+    while stage.request("PATCH", &job, one.clone()).await.0 != StatusCode::OK {
+        assert!(started.elapsed() < secs(20), "one more never fits");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let added = |job: &Job| job.destinations.len() == 2;
+    stage.wait_for(&job, secs(5), added).await;
+    stage.stop().await;
+}
+
+/// Sends what does not fit; returns what is free.
+async fn refusal(stage: &Stage, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
+    let (status, _, problem) = stage.request(method, path, body.to_string()).await;
+    let mut problem: Value = serde_json::from_slice(&problem).unwrap();
+    assert_eq!(problem["code"], "egress_capacity", "{problem}");
+    (status, problem["free"].take())
 }
 
 #[tokio::test(flavor = "multi_thread")]

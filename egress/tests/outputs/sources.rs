@@ -1,10 +1,12 @@
 //! What jobs send besides the whole program, and how they are changed and followed.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::{
     body::{Body, BodyDataStream},
     http::{Request, StatusCode},
 };
-use egress::{Config, status::JobList};
+use egress::{Caller, Config, status::JobList};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -100,6 +102,23 @@ async fn changes_are_told_as_events() {
     stage.end(&job).await;
     let over = |list: &JobList| list.jobs[0].state == egress::status::JobState::Ended;
     while !over(&next_jobs(&mut events).await) {}
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_end_with_the_right_to_see_them() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let stage = Stage::for_caller(Caller {
+        until_unix_s: Some(now.as_secs() + 3),
+        ..Caller::default()
+    });
+    let request = Request::builder().uri(format!("{JOBS}/events"));
+    let mut events = stage.stream(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(next_jobs(&mut events).await.jobs, []);
+    let end = timeout(secs(10), async { while events.next().await.is_some() {} }).await;
+    end.expect("it ends");
+    let ended = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(ended.as_secs() >= now.as_secs() + 3, "too early");
     stage.stop().await;
 }
 

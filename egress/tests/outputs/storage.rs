@@ -87,8 +87,13 @@ async fn a_recording_leaves_while_it_is_made_and_faults_and_restarts_only_delay_
     }
     assert_eq!(upload_id(&folder), upload, "the same upload goes on");
 
-    // The server is stopped between two parts, and the output ends before all have left.
+    // The server is stopped in the middle of a part, and the output ends before all have left.
+    let stalled = proxy.stalled();
     proxy.set(Fault::Stall);
+    within(secs(40), "a part is on its way", || {
+        proxy.stalled() > stalled
+    })
+    .await;
     let stage = stage.restart().await;
     stage.wait_live(&job).await;
     sleep(secs(3)).await;

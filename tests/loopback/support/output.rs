@@ -22,13 +22,19 @@ impl<'a> Output<'a> {
         token: &str,
         destinations: &Value,
     ) -> Self {
-        let response = request(
-            server,
-            room,
-            Some(token),
-            &json!({"destinations": destinations}),
-        )
-        .await;
+        Self::start_as(server, room, token, json!({}), destinations).await
+    }
+
+    /// Requests an output with what `wish` says besides its destinations.
+    pub(crate) async fn start_as(
+        server: &'a Server,
+        room: &str,
+        token: &str,
+        mut wish: Value,
+        destinations: &Value,
+    ) -> Self {
+        wish["destinations"] = destinations.clone();
+        let response = request(server, room, Some(token), &wish).await;
         let job = http::json(response, StatusCode::CREATED).await;
         assert_eq!(job["room"], room);
         let count = |v: &Value| v.as_array().map(Vec::len);

@@ -157,6 +157,17 @@ pub(crate) async fn flashes_and_beeps_of(
     (flashes, beeps)
 }
 
+/// Returns how loud the loudest sample of the sound is, in decibels of what there can be.
+pub(crate) async fn loudest(input: impl AsRef<OsStr>) -> f64 {
+    let after = ["-vn", "-af", "volumedetect", "-f", "null", "-"];
+    let before = ["-nostdin", "-v", "info"];
+    let output = run("ffmpeg", &before, input.as_ref(), &after).await;
+    let log = String::from_utf8_lossy(&output.stderr);
+    let found = log.lines().find_map(|line| line.split_once("max_volume: "));
+    let (_, loudness) = found.unwrap_or_else(|| panic!("no sound:\n{log}"));
+    loudness.trim_end_matches(" dB").parse().unwrap()
+}
+
 /// Returns how much later the beeps come than their flashes, in seconds: the median, so that a machine too
 /// busy to make one of them in time does not count.
 pub(crate) fn offset(flashes: &[f64], beeps: &[f64]) -> f64 {

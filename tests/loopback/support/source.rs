@@ -42,12 +42,21 @@ impl Source {
         Self::start(Some(Video::Vp8), true)
     }
 
+    /// One that cannot be mistaken for the others: a smaller picture without flashes, and a sound that goes on.
+    pub(crate) fn steady() -> Self {
+        Self::play_out(STEADY_PICTURE, STEADY_SOUND, Some(Video::H264), true)
+    }
+
     /// Starts the encoder. It runs until dropped, whether anybody takes its packets or not.
     pub(crate) fn start(video: Option<Video>, audio: bool) -> Self {
+        Self::play_out(PICTURE, SOUND, video, audio)
+    }
+
+    fn play_out(picture: &str, sound: &str, video: Option<Video>, audio: bool) -> Self {
         let mut command = Command::new("ffmpeg");
         command.args(["-nostdin", "-v", "error"]);
         command.args([
-            "-re", "-f", "lavfi", "-i", PICTURE, "-re", "-f", "lavfi", "-i", SOUND,
+            "-re", "-f", "lavfi", "-i", picture, "-re", "-f", "lavfi", "-i", sound,
         ]);
         let mut readers = JoinSet::new();
         let (video_times, audio_times) = (Times::default(), Times::default());
@@ -178,3 +187,5 @@ fn target(port: u16) -> String {
 
 const PICTURE: &str = "testsrc2=s=320x180:r=30,drawbox=t=fill:c=white:enable='lt(mod(t,1),0.1)'";
 const SOUND: &str = "aevalsrc='0.5*sin(2*PI*1000*t)*lt(mod(t,1),0.1)':s=48000:c=stereo";
+const STEADY_PICTURE: &str = "testsrc2=s=240x180:r=30";
+const STEADY_SOUND: &str = "sine=f=440:r=48000,volume=4,aformat=channel_layouts=stereo";

@@ -229,7 +229,7 @@ fn description(preset: &Preset, encoder: Encoder, audio_bitrate: u32) -> String 
          appsrc name=backdrop format=time ! {still} ! {caps} ! pictures.sink_0 \
          appsrc name=slate format=time ! {still} ! {caps} ! pictures.sink_1 \
          audiomixer name=sounds output-buffer-duration=20000000 alignment-threshold=20000000 {live} ! {PCM} ! \
-         rglimiter ! {} ! \
+         rglimiter name=limiter ! {} ! \
          appsink name=sound sync=false async=false \
          audiotestsrc name=silence is-live=true wave=silence samplesperbuffer=960 ! {PCM} ! sounds.",
         encoder.description(preset),
@@ -270,3 +270,68 @@ const QUEUED: u64 = 800_000_000;
 const WAITING: u64 = 50;
 /// Priming of the AAC encoder (1024 samples) and pre-skip of Opus (312), by which sound is late.
 const CODEC_DELAY: Duration = Duration::from_nanos(27_833_333);
+
+#[cfg(test)]
+mod tests {
+    use std::{f32::consts::TAU, sync::Mutex, thread, time::Instant};
+
+    use super::*;
+    use crate::pipeline::compose::{rig::SMALL, staging::Staging};
+
+    #[test]
+    fn loud_sounds_together_do_not_clip() {
+        gst::init().unwrap();
+        let clock = Clock::start();
+        let hub = Hub::new(Duration::from_secs(1), false, clock);
+        let staging = Staging::new(SMALL.canvas(), SMALL.frame());
+        let stagehand = Arc::new(Stagehand::new(staging));
+        let mixer = Mixer::start(&SMALL, Encoder::X264, 128_000, &stagehand, &hub, &clock).unwrap();
+        let limiter = mixer.graph.element("limiter").unwrap();
+        let [mixed, limited] =
+            ["sink", "src"].map(|pad| loudest(&limiter.static_pad(pad).unwrap()));
+        mixer.play(clock.now()).unwrap();
+        let inputs = [1, 2].map(|lane| mixer.add(MediaKind::Audio, lane).unwrap());
+        let caps: gst::Caps = PCM.parse().unwrap();
+        for input in &inputs {
+            input.source.set_caps(Some(&caps));
+        }
+        let (started, begin) = (Instant::now(), clock.now());
+        for n in 0_u16.. {
+            let (heard, sent) = (*mixed.lock().unwrap(), *limited.lock().unwrap());
+            if heard > 1.75 && n > 100 {
+                // A limiter goes nearly up to 1, and never beyond.
+                assert!((0.9..=1.0).contains(&sent), "{heard} became {sent}");
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "{heard}");
+            let at = begin + u32::from(n) * Duration::from_millis(10);
+            thread::sleep(at.saturating_sub(clock.now()));
+            for (input, hertz) in inputs.iter().zip([440.0, 667.0]) {
+                let block = (0..480_u16).flat_map(|i| {
+                    let second = (f32::from(n % 100) * 480.0 + f32::from(i)) / 48_000.0;
+                    let sample = (0.9 * (second * hertz * TAU).sin()).to_le_bytes();
+                    [sample, sample].concat()
+                });
+                let mut buffer = gst::Buffer::from_slice(block.collect::<Vec<_>>());
+                buffer.get_mut().unwrap().set_pts(clock_time(at));
+                input.source.push_buffer(buffer).unwrap();
+            }
+        }
+        mixer.stop();
+    }
+
+    /// Follows the loudest sample that passes.
+    fn loudest(pad: &gst::Pad) -> Arc<Mutex<f32>> {
+        let loudest = Arc::new(Mutex::new(0.0_f32));
+        let found = loudest.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let bytes = info.buffer().unwrap().map_readable().unwrap();
+            let mut found = found.lock().unwrap();
+            for sample in bytes.as_chunks::<4>().0 {
+                *found = found.max(f32::from_le_bytes(*sample).abs());
+            }
+            gst::PadProbeReturn::Ok
+        });
+        loudest
+    }
+}

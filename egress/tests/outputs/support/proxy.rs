@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -32,6 +32,7 @@ pub(crate) enum Fault {
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     fault: Arc<AtomicU8>,
+    stalled: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -39,7 +40,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let fault = Arc::new(AtomicU8::new(Fault::None as u8));
-        let shared = fault.clone();
+        let stalled = Arc::<AtomicUsize>::default();
+        let (shared, count) = (fault.clone(), stalled.clone());
         // Ends with the process.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -51,16 +53,25 @@ impl Proxy {
                 };
                 for (from, into, answers) in [(&client, &server, false), (&server, &client, true)] {
                     let (from, into) = (from.try_clone().unwrap(), into.try_clone().unwrap());
-                    let fault = shared.clone();
-                    thread::spawn(move || pump(from, into, answers, &fault));
+                    let (fault, stalled) = (shared.clone(), count.clone());
+                    thread::spawn(move || pump(from, into, answers, &fault, &stalled));
                 }
             }
         });
-        Self { port, fault }
+        Self {
+            port,
+            fault,
+            stalled,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("rtmp://127.0.0.1:{}/live", self.port)
+    }
+
+    /// Returns how often something has been on its way when it stalled.
+    pub(crate) fn stalled(&self) -> usize {
+        self.stalled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set(&self, fault: Fault) {
@@ -72,9 +83,18 @@ fn is(now: &AtomicU8, fault: Fault) -> bool {
     now.load(Ordering::Relaxed) == fault as u8
 }
 
-fn pump(mut from: TcpStream, mut into: TcpStream, answers: bool, fault: &AtomicU8) {
+fn pump(
+    mut from: TcpStream,
+    mut into: TcpStream,
+    answers: bool,
+    fault: &AtomicU8,
+    stalled: &AtomicUsize,
+) {
     let mut buffer = [0; 8192];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if is(fault, Fault::Stall) {
+            stalled.fetch_add(1, Ordering::Relaxed);
+        }
         while is(fault, Fault::Stall) {
             thread::sleep(Duration::from_millis(20));
         }

@@ -54,12 +54,16 @@ impl Stage {
 
     /// One where requests are a stranger's.
     pub(crate) fn for_stranger() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::for_caller(Caller::default())
+    }
+
+    /// One where requests are this caller's.
+    pub(crate) fn for_caller(caller: Caller) -> Self {
         Self::open(
             Config::default(),
-            directory,
+            tempfile::tempdir().unwrap(),
             Program::default(),
-            Caller::default(),
+            caller,
         )
     }
 
@@ -245,4 +249,7 @@ impl Stage {
 }
 
 /// Who may send to this machine.
-const OWNER: Caller = Caller { trusted: true };
+const OWNER: Caller = Caller {
+    trusted: true,
+    until_unix_s: None,
+};
