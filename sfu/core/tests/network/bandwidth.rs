@@ -93,9 +93,7 @@ impl World {
 #[test]
 fn every_viewer_gets_the_layer_that_its_link_carries() {
     for (seed, codec) in [(1, Codec::Vp8), (2, Codec::H264)] {
-        let mut world = World::new(seed);
-        world.publish(Publisher::ladder(1, codec));
-        world.run(1500);
+        let mut world = World::live(seed, Publisher::ladder(1, codec), 1500);
         let slow = world.watch_behind(Conditions::of_rate(400_000));
         let middle = world.watch_behind(Conditions::of_rate(1_500_000));
         let free = world.watch_behind(Conditions::of_rate(0));
@@ -110,7 +108,7 @@ fn every_viewer_gets_the_layer_that_its_link_carries() {
         let stats = world.sfu.stats();
         assert_eq!((stats.viewers_limited, stats.viewers_paused), (2, 0));
         for index in [slow, middle] {
-            world.links.get_mut(&index).unwrap().conditions.rate = 0;
+            world.set_rate(index, 0);
         }
         world.run(4500);
         for index in [slow, middle, free] {
@@ -122,9 +120,7 @@ fn every_viewer_gets_the_layer_that_its_link_carries() {
 #[test]
 fn a_viewer_on_a_good_link_sees_the_best_within_three_seconds() {
     for (seed, rate) in [(1, 0), (2, 10_000_000), (3, 5_000_000)] {
-        let mut world = World::new(seed);
-        world.publish(Publisher::ladder(1, Codec::H264));
-        world.run(1500);
+        let mut world = World::live(seed, Publisher::ladder(1, Codec::H264), 1500);
         let viewer = world.watch_behind(Conditions::of_rate(rate));
         world.run(3000);
         world.assert_layer(viewer, 2);
@@ -138,7 +134,7 @@ fn a_link_that_narrows_is_followed_and_its_queue_drains() {
     let viewer = world.watch_behind(Conditions::of_rate(6_000_000));
     world.run(5000);
     world.assert_layer(viewer, 2);
-    world.links.get_mut(&viewer).unwrap().conditions.rate = 800_000;
+    world.set_rate(viewer, 800_000);
     world.run(5000);
     world.links.get_mut(&viewer).unwrap().longest_wait = Duration::ZERO;
     world.assert_layer(viewer, 1);
@@ -156,9 +152,7 @@ fn a_link_that_narrows_is_followed_and_its_queue_drains() {
 
 #[test]
 fn audio_survives_where_no_picture_fits() {
-    let mut world = World::new(6);
-    world.publish(Publisher::ladder(1, Codec::H264));
-    world.run(1000);
+    let mut world = World::live(6, Publisher::ladder(1, Codec::H264), 1000);
     let viewer = world.watch_behind(Conditions::of_rate(130_000));
     world.run(8000);
     let before = world.viewer(viewer).audio.packets().len();
@@ -169,9 +163,7 @@ fn audio_survives_where_no_picture_fits() {
 
 #[test]
 fn a_newcomers_burst_is_paced() {
-    let mut world = World::new(7);
-    world.publish(Publisher::ladder(1, Codec::Vp8));
-    world.run(900);
+    let mut world = World::live(7, Publisher::ladder(1, Codec::Vp8), 900);
     let viewer = world.watch_behind(Conditions::of_rate(20_000_000));
     world.run(1500);
     let link = &world.links[&viewer];
@@ -200,9 +192,7 @@ fn random_loss_keeps_the_layer() {
 
 #[test]
 fn a_paused_picture_comes_back() {
-    let mut world = World::new(9);
-    world.publish(Publisher::ladder(1, Codec::Vp8));
-    world.run(1000);
+    let mut world = World::live(9, Publisher::ladder(1, Codec::Vp8), 1000);
     let viewer = world.watch_behind(Conditions::of_rate(110_000));
     world.run(10_000);
     let target = |world: &World| {
@@ -213,16 +203,14 @@ fn a_paused_picture_comes_back() {
     };
     assert_eq!(target(&world), None, "{:#?}", world.facts(viewer));
     assert!(world.sfu.stats().gaps > 0, "a pause is a gap");
-    world.links.get_mut(&viewer).unwrap().conditions.rate = 8_000_000;
+    world.set_rate(viewer, 8_000_000);
     world.run(5000);
     world.assert_layer(viewer, 2);
 }
 
 #[test]
 fn viewers_without_retransmission_are_not_probed_and_climb_too() {
-    let mut world = World::new(10);
-    world.publish(Publisher::ladder(1, Codec::Vp8));
-    world.run(1000);
+    let mut world = World::live(10, Publisher::ladder(1, Codec::Vp8), 1000);
     let media = with_feedback();
     let lines = media.split_inclusive("\r\n");
     let media: String = lines
@@ -234,7 +222,7 @@ fn viewers_without_retransmission_are_not_probed_and_climb_too() {
     world.run(6000);
     world.assert_layer(viewer, 0);
     assert_eq!(world.facts(viewer).padding_out, 0);
-    world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
+    world.set_rate(viewer, 0);
     world.run(60_000);
     world.assert_layer(viewer, 2);
 }
@@ -242,12 +230,7 @@ fn viewers_without_retransmission_are_not_probed_and_climb_too() {
 #[test]
 fn viewers_who_only_report_loss_are_judged_by_the_lasting_part_of_it() {
     for (seed, loss) in [(20, 50), (21, 50), (22, 80), (23, 200)] {
-        let mut world = World::new(seed);
-        let mut publisher = Publisher::ladder(1, Codec::H264);
-        publisher.layers.truncate(2);
-        publisher.layers.remove(0);
-        world.publish(publisher);
-        world.run(1000);
+        let mut world = World::live(seed, Publisher::rung(1, Codec::H264, 1), 1000);
         let viewer = world.watch(BOTH);
         let mut conditions = Conditions::of_rate(0);
         conditions.loss = loss;
@@ -261,9 +244,7 @@ fn viewers_who_only_report_loss_are_judged_by_the_lasting_part_of_it() {
 
 #[test]
 fn viewers_who_only_report_loss_get_what_their_link_carries() {
-    let mut world = World::new(24);
-    world.publish(Publisher::ladder(1, Codec::Vp8));
-    world.run(1500);
+    let mut world = World::live(24, Publisher::ladder(1, Codec::Vp8), 1500);
     let viewer = world.watch(BOTH);
     let link = Link::new(Conditions::of_rate(1_000_000), 24);
     world.links.insert(viewer, link);
@@ -274,7 +255,7 @@ fn viewers_who_only_report_loss_get_what_their_link_carries() {
         below_top += u32::from(!layers.contains_key(&2));
     }
     assert!(below_top >= 15, "{below_top} of 20 seconds");
-    world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
+    world.set_rate(viewer, 0);
     world.run(30_000);
     world.assert_layer(viewer, 2);
 }
@@ -286,9 +267,7 @@ fn viewers_who_name_a_bitrate_climb_on_good_links_and_stay_below_slow_ones() {
         (31, Codec::H264, 400_000, 0),
         (32, Codec::Vp8, 1_500_000, 1),
     ] {
-        let mut world = World::new(seed);
-        world.publish(Publisher::ladder(1, codec));
-        world.run(1500);
+        let mut world = World::live(seed, Publisher::ladder(1, codec), 1500);
         let viewer = world.watch(BOTH);
         world.viewer_mut(viewer).remb = Some(Remb::new(300_000.0));
         let link = Link::new(Conditions::of_rate(rate), seed);
@@ -304,7 +283,7 @@ fn viewers_who_name_a_bitrate_climb_on_good_links_and_stay_below_slow_ones() {
         if layer != 1 {
             continue;
         }
-        world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
+        world.set_rate(viewer, 0);
         world.run(90_000);
         world.assert_layer(viewer, 2);
     }
@@ -321,15 +300,13 @@ fn the_estimate_follows_a_changed_link_and_is_never_long_above_it() {
             [2_000_000, 300_000, 1_500_000],
         ] {
             seed += 1;
-            let mut world = World::new(seed);
-            world.publish(Publisher::ladder(1, Codec::Vp8));
-            world.run(1500);
+            let mut world = World::live(seed, Publisher::ladder(1, Codec::Vp8), 1500);
             let mut conditions = Conditions::of_rate(rates[0]);
             conditions.jitter = Duration::from_millis(jitter);
             conditions.loss = loss;
             let viewer = world.watch_behind(conditions);
             for rate in rates {
-                world.links.get_mut(&viewer).unwrap().conditions.rate = rate;
+                world.set_rate(viewer, rate);
                 let label = format!("jitter {jitter}, loss {loss}, {rates:?}: {rate}");
                 world.assert_estimate_follows(viewer, rate, &label);
             }
@@ -339,9 +316,7 @@ fn the_estimate_follows_a_changed_link_and_is_never_long_above_it() {
 
 #[test]
 fn a_link_that_dies_for_a_while_is_used_again() {
-    let mut world = World::new(11);
-    world.publish(Publisher::ladder(1, Codec::Vp8));
-    world.run(1000);
+    let mut world = World::live(11, Publisher::ladder(1, Codec::Vp8), 1000);
     let viewer = world.watch_behind(Conditions::of_rate(6_000_000));
     world.run(4000);
     world.assert_layer(viewer, 2);
@@ -374,16 +349,14 @@ fn a_stage_is_shown_whole_before_anybody_is_shown_well() {
     };
     world.run(8000);
     assert_eq!(targets(&world), [Some(0); 3], "{:#?}", world.facts(viewer));
-    world.links.get_mut(&viewer).unwrap().conditions.rate = 12_000_000;
+    world.set_rate(viewer, 12_000_000);
     world.run(5000);
     assert_eq!(targets(&world), [Some(2); 3], "{:#?}", world.facts(viewer));
 }
 
 #[test]
 fn a_viewer_may_want_less_than_the_link_carries() {
-    let mut world = World::new(13);
-    world.publish(Publisher::ladder(1, Codec::H264));
-    world.run(1000);
+    let mut world = World::live(13, Publisher::ladder(1, Codec::H264), 1000);
     let viewer = world.watch_behind(Conditions::of_rate(0));
     world.run(3000);
     world.assert_layer(viewer, 2);
@@ -401,12 +374,7 @@ fn a_viewer_may_want_less_than_the_link_carries() {
 #[test]
 fn the_only_picture_is_not_paused_for_jitter() {
     for (seed, jitter) in [(14, 60), (15, 120), (16, 250)] {
-        let mut world = World::new(seed);
-        let mut publisher = Publisher::ladder(1, Codec::H264);
-        publisher.layers.truncate(2);
-        publisher.layers.remove(0);
-        world.publish(publisher);
-        world.run(1000);
+        let mut world = World::live(seed, Publisher::rung(1, Codec::H264, 1), 1000);
         let mut conditions = Conditions::of_rate(20_000_000);
         conditions.jitter = Duration::from_millis(jitter);
         let viewer = world.watch_behind(conditions);
@@ -439,9 +407,7 @@ fn a_quiet_moment_is_no_reason_to_climb() {
 #[test]
 fn who_loses_packets_from_the_first_one_on_sees_the_best_too() {
     for seed in 100..130 {
-        let mut world = World::new(seed);
-        world.publish(Publisher::ladder(1, Codec::Vp8));
-        world.run(1500);
+        let mut world = World::live(seed, Publisher::ladder(1, Codec::Vp8), 1500);
         let mut conditions = Conditions::of_rate(3_500_000);
         conditions.loss = 10;
         conditions.jitter = Duration::from_millis(15);
@@ -461,16 +427,14 @@ fn a_fall_that_makes_no_queue_is_noticed_within_a_second() {
         (2_500_000, 1_800_000),
     ] {
         for (seed, jitter, loss) in [(60, 0, 0), (61, 10, 0), (62, 15, 10), (63, 5, 50)] {
-            let mut world = World::new(seed);
-            world.publish(Publisher::ladder(1, Codec::Vp8));
-            world.run(1500);
+            let mut world = World::live(seed, Publisher::ladder(1, Codec::Vp8), 1500);
             let mut conditions = Conditions::of_rate(from);
             conditions.jitter = Duration::from_millis(jitter);
             conditions.loss = loss;
             let viewer = world.watch_behind(conditions);
             let until = 6000 + world.next_random() % 1000;
             world.run(until);
-            world.links.get_mut(&viewer).unwrap().conditions.rate = to;
+            world.set_rate(viewer, to);
             let label = format!("{from} to {to}, jitter {jitter}, loss {loss}");
             worst = worst.max(world.assert_never_long_above(viewer, to, 400, &label));
         }
@@ -480,9 +444,7 @@ fn a_fall_that_makes_no_queue_is_noticed_within_a_second() {
 
 #[test]
 fn who_sees_the_best_is_not_probed() {
-    let mut world = World::new(70);
-    world.publish(Publisher::ladder(1, Codec::Vp8));
-    world.run(1500);
+    let mut world = World::live(70, Publisher::ladder(1, Codec::Vp8), 1500);
     let viewer = world.watch_behind(Conditions::of_rate(6_000_000));
     world.run(5000);
     world.assert_layer(viewer, 2);
@@ -495,9 +457,7 @@ fn who_sees_the_best_is_not_probed() {
 #[test]
 fn probes_take_a_tenth_of_a_narrow_link_at_most() {
     for (seed, rate) in [(71, 400_000), (72, 1_500_000)] {
-        let mut world = World::new(seed);
-        world.publish(Publisher::ladder(1, Codec::Vp8));
-        world.run(1500);
+        let mut world = World::live(seed, Publisher::ladder(1, Codec::Vp8), 1500);
         let viewer = world.watch_behind(Conditions::of_rate(rate));
         world.run(5000);
         let before = world.facts(viewer).padding_out;

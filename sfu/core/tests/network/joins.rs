@@ -52,11 +52,7 @@ fn a_thousand_joins_in_a_second_cost_one_request_at_most() {
 #[test]
 fn a_near_viewer_has_the_keyframe_within_milliseconds() {
     for (seed, delay, within) in [(1, 1, 8), (2, 5, 25), (3, 25, 90)] {
-        let mut world = World::new(seed);
-        let mut publisher = Publisher::ladder(1, Codec::H264);
-        publisher.layers.drain(..2);
-        world.publish(publisher);
-        world.run(900);
+        let mut world = World::live(seed, Publisher::rung(1, Codec::H264, 2), 900);
         world.delay = ms(delay);
         let viewer = world.watch(&with_feedback());
         while !world.is_connected(viewer) {

@@ -1,21 +1,16 @@
 //! A room over two SFUs, over a virtual network.
 
 use crate::world::{
-    ELSEWHERE, Network, ROOM, World,
+    ELSEWHERE, NETWORKS, ROOM, World,
+    continuity::assert_continuous,
     publisher::Publisher,
-    viewer::{BOTH, Packet, WITHOUT_RTX},
+    viewer::{BOTH, WITHOUT_RTX},
 };
 use sfu_core::{Codec, Event};
 
 #[test]
 fn viewers_elsewhere_get_everything_whatever_the_network_does() {
-    let cases = [
-        (1, Codec::H264, 0, 0, 0),
-        (2, Codec::Vp8, 2, 1, 3),
-        (3, Codec::H264, 5, 2, 8),
-        (4, Codec::Vp8, 10, 5, 15),
-    ];
-    for (seed, codec, loss, duplicate, jitter) in cases {
+    for (seed, (codec, network)) in (1..).zip(NETWORKS).take(4) {
         let mut world = World::new(seed);
         let publisher = world.publish(Publisher::new(1, codec));
         world.publisher(publisher).padding = true;
@@ -23,14 +18,7 @@ fn viewers_elsewhere_get_everything_whatever_the_network_does() {
         world.joins_elsewhere = true;
         let there = [BOTH, WITHOUT_RTX].map(|media| world.watch(media));
         world.run(1000);
-        world.network = Network {
-            loss,
-            duplicate,
-            jitter,
-        };
-        world.run(5000);
-        world.network = Network::default();
-        world.run(1500);
+        world.run_over(network, 5000);
         for viewer in there.into_iter().chain([here]) {
             let packets = world.viewer(viewer).video.complete();
             assert!(packets.len() > 600, "{codec:?}: {}", packets.len());
@@ -38,7 +26,7 @@ fn viewers_elsewhere_get_everything_whatever_the_network_does() {
         }
         assert!(world.viewer(there[0]).audio.packets().len() > 250);
         let repaired = world.elsewhere.stats().retransmitted;
-        assert_eq!(repaired > 0, loss > 0, "from its own history");
+        assert_eq!(repaired > 0, network.loss > 0, "from its own history");
         let publisher = world.publisher(publisher);
         assert!(publisher.requests <= 4, "{} requests", publisher.requests);
     }
@@ -134,19 +122,4 @@ fn a_room_is_left_with_its_last_viewer() {
     let viewer = world.watch(BOTH);
     world.run(1500);
     assert!(!world.viewer(viewer).video.complete().is_empty(), "again");
-}
-
-fn assert_continuous(packets: &[Packet]) {
-    assert!(packets[0].starts_keyframe);
-    for pair in packets.windows(2) {
-        let (a, b) = (pair[0], pair[1]);
-        let step = b.timestamp.wrapping_sub(a.timestamp).cast_signed();
-        if a.publisher == b.publisher {
-            assert_eq!(b.content, a.content + 1);
-            assert!(step >= 0);
-        } else {
-            assert!(b.starts_keyframe);
-            assert!(step > 0);
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! A whole room over a virtual network: real client stacks, real encryption, seeded chance.
 
 use crate::world::{
-    Network, ROOM, World,
+    NETWORKS, Network, ROOM, World,
+    continuity::assert_continuous,
     publisher::Publisher,
     viewer::{BOTH, Packet, WITHOUT_RTX},
 };
@@ -31,27 +32,13 @@ fn more_viewers_than_are_served_at_once_all_get_everything() {
 
 #[test]
 fn lossy_networks_are_repaired() {
-    let cases = [
-        (1, Codec::H264, 0, 0, 0),
-        (2, Codec::Vp8, 2, 1, 3),
-        (3, Codec::H264, 5, 2, 8),
-        (4, Codec::Vp8, 10, 5, 15),
-        (5, Codec::H264, 20, 5, 20),
-    ];
-    for (seed, codec, loss, duplicate, jitter) in cases {
+    for (seed, (codec, network)) in (1..).zip(NETWORKS) {
         let mut world = World::new(seed);
         let publisher = world.publish(Publisher::new(1, codec));
         world.publisher(publisher).padding = true;
         let viewers = [BOTH, WITHOUT_RTX, BOTH].map(|media| world.watch(media));
         world.run(1000);
-        world.network = Network {
-            loss,
-            duplicate,
-            jitter,
-        };
-        world.run(5000);
-        world.network = Network::default();
-        world.run(1500);
+        world.run_over(network, 5000);
         for viewer in viewers {
             let packets = world.viewer(viewer).video.complete();
             assert!(packets.len() > 600, "{}", packets.len());
@@ -62,7 +49,7 @@ fn lossy_networks_are_repaired() {
         assert!(publisher.requests <= 3, "{} requests", publisher.requests);
         assert!(publisher.receiver_reports >= 4);
         let arrived = publisher.reported_arrived * 100 / publisher.reported;
-        let expected = 100 - (loss * 5 / 7) as usize;
+        let expected = 100 - (network.loss * 5 / 7) as usize;
         assert!(arrived.abs_diff(expected) <= 4, "{arrived} % reported");
         let stats = world.sfu.stats();
         assert_eq!((stats.publishers, stats.viewers, stats.rooms), (1, 3, 1));
@@ -292,24 +279,6 @@ fn peers_end_for_the_right_reason() {
     assert_eq!(closed(never), Some(CloseReason::NeverConnected));
     assert_eq!(world.sfu.stats().rooms, 0);
     assert_eq!(world.sfu.poll_timeout(), None);
-}
-
-/// Asserts that a stream starts at a keyframe, that its timestamps do not go back, and that no packet of a
-/// publisher is missing or repeated.
-fn assert_continuous(packets: &[Packet]) {
-    assert!(packets[0].starts_keyframe);
-    for pair in packets.windows(2) {
-        let (a, b) = (pair[0], pair[1]);
-        let step = b.timestamp.wrapping_sub(a.timestamp).cast_signed();
-        if a.publisher == b.publisher {
-            assert_eq!(b.content, a.content + 1);
-            assert_eq!(step > 0, a.marker, "{a:?} {b:?}");
-            assert!(step >= 0);
-        } else {
-            assert!(b.starts_keyframe);
-            assert!(step > 0);
-        }
-    }
 }
 
 fn assert_order_of_takeover(world: &World, old: usize, new: usize) {

@@ -97,8 +97,7 @@ fn assert_decodable(packets: &[Packet], label: &str) {
 impl Received {
     /// Returns the longest time without another picture that is whole, all before it being there.
     fn longest_freeze(&self) -> Duration {
-        let mut waiting = self.numbers.keys().copied().peekable();
-        let mut next = waiting.peek().copied().unwrap_or_default();
+        let mut next = self.numbers.keys().next().copied().unwrap_or_default();
         let mut came = BTreeSet::new();
         let mut last = None;
         let mut longest = Duration::ZERO;
@@ -126,9 +125,7 @@ fn every_viewer_gets_the_spatial_layer_that_its_link_carries() {
         (4, Codec::Av1, Svc::L3T3),
     ] {
         let label = format!("{codec:?} {svc:?}");
-        let mut world = World::new(seed);
-        world.publish(Publisher::svc(1, codec, svc));
-        world.run(1500);
+        let mut world = World::live(seed, Publisher::svc(1, codec, svc), 1500);
         let rates = [(250_000, 0), (800_000, 1), (0, 2)];
         let viewers = rates.map(|(rate, layer)| {
             let viewer = world.watch_layers_behind(codec, deep(rate));
@@ -141,7 +138,7 @@ fn every_viewer_gets_the_spatial_layer_that_its_link_carries() {
             assert!(share > 85, "{label}: {spatial:?} of {layer}");
         }
         for (viewer, _) in viewers {
-            world.links.get_mut(&viewer).unwrap().conditions.rate = 0;
+            world.set_rate(viewer, 0);
         }
         world.run(5000);
         for (viewer, _) in viewers {
@@ -156,9 +153,7 @@ fn every_viewer_gets_the_spatial_layer_that_its_link_carries() {
 
 #[test]
 fn temporal_layers_of_av1_are_left_and_entered() {
-    let mut world = World::new(5);
-    world.publish(Publisher::svc(1, Codec::Av1, Svc::L1T3));
-    world.run(1500);
+    let mut world = World::live(5, Publisher::svc(1, Codec::Av1, Svc::L1T3), 1500);
     let viewer = world.watch_layers_behind(Codec::Av1, deep(0));
     for (rate, most, least) in [
         (0, 100, 95),
@@ -167,7 +162,7 @@ fn temporal_layers_of_av1_are_left_and_entered() {
         (450_000, 55, 45),
         (0, 100, 95),
     ] {
-        world.links.get_mut(&viewer).unwrap().conditions.rate = rate;
+        world.set_rate(viewer, rate);
         world.run(6000);
         let (_, temporal) = world.shares_within(viewer, 3000);
         let share: u64 = temporal.values().sum();
@@ -190,9 +185,7 @@ fn what_is_sent_of_layers_can_be_decoded_whatever_happens() {
         (16, Codec::Av1, Svc::L1T3, 100),
     ] {
         let label = format!("seed {seed}, {codec:?}, loss {loss}, {svc:?}");
-        let mut world = World::new(seed);
-        world.publish(Publisher::svc(1, codec, svc));
-        world.run(1000);
+        let mut world = World::live(seed, Publisher::svc(1, codec, svc), 1000);
         let viewer = world.watch_layers_behind(codec, deep(0));
         world.run(2000);
         for _ in 0..25 {
@@ -229,9 +222,7 @@ fn a_narrow_link_does_not_freeze_the_picture() {
         (21, Svc::L3T3_KEY, 5, 0),
         (22, Svc::L3T3_KEY, 10, 5),
     ] {
-        let mut world = World::new(seed);
-        world.publish(Publisher::svc(1, Codec::Vp9, svc));
-        world.run(1500);
+        let mut world = World::live(seed, Publisher::svc(1, Codec::Vp9, svc), 1500);
         let conditions = Conditions {
             delay: ms(30),
             queue: ms(300),

@@ -1,5 +1,6 @@
 //! A virtual network between one `Sfu` and real client stacks. Time and chance are values.
 
+pub(crate) mod continuity;
 pub(crate) mod link;
 pub(crate) mod publisher;
 pub(crate) mod svc;
@@ -12,8 +13,8 @@ use std::{
 };
 
 use sfu_core::{
-    Config, Event, Join, ParticipantId, Path, PeerId, PublicationId, Role, RoomConfig, RoomId, Sfu,
-    ShardId, TapId, TapPacket,
+    Codec, Config, Event, Join, ParticipantId, Path, PeerId, PublicationId, Role, RoomConfig,
+    RoomId, Sfu, ShardId, TapId, TapPacket,
 };
 
 use crate::support::client::{CHROMIUM_ORDER, Client};
@@ -36,6 +37,24 @@ pub(crate) struct Network {
     /// Most milliseconds of delay on top of [`DELAY`]; reorders.
     pub(crate) jitter: u64,
 }
+
+/// From none to bad, with what is sent over them.
+pub(crate) const NETWORKS: [(Codec, Network); 5] = {
+    const fn network(loss: u64, duplicate: u64, jitter: u64) -> Network {
+        Network {
+            loss,
+            duplicate,
+            jitter,
+        }
+    }
+    [
+        (Codec::H264, network(0, 0, 0)),
+        (Codec::Vp8, network(2, 1, 3)),
+        (Codec::H264, network(5, 2, 8)),
+        (Codec::Vp8, network(10, 5, 15)),
+        (Codec::H264, network(20, 5, 20)),
+    ]
+};
 
 /// One way.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
@@ -161,6 +180,14 @@ impl World {
         }
     }
 
+    /// A broadcast that has lasted for so many milliseconds.
+    pub(crate) fn live(seed: u64, publisher: Publisher, ms: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.publish(publisher);
+        world.run(ms);
+        world
+    }
+
     /// Publishes as participant 1.
     pub(crate) fn publish(&mut self, publisher: Publisher) -> usize {
         self.publish_as(1, publisher)
@@ -268,6 +295,19 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Lets time pass over a network, and then what was lost come again.
+    pub(crate) fn run_over(&mut self, network: Network, ms: u64) {
+        self.network = network;
+        self.run(ms);
+        self.network = Network::default();
+        self.run(1500);
+    }
+
+    /// Changes what the link to a member carries.
+    pub(crate) fn set_rate(&mut self, index: usize, rate: u64) {
+        self.links.get_mut(&index).unwrap().conditions.rate = rate;
     }
 
     /// Returns whether a member's handshake is done.

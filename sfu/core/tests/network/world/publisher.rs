@@ -54,6 +54,8 @@ pub(crate) struct Publisher {
     muted: bool,
     /// How layers within one stream hang together.
     svc: Option<Svc>,
+    /// How many times as large keyframes are as other frames.
+    pub(crate) keyframe_size: u32,
     /// Whether padding is mixed into the video.
     pub(crate) padding: bool,
     codec: Codec,
@@ -126,6 +128,7 @@ impl Publisher {
             has_audio: true,
             muted: false,
             svc: None,
+            keyframe_size: 4,
             padding: false,
             codec,
             layers: vec![stream(
@@ -169,6 +172,13 @@ impl Publisher {
             svc: Some(svc),
             ..Self::new(id, codec)
         }
+    }
+
+    /// Sends one of the layers of [`Publisher::ladder`], the lowest being 0.
+    pub(crate) fn rung(id: u8, codec: Codec, rung: usize) -> Self {
+        let mut this = Self::ladder(id, codec);
+        this.layers = vec![this.layers.remove(rung)];
+        this
     }
 
     /// Sends three layers as a browser does: about 150, 500 and 2000 kbit/s.
@@ -347,7 +357,7 @@ impl Publisher {
                 rtp.push(layer.padding(timestamp, self.transport_seq));
             }
             for (spatial, (count, len)) in (0..).zip(sizes) {
-                let count = count * if key { 4 } else { 1 };
+                let count = count * if key { self.keyframe_size } else { 1 };
                 for n in 0..count {
                     let place = Place {
                         picture: self.frames,
