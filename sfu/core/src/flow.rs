@@ -106,10 +106,9 @@ impl Flow {
         let now = self.micros(now);
         self.rtt = shown.rtt;
         let rtt = shown.rtt.unwrap_or(UNKNOWN_RTT);
-        let most = match shown.guess {
-            Some(guess) if rtt >= FAR && guess < SLOW => guess + guess / 4,
-            Some(_) | None => MOST_FIRST_PACE,
-        };
+        let slow = shown.guess.filter(|guess| rtt >= FAR && *guess < SLOW);
+        let most = slow.unwrap_or(MOST_FIRST_PACE);
+        let window = slow.map_or(FIRST_WINDOW, |guess| guess * SLOW_WINDOW / 8_000_000);
         let rtt = rtt.as_micros();
         let start = Start {
             most: most.clamp(LEAST_PACE, MOST_FIRST_PACE),
@@ -119,7 +118,7 @@ impl Flow {
                 .clamp(1000, 1_000_000),
             bitrate: shown.bitrate.clamp(LEAST_FIRST_ESTIMATE, FIRST_ESTIMATE),
         };
-        self.pacer.open(FIRST_WINDOW);
+        self.pacer.open(window.min(FIRST_WINDOW));
         self.pacer.set_pace(start.pace(now), now);
         self.start = Some(start);
     }
@@ -334,7 +333,11 @@ impl Flow {
         };
         if let Some(bitrate) = self.budget().filter(|_| is_known) {
             self.start = None;
-            let pace = bitrate * PACE_TENTHS / 10;
+            // Behind what waits in a full path's queue nothing comes sooner for being sent sooner.
+            let pace = match self.is_clear() {
+                true => bitrate * PACE_TENTHS / 10,
+                false => bitrate * FULL_PACE_TENTHS / 10,
+            };
             self.pacer.set_pace(pace.max(LEAST_PACE), now);
             // What a full path lost comes again at the expense of what is new: only what is left, and a share.
             let left = match self.is_clear() {
@@ -501,13 +504,18 @@ const MOST_ROUNDS: u64 = 5;
 const LEAST_FIRST_PACE: u64 = 1_000_000;
 const MOST_FIRST_PACE: u64 = 50_000_000;
 
-/// A path of less than this is not tried at much more, bit/s. No such path is nearer than that.
+/// A path of less than this is not tried at more, bit/s. No such path is nearer than that.
 const SLOW: u64 = 600_000;
 const FAR: Duration = Duration::from_millis(15);
+
+/// What such a path is sent at once takes it this long, in microseconds.
+const SLOW_WINDOW: u64 = 100_000;
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 
 /// How much faster than the estimate what may be paced is sent, in tenths.
 const PACE_TENTHS: u64 = 25;
+/// The same while the path is full.
+const FULL_PACE_TENTHS: u64 = 12;
 const LEAST_PACE: u64 = 300_000;
 
 /// What is sent at once, in microseconds: every 5 ms there is a chance to send more. What a short outage took

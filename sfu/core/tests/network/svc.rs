@@ -95,7 +95,7 @@ fn assert_decodable(packets: &[Packet], label: &str) {
 }
 
 impl Received {
-    /// Returns the longest time without another picture that is whole, all before it being there.
+    /// Returns the longest time without another picture that is whole, all before it being there, since the first.
     fn longest_freeze(&self) -> Duration {
         let mut next = self.numbers.keys().next().copied().unwrap_or_default();
         let mut came = BTreeSet::new();
@@ -112,7 +112,8 @@ impl Received {
                 next += 1;
             }
         }
-        longest
+        let open = self.came.last().zip(last).map(|((at, _), last)| *at - last);
+        longest.max(open.unwrap_or_default())
     }
 }
 
@@ -215,28 +216,32 @@ fn what_is_sent_of_layers_can_be_decoded_whatever_happens() {
     }
 }
 
+/// A newcomer is sent what was before at once, but not more than a narrow link's queue holds.
 #[test]
 fn a_narrow_link_does_not_freeze_the_picture() {
-    for (seed, svc, jitter, loss) in [
-        (20, Svc::L3T3, 0, 0),
-        (21, Svc::L3T3_KEY, 5, 0),
-        (22, Svc::L3T3_KEY, 10, 5),
+    let (mut frozen, mut dropped) = (Vec::new(), 0);
+    for (svc, jitter, loss) in [
+        (Svc::L3T3, 0, 0),
+        (Svc::L3T3_KEY, 0, 0),
+        (Svc::L3T3_KEY, 10, 5),
     ] {
-        let mut world = World::live(seed, Publisher::svc(1, Codec::Vp9, svc), 1500);
-        let conditions = Conditions {
-            delay: ms(30),
-            queue: ms(300),
-            jitter: ms(jitter),
-            loss,
-            ..Conditions::of_rate(400_000)
-        };
-        let viewer = world.watch_layers_behind(Codec::Vp9, conditions);
-        world.run(20_000);
-        let freeze = world.viewer(viewer).video.longest_freeze();
-        println!("jitter {jitter}, loss {loss}: {freeze:?}");
-        assert!(
-            freeze < ms(1000),
-            "jitter {jitter}, loss {loss}: {freeze:?}"
-        );
+        for seed in 20..26 {
+            let mut world = World::live(seed, Publisher::svc(1, Codec::Vp9, svc), 1500);
+            let conditions = Conditions {
+                delay: ms(30),
+                queue: ms(300),
+                jitter: ms(jitter),
+                loss,
+                ..Conditions::of_rate(400_000)
+            };
+            let viewer = world.watch_layers_behind(Codec::Vp9, conditions);
+            world.run(8000);
+            dropped += world.links[&viewer].dropped;
+            frozen.push(world.viewer(viewer).video.longest_freeze());
+        }
     }
+    frozen.sort();
+    println!("{dropped} packets dropped, {frozen:?}");
+    assert!(dropped < 100, "{dropped} packets dropped");
+    assert!(frozen.last() < Some(&ms(600)), "{frozen:?}");
 }
