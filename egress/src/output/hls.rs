@@ -8,12 +8,9 @@ use std::{
 
 use sfu::MediaKind;
 
-use super::{
-    Meter,
-    hls_layer::{Layer, ticks},
-};
+use super::{Meter, hls_audio::Audio, hls_layer::Layer};
 use crate::{
-    fmp4::{self, AUDIO_TIMESCALE, AudioFormat, Fmp4Error, Sample, VideoFormat},
+    fmp4::{self, AudioFormat, Fmp4Error, Sample, VideoFormat},
     hls::{InitHead, Piece, Rendition, SegmentStart, StepHead},
     link::{HlsTarget, Report},
     pipeline::{Air, Clock, Frame, Output},
@@ -51,16 +48,6 @@ pub(crate) struct Hls {
 struct Formats {
     video: Option<VideoFormat>,
     audio: AudioFormat,
-}
-
-/// Sound that is in no part yet, at most [`AUDIO_LIMIT`] frames.
-#[derive(Debug, Default)]
-struct Audio {
-    frames: VecDeque<Frame>,
-    format: Option<AudioFormat>,
-    newest: Duration,
-    /// Where the next AAC frame starts if sound is continuous.
-    next: u64,
 }
 
 impl Hls {
@@ -139,7 +126,7 @@ impl Hls {
     }
 
     fn is_ready(&self, span: Span, waited: Duration) -> bool {
-        if self.audio.format.is_none() {
+        if self.audio.format().is_none() {
             return waited >= AUDIO_PATIENCE;
         }
         let Air::On { video: true, .. } = self.air else {
@@ -149,7 +136,7 @@ impl Hls {
             return true;
         }
         // What is far behind will be so for the next part, too.
-        let behind = span.end.saturating_sub(self.audio.newest + AAC_TIME);
+        let behind = span.end.saturating_sub(self.audio.end());
         let sound_is_there = behind.is_zero() || behind > FAR_BEHIND;
         let mut others = self
             .layers
@@ -160,7 +147,7 @@ impl Hls {
     }
 
     fn send(&mut self, span: Span) -> Result<(), Fmp4Error> {
-        let Some(audio_format) = self.audio.format.clone() else {
+        let Some(audio_format) = self.audio.format().cloned() else {
             self.cutter.break_off();
             return Ok(());
         };
@@ -328,7 +315,7 @@ impl Output for Hls {
         self.close();
         self.cutter.break_off();
         self.layers.values_mut().for_each(Layer::clear);
-        self.audio.frames.clear();
+        self.audio.clear();
         self.lead_format = None;
         self.air = air;
         if air == Air::Off && std::mem::take(&mut self.live) {
@@ -370,49 +357,6 @@ impl Drop for Hls {
     }
 }
 
-impl Audio {
-    fn push(&mut self, frame: &Frame) {
-        if self.format.is_none() {
-            self.format = frame.audio_format();
-        }
-        if self.frames.len() >= AUDIO_LIMIT {
-            self.frames.pop_front();
-        }
-        self.newest = frame.time;
-        self.frames.push_back(frame.clone());
-    }
-
-    fn forget_before(&mut self, start: Duration) {
-        let start = start.saturating_sub(AAC_TIME);
-        self.frames.retain(|frame| frame.time >= start);
-    }
-
-    /// Takes out what starts before `end`.
-    fn take(&mut self, end: Duration) -> Vec<Sample> {
-        let count = self
-            .frames
-            .iter()
-            .take_while(|frame| frame.time < end)
-            .count();
-        let frames = self.frames.drain(..count);
-        let mut samples = Vec::with_capacity(count);
-        for frame in frames {
-            let exact = ticks(frame.time, AUDIO_TIMESCALE);
-            // Rounding must not leave holes of one sample.
-            let continues = exact.abs_diff(self.next) < u64::from(AAC_FRAME) / 2;
-            let time = if continues { self.next } else { exact };
-            self.next = time + u64::from(AAC_FRAME);
-            samples.push(Sample {
-                time,
-                duration: AAC_FRAME,
-                keyframe: true,
-                data: frame.data(),
-            });
-        }
-        samples
-    }
-}
-
 /// Returns the layer that is shown for another one: the nearest, and of two the smaller.
 fn nearest(there: &[u8], number: u8) -> Option<u8> {
     let far = |other: &u8| (other.abs_diff(number), std::cmp::Reverse(*other));
@@ -437,8 +381,4 @@ const AUDIO_PATIENCE: Duration = Duration::from_millis(1500);
 const FAR_BEHIND: Duration = Duration::from_millis(200);
 /// Most of the frame intervals that layers are apart.
 const FRAME_TIME: Duration = Duration::from_millis(34);
-const AAC_FRAME: u32 = 1024;
-const AAC_TIME: Duration = Duration::from_micros(21_334);
 const AAC: &str = "mp4a.40.2";
-/// AAC frames of about ten seconds; more than any segment has.
-const AUDIO_LIMIT: usize = 512;

@@ -5,6 +5,7 @@ mod connection;
 mod dial;
 mod feed;
 mod hls;
+mod hls_audio;
 mod hls_layer;
 mod queue;
 mod record;
