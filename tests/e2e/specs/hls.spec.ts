@@ -90,10 +90,12 @@ test('viewers rewind and come back to live', async ({ newPage }) => {
     await watch.player.evaluate((video) => (video as HTMLVideoElement).pause());
     await expect(viewer.getByTestId('back-to-live')).toBeVisible({ timeout: 20_000 });
     await bar.fill(`${await bar.getAttribute('min')}`);
-    await watch.player.evaluate((video) => (video as HTMLVideoElement).play());
+    // Not awaited: it would wait for ever where there is nothing to play.
+    await watch.player.evaluate((video) => void (video as HTMLVideoElement).play());
     await expect
       .poll(() => watch.position(), { message: 'the player is where it was sent' })
       .toBeLessThan(live);
+    await watch.expectPlaying(1);
     await expectPicture(viewer);
     await viewer.getByTestId('back-to-live').click();
     await expect(viewer.getByTestId('back-to-live')).toBeHidden();

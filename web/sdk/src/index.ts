@@ -9,6 +9,7 @@ export {
   stopStream,
 } from './devices.ts';
 export { FanlightError, type FanlightErrorCode, type LocalErrorCode } from './errors.ts';
+export { HoleWatch, type Stretch } from './hole.ts';
 export type { VideoCodec } from './layers.ts';
 export { LevelMeter } from './level.ts';
 export { Mix } from './mix.ts';

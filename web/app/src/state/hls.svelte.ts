@@ -1,5 +1,5 @@
-import type { ViewerStats, WatchState } from '@fanlight/sdk';
-import { FanlightError } from '@fanlight/sdk';
+import type { Stretch, ViewerStats, WatchState } from '@fanlight/sdk';
+import { FanlightError, HoleWatch } from '@fanlight/sdk';
 import type Hls from 'hls.js';
 import { offerDiagnostics } from '../diagnostics.ts';
 import { enter, type RoomView } from './room.svelte.ts';
@@ -40,6 +40,7 @@ export class HlsView {
   #refused: FanlightError | undefined = $state.raw();
   #element: HTMLMediaElement | undefined;
   #hls: Hls | undefined;
+  readonly #holes = new HoleWatch();
   #unload: (() => void) | undefined;
 
   /** `token` opens a private broadcast. */
@@ -91,7 +92,13 @@ export class HlsView {
     const element = this.#element;
     const edge = this.#edge();
     if (!element || edge === undefined) return;
-    element.currentTime = Math.max(edge.start, edge.end - behind);
+    const target = Math.max(edge.start + INSIDE_S, edge.end - behind);
+    // Of the segment in which a viewer joined, hls.js has the last parts only, and takes it for loaded: it would wait
+    // for ever for what comes before them. Setting the level makes it forget what it has.
+    const there = stretches(element.buffered);
+    const loaded = there.some(({ start, end }) => start <= target && target < end);
+    if (this.#hls && !loaded) this.#hls.currentLevel = this.quality ?? -1;
+    element.currentTime = target;
     this.#measure();
   }
 
@@ -188,7 +195,10 @@ export class HlsView {
       backBufferLength: 30,
     });
     this.#hls = hls;
-    const oftenEnough = setInterval(() => this.#catchUp(hls, element), CATCH_UP_MS);
+    const oftenEnough = setInterval(() => {
+      this.#catchUp(hls, element);
+      this.#passHoles(element);
+    }, CATCH_UP_MS);
     this.#unload = () => {
       clearInterval(oftenEnough);
       element.playbackRate = 1;
@@ -232,6 +242,15 @@ export class HlsView {
     if (element.playbackRate !== rate) element.playbackRate = rate;
   }
 
+  #passHoles(element: HTMLMediaElement): void {
+    if (element.paused) {
+      this.#holes.reset();
+      return;
+    }
+    const to = this.#holes.look(element.currentTime, stretches(element.buffered), Date.now());
+    if (to !== undefined) element.currentTime = to;
+  }
+
   async #loadNatively(element: HTMLMediaElement, url: string): Promise<void> {
     const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(RELOAD_MS * 5)]);
     const response = await fetch(url, { signal });
@@ -264,6 +283,13 @@ export class HlsView {
   }
 }
 
+function stretches(ranges: TimeRanges): Stretch[] {
+  return Array.from({ length: ranges.length }, (_, range) => ({
+    start: ranges.start(range),
+    end: ranges.end(range),
+  }));
+}
+
 const RELOAD_MS = 2_000;
 const CATCH_UP_MS = 200;
 /** Media ahead that is enough to go on with, in seconds. */
@@ -272,5 +298,10 @@ const AHEAD_S = 0.45;
 const WORTH_S = 45;
 /** What still counts as live, in seconds before where the player wants to be. */
 const CLOSE_S = 4;
+/**
+ * How far inside the window to go back at most, in seconds. Where the playlist starts a rounding error later than
+ * that, hls.js loads nothing for it and waits for ever.
+ */
+const INSIDE_S = 0.1;
 /** How far a player that says nothing of it wants to be behind, in seconds. */
 const NATIVE_S = 6;
