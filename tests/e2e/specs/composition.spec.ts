@@ -84,6 +84,41 @@ test('the host chooses layout and look while the stage is recorded', async ({
   for (const { at, step } of gaps) expect(step, `the step at ${at} s`).toBeLessThan(1.2);
 });
 
+for (const codec of ['vp9', 'av1']) {
+  test(`layers that are sent as ${codec} are composed`, async ({ server, room, newPage }, info) => {
+    test.slow();
+    const page = await newPage();
+    await paintCamera(page.context(), 'rgb(200, 40, 40)', 720);
+    const studio = await Studio.open(page, server, room, `?codec=${codec}&simulcast=1`);
+    await studio.goLive();
+    await expect.poll(() => sentAs(page)).toBe(`video/${codec.toUpperCase()} L3T3_KEY`);
+    const job = await record(server, room);
+    await seen(server, room, job, 60);
+    const film = await finish(server, room, job);
+    const pictures = await decode(film);
+    await still(film, 2, info.outputPath('middle.png'));
+    const shown = pictures.findIndex((picture) => scene(picture) === 'single');
+    expect(shown, 'the camera is seen').toBeGreaterThanOrEqual(0);
+    const after = pictures.slice(shown).map(scene);
+    expect(after.length).toBeGreaterThan(30);
+    expect(new Set(after), 'and nothing else from then on').toEqual(new Set(['single']));
+  });
+}
+
+/** The codec of the picture that a page sends, and its layers. */
+async function sentAs(page: Page): Promise<string> {
+  return page.evaluate(async () => {
+    for (const connection of openedConnections) {
+      const stats = await connection.getStats();
+      for (const stat of stats.values()) {
+        if (stat.type !== 'outbound-rtp' || stat.kind !== 'video' || !stat.codecId) continue;
+        return `${stats.get(stat.codecId)?.mimeType} ${stat.scalabilityMode}`;
+      }
+    }
+    return 'nothing is sent';
+  });
+}
+
 /** Files that are no pictures are explained and change nothing. */
 async function refuseWhatIsNoImage(page: Page): Promise<void> {
   const refusal = page.getByTestId('image-error-logo');

@@ -76,33 +76,40 @@ export async function still(film: Uint8Array, seconds: number, to: string): Prom
 }
 
 /** Puts a picture of one colour, with a spot that moves, in the place of the camera. */
-export async function paintCamera(context: BrowserContext, colour: string): Promise<void> {
-  await context.addInitScript((colour) => {
-    const devices = navigator.mediaDevices;
-    if (!devices) return;
-    const original = devices.getUserMedia.bind(devices);
-    devices.getUserMedia = async (constraints) => {
-      const stream = await original(constraints);
-      for (const track of stream.getVideoTracks()) {
-        stream.removeTrack(track);
-        track.stop();
-        const canvas = document.createElement('canvas');
-        [canvas.width, canvas.height] = [640, 360];
-        const context = canvas.getContext('2d', { alpha: false });
-        const [painted] = canvas.captureStream(20).getVideoTracks();
-        if (!context || !painted) throw new Error('no canvas');
-        stream.addTrack(painted);
-        let frame = 0;
-        setInterval(() => {
-          context.fillStyle = colour;
-          context.fillRect(0, 0, 640, 360);
-          context.fillStyle = 'white';
-          context.fillRect((++frame * 8) % 640, 20, 16, 16);
-        }, 50);
-      }
-      return stream;
-    };
-  }, colour);
+export async function paintCamera(
+  context: BrowserContext,
+  colour: string,
+  height = 360,
+): Promise<void> {
+  await context.addInitScript(
+    ([colour, height]) => {
+      const devices = navigator.mediaDevices;
+      if (!devices) return;
+      const original = devices.getUserMedia.bind(devices);
+      devices.getUserMedia = async (constraints) => {
+        const stream = await original(constraints);
+        for (const track of stream.getVideoTracks()) {
+          stream.removeTrack(track);
+          track.stop();
+          const canvas = document.createElement('canvas');
+          [canvas.width, canvas.height] = [(height * 16) / 9, height];
+          const context = canvas.getContext('2d', { alpha: false });
+          const [painted] = canvas.captureStream(20).getVideoTracks();
+          if (!context || !painted) throw new Error('no canvas');
+          stream.addTrack(painted);
+          let frame = 0;
+          setInterval(() => {
+            context.fillStyle = colour;
+            context.fillRect(0, 0, canvas.width, canvas.height);
+            context.fillStyle = 'white';
+            context.fillRect((++frame * 8) % 640, 20, 16, 16);
+          }, 50);
+        }
+        return stream;
+      };
+    },
+    [colour, height] as const,
+  );
 }
 
 const execute = (command: string, args: string[]) =>
