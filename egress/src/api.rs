@@ -250,7 +250,7 @@ async fn sign_hls(
 }
 
 /// Returns what a body says, and the body.
-fn read<T: DeserializeOwned>(
+fn read<T: Body>(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(T, Bytes), Problem> {
@@ -270,7 +270,7 @@ fn read<T: DeserializeOwned>(
         }
         Problem::new(ErrorCode::BadRequest, e.body_text())
     })?;
-    let value = serde_json::from_slice(&body).map_err(|e| bad_json(&e))?;
+    let value = serde_json::from_slice(&body).map_err(|e| bad_json(&e, T::EXAMPLE))?;
     Ok((value, body))
 }
 
@@ -297,8 +297,35 @@ pub(crate) async fn wrong_method() -> Problem {
     )
 }
 
+/// What a request brings.
+trait Body: DeserializeOwned {
+    /// What one is like.
+    const EXAMPLE: &str;
+}
+
+impl Body for Request {
+    const EXAMPLE: &str =
+        r#"{"destinations":[{"type":"rtmp","url":"rtmp://host/app","key":"…"},{"type":"hls"}]}"#;
+}
+
+impl Body for Change {
+    const EXAMPLE: &str = r#"{"add":[{"type":"hls"}],"remove":["an id"],"layout":"grid"}"#;
+}
+
+impl Body for Destination {
+    const EXAMPLE: &str = r#"{"type":"rtmp","url":"rtmp://host/app","key":"…"}"#;
+}
+
+impl Body for DestinationChange {
+    const EXAMPLE: &str = r#"{"url":"rtmp://host/app","key":"…"}, or {} to try again"#;
+}
+
+impl Body for HlsTokenRequest {
+    const EXAMPLE: &str = r#"{"valid_for_s":3600}"#;
+}
+
 /// Says where the mistake is, but does not repeat what was sent: it may be a stream key.
-fn bad_json(error: &serde_json::Error) -> Problem {
+fn bad_json(error: &serde_json::Error, example: &str) -> Problem {
     let text = error.to_string();
     let text = text
         .split_once(" at line ")
@@ -322,8 +349,7 @@ fn bad_json(error: &serde_json::Error) -> Problem {
     Problem::new(
         ErrorCode::BadRequest,
         format!(
-            "A job's body is like {{\"destinations\":[{{\"type\":\"rtmp\",\"url\":\"rtmp://host/app\",\
-             \"key\":\"…\"}},{{\"type\":\"hls\"}}]}}; this one has {kind} at line {}, column {}.",
+            "The body of such a request is like {example}; this one has {kind} at line {}, column {}.",
             error.line(),
             error.column()
         ),
@@ -341,9 +367,9 @@ pub(crate) fn no_store() -> (header::HeaderName, String) {
     (header::CACHE_CONTROL, "no-store".to_owned())
 }
 
-/// draft-ietf-httpapi-idempotency-key-header.
 /// How the expectation of a preset begins.
 const PRESET: &str = "preset:";
+/// draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
 /// Proxies close connections on which nothing is said for a minute or so.

@@ -35,6 +35,7 @@ impl From<StartError> for Problem {
             StartError::NoDestinations => ErrorCode::DestinationsEmpty,
             StartError::TooManyDestinations(_) => ErrorCode::DestinationsTooMany,
             StartError::Destination { reason, .. } => reason.code(),
+            StartError::NoAddress => ErrorCode::DestinationUrlInvalid,
             StartError::Source => ErrorCode::SourceInvalid,
             StartError::Preset => ErrorCode::PresetInvalid,
             StartError::PresetFixed => ErrorCode::PresetFixed,

@@ -16,6 +16,11 @@ pub(crate) enum StartError {
         number: usize,
         reason: DestinationError,
     },
+    #[error(
+        "HLS and recordings have no address or key that could be changed. Send {{}} to try again, or remove this \
+         destination and add another one"
+    )]
+    NoAddress,
     #[error("The identity of the participant must be 1 to 128 characters")]
     Source,
     #[error(

@@ -357,12 +357,12 @@ impl Service {
                 .clone()
         };
         let mut whole = status::Change::default();
-        match change.apply(requested) {
-            Some(changed) => {
-                whole.add.push(changed);
-                whole.remove.push(destination.to_owned());
-            }
-            None => whole.retry.push(destination.to_owned()),
+        if change.is_empty() {
+            whole.retry.push(destination.to_owned());
+        } else {
+            let changed = change.apply(requested).ok_or(StartError::NoAddress)?;
+            whole.add.push(changed);
+            whole.remove.push(destination.to_owned());
         }
         self.change(room, id, &whole, trusted).await
     }

@@ -46,31 +46,31 @@ pub struct DestinationChange {
 }
 
 impl DestinationChange {
-    /// Returns what `destination` becomes; `None` when nothing about it changes.
+    /// Returns whether it is only to be tried again.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns what `destination` becomes; `None` when it has no address.
     pub(crate) fn apply(self, destination: Destination) -> Option<Destination> {
         match destination {
-            Destination::Rtmp { url, platform, key } if self != Self::default() => {
-                Some(Destination::Rtmp {
-                    platform: platform.filter(|_| self.url.is_none()),
-                    url: self.url.unwrap_or(url),
-                    key: self.key.unwrap_or(key),
-                })
-            }
+            Destination::Rtmp { url, platform, key } => Some(Destination::Rtmp {
+                platform: platform.filter(|_| self.url.is_none()),
+                url: self.url.unwrap_or(url),
+                key: self.key.unwrap_or(key),
+            }),
             Destination::Srt {
                 url,
                 stream_id,
                 passphrase,
                 latency_ms,
-            } if self != Self::default() => Some(Destination::Srt {
+            } => Some(Destination::Srt {
                 url: self.url.unwrap_or(url),
                 stream_id: self.key.or(stream_id),
                 passphrase,
                 latency_ms,
             }),
-            Destination::Rtmp { .. }
-            | Destination::Srt { .. }
-            | Destination::Hls { .. }
-            | Destination::Recording(_) => None,
+            Destination::Hls { .. } | Destination::Recording(_) => None,
         }
     }
 }

@@ -57,6 +57,19 @@ async fn destinations_come_and_go_and_the_others_do_not_notice() {
     sleep(secs(3)).await;
     let (hls, _) = stage.download_hls("added.mp4").await;
     Probe::of(&hls).assert_sound(&["aac", "h264"]);
+    for (change, expected, says) in [
+        (r#"{"key":"d"}"#, 422, "no address"),
+        (r#"{"keys":"d"}"#, 400, r#"{\"url\""#),
+        ("{}", 200, r#""d4""#),
+    ] {
+        let path = format!("{added}/d4");
+        let (status, _, body) = stage.request("PATCH", &path, change).await;
+        let body = String::from_utf8_lossy(&body);
+        assert!(
+            status == expected && body.contains(says),
+            "{change}: {body}"
+        );
+    }
     let (status, _, _) = stage.request("DELETE", &format!("{added}/d4"), "").await;
     assert_eq!(status, StatusCode::OK);
     let (status, _, _) = stage.request("DELETE", &format!("{added}/d4"), "").await;

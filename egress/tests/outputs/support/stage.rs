@@ -75,8 +75,7 @@ impl Stage {
 
     /// The same with another config.
     pub(crate) async fn restart_with(mut self, config: Config) -> Self {
-        self.cancel.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        self.shut_down().await;
         Self::open(config, self.directory, self.program, OWNER)
     }
 
@@ -264,9 +263,15 @@ impl Stage {
     }
 
     /// Stops the server and waits for it.
-    pub(crate) async fn stop(mut self) {
+    async fn shut_down(&mut self) {
         self.cancel.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let ended = tokio::time::timeout(Duration::from_secs(60), all).await;
+        ended.expect("the service does not end");
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.shut_down().await;
     }
 }
 
