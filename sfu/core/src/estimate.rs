@@ -179,10 +179,6 @@ impl Estimator {
             self.doubts = 0;
         } else if carried > self.bitrate {
             self.bitrate = carried;
-        } else if is_doubtful && !self.was_held_up(outcome.delivered) {
-            let live = self.delivered.lasting().unwrap_or_default();
-            // Not less than what is carried anyway: no picture suffers if the probe was wrong.
-            self.bitrate = self.bitrate.min(carried.max(live));
         } else if is_limited && !is_doubtful && outcome.delivered < self.bitrate {
             // Jitter once made too much of it.
             self.bitrate = self.bitrate.midpoint(carried);

@@ -270,7 +270,7 @@ fn the_estimate_follows_the_link() {
 
 /// Less is sent than the link carries before and after it falls: no queue tells of it.
 #[test]
-fn a_fall_to_more_than_is_sent_is_noticed_within_a_second() {
+fn a_fall_to_more_than_is_sent_is_noticed_soon() {
     for (jitter, loss) in [(0, 0), (10, 0), (15, 10), (5, 50)] {
         for seed in 80..100 {
             let mut conditions = Conditions::of_rate(2_000_000);
@@ -284,7 +284,8 @@ fn a_fall_to_more_than_is_sent_is_noticed_within_a_second() {
             let mut history = path.history.iter().filter(|(at, _)| *at > since);
             let last = history.rfind(|(_, bitrate)| *bitrate > 927_000);
             let above = last.map_or(Duration::ZERO, |(at, _)| *at - since);
-            assert!(above <= ms(1000), "jitter {jitter}, loss {loss}: {above:?}");
+            // One probe that speaks of much less is not believed: a busy receiver makes it out of nothing.
+            assert!(above <= ms(2000), "jitter {jitter}, loss {loss}: {above:?}");
         }
     }
 }

@@ -60,7 +60,7 @@ impl World {
         }
     }
 
-    /// Asserts for so many hundredths of a second that the estimate is above the rate for a second at most.
+    /// Asserts for so many hundredths of a second that the estimate is above the rate for two seconds at most.
     /// Returns for how many milliseconds it was.
     fn assert_never_long_above(&mut self, index: usize, rate: u64, steps: u64, label: &str) -> u64 {
         let (mut above, mut longest) = (0, 0);
@@ -69,7 +69,7 @@ impl World {
             let estimate = self.facts(index).estimate_bps.unwrap_or_default();
             above = if estimate > rate { above + 10 } else { 0 };
             longest = longest.max(above);
-            assert!(above <= 1000, "{label}: {estimate} at {step}0 ms");
+            assert!(above <= 2000, "{label}: {estimate} at {step}0 ms");
         }
         longest
     }
@@ -419,7 +419,7 @@ fn who_loses_packets_from_the_first_one_on_sees_the_best_too() {
 
 /// Less is sent than the link carries before and after it falls: no queue tells of it.
 #[test]
-fn a_fall_that_makes_no_queue_is_noticed_within_a_second() {
+fn a_fall_that_makes_no_queue_is_noticed_within_two_seconds() {
     let mut worst = 0;
     for (from, to) in [
         (2_000_000, 700_000),
