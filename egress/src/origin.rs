@@ -42,8 +42,11 @@ struct State {
     shelf: Option<Shelf>,
     /// The newest last. At most [`INIT_LIMIT`] more than the segments need.
     inits: VecDeque<Init>,
+    first_sequence: u64,
     next_sequence: u64,
     next_init: u64,
+    /// Whether there was a segment with every quality, or so many segments that none is waited for.
+    settled: bool,
     /// Whether the next segment comes from another worker.
     interrupted: bool,
     ended: bool,
@@ -76,8 +79,10 @@ impl Origin {
                 rewind: Duration::from_secs(config.dvr_seconds),
                 shelf,
                 inits: VecDeque::new(),
+                first_sequence: first,
                 next_sequence: first,
                 next_init: first,
+                settled: false,
                 interrupted: false,
                 ended: false,
                 texts: BTreeMap::new(),
@@ -180,10 +185,12 @@ impl Origin {
     fn look(&self, wanted: Wanted) -> Look {
         let mut state = self.lock();
         match wanted {
-            Wanted::Master if state.is_playable() => {
+            Wanted::Master if !state.is_playable() => Look::Refused(Refusal::Unknown),
+            // Players read it once: a quality that it does not name is none for them.
+            Wanted::Master if !state.settled && !state.ended => Look::Later,
+            Wanted::Master => {
                 Look::Found(File::Playlist(Text::new(master(&state.master_entries()))))
             }
-            Wanted::Master => Look::Refused(Refusal::Unknown),
             Wanted::Playlist(rendition, reload) => {
                 self.look_at_playlist(&mut state, rendition, reload)
             }
@@ -321,6 +328,8 @@ impl State {
             return;
         }
         open.complete();
+        let whole = self.next_sequence - self.first_sequence;
+        self.settled |= open.settled || whole >= SETTLING;
         if let Some(shelf) = &mut self.shelf {
             shelf.put(open);
         }
@@ -452,6 +461,8 @@ fn per_second(bits: u64, duration: Duration) -> u64 {
     u64::try_from(u128::from(bits) * 1_000_000 / micros).unwrap_or(u64::MAX)
 }
 
+/// Segments for which qualities that are about to begin are waited for, at most.
+const SETTLING: u64 = 3;
 const SHORTEST: Duration = Duration::from_millis(500);
 const GRACE: usize = 4;
 /// Segments from which bitrates are told.
@@ -518,6 +529,7 @@ mod tests {
             let start = SegmentStart {
                 starts_at_ms: self.time_ms,
                 discontinuity,
+                settled: sources == ALL,
             };
             let head = StepHead {
                 duration_us: 280_000,
@@ -664,6 +676,29 @@ mod tests {
         ] {
             let got = play.origin.get(unknown).await;
             assert_eq!(got, Err(Refusal::Unknown), "{unknown:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_players_wait_until_every_quality_is_there_but_not_for_ever() {
+        const UPPER: [(Rendition, Rendition); 2] = [(V0, V0), (Rendition::Audio, Rendition::Audio)];
+        let tasks = tokio_util::task::TaskTracker::new();
+        for (rest, both) in [([&ALL[..], &ALL], true), ([&UPPER, &UPPER], false)] {
+            let mut play = Play::new(&config(0), None);
+            play.init(&[V0, V1, Rendition::Audio]);
+            play.segment(&UPPER);
+            let origin = play.origin.clone();
+            let first = tasks.spawn(async move { origin.get(Wanted::Master).await });
+            tokio::task::yield_now().await;
+            assert!(!first.is_finished(), "the lower one is about to begin");
+            for sources in rest {
+                play.segment(sources);
+            }
+            let Ok(File::Playlist(text)) = first.await.unwrap() else {
+                panic!("no playlist");
+            };
+            let text = String::from_utf8(text.body.to_vec()).unwrap();
+            assert_eq!(text.contains("\nv1/"), both, "{text}");
         }
     }
 

@@ -13,7 +13,7 @@ export default defineConfig({
   timeout: 40_000,
   globalTimeout: 900_000,
   expect: { timeout: 10_000 },
-  reporter: [['list']],
+  reporter: [['list'], ['./support/reasons.ts']],
   use: {
     launchOptions: CHROMIUM,
     actionTimeout: 8_000,

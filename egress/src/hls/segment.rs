@@ -12,6 +12,8 @@ pub(crate) struct Segment {
     pub(crate) sequence: u64,
     pub(crate) starts_at_ms: u64,
     pub(crate) discontinuity: bool,
+    /// Whether every quality that comes in is in it.
+    pub(crate) settled: bool,
     /// Its discontinuity sequence number.
     pub(crate) discontinuities: u64,
     /// Durations of its parts.
@@ -84,6 +86,7 @@ impl Segment {
             sequence,
             starts_at_ms: start.starts_at_ms,
             discontinuity,
+            settled: start.settled,
             discontinuities: before.map_or(0, |b| b.discontinuities) + u64::from(discontinuity),
             parts: Vec::new(),
             complete: false,

@@ -33,6 +33,8 @@ pub(crate) struct SegmentStart {
     pub(crate) starts_at_ms: u64,
     /// Whether its timestamps do not continue those of the segment before.
     pub(crate) discontinuity: bool,
+    /// Whether every quality that comes in is there: none is still about to begin.
+    pub(crate) settled: bool,
 }
 
 /// A part of one rendition.

@@ -35,6 +35,8 @@ pub(crate) struct Hls {
     formats: BTreeMap<Rendition, Formats>,
     /// Which layer's picture each rendition shows, for the open segment.
     sources: Vec<(u8, u8)>,
+    /// Whether every layer that comes in is in the open segment, and each is another.
+    settled: bool,
     lead_format: Option<VideoFormat>,
     fragments: u32,
     /// Parts whose end is known but not yet whether everything in them has come, with when that was known. At most
@@ -70,6 +72,7 @@ impl Hls {
             audio: Audio::default(),
             formats: BTreeMap::new(),
             sources: Vec::new(),
+            settled: false,
             lead_format: None,
             fragments: 0,
             due: VecDeque::new(),
@@ -204,6 +207,7 @@ impl Hls {
             begins: span.begins.map(|discontinuity| SegmentStart {
                 starts_at_ms: self.clock.unix_ms(span.start),
                 discontinuity: discontinuity.0,
+                settled: self.settled,
             }),
             ends: span.ends,
             pieces,
@@ -237,6 +241,7 @@ impl Hls {
         let shown = shown.filter(|number| there.contains(number) || announced(*number));
         let sources = shown.filter_map(|number| Some((number, nearest(&there, number)?)));
         self.sources = sources.collect();
+        self.settled = there.len() == self.layers.len() && !self.is_best_missing();
         for number in there {
             let video = self
                 .layers
@@ -245,6 +250,14 @@ impl Hls {
             self.announce(Rendition::Video(number), video, audio)?;
         }
         self.announce(Rendition::Audio, None, audio)
+    }
+
+    /// Returns whether the first rendition shows what a lower one does: the best layer is not flowing yet.
+    fn is_best_missing(&self) -> bool {
+        let height = |layer: &Layer| layer.format().map(|format| format.height);
+        let mut heights = self.layers.values().filter_map(height);
+        let best = heights.next();
+        heights.any(|lower| Some(lower) == best)
     }
 
     /// Sends the rendition's initialisation segment if it differs from the last one.

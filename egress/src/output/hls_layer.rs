@@ -17,6 +17,7 @@ pub(super) struct Layer {
     format: Option<VideoFormat>,
     /// Segments for which it has been there again, after it was missing.
     back_for: u32,
+    /// Whether it was shown before, and then missing.
     was_missing: bool,
     /// Where the last frame that was taken out ends.
     until: Option<Duration>,
@@ -60,8 +61,8 @@ impl Layer {
         let found = self.frames.iter().position(close);
         let format = found.and_then(|at| self.frames.get(at)?.video_format());
         let (Some(at), Some(format)) = (found, format) else {
+            self.was_missing |= self.format.is_some();
             (self.format, self.back_for) = (None, 0);
-            self.was_missing = true;
             // What comes before the next keyframe is of no use.
             let old = start.saturating_sub(CLOSE);
             self.frames.retain(|frame| frame.time >= old);

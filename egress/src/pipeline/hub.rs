@@ -1,6 +1,7 @@
 //! Hands every frame of the programme to every output.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -36,6 +37,8 @@ struct State {
     /// The frames since the newest keyframe, with which an output starts at once. At most [`RECENT_LIMIT`];
     /// when there are more, an output waits for the next keyframe.
     recent: Vec<Frame>,
+    /// The same of each lower rendition: what begins with a programme may come before the frame that starts it.
+    recent_layers: BTreeMap<u8, Vec<Frame>>,
     last_times: [Option<Duration>; 2],
     /// When a packet last arrived for the composer, whose own frames come all the time.
     composed_of: Option<Duration>,
@@ -69,6 +72,7 @@ impl Hub {
                 next_output: 0,
                 last_keyframe: None,
                 recent: Vec::new(),
+                recent_layers: BTreeMap::new(),
                 last_times: [None; 2],
                 composed_of: None,
                 lateness: <[(u64, Duration); 2]>::default(),
@@ -177,6 +181,7 @@ impl Hub {
                 output.push_layer(frame);
             }
         }
+        state.keep_layer(frame);
     }
 
     /// Does what is due. `None` while nothing is on air.
@@ -203,8 +208,16 @@ impl Hub {
         state.air = air;
         state.last_keyframe = None;
         state.recent.clear();
+        let has_video = matches!(air, Air::On { video: true, .. });
         for (_, output) in &mut state.outputs {
             output.switch(air);
+            if has_video {
+                let layers = state.recent_layers.values().flatten();
+                layers.for_each(|frame| output.push_layer(frame));
+            }
+        }
+        if air == Air::Off {
+            state.recent_layers.clear();
         }
         self.switched.notify_all();
     }
@@ -222,6 +235,16 @@ impl State {
             newest.1 = newest.1.max(late);
         } else {
             *before = std::mem::replace(newest, (second, late));
+        }
+    }
+
+    fn keep_layer(&mut self, frame: &Frame) {
+        let recent = self.recent_layers.entry(frame.rendition).or_default();
+        if frame.keyframe || recent.len() >= RECENT_LIMIT {
+            recent.clear();
+        }
+        if frame.keyframe || !recent.is_empty() {
+            recent.push(frame.clone());
         }
     }
 
@@ -262,5 +285,76 @@ impl Drop for Attached {
             at.map(|at| state.outputs.swap_remove(at))
         };
         drop(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gstreamer as gst;
+
+    use super::*;
+
+    /// A programme that starts, or a frame: its rendition and its time in ms.
+    type Note = Option<(u8, u64)>;
+
+    /// Notes what it gets.
+    struct Notes(Arc<Mutex<Vec<Note>>>);
+
+    impl Notes {
+        fn add(&self, note: Note) {
+            self.0.lock().unwrap().push(note);
+        }
+
+        fn add_frame(&self, frame: &Frame) {
+            let ms = u64::try_from(frame.time.as_millis()).unwrap();
+            self.add(Some((frame.rendition, ms)));
+        }
+    }
+
+    impl Output for Notes {
+        fn switch(&mut self, air: Air) {
+            if air != Air::Off {
+                self.add(None);
+            }
+        }
+
+        fn push(&mut self, frame: &Frame) {
+            self.add_frame(frame);
+        }
+
+        fn push_layer(&mut self, frame: &Frame) {
+            self.add_frame(frame);
+        }
+    }
+
+    fn picture(rendition: u8, ms: u64, keyframe: bool) -> Frame {
+        gst::init().unwrap();
+        Frame {
+            kind: MediaKind::Video,
+            rendition,
+            time: Duration::from_millis(ms),
+            keyframe,
+            buffer: gst::Buffer::new(),
+            caps: gst::Caps::new_empty(),
+        }
+    }
+
+    #[test]
+    fn what_lower_layers_sent_before_the_frame_that_starts_the_programme_is_not_lost() {
+        let clock = Clock::start();
+        let hub = Hub::new(Duration::from_secs(5), false, clock);
+        let notes = Arc::default();
+        let attached = hub.attach(Box::new(Notes(Arc::clone(&notes))));
+        hub.handle_packet(MediaKind::Video);
+        for (layer, ms, keyframe) in [(1, 10, false), (1, 20, true), (2, 21, true), (1, 53, false)]
+        {
+            hub.handle_layer(&picture(layer, ms, keyframe));
+        }
+        hub.handle_frame(picture(0, 20, true));
+        hub.handle_layer(&picture(1, 86, false));
+        let seen = notes.lock().unwrap().clone();
+        let frames = [(1, 20), (1, 53), (2, 21), (0, 20), (1, 86)].map(Some);
+        assert_eq!(seen, [&[None][..], &frames].concat());
+        drop(attached);
     }
 }

@@ -47,6 +47,8 @@ struct Watch {
     has_stopped: bool,
     /// Its place from the poorest to the richest.
     rank: usize,
+    /// Since when it has taken clearly more than the next richer one.
+    excess: Option<Instant>,
 }
 
 impl Source {
@@ -192,7 +194,7 @@ impl Publication {
         let is_due = |at: Instant| now.saturating_duration_since(at) >= REFRESH;
         if changed || self.ladder.is_empty() || self.refreshed.is_none_or(is_due) {
             self.refreshed = Some(now);
-            self.rank();
+            self.rank(now);
             self.build(now);
         }
     }
@@ -216,23 +218,32 @@ impl Publication {
         changed
     }
 
-    /// Ranks the layers by bitrate. Two change places only when the order is clearly wrong.
-    fn rank(&mut self) {
+    /// Ranks the layers by bitrate. Two change places only when the order has been clearly wrong for a while: while a
+    /// sender feels its way, its largest picture may get the least.
+    fn rank(&mut self, now: Instant) {
         for low in 0..self.layers.len() {
             let bitrate_of = |rank| {
                 let position = self.watches.iter().position(|watch| watch.rank == rank)?;
                 let layer = self.layers.get(position)?;
                 Some((position, layer.throughput().total()))
             };
-            if let (Some((poorer, below)), Some((richer, above))) =
+            let (Some((poorer, below)), Some((richer, above))) =
                 (bitrate_of(low), bitrate_of(low + 1))
-                && above > 0
-                && below > above + above / 4
-            {
-                for (position, rank) in [(poorer, low + 1), (richer, low)] {
-                    if let Some(watch) = self.watches.get_mut(position) {
-                        watch.rank = rank;
-                    }
+            else {
+                continue;
+            };
+            let is_wrong = above > 0 && below > above + above / 4;
+            let Some(watch) = self.watches.get_mut(poorer) else {
+                continue;
+            };
+            let since = watch.excess.filter(|_| is_wrong).unwrap_or(now);
+            watch.excess = is_wrong.then_some(since);
+            if now.saturating_duration_since(since) < OVERTAKEN {
+                continue;
+            }
+            for (position, rank) in [(poorer, low + 1), (richer, low)] {
+                if let Some(watch) = self.watches.get_mut(position) {
+                    (watch.rank, watch.excess) = (rank, None);
                 }
             }
         }
@@ -270,6 +281,9 @@ const AUDIO_HISTORY: usize = 256;
 
 /// How often bitrates are looked at.
 const REFRESH: Duration = Duration::from_millis(100);
+
+/// How long a poorer layer takes more than a richer one before they change places.
+const OVERTAKEN: Duration = Duration::from_secs(2);
 
 /// A layer has stopped when it is silent for this long while the others sent this many pictures.
 const STOPPED: Duration = Duration::from_millis(150);
@@ -364,6 +378,30 @@ mod tests {
         assert_eq!(f.layers(), [0]);
         f.feed(&[0, 1], 46..47);
         assert_eq!(f.layers(), [0, 1], "it is back");
+    }
+
+    #[test]
+    fn layers_change_places_only_when_the_order_stays_wrong() {
+        let mut f = Fixture::new(Codec::H264, 2);
+        let send = |f: &mut Fixture, sizes: [usize; 2], frames: std::ops::Range<u16>| {
+            for n in frames {
+                let now = f.t0 + Duration::from_millis(u64::from(n) * 33);
+                for (layer, size) in sizes.into_iter().enumerate() {
+                    let mut payload = vec![0; size];
+                    payload[0] = 0x65;
+                    f.receive(layer, n, &payload, now);
+                }
+                f.publication.refresh(now);
+            }
+        };
+        send(&mut f, [800, 200], 0..45);
+        assert_eq!(f.layers(), [0, 1], "1.5 s");
+        send(&mut f, [200, 800], 45..100);
+        send(&mut f, [800, 200], 100..150);
+        assert_eq!(f.layers(), [0, 1], "it was right in between");
+        send(&mut f, [800, 200], 150..240);
+        assert_eq!(f.layers(), [1, 0]);
+        assert_eq!(f.publication.layer_from_top(1), Some(1));
     }
 
     #[test]

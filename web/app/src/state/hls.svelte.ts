@@ -209,7 +209,10 @@ export class HlsView {
       this.#trouble = undefined;
       this.#loading = 'loaded';
       const heights = levels.map(({ height }, level) => ({ level, height }));
-      this.qualities = heights.filter(({ height }) => height > 0);
+      // While the best layer has not come, the first one shows the next.
+      const isFirst = (height: number, level: number) =>
+        heights.findIndex((other) => other.height === height) === level;
+      this.qualities = heights.filter(({ level, height }) => height > 0 && isFirst(height, level));
     });
     hls.on(Hls.Events.ERROR, (_event, { fatal, details, response }) => {
       if (response?.code === 401 || response?.code === 403) {
