@@ -28,8 +28,13 @@ impl Cast {
     /// Returns the tracks of everybody on stage.
     pub(crate) fn of(scene: &Scene) -> Vec<Self> {
         let mut cast = Vec::new();
-        for tile in &scene.tiles {
-            let (picture, sound) = if tile.screen {
+        for (n, tile) in scene.tiles.iter().enumerate() {
+            // By position, as what jobs are asked to send: a camera that turns into a screen stays one file.
+            let before = scene.tiles.iter().take(n);
+            let is_second = before
+                .map(|tile| &tile.identity)
+                .any(|identity| *identity == tile.identity);
+            let (picture, sound) = if is_second {
                 (Track::Screen, Track::ScreenAudio)
             } else {
                 (Track::Camera, Track::Microphone)
@@ -113,6 +118,7 @@ mod tests {
                 tile("anna", false, Some(3), &[4]),
                 tile("anna", true, Some(7), &[]),
                 tile("bob ö/..", false, None, &[9]),
+                tile("cid", true, Some(11), &[12]),
             ],
             ..Scene::default()
         };
@@ -122,12 +128,14 @@ mod tests {
             .collect();
         let label = |lane| Role::of(&track_folder("r", lane), &noted, true).label();
         assert_eq!(
-            [3, 4, 7, 9, 1].map(label),
+            [3, 4, 7, 9, 11, 12, 1].map(label),
             [
                 "anna-camera",
                 "anna-microphone",
                 "anna-screen",
                 "bob_____-microphone",
+                "cid-camera",
+                "cid-microphone",
                 "camera"
             ]
         );

@@ -67,7 +67,7 @@ impl Default for Source {
 #[serde(rename_all = "snake_case")]
 #[ts(rename = "EgressTrack")]
 pub enum Track {
-    /// The first picture that they send.
+    /// The first picture that they send, also while it is a screen in the place of the camera.
     Camera,
     /// The second picture that they send.
     Screen,

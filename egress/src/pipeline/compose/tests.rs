@@ -54,6 +54,42 @@ fn is(seen: &Seen, places: &[Place]) -> bool {
 }
 
 #[test]
+fn a_camera_that_turns_into_a_screen_is_large_until_it_is_one_again() {
+    let seen_with = |screen| {
+        let mut scene = scene(Layout::Screen, &[1, 2]);
+        // Green is featured.
+        scene.main = Some(2);
+        scene.tiles[0].screen = screen;
+        scene
+    };
+    let rig = Rig::start(SMALL, seen_with(false));
+    let _red = rig.camera(1, Codec::H264, RED, (640, 360));
+    let _green = rig.camera(2, Codec::H264, GREEN, (640, 360));
+    let mut troubles = Vec::new();
+    for (screen, first, large, beside) in [
+        (false, 2, GREEN, RED),
+        (true, 1, RED, GREEN),
+        (false, 2, GREEN, RED),
+    ] {
+        rig.set_scene(seen_with(screen));
+        troubles.extend(rig.run_until_shown(&places(Layout::Screen, &[1, 2], Some(first))));
+        troubles.extend(rig.run(ms(600)));
+        let seen = rig.look(SMALL);
+        let last = seen.last().unwrap();
+        let [main, strip] = [(0, 490), (506, 128)].map(|(x, width)| Rect {
+            x,
+            y: 140,
+            width,
+            height: 80,
+        });
+        assert!(last.shows(main, large), "large, screen: {screen}");
+        assert!(last.shows(strip, beside), "in the strip, screen: {screen}");
+    }
+    assert_eq!(troubles, Vec::<String>::new());
+    assert_gapless(&rig.look(SMALL));
+}
+
+#[test]
 fn layouts_change_and_people_come_and_go_without_a_black_picture() {
     let rig = Rig::start(SMALL, scene(Layout::Grid, &[]));
     let mut troubles = rig.run(ms(600));
