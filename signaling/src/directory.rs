@@ -208,6 +208,29 @@ mod tests {
     }
 
     #[test]
+    fn performance_changes_with_a_screen_that_is_shared() {
+        let (mut directory, t0) = directory();
+        let ann = member("ann");
+        let (session, ..) = enter(&mut directory, &ann);
+        publish(&mut directory, session, PeerId(1), t0);
+        let told = |directory: &mut Directory| -> Vec<bool> {
+            let changed = directory.changed_performances().into_iter();
+            let performers = changed.flat_map(|(_, performance)| performance.performers);
+            performers.map(|performer| performer.screen).collect()
+        };
+        assert_eq!(told(&mut directory), [false]);
+        for screen in [true, false, true] {
+            directory.room_mut(ROOM).unwrap().set_screen(&ann, screen);
+            assert_eq!(told(&mut directory), [screen]);
+            assert!(told(&mut directory).is_empty(), "told once");
+        }
+        let (by, owner) = (Arc::new(ann), Owner::Resource("r".into()));
+        directory.reserve(ROOM, Role::Publisher, &by, t0).unwrap();
+        directory.add_peer(ROOM, PeerId(2), Purpose::Publish, by, owner, t0);
+        assert_eq!(told(&mut directory), [false], "taken over by WHIP");
+    }
+
+    #[test]
     fn outputs_are_for_those_who_may_see_them() {
         let (mut directory, _) = directory();
         let (_, mut may, _e1) = enter(&mut directory, &member("ann"));

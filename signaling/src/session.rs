@@ -86,8 +86,8 @@ pub(crate) enum Action {
     },
     /// Limit the layers that this peer receives.
     Limit(PeerId, Option<u8>),
-    /// Note the heights of the picture's layers.
-    SetHeights(Vec<u32>),
+    /// Note what the picture is: how high its layers are, and whether it is a screen.
+    SetLayers { heights: Vec<u32>, screen: bool },
     /// Send a ping frame.
     Ping,
     /// Send what is waiting, then close the socket.
@@ -295,8 +295,8 @@ impl Session {
                 .map(|peer| Action::Limit(peer, layer))
                 .into_iter()
                 .collect(),
-            (ClientMessage::Layers { heights }, State::Joined { .. }) => {
-                vec![Action::SetHeights(heights)]
+            (ClientMessage::Layers { heights, screen }, State::Joined { .. }) => {
+                vec![Action::SetLayers { heights, screen }]
             }
             (ClientMessage::Stop { media: which }, State::Joined { media, .. }) => MEDIA
                 .into_iter()
@@ -553,6 +553,20 @@ mod tests {
     }
 
     #[test]
+    fn picture_is_a_screen_only_if_the_page_says_so() {
+        let (mut session, t0) = joined(true);
+        for (text, screen) in [
+            (r#"{"type":"layers","heights":[720]}"#, false),
+            (r#"{"type":"layers","heights":[720],"screen":false}"#, false),
+            (r#"{"type":"layers","heights":[720],"screen":true}"#, true),
+        ] {
+            let heights = vec![720];
+            let expected = [Action::SetLayers { heights, screen }];
+            assert_eq!(session.handle_text(text, t0), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn broken_frames_are_answered_and_closed_once() {
         for (broken, expected) in [
             (BrokenFrame::TooLong, close_code::TOO_LONG),
@@ -608,7 +622,7 @@ mod tests {
                             drop(session.handle_negotiated(role, Ok((PeerId(1), String::new()))));
                         }
                         Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) | Action::Stop(_) => {}
-                        Action::SetPaused(_) | Action::SetHeights(_) | Action::Finish | Action::Limit(..) | Action::RestartIce { .. } => {}
+                        Action::SetPaused(_) | Action::SetLayers { .. } | Action::Finish | Action::Limit(..) | Action::RestartIce { .. } => {}
                         Action::Ping | Action::Close { .. } => {}
                     }
                 }

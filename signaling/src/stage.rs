@@ -36,6 +36,8 @@ pub(crate) struct OnStage {
     /// Peers that are not about to be closed.
     peers: usize,
     heights: Vec<u32>,
+    /// Their picture is a shared screen.
+    screen: bool,
 }
 
 impl Stage {
@@ -125,6 +127,7 @@ impl Stage {
             pending: 1,
             peers: 0,
             heights: Vec::new(),
+            screen: false,
         });
         Ok(())
     }
@@ -163,6 +166,18 @@ impl Stage {
     pub(crate) fn set_heights(&mut self, identity: &str, heights: &[u32]) {
         if let Some(member) = self.find_mut(identity) {
             member.heights = heights.iter().copied().take(LAYERS_LIMIT).collect();
+        }
+    }
+
+    /// Returns whether somebody's picture is a shared screen; not when they did not say.
+    pub(crate) fn shares_screen(&self, identity: &str) -> bool {
+        self.find(identity).is_some_and(|member| member.screen)
+    }
+
+    /// Notes whether somebody's picture is a shared screen.
+    pub(crate) fn set_screen(&mut self, identity: &str, screen: bool) {
+        if let Some(member) = self.find_mut(identity) {
+            member.screen = screen;
         }
     }
 
@@ -320,6 +335,23 @@ mod tests {
         assert_eq!(back, ErrorCode::RemovedFromStage);
         let nobody = stage.feature(Some("bob")).unwrap_err().code;
         assert_eq!(nobody, ErrorCode::ParticipantUnknown);
+    }
+
+    #[test]
+    fn shared_screen_is_forgotten_with_who_shares_it() {
+        let (mut stage, t0) = (Stage::new(9), Instant::now());
+        stage.set_screen("ann", true);
+        stage.reserve(&host("ann")).unwrap();
+        assert!(!stage.shares_screen("ann"), "said before she came");
+        stage.arrive("ann");
+        stage.set_screen("ann", true);
+        stage.reserve(&host("ann")).unwrap();
+        stage.arrive("ann");
+        stage.depart("ann", t0);
+        assert!(stage.shares_screen("ann"), "her other peer is still there");
+        stage.depart("ann", t0);
+        stage.reserve(&host("ann")).unwrap();
+        assert!(!stage.shares_screen("ann"), "she has come back");
     }
 
     fn host(identity: &str) -> Member {

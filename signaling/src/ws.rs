@@ -185,7 +185,7 @@ impl Driver<'_> {
                     self.send(&ServerMessage::IceRestarted { media, ice });
                 }
                 Action::Limit(peer, layer) => self.service.limit(peer, layer).await,
-                Action::SetHeights(heights) => self.set_heights(&heights),
+                Action::SetLayers { heights, screen } => self.set_layers(&heights, screen),
                 Action::Ping => self.outbox.ping(),
                 Action::Close { code, reason } => self.outbox.close(code, reason),
             }
@@ -234,11 +234,12 @@ impl Driver<'_> {
         tracing::info!(identity = %member.identity, "joined");
     }
 
-    fn set_heights(&self, heights: &[u32]) {
+    fn set_layers(&self, heights: &[u32], screen: bool) {
         if let Some((room, member)) = &self.entered
             && let Some(room) = self.service.directory().room_mut(*room)
         {
             room.set_heights(member, heights);
+            room.set_screen(member, screen);
         }
         self.service.changed().notify_one();
     }

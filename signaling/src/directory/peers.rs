@@ -89,6 +89,11 @@ impl Directory {
             },
             owner @ (Owner::Resource(_) | Owner::Nobody) => owner,
         };
+        if purpose == Purpose::Publish && matches!(owner, Owner::Resource(_)) {
+            // A sender by WHIP does not say what its picture is: what a page said before was about another.
+            place.room.set_heights(&member, &[]);
+            place.room.set_screen(&member, false);
+        }
         place.room.add_peer(peer, purpose, member, now);
         let chat_places = Arc::new(Semaphore::new(CHAT_PLACES));
         self.peers.insert(

@@ -47,10 +47,14 @@ pub enum ClientMessage {
         /// Whether the broadcast is paused.
         paused: bool,
     },
-    /// What the layers of this participant's picture are, for the viewers' choice.
+    /// What this participant's picture is: its layers, for the viewers' choice, and what it shows, for composed
+    /// outputs. Sent for each connection that publishes, and when it changes.
     Layers {
-        /// Their heights in pixels, the lowest first; at most 4.
+        /// The heights of its layers in pixels, the lowest first; at most 4.
         heights: Vec<u32>,
+        /// Whether it is a shared screen.
+        #[serde(default)]
+        screen: bool,
     },
     /// Limits what this participant's watching connection receives of every picture, or lifts the limit.
     Limit {

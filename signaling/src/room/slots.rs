@@ -54,10 +54,12 @@ pub struct Performer {
     pub identity: String,
     /// The name shown.
     pub name: String,
-    /// Their pictures: the camera, then the screen.
+    /// Their pictures: the camera or, see `screen`, what is in its place; then a screen beside it.
     pub video: Vec<PublicationId>,
     /// Their sound: the microphone, then what the screen plays.
     pub audio: Vec<PublicationId>,
+    /// Whether their first picture is a shared screen in the place of the camera.
+    pub screen: bool,
 }
 
 impl Room {
@@ -76,6 +78,7 @@ impl Room {
         let performers = stage.map(|member| Performer {
             video: of(&member.identity, MediaKind::Video),
             audio: of(&member.identity, MediaKind::Audio),
+            screen: self.stage.shares_screen(&member.identity),
             identity: member.identity,
             name: member.name,
         });

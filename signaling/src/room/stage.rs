@@ -34,6 +34,11 @@ impl Room {
         self.stage.set_heights(&by.identity, heights);
     }
 
+    /// Notes whether a member's picture is a shared screen.
+    pub(crate) fn set_screen(&mut self, by: &Member, screen: bool) {
+        self.stage.set_screen(&by.identity, screen);
+    }
+
     /// Returns who is featured and on stage, by their id in the SFU.
     pub(crate) fn featured(&self) -> Option<ParticipantId> {
         self.stage.featured().map(auth::participant)

@@ -14,6 +14,8 @@ export interface LayerPlan {
 export interface Picture {
   readonly height: number | undefined;
   readonly contentHint: string;
+  /** What of a computer it shows; `undefined` for a camera, and in browsers that do not say. */
+  readonly displaySurface?: string | undefined;
 }
 
 /** The encodings that the standard knows and the DOM types do not. */
@@ -27,7 +29,7 @@ export function planEncodings(plan: LayerPlan, picture: Picture): Encoding[] {
   const { codec, adapt, maxBitrate, frameRate } = plan;
   const common = { maxBitrate, maxFramerate: frameRate };
   if (isScalable(codec)) {
-    const spatial = adapt && isDivisible(picture) && !isScreen(picture);
+    const spatial = adapt && isDivisible(picture) && !isDetailed(picture);
     return [{ ...common, scalabilityMode: spatial ? 'L3T3_KEY' : 'L1T3' }];
   }
   if (!adapt) return [common];
@@ -44,7 +46,7 @@ export function planEncodings(plan: LayerPlan, picture: Picture): Encoding[] {
 /** Whether each simulcast layer of a picture is worth sending: text is not shrunk to nothing, small pictures not at all. */
 export function sentLayers(picture: Picture): boolean[] {
   if (!isDivisible(picture)) return [false, false, true];
-  return [!isScreen(picture), true, true];
+  return [!isDetailed(picture), true, true];
 }
 
 /** How high the layers are in pixels, the lowest first; 0 for one that is not sent, empty when nobody knows. */
@@ -60,6 +62,11 @@ export function layerHeights(encodings: readonly Encoding[], picture: Picture): 
   return spatial ? LAYERS.map(({ scale }) => Math.round(height / scale)) : [height];
 }
 
+/** Whether a picture is a shared screen, as far as can be told. */
+export function showsScreen(picture: Picture): boolean {
+  return picture.displaySurface !== undefined || isDetailed(picture);
+}
+
 function isScalable(codec: VideoCodec): boolean {
   return codec === 'vp9' || codec === 'av1';
 }
@@ -68,7 +75,7 @@ function isDivisible({ height }: Picture): boolean {
   return height === undefined || height >= LEAST_HEIGHT;
 }
 
-function isScreen({ contentHint }: Picture): boolean {
+function isDetailed({ contentHint }: Picture): boolean {
   return contentHint === 'detail' || contentHint === 'text';
 }
 

@@ -5,11 +5,12 @@ import {
   type Picture,
   planEncodings,
   sentLayers,
+  showsScreen,
   type VideoCodec,
 } from './layers.ts';
 import type { MediaLink, MediaRole } from './media-role.ts';
 import type { Peer, PeerPlan } from './peer.ts';
-import type { Room } from './room.ts';
+import type { Room, RoomState } from './room.ts';
 import { chooseVideoCodecs, withoutVideoOrientation, withStartBitrate, withStereo } from './sdp.ts';
 import { PublisherMeter, type PublisherStats } from './stats.ts';
 import { abortable, deferred } from './wait.ts';
@@ -122,7 +123,13 @@ export class GoLive {
     this.#useStream(stream);
     this.#setState({ kind: 'starting' });
     this.#listening = new AbortController();
-    this.#room.on('wanted-layers', (wanted) => this.#want(wanted), this.#listening.signal);
+    const { signal: ended } = this.#listening;
+    this.#room.on('wanted-layers', (wanted) => this.#want(wanted), ended);
+    // A source that was changed while there was no session is told to the next.
+    const tell = ({ kind }: RoomState) => {
+      if (kind === 'connected') void this.#adjustLayers();
+    };
+    this.#room.on('state', tell, ended);
     this.#room.attach(this.#role);
     try {
       await (signal ? abortable(started.promise, signal) : started.promise);
@@ -304,14 +311,14 @@ export class GoLive {
     void this.#adjustLayers();
   }
 
-  /** Sends the layers that the picture is worth and that anybody wants, and tells what there is to choose from. */
+  /** Sends the layers that the picture is worth and that anybody wants, and tells what they are of. */
   async #adjustLayers(): Promise<void> {
     const sender = this.#peer?.pc.getSenders().find(({ track }) => track?.kind === 'video');
     if (!sender?.track) return;
     const picture = pictureOf(sender.track);
     const parameters = sender.getParameters();
     const { encodings } = parameters;
-    this.#room.setLayers(layerHeights(encodings, picture));
+    this.#room.setLayers(layerHeights(encodings, picture), showsScreen(picture));
     if (encodings.length < 2) return;
     const worth = sentLayers(picture);
     const both = worth.map((sent, i) => sent && this.#wanted[i] !== false);
@@ -348,7 +355,8 @@ export class GoLive {
 }
 
 function pictureOf(track: MediaStreamTrack): Picture {
-  return { height: track.getSettings().height, contentHint: track.contentHint };
+  const { height, displaySurface } = track.getSettings();
+  return { height, contentHint: track.contentHint, displaySurface };
 }
 
 function kinds(stream: MediaStream): string {

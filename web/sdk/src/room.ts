@@ -182,9 +182,9 @@ export class Room {
     this.#keepChat();
   }
 
-  /** Tells how high the layers of one's own picture are, the lowest first. */
-  setLayers(heights: readonly number[]): void {
-    this.#session?.setLayers(heights);
+  /** Tells how high the layers of one's own picture are, the lowest first, and whether it is a shared screen. */
+  setLayers(heights: readonly number[], screen: boolean): void {
+    this.#session?.setLayers(heights, screen);
   }
 
   /** Tells everybody that the broadcast is paused or goes on. */

@@ -146,9 +146,9 @@ export class Session {
     }
   }
 
-  /** Tells how high the layers of the published picture are, the lowest first. */
-  setLayers(heights: readonly number[]): void {
-    this.#send({ type: 'layers', heights: [...heights] });
+  /** Tells how high the layers of the published picture are, the lowest first, and whether it is a shared screen. */
+  setLayers(heights: readonly number[], screen: boolean): void {
+    this.#send({ type: 'layers', heights: [...heights], screen });
   }
 
   /** Limits the layers that the watching connection receives; `undefined` lifts the limit. */

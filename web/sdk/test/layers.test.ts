@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { layerHeights, planEncodings, sentLayers } from '../src/layers.ts';
+import { layerHeights, planEncodings, sentLayers, showsScreen } from '../src/layers.ts';
 
 const plan = { codec: 'h264', adapt: true, maxBitrate: 2_500_000, frameRate: 30 } as const;
 const camera = { height: 720, contentHint: 'motion' };
@@ -46,4 +46,13 @@ test('who does not adapt sends one stream, and scalable codecs one of three', ()
     layerHeights(planEncodings({ ...plan, codec: 'av1' }, camera), camera),
     [180, 360, 720],
   );
+});
+
+test('a screen is known by its surface, and by its hint where browsers say nothing of that', () => {
+  const shared = { displaySurface: 'monitor', height: 1080 };
+  assert.equal(showsScreen(camera), false);
+  assert.equal(showsScreen({ ...camera, displaySurface: undefined }), false);
+  assert.equal(showsScreen(screen), true);
+  assert.equal(showsScreen({ ...shared, contentHint: '' }), true);
+  assert.equal(showsScreen({ ...shared, contentHint: 'motion' }), true, 'a film');
 });

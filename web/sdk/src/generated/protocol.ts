@@ -34,9 +34,13 @@ sdp_mid?: string, } | { "type": "set_paused",
  */
 paused: boolean, } | { "type": "layers", 
 /**
- * Their heights in pixels, the lowest first; at most 4.
+ * The heights of its layers in pixels, the lowest first; at most 4.
  */
-heights: Array<number>, } | { "type": "limit", 
+heights: Array<number>, 
+/**
+ * Whether it is a shared screen.
+ */
+screen: boolean, } | { "type": "limit", 
 /**
  * The highest layer wanted, counted from 0, the lowest; no limit when `null`.
  */
