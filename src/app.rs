@@ -167,7 +167,7 @@ async fn tell_scenes(
 fn scene(performance: &signaling::Performance, look: egress::Look) -> egress::Scene {
     let mut tiles = Vec::new();
     for performer in &performance.performers {
-        // The camera goes with the microphone, the screen with what it plays.
+        // The camera goes with the microphone, a screen beside it with what it plays.
         let tracks = performer.video.len().max(performer.audio.len());
         tiles.extend((0..tracks).map(|n| {
             egress::Tile {
@@ -180,7 +180,7 @@ fn scene(performance: &signaling::Performance, look: egress::Look) -> egress::Sc
                     .collect(),
                 identity: performer.identity.clone(),
                 name: performer.name.clone(),
-                screen: n > 0,
+                screen: n > 0 || performer.screen,
             }
         }));
     }
@@ -363,3 +363,33 @@ fn host(ip: IpAddr) -> String {
 
 /// A new link is printed at every start; this one serves a browser that keeps it.
 const OWNER_LINK_VALID: Duration = Duration::from_secs(30 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use sfu::PublicationId;
+    use signaling::{Performance, Performer};
+
+    use super::*;
+
+    #[test]
+    fn screens_are_those_beside_a_camera_and_those_in_its_place() {
+        for (label, pictures, screen, expected) in [
+            ("a camera", 1, false, vec![false]),
+            ("a screen in its place", 1, true, vec![true]),
+            ("a screen beside it", 2, false, vec![false, true]),
+        ] {
+            let performer = Performer {
+                video: (1..=pictures).map(PublicationId).collect(),
+                screen,
+                ..Performer::default()
+            };
+            let performance = Performance {
+                performers: vec![performer],
+                ..Performance::default()
+            };
+            let scene = scene(&performance, egress::Look::default());
+            let screens: Vec<_> = scene.tiles.iter().map(|tile| tile.screen).collect();
+            assert_eq!(screens, expected, "{label}");
+        }
+    }
+}
