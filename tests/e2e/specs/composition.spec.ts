@@ -1,6 +1,13 @@
 import AxeBuilder from '@axe-core/playwright';
 import type { Page } from '@playwright/test';
-import { type Colour, decode, type Picture, paintCamera, still } from '../support/film.ts';
+import {
+  type Colour,
+  decode,
+  type Picture,
+  paintCamera,
+  paintScreen,
+  still,
+} from '../support/film.ts';
 import { expect, test } from '../support/fixtures.ts';
 import { POLL } from '../support/media.ts';
 import { Guest, Studio } from '../support/pages.ts';
@@ -82,6 +89,50 @@ test('the host chooses layout and look while the stage is recorded', async ({
   });
   console.log(`steps beyond 100 ms: ${JSON.stringify(gaps)}`);
   for (const { at, step } of gaps) expect(step, `the step at ${at} s`).toBeLessThan(1.2);
+});
+
+test('a screen that is shared in the place of a camera is large in the layout made for it', async ({
+  server,
+  room,
+  newPage,
+}, info) => {
+  // Two pages that encode and decode, and a composed picture, on two cores.
+  test.slow();
+  const page = await newPage();
+  await paintCamera(page.context(), 'rgb(200, 40, 40)');
+  const studio = await Studio.open(page, server, room, '?simulcast=0');
+  await studio.chooseQuality('480p');
+  await studio.goLive();
+  const guests = await newPage();
+  await paintCamera(guests.context(), 'rgb(40, 160, 60)');
+  await paintScreen(guests.context(), 'rgb(40, 60, 220)');
+  const guest = await Guest.open(
+    guests,
+    (await studio.inviteGuests()).replace('#', '?simulcast=0#'),
+  );
+  await guest.introduce('Grace');
+  await guest.join();
+  await page.getByTestId('look-background').fill('#a0a0a0');
+  await page.getByTestId('layout-screen').check();
+  const members = page.getByTestId('stage-member');
+  await members.filter({ hasText: '(you)' }).getByTestId('feature').click();
+
+  const job = await record(server, room);
+  await seen(server, room, job, 40);
+  for (const source of ['screen', 'camera']) {
+    await guests.getByTestId(`source-${source}`).click();
+    await expect(guests.getByTestId(`source-${source}`)).toHaveAttribute('aria-pressed', 'true');
+    await seen(server, room, job, 40);
+  }
+  const film = await finish(server, room, job);
+  // While one turns into the other, the guest's new picture is still in the place of the one before.
+  const story = scenes(await decode(film)).filter(({ name }) =>
+    ['speaker', 'screen'].includes(name),
+  );
+  for (const [n, { name, seconds }] of story.entries())
+    await still(film, seconds, info.outputPath(`${n}-${name}.png`));
+  const names = story.map(({ name }) => name).filter((name, n) => name !== story[n - 1]?.name);
+  expect(names).toEqual(['speaker', 'screen', 'speaker']);
 });
 
 for (const codec of ['vp9', 'av1']) {
@@ -214,12 +265,13 @@ function scenes(pictures: readonly Picture[]): { name: string; seconds: number }
   return all.map(({ name, from, to }) => ({ name, seconds: (from + to) / 2 }));
 }
 
-/** Where the host (red) and the guest (green) are, on grey. */
+/** Where the host (red), the guest (green), and a shared screen or the slate (blue) are, on grey. */
 function scene(picture: Picture): string {
   const is = (x: number, y: number, colour: Colour) =>
     picture.at(x, y).every((part, n) => Math.abs(part - (colour[n] ?? 0)) < 45);
   if (is(0.25, 0.5, RED) && is(0.75, 0.5, GREEN) && is(0.25, 0.9, GREY)) return 'grid';
   if (is(0.4, 0.5, RED) && is(0.95, 0.5, GREEN) && is(0.95, 0.2, GREY)) return 'speaker';
+  if (is(0.4, 0.5, BLUE) && is(0.95, 0.5, RED) && is(0.95, 0.2, GREY)) return 'screen';
   if (is(0.5, 0.5, RED) && is(0.9, 0.82, GREEN)) return 'inset';
   if (is(0.5, 0.5, RED) && is(0.9, 0.82, RED)) return 'single';
   if (is(0.5, 0.5, GREEN) && is(0.9, 0.82, GREEN)) return 'guest';

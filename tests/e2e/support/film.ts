@@ -81,13 +81,27 @@ export async function paintCamera(
   colour: string,
   height = 360,
 ): Promise<void> {
+  await paint(context, 'getUserMedia', colour, height);
+}
+
+/** Puts such a picture in the place of the screen that is shared. */
+export async function paintScreen(context: BrowserContext, colour: string): Promise<void> {
+  await paint(context, 'getDisplayMedia', colour, 360);
+}
+
+async function paint(
+  context: BrowserContext,
+  source: 'getUserMedia' | 'getDisplayMedia',
+  colour: string,
+  height: number,
+): Promise<void> {
   await context.addInitScript(
-    ([colour, height]) => {
+    ([source, colour, height]) => {
       const devices = navigator.mediaDevices;
       if (!devices) return;
-      const original = devices.getUserMedia.bind(devices);
-      devices.getUserMedia = async (constraints) => {
-        const stream = await original(constraints);
+      const original: (asked?: object) => Promise<MediaStream> = devices[source].bind(devices);
+      devices[source] = async (asked?: object) => {
+        const stream = await original(asked);
         for (const track of stream.getVideoTracks()) {
           stream.removeTrack(track);
           track.stop();
@@ -108,7 +122,7 @@ export async function paintCamera(
         return stream;
       };
     },
-    [colour, height] as const,
+    [source, colour, height] as const,
   );
 }
 
