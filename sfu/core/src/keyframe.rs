@@ -34,9 +34,12 @@ impl KeyframeGate {
 
     /// Somebody could make use of a keyframe, but not so that all others should pay for it at once.
     pub(crate) fn request_sometime(&mut self) {
-        if self.state == State::Idle {
-            self.state = State::WantedSometime;
-        }
+        self.state = match self.state {
+            State::Idle | State::WantedSometime => State::WantedSometime,
+            State::Wanted => State::Wanted,
+            // The others have paid already, and the request may have been lost.
+            State::Sent { .. } => State::Sent { still_wanted: true },
+        };
     }
 
     /// A keyframe came: everybody who asked is served.
@@ -143,6 +146,18 @@ mod tests {
         assert_eq!(gate.poll_timeout(t0), None);
         assert!(!gate.poll_send(t0 + ms(1000)));
     }
+
+    #[test]
+    fn a_lost_request_of_those_who_can_wait_is_repeated() {
+        let t0 = Instant::now();
+        let mut gate = KeyframeGate::default();
+        gate.request_sometime();
+        assert!(gate.poll_send(t0));
+        gate.request_sometime();
+        assert!(!gate.poll_send(t0 + ms(499)));
+        assert!(gate.poll_send(t0 + ms(500)));
+    }
+
     #[test]
     fn those_who_can_wait_do() {
         let t0 = Instant::now();

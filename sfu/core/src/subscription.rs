@@ -156,13 +156,27 @@ impl Subscription {
 
     /// Returns the layer of a publication that it forwards or is about to.
     pub(crate) fn aims_at(&self, publication: &Publication) -> Option<u8> {
-        let aim = match self.target {
-            _ if !self.shows(publication.id) => None,
+        self.shows(publication.id)
+            .then(|| self.aim(publication))
+            .flatten()
+            .map(|rung| rung.layer)
+    }
+
+    /// Returns the layer of a publication that it would forward if its slot showed it.
+    pub(crate) fn wants_of(&self, publication: &Publication) -> Option<u8> {
+        let mut codecs = self.codecs.iter();
+        let can = codecs.any(|codec| codec.codec == publication.codec);
+        let aim = can.then(|| self.aim(publication)).flatten();
+        aim.map(|rung| rung.layer)
+    }
+
+    /// Returns what is to be forwarded of a publication; `None` for nothing.
+    fn aim(&self, publication: &Publication) -> Option<Rung> {
+        match self.target {
             Target::Top => publication.top(),
             Target::Rung(rung) => publication.nearest(rung),
             Target::Paused => None,
-        };
-        aim.map(|rung| rung.layer)
+        }
     }
 
     /// Reads what [`Subscription::forward`] will; see [`Peer::warm`](crate::peer::Peer::warm).

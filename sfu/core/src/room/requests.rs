@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Room, walk::Sinks};
 use crate::{
-    MediaKind, PublicationId, RelayMessage, RoomId, TapId,
+    MediaKind, ParticipantId, PublicationId, RelayMessage, RoomId, TapId,
     layer::Layer,
     peers::Peers,
     publication::Source,
@@ -62,15 +62,24 @@ impl Room {
         }
     }
 
-    /// Asks for a keyframe of what a subscription receives.
-    pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription) {
-        let Some(source) = subscription.source() else {
+    /// Asks for a keyframe of what a subscription receives, or would if it had not lost its place.
+    pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription, of: ParticipantId) {
+        if subscription.kind != MediaKind::Video {
             return;
+        }
+        let shown = self.shown();
+        let place = match subscription.source() {
+            Some(source) => Some((source.publication, source.layer)),
+            None => shown
+                .get(subscription.view)
+                .filter(|seen| seen.participant != of)
+                .and_then(|seen| {
+                    let layer = subscription.wants_of(seen.publication)?;
+                    Some((seen.publication.id, usize::from(layer)))
+                }),
         };
-        let mut publications = self.publications.iter_mut();
-        if subscription.kind == MediaKind::Video
-            && let Some(publication) = publications.find(|p| p.id == source.publication)
-            && let Some(layer) = publication.layers.get_mut(source.layer)
+        if let Some((publication, layer)) = place
+            && let Some(layer) = self.layer_mut(publication, layer)
         {
             layer.keyframes.request();
         }

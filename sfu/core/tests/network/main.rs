@@ -12,6 +12,7 @@
 mod bandwidth;
 mod hostile;
 mod joins;
+mod keyframes;
 mod layers;
 mod model;
 mod paths;

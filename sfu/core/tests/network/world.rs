@@ -141,6 +141,11 @@ pub(crate) enum App {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::remembering(1024, seed)
+    }
+
+    /// A server that keeps so many packets of a layer.
+    pub(crate) fn remembering(history_packets: usize, seed: u64) -> Self {
         println!("seed {seed}");
         let start = Instant::now();
         let config = Config {
@@ -148,7 +153,7 @@ impl World {
             advertise_tcp: vec![([192, 0, 2, 1], 7000).into()],
             shard: HERE,
             max_peers: 1100,
-            history_packets: 1024,
+            history_packets,
             connect_timeout: Duration::from_secs(10),
             unix_time: Duration::from_secs(1_700_000_000),
             seed: [seed as u8; 32],
