@@ -10,6 +10,7 @@
 )]
 
 mod bandwidth;
+mod hold;
 mod hostile;
 mod joins;
 mod keyframes;
