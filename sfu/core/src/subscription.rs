@@ -220,15 +220,12 @@ impl Subscription {
             sent.unsupported = self.unsupported.replace(publication.id) != Some(publication.id);
             return sent;
         };
-        let aim = match self.target {
-            Target::Top => publication.top(),
-            Target::Rung(rung) => publication.nearest(rung),
-            Target::Paused => {
-                let was_shown = self.reading.take().is_some();
-                self.gaps = self.gaps.wrapping_add(u32::from(was_shown));
-                return sent;
-            }
-        };
+        if self.target == Target::Paused {
+            let was_shown = self.reading.take().is_some();
+            self.gaps = self.gaps.wrapping_add(u32::from(was_shown));
+            return sent;
+        }
+        let aim = self.aim(publication);
         let aim = aim.map(|aim| match sender.transport.has_dependency_descriptor() {
             true => aim,
             false => publication.without_descriptor(aim),
@@ -298,6 +295,7 @@ impl Subscription {
             Some(first) => sent.began = self.begin(target, aim, first, layer, now),
             None if self.kind == MediaKind::Audio || layer.is_keyframe_arriving() => {}
             None if self.lagged => layer.ask(Urgency::Sometime),
+            None if self.climbs(publication, aim) => layer.ask(Urgency::Soon),
             None => layer.ask(Urgency::Now),
         }
     }
@@ -345,6 +343,15 @@ impl Subscription {
             Some(source) if goes_on(source) => SWITCH,
             Some(_) | None => INSTANT_START,
         }
+    }
+
+    /// Returns whether it shows a poorer quality of a publication, which goes on.
+    fn climbs(&self, publication: &Publication, to: Rung) -> bool {
+        let place = |of: Rung| publication.ladder().iter().position(|r| r.is_same(of));
+        let present = self.current().filter(|_| self.shows(publication.id));
+        present
+            .and_then(place)
+            .is_some_and(|present| Some(present) < place(to))
     }
 
     /// Begins a newer keyframe when the reading is too far behind.

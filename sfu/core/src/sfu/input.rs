@@ -304,10 +304,11 @@ impl Sfu {
             return;
         };
         let id = peer.join.room;
+        let reports = peer.transport.has_feedback();
         if let Some(room) = self.rooms.get_mut(&id) {
             let mut asked = false;
             for subscription in &peer.subscriptions {
-                asked |= room.prepare_start(subscription.view, now);
+                asked |= room.prepare_start(subscription.view, reports, now);
             }
             if asked {
                 self.touch(id);

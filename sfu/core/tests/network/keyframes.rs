@@ -3,6 +3,7 @@
 use crate::world::{
     World,
     link::{Conditions, Link},
+    ms,
     publisher::Publisher,
     viewer::with_feedback,
 };
@@ -70,4 +71,45 @@ fn a_viewer_who_lost_its_place_may_ask_itself() {
     ask(&mut world, viewer);
     world.run(50);
     assert_eq!(world.publisher(publisher).requests - before, 1);
+}
+
+/// Everybody begins low, and a little later knows that the path carries the best.
+#[test]
+fn viewers_of_a_second_climb_at_two_keyframes_of_each_layer_at_most() {
+    for (seed, age) in [(1, 1000), (2, 1300), (3, 5000)] {
+        let mut world = World::new(seed);
+        let mut publisher = Publisher::ladder(1, Codec::H264);
+        publisher.has_audio = false;
+        let publisher = world.publish(publisher);
+        world.watch(&with_feedback());
+        world.run(age);
+        let requests = |world: &mut World| -> Vec<u32> {
+            let layers = world.publisher(publisher).layers.iter();
+            layers.map(|layer| layer.requests).collect()
+        };
+        let before = requests(&mut world);
+        let mut viewers = Vec::new();
+        for n in 0..4000 {
+            if n < 1000 && n % 25 == 0 {
+                let viewer = world.watch(&with_feedback());
+                let link = Link::new(Conditions::of_rate(20_000_000), n);
+                world.links.insert(viewer, link);
+                viewers.push(viewer);
+            }
+            world.run(1);
+        }
+        let after = requests(&mut world);
+        let asked: Vec<_> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+        let mut longest = ms(0);
+        for viewer in &viewers {
+            let arrivals = &world.viewer(*viewer).video.arrivals;
+            let (first, _) = arrivals.first().unwrap();
+            let mut best = arrivals.iter().filter(|(_, p)| p.publisher / 100 == 2);
+            let (climbed, _) = best.next().unwrap();
+            longest = longest.max(*climbed - *first);
+        }
+        println!("{age} ms: {asked:?} requests, the top after {longest:?} at most");
+        assert!(asked.iter().all(|asked| *asked <= 2), "{age} ms: {asked:?}");
+        assert!(longest < ms(2500), "{age} ms: {longest:?}");
+    }
 }

@@ -78,6 +78,8 @@ pub(crate) struct Publisher {
 pub(crate) struct Stream {
     /// Whether it is sent.
     pub(crate) enabled: bool,
+    /// Keyframe requests received.
+    pub(crate) requests: u32,
     rid: Option<char>,
     pub(crate) packets_per_frame: u32,
     /// Of each packet.
@@ -102,6 +104,7 @@ impl Publisher {
         let ssrc = u32::from(id) * 100;
         let stream = |ssrc, pt, rate| Stream {
             enabled: true,
+            requests: 0,
             rid: None,
             packets_per_frame: FRAME_PACKETS,
             body_len: 100,
@@ -302,6 +305,7 @@ impl Publisher {
                 let recently =
                     |at: Instant| now.saturating_duration_since(at) < IGNORES_REQUESTS_FOR;
                 let layer = self.layer(pli.media_ssrc);
+                layer.requests += 1;
                 let heeds = !is_deaf && !layer.last_keyframe.is_some_and(recently);
                 layer.wants_keyframe |= heeds;
             } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
