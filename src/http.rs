@@ -174,3 +174,32 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_code_is_documented() {
+        let docs = [
+            include_str!("../docs/api.md"),
+            include_str!("../docs/composition.md"),
+            include_str!("../docs/outputs.md"),
+        ]
+        .concat();
+        let types = [
+            include_str!("../web/sdk/src/generated/egress.ts"),
+            include_str!("../web/sdk/src/generated/protocol.ts"),
+        ]
+        .concat();
+        let declared = types.lines().filter_map(|line| {
+            let (name, codes) = line.strip_prefix("export type ")?.split_once(" = ")?;
+            name.ends_with("Code").then_some(codes)
+        });
+        let codes: Vec<&str> = declared
+            .flat_map(|codes| codes.split('"').skip(1).step_by(2))
+            .collect();
+        assert!(codes.len() > 60, "{codes:?}");
+        for code in codes {
+            assert!(docs.contains(&format!("`{code}`")), "{code} is in no page");
+        }
+    }
+}

@@ -115,6 +115,10 @@ impl Origin {
     /// Takes in the next part of every rendition.
     pub(crate) fn push(&self, head: &StepHead, body: Bytes) {
         let mut state = self.lock();
+        // A playlist that has said its end says no more.
+        if state.ended {
+            return;
+        }
         if let Some(start) = head.begins {
             state.begin(start, head);
         }
@@ -529,12 +533,12 @@ mod tests {
             let start = SegmentStart {
                 starts_at_ms: self.time_ms,
                 discontinuity,
-                settled: sources == ALL,
             };
             let head = StepHead {
                 duration_us: 280_000,
                 begins: (at == 0).then_some(start),
                 ends: at == 6,
+                settled: sources == ALL,
                 pieces,
             };
             self.parts += 1;
@@ -627,8 +631,12 @@ mod tests {
             assert_eq!(newest.0, 2, "{newest:?}");
         }
         play.origin.end();
+        let ended = play.text(V0, Reload::default()).await;
         assert!(play.check(V0).await.ended);
         assert!(!play.origin.is_live());
+        play.segment(&ALL);
+        let after = play.text(V0, Reload::default()).await;
+        assert_eq!(after, ended, "nothing comes behind the end");
     }
 
     #[tokio::test]

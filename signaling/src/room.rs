@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_talks_is_no_viewer() {
+    fn who_only_talks_is_a_viewer_unless_they_may_perform() {
         for (role, offer, expected) in [
             (
                 Role::Publisher,
@@ -401,8 +401,16 @@ mod tests {
             assert_eq!(Purpose::of(role, offer), expected, "{offer}");
         }
         let (mut room, t0) = on_air();
-        room.add_peer(PeerId(10), Purpose::Talk, bob(), t0);
-        room.handle_connected(PeerId(10));
+        for (id, member) in [(10, ann()), (11, gil())] {
+            room.add_peer(PeerId(id), Purpose::Talk, member, t0);
+            room.handle_connected(PeerId(id));
+        }
+        assert_eq!(room.info().viewers, 0, "they prepare");
+        let eve = member("Eve", false);
+        room.add_peer(PeerId(12), Purpose::Talk, eve, t0);
+        room.handle_connected(PeerId(12));
+        assert_eq!(room.info().viewers, 1, "by HLS");
+        room.handle_closed(PeerId(12), t0);
         assert_eq!(room.info().viewers, 0);
     }
 

@@ -10,9 +10,9 @@ export default defineConfig({
   fullyParallel: false,
   forbidOnly: !!process.env.CI,
   retries: 0,
-  timeout: 40_000,
+  timeout: 60_000,
   globalTimeout: 900_000,
-  expect: { timeout: 10_000 },
+  expect: { timeout: 15_000 },
   reporter: [['list'], ['./support/reasons.ts']],
   use: {
     launchOptions: CHROMIUM,

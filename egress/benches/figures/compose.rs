@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::{
     cost::Cost,
+    goal,
     support::{
         broadcaster::{Picture, Sends, media_file},
         rtmp_server::RtmpServer,
@@ -110,8 +111,9 @@ async fn measure(case: &Case, seconds: u64, alone: Option<&EncoderAlone>) {
     );
     if let Some(encoder) = encoder {
         println!(
-            "    x264 veryfast alone: {encoder:.1} % of a core; ratio {:.2}",
-            percent / encoder
+            "    x264 veryfast alone: {encoder:.1} % of a core; ratio {:.2} {}",
+            percent / encoder,
+            goal(percent / encoder, 1.35)
         );
         for (thread, percent) in after.threads_since(&before, seconds) {
             println!("    {thread}: {percent:.2} %");

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::support::{broadcaster::Sends, rtmp_server::RtmpServer, secs, stage::Stage};
+use crate::{
+    goal,
+    support::{broadcaster::Sends, rtmp_server::RtmpServer, secs, stage::Stage},
+};
 
 /// Passes 720p30 through to one, two and five RTMP destinations.
 pub(crate) async fn pass_through(seconds: u64) {
@@ -28,11 +31,16 @@ pub(crate) async fn pass_through(seconds: u64) {
         let after = Cost::of(pid);
         let bytes = stage.job(&job).await.destinations[0].bytes - bytes;
         stage.end(&job).await;
-        println!(
-            "720p30 at {} kbit/s to {destinations} RTMP: {:.2} % of a core, {} MB",
-            bytes * 8 / 1000 / seconds,
+        let (percent, megabytes) = (
             after.percent_since(&before, seconds),
-            after.resident_kb / 1024
+            after.resident_kb as f64 / 1024.0,
+        );
+        println!(
+            "720p30 at {} kbit/s to {destinations} RTMP, with sound encoded: {percent:.2} % of a core {}, \
+             {megabytes:.0} MB {}",
+            bytes * 8 / 1000 / seconds,
+            goal(percent, 5.0 + f64::from(destinations - 1)),
+            goal(megabytes, 80.0)
         );
         for (thread, percent) in after.threads_since(&before, seconds) {
             println!("    {thread}: {percent:.2} %");

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     cost::Cost,
+    goal,
     support::{Probe, broadcaster::Sends, rtmp_server::RtmpServer, secs, stage::Stage},
 };
 
@@ -59,13 +60,15 @@ pub(crate) async fn long(minutes: u64) {
     let offsets: Vec<f64> = probe.offsets.iter().map(|offset| offset * 1000.0).collect();
     let part = (offsets.len() / 10).clamp(1, 60);
     let (first, last) = (&offsets[..part], &offsets[offsets.len() - part..]);
+    let (first, last) = (median(first), median(last));
+    let drift = last - first;
     println!(
-        "{:.0} s, longest gap {:.0} ms; sound behind picture: {:.1} ms at first, {:.1} ms at last, drift {:.1} ms",
+        "{:.0} s, longest gap {:.0} ms; sound behind picture: {first:.1} ms at first, {last:.1} ms at last {}, \
+         drift {drift:.1} ms {}",
         probe.length(),
         probe.longest_gap() * 1000.0,
-        median(first),
-        median(last),
-        median(last) - median(first)
+        goal(first.abs().max(last.abs()), 40.0),
+        goal(drift.abs(), 20.0)
     );
     stage.stop().await;
 }

@@ -23,6 +23,12 @@ mod recovery;
 #[allow(dead_code, reason = "tests use the rest of it")]
 mod support;
 
+/// Says what a figure is to be at most, in its unit, and whether it is.
+fn goal(value: f64, most: f64) -> String {
+    let verdict = if value <= most { "met" } else { "missed" };
+    format!("(goal: at most {most}; {verdict})")
+}
+
 fn main() {
     let mut arguments = std::env::args()
         .skip(1)

@@ -86,7 +86,7 @@ impl Segment {
             sequence,
             starts_at_ms: start.starts_at_ms,
             discontinuity,
-            settled: start.settled,
+            settled: false,
             discontinuities: before.map_or(0, |b| b.discontinuities) + u64::from(discontinuity),
             parts: Vec::new(),
             complete: false,
@@ -121,6 +121,7 @@ impl Segment {
             };
             track.parts.push(part);
         }
+        self.settled = head.settled;
         self.parts.push(Duration::from_micros(head.duration_us));
     }
 

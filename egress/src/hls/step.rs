@@ -23,6 +23,8 @@ pub(crate) struct StepHead {
     pub(crate) begins: Option<SegmentStart>,
     /// Whether it is the last part of its segment.
     pub(crate) ends: bool,
+    /// Whether every quality that has come in until now is in its segment, and each is another.
+    pub(crate) settled: bool,
     pub(crate) pieces: Vec<Piece>,
 }
 
@@ -33,8 +35,6 @@ pub(crate) struct SegmentStart {
     pub(crate) starts_at_ms: u64,
     /// Whether its timestamps do not continue those of the segment before.
     pub(crate) discontinuity: bool,
-    /// Whether every quality that comes in is there: none is still about to begin.
-    pub(crate) settled: bool,
 }
 
 /// A part of one rendition.

@@ -35,8 +35,6 @@ pub(crate) struct Hls {
     formats: BTreeMap<Rendition, Formats>,
     /// Which layer's picture each rendition shows, for the open segment.
     sources: Vec<(u8, u8)>,
-    /// Whether every layer that comes in is in the open segment, and each is another.
-    settled: bool,
     lead_format: Option<VideoFormat>,
     fragments: u32,
     /// Parts whose end is known but not yet whether everything in them has come, with when that was known. At most
@@ -72,7 +70,6 @@ impl Hls {
             audio: Audio::default(),
             formats: BTreeMap::new(),
             sources: Vec::new(),
-            settled: false,
             lead_format: None,
             fragments: 0,
             due: VecDeque::new(),
@@ -207,9 +204,9 @@ impl Hls {
             begins: span.begins.map(|discontinuity| SegmentStart {
                 starts_at_ms: self.clock.unix_ms(span.start),
                 discontinuity: discontinuity.0,
-                settled: self.settled,
             }),
             ends: span.ends,
+            settled: self.is_settled(),
             pieces,
         };
         self.meter.count_bytes(body.len() as u64);
@@ -241,7 +238,6 @@ impl Hls {
         let shown = shown.filter(|number| there.contains(number) || announced(*number));
         let sources = shown.filter_map(|number| Some((number, nearest(&there, number)?)));
         self.sources = sources.collect();
-        self.settled = there.len() == self.layers.len() && !self.is_best_missing();
         for number in there {
             let video = self
                 .layers
@@ -252,12 +248,15 @@ impl Hls {
         self.announce(Rendition::Audio, None, audio)
     }
 
-    /// Returns whether the first rendition shows what a lower one does: the best layer is not flowing yet.
-    fn is_best_missing(&self) -> bool {
+    /// Returns whether every layer that has come in is in the open segment. While the best is not flowing, the first
+    /// rendition shows what a lower one does.
+    fn is_settled(&self) -> bool {
         let height = |layer: &Layer| layer.format().map(|format| format.height);
-        let mut heights = self.layers.values().filter_map(height);
-        let best = heights.next();
-        heights.any(|lower| Some(lower) == best)
+        let heights: Option<Vec<_>> = self.layers.values().map(height).collect();
+        heights.is_some_and(|heights| match heights.split_first() {
+            Some((best, lower)) => !lower.contains(best),
+            None => true,
+        })
     }
 
     /// Sends the rendition's initialisation segment if it differs from the last one.

@@ -17,6 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
 
 use crate::{
     api,
@@ -123,6 +124,13 @@ impl Service {
         let recordings = recordings.unwrap_or_else(|| data_dir.join("recordings"));
         let s3 = config.recording.s3.as_ref();
         let remote = s3.map(|s3| Remote::open(s3, &config)).transpose()?;
+        if let Some(s3) = s3 {
+            info!(
+                bucket = s3.bucket,
+                prefix = s3.prefix,
+                "recordings go to S3 storage"
+            );
+        }
         let desk = Desk {
             remote,
             library: Library::open(recordings, &config.recording, stills.clone())?,

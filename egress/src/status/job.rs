@@ -87,7 +87,7 @@ pub enum JobState {
     Paused,
     /// It has ended on request.
     Ended,
-    /// Its worker process could not be kept running.
+    /// All its destinations were given up.
     Failed,
 }
 

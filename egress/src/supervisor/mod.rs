@@ -36,7 +36,7 @@ use crate::{
     scene::Scene,
     service::Room,
     source::{Source, Sources},
-    status::{self, DestinationState, DestinationType, JobState},
+    status::{self, DestinationState, JobState},
     wall_clock::WallClock,
     wish::Wish,
 };
@@ -189,6 +189,7 @@ impl Run {
             if self.job.is_over() {
                 break;
             }
+            self.end_left_playlist();
             self.publish();
             self.tell_library().await;
             self.tell_cast().await;
@@ -246,24 +247,27 @@ impl Run {
         self.job.add(number, proved);
     }
 
+    /// Ends the playlist whose destination was taken out and has had its time for a goodbye: its last parts are there.
+    fn end_left_playlist(&self) {
+        if let Some(origin) = &self.supervisor.origin
+            && !origin.has_ended()
+            && self.hls_destinations().next().is_none()
+        {
+            origin.end();
+        }
+    }
+
     fn handle_order(&mut self, order: Order, now: Instant) {
         match order {
             Order::Add(planned, origin) => {
-                if origin.is_some() {
-                    self.supervisor.origin = origin;
+                if let Some(origin) = origin
+                    && let Some(old) = self.supervisor.origin.replace(origin)
+                {
+                    old.end();
                 }
                 self.add(*planned);
             }
-            Order::Remove(number) => {
-                let hls = self
-                    .accepted
-                    .get(&number)
-                    .is_some_and(|accepted| accepted.kind == DestinationType::Hls);
-                self.job.remove(number, now);
-                if let (true, Some(origin)) = (hls, &self.supervisor.origin) {
-                    origin.end();
-                }
-            }
+            Order::Remove(number) => self.job.remove(number, now),
             Order::Retry(number) => self.job.retry(number),
             Order::Fail(destination, failure) => {
                 self.doomed.insert(destination, failure);

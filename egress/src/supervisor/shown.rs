@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Run;
 use crate::{
+    delivery::Delivery,
     journal,
     overload::Level,
     preset::Mode,
@@ -46,8 +47,12 @@ impl Run {
     }
 
     fn serves_hls(&self) -> bool {
-        let mut staying = self.job.destinations().iter().filter(|d| !d.is_leaving());
-        staying.any(|destination| {
+        self.hls_destinations().any(|d| !d.is_leaving())
+    }
+
+    /// Returns the destinations that are playlists, also those that were taken out and say goodbye.
+    pub(super) fn hls_destinations(&self) -> impl Iterator<Item = &Delivery> {
+        self.job.destinations().iter().filter(|destination| {
             let accepted = self.accepted.get(&destination.number());
             accepted.is_some_and(|accepted| accepted.kind == DestinationType::Hls)
         })

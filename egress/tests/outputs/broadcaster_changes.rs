@@ -58,6 +58,33 @@ async fn a_broadcaster_who_reloads_keeps_the_session_and_the_playlist() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn packets_that_are_lost_cost_pictures_and_no_session() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let _broadcaster = stage.broadcast(Sends::obedient());
+    let job = stage
+        .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}]))
+        .await;
+    stage.wait_live(&job).await;
+    stage.program.lose_one_in(40);
+    stage.plays(&job, 0, 3).await;
+    stage.program.lose_one_in(0);
+    stage.plays(&job, 0, 3).await;
+    let ended = stage.end(&job).await;
+    assert_eq!(
+        (ended.restarts, ended.destinations[0].dropped_frames),
+        (0, 0)
+    );
+    assert_eq!(ended.destinations[0].past_failure, None);
+    assert_eq!(server.recordings().len(), 1);
+    let probe = Probe::with_offsets(&server.recordings()[0]);
+    // Nothing goes out that a decoder stumbles over.
+    probe.assert_sound(&["aac", "h264"]);
+    assert_in_step(&probe);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_resolution_and_another_codec_reach_the_same_session() {
     let stage = Stage::new();
     let server = RtmpServer::start(&stage.path("server"));

@@ -3,14 +3,18 @@
 use egress::status::{DestinationState, FailureCode, Job};
 use serde_json::json;
 
-use crate::support::{
-    Probe,
-    broadcaster::Sends,
-    proxy::{Fault, Proxy},
-    rtmp_server::RtmpServer,
-    secs,
-    srt_receiver::{SrtReceiver, free_udp_port},
-    stage::Stage,
+use crate::{
+    delivery::assert_in_step,
+    recordings::{download, ready},
+    support::{
+        Probe,
+        broadcaster::Sends,
+        proxy::{Fault, Proxy},
+        rtmp_server::RtmpServer,
+        secs,
+        srt_receiver::{SrtReceiver, free_udp_port},
+        stage::Stage,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,6 +32,7 @@ async fn whatever_one_destination_does_the_others_lose_no_frame() {
             {"type": "rtmp", "url": server.url("live"), "key": "sound"},
             {"type": "srt", "url": format!("srt://127.0.0.1:{port}")},
             {"type": "hls"},
+            {"type": "recording"},
         ]))
         .await;
     stage.wait_live(&job).await;
@@ -55,6 +60,7 @@ async fn whatever_one_destination_does_the_others_lose_no_frame() {
     stage.wait_for(&job, secs(5), gone).await;
     proxy.set(Fault::Slow);
     stage.wait_live(&job).await;
+    let (hls, _) = stage.download_hls("hls.mp4").await;
     let ended = stage.end(&job).await;
     assert_eq!(ended.restarts, 0);
     for destination in &ended.destinations[1..] {
@@ -70,8 +76,12 @@ async fn whatever_one_destination_does_the_others_lose_no_frame() {
         1,
         "one session from the beginning to the end"
     );
-    for file in [&recordings[0], &srt] {
-        let probe = Probe::of(file);
+    let recording = ready(&stage).await;
+    assert_eq!(recording.files.len(), 1, "{recording:?}");
+    let recording = download(&stage, &recording.files[0].url).await;
+    for file in [&recordings[0], &srt, &hls, &recording] {
+        let probe = Probe::with_offsets(file);
+        assert_in_step(&probe);
         probe.assert_sound(&["aac", "h264"]);
         let (gap, length) = (probe.longest_gap(), probe.length());
         assert!(gap <= 0.05, "a gap of {gap} s in {}", file.display());

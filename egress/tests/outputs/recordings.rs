@@ -217,6 +217,7 @@ async fn a_killed_worker_loses_little_and_the_recording_goes_on() {
     let stage = Stage::new();
     let _broadcaster = stage.broadcast(Sends::default());
     let job = stage.start(json!([{"type": "recording"}])).await;
+    stage.wait_live(&job).await;
     let started = Instant::now();
     let mut lost = Vec::new();
     for _ in 0..kills {
@@ -233,8 +234,8 @@ async fn a_killed_worker_loses_little_and_the_recording_goes_on() {
     }
     stage.wait_live(&job).await;
     stage.plays(&job, 0, 2).await;
-    stage.end(&job).await;
     let recorded_for = started.elapsed().as_secs_f64();
+    stage.end(&job).await;
     let recording = ready(&stage).await;
     println!("{kills} kills; lost, s: {lost:.2?}");
     assert!(lost.iter().all(|lost| *lost <= 2.0), "{lost:?}");
@@ -249,6 +250,8 @@ async fn a_killed_worker_loses_little_and_the_recording_goes_on() {
         probe.longest_gap()
     );
     assert!(probe.longest_gap() < 6.0, "{}", probe.longest_gap());
+    // The gaps are in it: nothing else is missing.
+    assert!(probe.length() > recorded_for - 1.0, "{}", probe.length());
     assert_in_step(&probe);
     stage.stop().await;
 }

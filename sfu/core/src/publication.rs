@@ -23,6 +23,8 @@ pub(crate) struct Publication {
     pub(crate) layers: Vec<Layer>,
     /// What is known of each layer besides itself.
     watches: Vec<Watch>,
+    /// Since when the ranks have not been those of the bitrates.
+    disorder: Option<Instant>,
     ladder: Vec<Rung>,
     refreshed: Option<Instant>,
 }
@@ -47,8 +49,6 @@ struct Watch {
     has_stopped: bool,
     /// Its place from the poorest to the richest.
     rank: usize,
-    /// Since when it has taken clearly more than the next richer one.
-    excess: Option<Instant>,
 }
 
 impl Source {
@@ -100,6 +100,7 @@ impl Publication {
             is_quiet: false,
             layers: std::iter::repeat_with(layer).take(layers).collect(),
             watches: (0..layers).map(watch).collect(),
+            disorder: None,
             ladder: Vec::new(),
             refreshed: None,
         }
@@ -218,35 +219,47 @@ impl Publication {
         changed
     }
 
-    /// Ranks the layers by bitrate. Two change places only when the order has been clearly wrong for a while: while a
-    /// sender feels its way, its largest picture may get the least.
+    /// Ranks the layers by bitrate, once their order has been clearly wrong for a while: while a sender feels its way,
+    /// its largest picture may get the least.
     fn rank(&mut self, now: Instant) {
-        for low in 0..self.layers.len() {
-            let bitrate_of = |rank| {
-                let position = self.watches.iter().position(|watch| watch.rank == rank)?;
-                let layer = self.layers.get(position)?;
-                Some((position, layer.throughput().total()))
-            };
-            let (Some((poorer, below)), Some((richer, above))) =
-                (bitrate_of(low), bitrate_of(low + 1))
-            else {
-                continue;
-            };
-            let is_wrong = above > 0 && below > above + above / 4;
-            let Some(watch) = self.watches.get_mut(poorer) else {
-                continue;
-            };
-            let since = watch.excess.filter(|_| is_wrong).unwrap_or(now);
-            watch.excess = is_wrong.then_some(since);
-            if now.saturating_duration_since(since) < OVERTAKEN {
-                continue;
-            }
-            for (position, rank) in [(poorer, low + 1), (richer, low)] {
-                if let Some(watch) = self.watches.get_mut(position) {
-                    (watch.rank, watch.excess) = (rank, None);
+        let lower = 0..self.layers.len();
+        if !lower.clone().any(|low| self.is_overtaken(low, now)) {
+            self.disorder = None;
+            return;
+        }
+        let since = *self.disorder.get_or_insert(now);
+        if now.saturating_duration_since(since) < OVERTAKEN {
+            return;
+        }
+        self.disorder = None;
+        for _ in lower.clone() {
+            for low in lower.clone() {
+                if self.is_overtaken(low, now) {
+                    for watch in &mut self.watches {
+                        watch.rank = match watch.rank {
+                            rank if rank == low => low + 1,
+                            rank if rank == low + 1 => low,
+                            rank => rank,
+                        };
+                    }
                 }
             }
         }
+    }
+
+    /// Returns whether the layer of this rank takes clearly more than the one above it, and both flow.
+    fn is_overtaken(&self, low: usize, now: Instant) -> bool {
+        let bitrate_of = |rank| {
+            let position = self.watches.iter().position(|watch| watch.rank == rank)?;
+            let watch = self.watches.get(position)?;
+            let layer = self.layers.get(position)?;
+            let flows = layer.is_flowing(now) && !watch.has_stopped;
+            flows.then(|| layer.throughput().total())
+        };
+        let (below, above) = (bitrate_of(low), bitrate_of(low + 1));
+        below
+            .zip(above)
+            .is_some_and(|(below, above)| above > 0 && below > above + above / 4)
     }
 
     fn build(&mut self, now: Instant) {
@@ -282,7 +295,7 @@ const AUDIO_HISTORY: usize = 256;
 /// How often bitrates are looked at.
 const REFRESH: Duration = Duration::from_millis(100);
 
-/// How long a poorer layer takes more than a richer one before they change places.
+/// How long the order of layers is wrong before they change places.
 const OVERTAKEN: Duration = Duration::from_secs(2);
 
 /// A layer has stopped when it is silent for this long while the others sent this many pictures.
@@ -323,6 +336,19 @@ mod tests {
                     let mut payload = vec![0; 100 + layer * 600];
                     payload[0] = 0x65;
                     self.receive(*layer, n, &payload, now);
+                }
+                self.publication.refresh(now);
+            }
+        }
+
+        /// Sends frames of these sizes, one of each layer.
+        fn feed_sizes(&mut self, sizes: &[usize], frames: std::ops::Range<u16>) {
+            for n in frames {
+                let now = self.t0 + Duration::from_millis(u64::from(n) * 33);
+                for (layer, size) in sizes.iter().enumerate() {
+                    let mut payload = vec![0; *size];
+                    payload[0] = 0x65;
+                    self.receive(layer, n, &payload, now);
                 }
                 self.publication.refresh(now);
             }
@@ -383,25 +409,32 @@ mod tests {
     #[test]
     fn layers_change_places_only_when_the_order_stays_wrong() {
         let mut f = Fixture::new(Codec::H264, 2);
-        let send = |f: &mut Fixture, sizes: [usize; 2], frames: std::ops::Range<u16>| {
-            for n in frames {
-                let now = f.t0 + Duration::from_millis(u64::from(n) * 33);
-                for (layer, size) in sizes.into_iter().enumerate() {
-                    let mut payload = vec![0; size];
-                    payload[0] = 0x65;
-                    f.receive(layer, n, &payload, now);
-                }
-                f.publication.refresh(now);
-            }
-        };
-        send(&mut f, [800, 200], 0..45);
+        f.feed_sizes(&[800, 200], 0..45);
         assert_eq!(f.layers(), [0, 1], "1.5 s");
-        send(&mut f, [200, 800], 45..100);
-        send(&mut f, [800, 200], 100..150);
+        f.feed_sizes(&[200, 800], 45..100);
+        f.feed_sizes(&[800, 200], 100..150);
         assert_eq!(f.layers(), [0, 1], "it was right in between");
-        send(&mut f, [800, 200], 150..240);
+        f.feed_sizes(&[800, 200], 150..240);
         assert_eq!(f.layers(), [1, 0]);
         assert_eq!(f.publication.layer_from_top(1), Some(1));
+    }
+
+    #[test]
+    fn layers_that_were_offered_the_other_way_round_are_all_sorted_at_once() {
+        let mut f = Fixture::new(Codec::H264, 4);
+        f.feed_sizes(&[1100, 700, 400, 100], 0..80);
+        assert_eq!(f.layers(), [3, 2, 1, 0], "2.6 s");
+    }
+
+    #[test]
+    fn a_layer_that_stopped_while_it_was_poor_keeps_its_place() {
+        let mut f = Fixture::new(Codec::H264, 2);
+        f.feed_sizes(&[800, 200], 0..40);
+        f.feed_sizes(&[800], 40..200);
+        assert_eq!(f.layers(), [0], "the other one has stopped");
+        f.feed_sizes(&[200, 800], 200..240);
+        assert_eq!(f.layers(), [0, 1]);
+        assert_eq!(f.publication.layer_from_top(0), Some(1));
     }
 
     #[test]

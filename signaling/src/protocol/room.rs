@@ -19,7 +19,7 @@ pub struct RoomInfo {
     /// When the broadcast started, Unix milliseconds.
     #[ts(type = "number | null")]
     pub live_since_ms: Option<u64>,
-    /// Connected viewers.
+    /// Connected viewers: pages, also those that play HLS, and WHEP players. Other players of HLS are not counted.
     pub viewers: u32,
     /// Whether the room's HLS playlist is being written.
     pub hls: bool,

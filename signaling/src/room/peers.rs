@@ -28,7 +28,7 @@ pub(crate) enum Purpose {
     Publish,
     /// Receives media: a viewer.
     Watch,
-    /// Data channels only, as of a broadcaster who is not on air yet: nobody's viewer.
+    /// Data channels only, as of a broadcaster who is not on air yet, or of a viewer who plays HLS.
     Talk,
 }
 
@@ -40,6 +40,19 @@ impl Purpose {
             Role::Publisher => Self::Publish,
             Role::Viewer if offer.lines().any(is_media) => Self::Watch,
             Role::Viewer => Self::Talk,
+        }
+    }
+}
+
+impl Peer {
+    /// Returns whether it is a viewer's, unless they are on stage.
+    fn watches(&self) -> bool {
+        let grants = &self.member.grants;
+        match self.purpose {
+            Purpose::Publish => false,
+            Purpose::Watch => true,
+            // Who may perform only prepares for that.
+            Purpose::Talk => !grants.publish && !grants.stage,
         }
     }
 }
@@ -133,7 +146,7 @@ impl Room {
         let Some(peer) = self.peers.get_mut(&peer) else {
             return;
         };
-        let watches = peer.purpose == Purpose::Watch;
+        let watches = peer.watches();
         let is_new = !std::mem::replace(&mut peer.connected, true);
         if is_new && watches && !self.stage.has(&peer.member.identity) {
             peer.counted = true;
@@ -185,7 +198,7 @@ impl Room {
         let on_stage = self.stage.has(identity);
         let peers = self.peers.values_mut();
         for peer in peers.filter(|peer| peer.member.identity == identity) {
-            let counted = peer.connected && peer.purpose == Purpose::Watch && !on_stage;
+            let counted = peer.connected && peer.watches() && !on_stage;
             self.viewers += u32::from(counted);
             self.viewers -= u32::from(std::mem::replace(&mut peer.counted, counted));
         }

@@ -19,6 +19,7 @@ test('low-latency HLS offers each layer as a quality, in step', async ({
   const watch = await Watch.open(viewer, server, room, '?player=hls');
   await watch.expectPlaying(3);
   await expectPicture(viewer);
+  await studio.expectViewers(1);
   const shown = () =>
     watch.player.evaluate((video) => (video instanceof HTMLVideoElement ? video.videoHeight : 0));
   const menu = viewer.getByTestId('quality-menu');
@@ -52,6 +53,19 @@ test('low-latency HLS offers each layer as a quality, in step', async ({
   const common = [...upper.keys()].filter((name) => lower.has(name));
   expect(common.length, 'both list the same segments').toBeGreaterThan(1);
   for (const name of common) expect(lower.get(name), name).toBe(upper.get(name));
+});
+
+test('who listens sees the camera that is switched on later', async ({ server, room, newPage }) => {
+  const studio = await Studio.open(await newPage(), server, room, '?codec=h264');
+  await studio.use('audio');
+  await studio.goLive();
+  await studio.switchHls();
+  await studio.expectOutput('/hls/', 'live');
+  const viewer = await newPage();
+  const watch = await Watch.open(viewer, server, room, '?player=hls');
+  await watch.expectPlaying(1);
+  await studio.use('camera');
+  await expectPicture(viewer, 30_000);
 });
 
 test('a private broadcast plays until its address expires', async ({ server, room, newPage }) => {

@@ -46,7 +46,7 @@ for (const { codec, frameRate } of SENT) {
 
     for (const { network } of viewers) network.shape({ down: NEAR, up: NEAR });
     for (const { name, page } of viewers) {
-      await test.step(`all lines when ${name} is lifted`, () => untilLines(page, 720, 20_000));
+      await test.step(`all lines when ${name} is lifted`, () => untilLines(page, 720, 10_000));
     }
   });
 }

@@ -29,6 +29,13 @@ export class Studio {
     await expect(this.page.getByTestId('go-live')).toBeEnabled();
   }
 
+  /** Chooses what to send. */
+  async use(kind: 'camera' | 'screen' | 'audio'): Promise<void> {
+    const button = this.page.getByTestId(`source-${kind}`);
+    await button.click();
+    await expect(button).toHaveAttribute('aria-pressed', 'true');
+  }
+
   async goLive(): Promise<void> {
     await this.page.getByTestId('go-live').click();
     await this.expectOnAir();

@@ -199,12 +199,20 @@ export class HlsView {
       this.#catchUp(hls, element);
       this.#passHoles(element);
     }, CATCH_UP_MS);
+    let known: readonly string[] = [];
+    const nowAndThen = setInterval(() => {
+      this.#lookForMore(url, known).catch(() => {});
+    }, LOOK_MS);
     this.#unload = () => {
       clearInterval(oftenEnough);
+      clearInterval(nowAndThen);
       element.playbackRate = 1;
       this.#hls = undefined;
       hls.destroy();
     };
+    hls.on(Hls.Events.MANIFEST_LOADED, (_event, { levels }) => {
+      known = levels.map((level) => level.url);
+    });
     hls.on(Hls.Events.MANIFEST_PARSED, (_event, { levels }) => {
       this.#trouble = undefined;
       this.#loading = 'loaded';
@@ -243,6 +251,25 @@ export class HlsView {
     const wanted = late > 0.1 && late < CLOSE_S && ahead > AHEAD_S;
     const rate = wanted ? (late > 0.4 && ahead > 2 * AHEAD_S ? 1.15 : 1.07) : 1;
     if (element.playbackRate !== rate) element.playbackRate = rate;
+  }
+
+  /**
+   * Starts anew when there are qualities that are not in `known`, as when a camera is switched on later: hls.js reads
+   * the list of them once. Whoever has gone back is left alone.
+   */
+  async #lookForMore(url: string, known: readonly string[]): Promise<void> {
+    if (known.length === 0 || this.#element?.paused || this.rewind?.live === false) return;
+    const hls = this.#hls;
+    const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(RELOAD_MS)]);
+    const response = await fetch(url, { signal });
+    if (!response.ok) return;
+    const lines = (await response.text()).split('\n');
+    const listed = lines.filter((line) => line !== '' && !line.startsWith('#'));
+    const isNew = (line: string) => !known.includes(new URL(line, response.url).href);
+    if (!listed.some(isNew) || this.#hls !== hls) return;
+    this.#unload?.();
+    this.quality = undefined;
+    this.#loading = 'idle';
   }
 
   #passHoles(element: HTMLMediaElement): void {
@@ -295,6 +322,8 @@ function stretches(ranges: TimeRanges): Stretch[] {
 
 const RELOAD_MS = 2_000;
 const CATCH_UP_MS = 200;
+/** How often it is looked for new qualities. */
+const LOOK_MS = 10_000;
 /** Media ahead that is enough to go on with, in seconds. */
 const AHEAD_S = 0.45;
 /** What a playlist without a rewind window may list, in seconds. */

@@ -155,7 +155,7 @@ paused: boolean,
  */
 live_since_ms: number | null, 
 /**
- * Connected viewers.
+ * Connected viewers: pages, also those that play HLS, and WHEP players. Other players of HLS are not counted.
  */
 viewers: number, 
 /**
