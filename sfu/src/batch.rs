@@ -21,7 +21,7 @@ use crate::socket::Socket;
 /// Why datagrams were not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendDrop {
-    /// The socket's buffer stayed full for longer than a batch waits.
+    /// The socket's buffer stayed full for longer than a flush waits.
     BufferFull,
     /// There is no route to the peer.
     Unreachable,
@@ -61,11 +61,18 @@ pub(crate) struct SendBatch {
     patience: Patience,
 }
 
-/// How long a batch may wait for room in the socket's buffer, over all its messages: when the network is
+/// How long a flush may still wait for room in the socket's buffer, over all its batches: when the network is
 /// slower than the media, what does not fit is dropped instead of delaying everything behind it.
-#[derive(Default)]
 struct Patience {
-    ends: Option<Instant>,
+    left: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            left: WRITABLE_WAIT,
+        }
+    }
 }
 
 impl Patience {
@@ -73,15 +80,20 @@ impl Patience {
     fn send(&mut self, socket: &Socket, messages: &mut [MMsgHdr<'_>]) -> Result<usize, Errno> {
         match sendmmsg(socket, messages, SendFlags::DONTWAIT) {
             Err(Errno::AGAIN) => {
-                let now = Instant::now();
-                let ends = *self.ends.get_or_insert(now + WRITABLE_WAIT);
-                let limit = Timespec::try_from(ends.saturating_duration_since(now)).ok();
+                let limit = Timespec::try_from(self.left).ok();
                 let mut wait = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT)];
-                poll(&mut wait, limit.as_ref())?;
+                let start = Instant::now();
+                let polled = poll(&mut wait, limit.as_ref());
+                self.waited(start.elapsed());
+                polled?;
                 sendmmsg(socket, messages, SendFlags::DONTWAIT)
             }
             result => result,
         }
+    }
+
+    fn waited(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
     }
 }
 
@@ -123,10 +135,14 @@ impl SendBatch {
         }
     }
 
+    /// Begins a flush: what one could not wait for says nothing about the next.
+    pub(crate) fn begin_flush(&mut self) {
+        self.patience = Patience::default();
+    }
+
     /// Sends what is to leave from this socket; what cannot be sent is dropped and told.
     pub(crate) fn send(&mut self, socket: &Socket, outgoing: &Outgoing) -> Sent {
         let mut sent = Sent::default();
-        self.patience = Patience::default();
         self.plan(socket.local(), outgoing);
         if self.messages.is_empty() {
             return sent;
@@ -375,7 +391,7 @@ const MAX_SEGMENTS: usize = 64;
 /// Most bytes in one message, below the 65,507 of a UDP datagram.
 const MAX_RUN_BYTES: usize = 65_000;
 
-/// How long a batch waits for a full socket buffer. A gigabit line empties 500 kB in 4 ms.
+/// How long a flush waits for a full socket buffer. A gigabit line empties 500 kB in 4 ms.
 const WRITABLE_WAIT: Duration = Duration::from_millis(4);
 
 #[cfg(test)]
@@ -453,6 +469,23 @@ mod tests {
                     let received = client.recv(&mut buffer).unwrap();
                     assert_eq!((received, usize::from(buffer[0])), (len, index));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_flush_of_many_batches_waits_for_room_once() {
+        let server = server();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut outgoing = Outgoing::default();
+        outgoing.push(client.local_addr().unwrap().into(), b"part");
+        let mut batch = SendBatch::new();
+        for _ in 0..2 {
+            batch.begin_flush();
+            for (waited, left) in [(1, 3), (2, 1), (2, 0)] {
+                batch.patience.waited(Duration::from_millis(waited));
+                assert_eq!(batch.send(&server, &outgoing).datagrams, 1);
+                assert_eq!(batch.patience.left, Duration::from_millis(left));
             }
         }
     }

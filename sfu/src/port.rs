@@ -155,6 +155,12 @@ impl Port {
         Poll::Pending
     }
 
+    /// Begins a flush, of which everything is sent by [`Port::send`].
+    pub(crate) fn begin_flush(&mut self) {
+        let doors = self.doors.iter_mut();
+        doors.for_each(|door| door.outbound.begin_flush());
+    }
+
     /// Sends each datagram from the socket that its path names; what cannot be sent is dropped and told.
     pub(crate) fn send(&mut self, outgoing: &Outgoing, mut tell: impl FnMut(&Sent)) {
         for door in &mut self.doors {

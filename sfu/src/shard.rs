@@ -394,6 +394,7 @@ impl Core {
 
     fn send_all(&mut self, hold: Duration, ports: &mut Ports, now: Instant) {
         let mut now = now;
+        ports.udp.begin_flush();
         loop {
             while {
                 let has_more = self.sfu.flush_part(hold, now);

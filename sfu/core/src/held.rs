@@ -6,7 +6,10 @@ use crate::{MediaKind, ingress::Route};
 
 /// The packets of a room that arrived and were not forwarded yet, as far as their time matters.
 ///
-/// A video frame is of no use before its last packet is there, so waiting for that one delays no frame.
+/// A video frame is of no use before its last packet is there, so waiting for that one delays no frame. Audio is of
+/// use at once, and waits nevertheless: in the middle of a burst it would take the packets of the frame along, and
+/// at other times be a message of its own to every viewer. So do the lower spatial layers of a picture for the upper
+/// ones: each would make another run.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     oldest: Option<Instant>,
@@ -32,6 +35,8 @@ pub(crate) struct Waiting {
     pub(crate) timestamp: u32,
     /// Whether it is the last of its frame.
     pub(crate) marker: bool,
+    /// Whether a packet behind it was there before it.
+    pub(crate) is_late: bool,
 }
 
 impl Held {
@@ -55,10 +60,14 @@ impl Held {
             // The end of the frame before was lost, or is on its way behind this one.
             Some(frame) if frame.timestamp != packet.timestamp => self.hurried = true,
             Some(_) => {}
-            None => self.frames.push(Frame {
-                route: packet.route,
-                timestamp: packet.timestamp,
-            }),
+            None => {
+                // The rest of its frame was forwarded and waits for nothing but this.
+                self.hurried |= packet.is_late;
+                self.frames.push(Frame {
+                    route: packet.route,
+                    timestamp: packet.timestamp,
+                });
+            }
         }
     }
 
@@ -94,6 +103,11 @@ mod tests {
             kind: MediaKind::Video,
             timestamp,
             marker,
+            is_late: false,
+        };
+        let late = |packet| Waiting {
+            is_late: true,
+            ..packet
         };
         let part = video(1, 0, 7, false, false);
         let audio = Waiting {
@@ -111,6 +125,11 @@ mod tests {
             ("a frame of another layer", vec![part, video(1, 1, 8, false, false)], false),
             ("a frame of another publication", vec![part, video(3, 0, 8, false, false)], false),
             ("a packet sent again", vec![part, video(1, 0, 7, false, true)], true),
+            ("a late packet of what was forwarded", vec![late(part)], true),
+            ("another layer waits", vec![part, late(video(1, 1, 8, false, false))], true),
+            ("a late packet of what waits", vec![part, late(part)], false),
+            ("a late packet of the frame before", vec![part, late(video(1, 0, 6, false, false))], true),
+            ("late audio", vec![late(audio)], false),
         ];
         let now = Instant::now();
         for (label, packets, at_once) in cases {
@@ -135,6 +154,7 @@ mod tests {
             kind: MediaKind::Audio,
             timestamp: 1,
             marker: false,
+            is_late: false,
         };
         held.arrived(&packet, t0);
         held.arrived(&packet, t0 + Duration::from_millis(3));

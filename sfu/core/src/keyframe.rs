@@ -11,12 +11,14 @@ pub(crate) struct KeyframeGate {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     #[default]
     Idle,
-    /// By somebody who has a picture, or could not keep up with the last keyframe.
+    /// By somebody who could not keep up with the last keyframe.
     WantedSometime,
+    /// By somebody who has a picture, and could have a better one.
+    WantedSoon,
     Wanted,
     Sent {
         still_wanted: bool,
@@ -26,17 +28,27 @@ enum State {
 impl KeyframeGate {
     /// Somebody needs a keyframe.
     pub(crate) fn request(&mut self) {
-        self.state = match self.state {
-            State::Idle | State::WantedSometime | State::Wanted => State::Wanted,
-            State::Sent { .. } => State::Sent { still_wanted: true },
-        };
+        self.want(State::Wanted);
+    }
+
+    /// Somebody who has a picture could have a better one: that can wait for others who want the same.
+    pub(crate) fn request_soon(&mut self) {
+        self.want(State::WantedSoon);
     }
 
     /// Somebody could make use of a keyframe, but not so that all others should pay for it at once.
     pub(crate) fn request_sometime(&mut self) {
-        if self.state == State::Idle {
-            self.state = State::WantedSometime;
-        }
+        self.want(State::WantedSometime);
+    }
+
+    fn want(&mut self, wanted: State) {
+        self.state = match self.state {
+            // The others pay for it already, and the request may have been lost.
+            State::Sent { .. } => State::Sent { still_wanted: true },
+            State::Idle | State::WantedSometime | State::WantedSoon | State::Wanted => {
+                self.state.max(wanted)
+            }
+        };
     }
 
     /// A keyframe came: everybody who asked is served.
@@ -52,12 +64,13 @@ impl KeyframeGate {
             | State::Sent {
                 still_wanted: false,
             } => return None,
-            State::WantedSometime | State::Wanted => PLI_GAP,
+            State::WantedSometime | State::WantedSoon | State::Wanted => PLI_GAP,
             State::Sent { still_wanted: true } => PLI_RETRY,
         };
         let due = self.last_sent.map(|last| last + wait);
         let rested = match self.state {
             State::WantedSometime => self.last_arrived.map(|last| last + PATIENCE),
+            State::WantedSoon => self.last_arrived.map(|last| last + GATHERING),
             State::Idle | State::Wanted | State::Sent { .. } => None,
         };
         Some(due.max(rested).unwrap_or(now))
@@ -86,6 +99,11 @@ const PLI_RETRY: Duration = Duration::from_millis(500);
 /// Least time from a keyframe to the next one for those who can wait: one slow viewer must not cost all
 /// others a third of their bitrate.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Least time from a keyframe to the next one for those who want a better picture than they have: viewers who join
+/// within a second find out what their paths carry within a second and a little, and one keyframe is to serve all but
+/// the first.
+const GATHERING: Duration = Duration::from_millis(1200);
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +161,18 @@ mod tests {
         assert_eq!(gate.poll_timeout(t0), None);
         assert!(!gate.poll_send(t0 + ms(1000)));
     }
+
+    #[test]
+    fn a_lost_request_of_those_who_can_wait_is_repeated() {
+        let t0 = Instant::now();
+        let mut gate = KeyframeGate::default();
+        gate.request_sometime();
+        assert!(gate.poll_send(t0));
+        gate.request_sometime();
+        assert!(!gate.poll_send(t0 + ms(499)));
+        assert!(gate.poll_send(t0 + ms(500)));
+    }
+
     #[test]
     fn those_who_can_wait_do() {
         let t0 = Instant::now();
@@ -155,5 +185,24 @@ mod tests {
         gate.arrived(t0 + ms(3000));
         gate.request_sometime();
         assert!(gate.poll_send(t0 + ms(6000)));
+    }
+
+    #[test]
+    fn those_who_want_a_better_picture_wait_for_others() {
+        let t0 = Instant::now();
+        let mut gate = KeyframeGate::default();
+        gate.request_soon();
+        assert!(gate.poll_send(t0), "none came lately");
+        gate.arrived(t0 + ms(100));
+        gate.request_sometime();
+        gate.request_soon();
+        gate.request_sometime();
+        assert!(!gate.poll_send(t0 + ms(1299)));
+        assert!(gate.poll_send(t0 + ms(1300)));
+        gate.arrived(t0 + ms(1400));
+        gate.request_soon();
+        gate.request();
+        gate.request_soon();
+        assert!(gate.poll_send(t0 + ms(1600)), "somebody has none");
     }
 }

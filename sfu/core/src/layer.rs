@@ -61,6 +61,8 @@ pub(crate) struct Layer {
 pub(crate) enum Urgency {
     /// It can wait.
     Sometime,
+    /// It has a picture, and could have a better one.
+    Soon,
     /// It waits.
     Now,
 }
@@ -349,6 +351,7 @@ impl Layer {
         self.arrived.clear();
         match self.asked.take() {
             Some(Urgency::Now) => self.keyframes.request(),
+            Some(Urgency::Soon) => self.keyframes.request_soon(),
             Some(Urgency::Sometime) => self.keyframes.request_sometime(),
             None => {}
         }

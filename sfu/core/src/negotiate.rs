@@ -157,7 +157,7 @@ fn most(role: Role, kind: MediaKind) -> usize {
     }
 }
 
-/// H264 passes through RTMP and HLS untouched, VP8 has to be transcoded, and taps yield neither VP9 nor AV1.
+/// H264 passes through RTMP and HLS untouched, all others have to be transcoded; VP9 and AV1 cost most there.
 const PREFERENCE: [Codec; 5] = [Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::Opus];
 
 /// Camera and screen.

@@ -222,6 +222,7 @@ impl Room {
         } else if heard.restart {
             layer.restart();
         }
+        let highest = layer.highest();
         let forward = layer
             .receive(&arrival, server, remote, now)
             .map_err(|refused| refused.reason())?;
@@ -232,11 +233,13 @@ impl Room {
             return Ok(None);
         }
         layer.stopped = false;
+        let is_late = layer.highest() == highest;
         let waiting = Waiting {
             route,
             kind: publication.kind(),
             timestamp: packet.timestamp,
             marker: packet.marker,
+            is_late,
         };
         self.held.arrived(&waiting, now);
         publication.stopped = false;

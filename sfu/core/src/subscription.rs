@@ -156,13 +156,27 @@ impl Subscription {
 
     /// Returns the layer of a publication that it forwards or is about to.
     pub(crate) fn aims_at(&self, publication: &Publication) -> Option<u8> {
-        let aim = match self.target {
-            _ if !self.shows(publication.id) => None,
+        self.shows(publication.id)
+            .then(|| self.aim(publication))
+            .flatten()
+            .map(|rung| rung.layer)
+    }
+
+    /// Returns the layer of a publication that it would forward if its slot showed it.
+    pub(crate) fn wants_of(&self, publication: &Publication) -> Option<u8> {
+        let mut codecs = self.codecs.iter();
+        let can = codecs.any(|codec| codec.codec == publication.codec);
+        let aim = can.then(|| self.aim(publication)).flatten();
+        aim.map(|rung| rung.layer)
+    }
+
+    /// Returns what is to be forwarded of a publication; `None` for nothing.
+    fn aim(&self, publication: &Publication) -> Option<Rung> {
+        match self.target {
             Target::Top => publication.top(),
             Target::Rung(rung) => publication.nearest(rung),
             Target::Paused => None,
-        };
-        aim.map(|rung| rung.layer)
+        }
     }
 
     /// Reads what [`Subscription::forward`] will; see [`Peer::warm`](crate::peer::Peer::warm).
@@ -206,15 +220,12 @@ impl Subscription {
             sent.unsupported = self.unsupported.replace(publication.id) != Some(publication.id);
             return sent;
         };
-        let aim = match self.target {
-            Target::Top => publication.top(),
-            Target::Rung(rung) => publication.nearest(rung),
-            Target::Paused => {
-                let was_shown = self.reading.take().is_some();
-                self.gaps = self.gaps.wrapping_add(u32::from(was_shown));
-                return sent;
-            }
-        };
+        if self.target == Target::Paused {
+            let was_shown = self.reading.take().is_some();
+            self.gaps = self.gaps.wrapping_add(u32::from(was_shown));
+            return sent;
+        }
+        let aim = self.aim(publication);
         let aim = aim.map(|aim| match sender.transport.has_dependency_descriptor() {
             true => aim,
             false => publication.without_descriptor(aim),
@@ -284,6 +295,7 @@ impl Subscription {
             Some(first) => sent.began = self.begin(target, aim, first, layer, now),
             None if self.kind == MediaKind::Audio || layer.is_keyframe_arriving() => {}
             None if self.lagged => layer.ask(Urgency::Sometime),
+            None if self.climbs(publication, aim) => layer.ask(Urgency::Soon),
             None => layer.ask(Urgency::Now),
         }
     }
@@ -331,6 +343,15 @@ impl Subscription {
             Some(source) if goes_on(source) => SWITCH,
             Some(_) | None => INSTANT_START,
         }
+    }
+
+    /// Returns whether it shows a poorer quality of a publication, which goes on.
+    fn climbs(&self, publication: &Publication, to: Rung) -> bool {
+        let place = |of: Rung| publication.ladder().iter().position(|r| r.is_same(of));
+        let present = self.current().filter(|_| self.shows(publication.id));
+        present
+            .and_then(place)
+            .is_some_and(|present| Some(present) < place(to))
     }
 
     /// Begins a newer keyframe when the reading is too far behind.

@@ -117,6 +117,7 @@ impl Inlet {
                 carried,
             };
             let remote = clock_of(&mut self.clocks, publication.peer);
+            let highest = layer.highest();
             // What came already is refused: a follower that begins anew gets some of it twice.
             if layer.receive(&arrival, server, remote, now) == Ok(true) {
                 let route = Route {
@@ -129,6 +130,7 @@ impl Inlet {
                     kind,
                     timestamp: packet.timestamp,
                     marker: packet.marker,
+                    is_late: layer.highest() == highest,
                 };
                 held.arrived(&waiting, now);
             }

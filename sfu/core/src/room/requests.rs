@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Room, walk::Sinks};
 use crate::{
-    MediaKind, PublicationId, RelayMessage, RoomId, TapId,
+    MediaKind, ParticipantId, PublicationId, RelayMessage, RoomId, TapId,
     layer::Layer,
     peers::Peers,
     publication::Source,
@@ -15,21 +15,25 @@ use crate::{
 
 impl Room {
     /// Asks for a keyframe of what a view shows, unless a newcomer can be started from the history. Returns
-    /// whether one was asked for.
-    pub(crate) fn prepare_start(&mut self, view: View, now: Instant) -> bool {
+    /// whether one was asked for. `reports` says whether it will tell what its path carries: then it begins low.
+    pub(crate) fn prepare_start(&mut self, view: View, reports: bool, now: Instant) -> bool {
         let shown = self.stage.get(view);
-        let mut publications = self.publications.iter();
+        let mut publications = self.publications.iter_mut();
         let Some(publication) = publications.find(|p| Some(p.id) == shown) else {
             return false;
         };
-        let top = Source::top_of(publication).and_then(|top| top.layer_of(publication));
+        let first = match reports {
+            true => publication.ladder().first().map(|r| usize::from(r.layer)),
+            false => Source::top_of(publication).map(|top| top.layer),
+        };
+        let is_video = publication.kind() == MediaKind::Video;
+        let layer = publication.layers.get_mut(first.unwrap_or_default());
         let can_start = |layer: &Layer| layer.starting_point(INSTANT_START, now).is_some();
-        let is_needed = publication.kind() == MediaKind::Video && !top.is_some_and(can_start);
-        let id = publication.id;
-        if is_needed {
-            self.request_keyframe(id);
-        }
-        is_needed
+        let Some(layer) = layer.filter(|layer| is_video && !can_start(layer)) else {
+            return false;
+        };
+        layer.keyframes.request();
+        true
     }
 
     /// Asks for a keyframe of everything that a tap reads.
@@ -62,15 +66,24 @@ impl Room {
         }
     }
 
-    /// Asks for a keyframe of what a subscription receives.
-    pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription) {
-        let Some(source) = subscription.source() else {
+    /// Asks for a keyframe of what a subscription receives, or would if it had not lost its place.
+    pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription, of: ParticipantId) {
+        if subscription.kind != MediaKind::Video {
             return;
+        }
+        let shown = self.shown();
+        let place = match subscription.source() {
+            Some(source) => Some((source.publication, source.layer)),
+            None => shown
+                .get(subscription.view)
+                .filter(|seen| seen.participant != of)
+                .and_then(|seen| {
+                    let layer = subscription.wants_of(seen.publication)?;
+                    Some((seen.publication.id, usize::from(layer)))
+                }),
         };
-        let mut publications = self.publications.iter_mut();
-        if subscription.kind == MediaKind::Video
-            && let Some(publication) = publications.find(|p| p.id == source.publication)
-            && let Some(layer) = publication.layers.get_mut(source.layer)
+        if let Some((publication, layer)) = place
+            && let Some(layer) = self.layer_mut(publication, layer)
         {
             layer.keyframes.request();
         }

@@ -200,7 +200,7 @@ impl Sfu {
                 peer.counters.keyframe_requests += 1;
                 let mut subscriptions = peer.subscriptions.iter();
                 if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
-                    room.request_keyframe_for(subscription);
+                    room.request_keyframe_for(subscription, peer.join.participant);
                     let room = peer.join.room;
                     self.touch(room);
                 }
@@ -304,10 +304,11 @@ impl Sfu {
             return;
         };
         let id = peer.join.room;
+        let reports = peer.transport.has_feedback();
         if let Some(room) = self.rooms.get_mut(&id) {
             let mut asked = false;
             for subscription in &peer.subscriptions {
-                asked |= room.prepare_start(subscription.view, now);
+                asked |= room.prepare_start(subscription.view, reports, now);
             }
             if asked {
                 self.touch(id);

@@ -86,7 +86,10 @@ impl Way<'_, '_> {
             }
         }
         if reading.needs_keyframe(aim, now) {
-            layer.ask(Urgency::Now);
+            layer.ask(match aim.spatial > reading.rung.spatial {
+                true => Urgency::Soon,
+                false => Urgency::Now,
+            });
         }
         // Whoever reached the edge may be served directly from here on.
         reading.aim(aim, layer, now);

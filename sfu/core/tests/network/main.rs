@@ -10,8 +10,10 @@
 )]
 
 mod bandwidth;
+mod hold;
 mod hostile;
 mod joins;
+mod keyframes;
 mod layers;
 mod model;
 mod paths;

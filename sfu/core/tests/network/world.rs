@@ -72,6 +72,16 @@ fn is_media(datagram: &[u8]) -> bool {
     (128..192).contains(&datagram[0])
 }
 
+/// Returns whether a datagram is RTP.
+fn is_rtp(datagram: &[u8]) -> bool {
+    is_media(datagram) && !(192..224).contains(&datagram[1])
+}
+
+/// Returns whether an RTP packet of a publisher is a repeat.
+fn is_repair(datagram: &[u8]) -> bool {
+    [46, 97, 99, 103].contains(&(datagram[1] & 0x7f))
+}
+
 type Staged = (
     Vec<Option<PublicationId>>,
     Vec<Option<PublicationId>>,
@@ -90,6 +100,10 @@ pub(crate) struct World {
     pub(crate) start: Instant,
     pub(crate) now: Instant,
     pub(crate) network: Network,
+    /// How long packets may wait for others at the server.
+    pub(crate) hold: Duration,
+    /// What happens to packets on their first way from a member: the same to the same packet, whatever else does.
+    pub(crate) uplinks: BTreeMap<usize, Network>,
     /// What whoever joins says about the room.
     pub(crate) config: RoomConfig,
     pub(crate) members: Vec<Member>,
@@ -141,6 +155,11 @@ pub(crate) enum App {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::remembering(1024, seed)
+    }
+
+    /// A server that keeps so many packets of a layer.
+    pub(crate) fn remembering(history_packets: usize, seed: u64) -> Self {
         println!("seed {seed}");
         let start = Instant::now();
         let config = Config {
@@ -148,7 +167,7 @@ impl World {
             advertise_tcp: vec![([192, 0, 2, 1], 7000).into()],
             shard: HERE,
             max_peers: 1100,
-            history_packets: 1024,
+            history_packets,
             connect_timeout: Duration::from_secs(10),
             unix_time: Duration::from_secs(1_700_000_000),
             seed: [seed as u8; 32],
@@ -165,6 +184,8 @@ impl World {
             start,
             now: start,
             network: Network::default(),
+            hold: Duration::ZERO,
+            uplinks: BTreeMap::new(),
             config: RoomConfig::default(),
             members: Vec::new(),
             events: Vec::new(),
@@ -277,14 +298,16 @@ impl World {
             for sfu in [&mut self.sfu, &mut self.elsewhere] {
                 if sfu.poll_timeout().is_some_and(|due| due <= self.now) {
                     sfu.handle_timeout(self.now);
-                    let due = sfu.poll_timeout();
-                    assert!(
-                        due.is_none_or(|due| due > self.now),
-                        "a timer that never ends"
-                    );
                 }
             }
             self.flush();
+            for sfu in [&self.sfu, &self.elsewhere] {
+                let due = sfu.poll_timeout();
+                assert!(
+                    due.is_none_or(|due| due > self.now),
+                    "a timer that never ends"
+                );
+            }
             for index in 0..self.members.len() {
                 let member = &mut self.members[index];
                 if member.silent {
@@ -428,7 +451,8 @@ impl World {
         while has_letters {
             has_letters = false;
             for sfu in [&mut self.sfu, &mut self.elsewhere] {
-                let out = sfu.flush(self.now);
+                while sfu.flush_part(self.hold, self.now) {}
+                let out = sfu.outgoing();
                 datagrams.extend(out.iter().map(|(to, d)| (to, d.to_vec())));
                 out.clear();
             }
@@ -489,6 +513,20 @@ impl World {
         let link = self.links.get_mut(&member).filter(|_| !to_server);
         if let Some(link) = link {
             if let Some(at) = link.send(datagram.len() + 28, self.now) {
+                self.fly(member, to_server, datagram, at);
+            }
+            return;
+        }
+        let uplink = self.uplinks.get(&member).filter(|_| to_server);
+        if let Some(network) = uplink.filter(|_| is_rtp(datagram) && !is_repair(datagram)) {
+            let draw = |salt: u64| {
+                let mixed = datagram[2..12].iter().fold(salt, |sum, byte| {
+                    (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+                });
+                mixed >> 24
+            };
+            let at = self.now + self.delay + ms(draw(1) % (network.jitter + 1));
+            if draw(2) % 100 >= network.loss {
                 self.fly(member, to_server, datagram, at);
             }
             return;

@@ -37,6 +37,8 @@ pub(crate) struct Publisher {
     pub(crate) id: u8,
     /// Keyframe requests received.
     pub(crate) requests: u32,
+    /// Whether it gets none of them.
+    pub(crate) is_deaf: bool,
     /// Keyframes sent.
     pub(crate) keyframes: u32,
     /// Packets reported as arrived by transport-wide feedback.
@@ -76,6 +78,8 @@ pub(crate) struct Publisher {
 pub(crate) struct Stream {
     /// Whether it is sent.
     pub(crate) enabled: bool,
+    /// Keyframe requests received.
+    pub(crate) requests: u32,
     rid: Option<char>,
     pub(crate) packets_per_frame: u32,
     /// Of each packet.
@@ -100,6 +104,7 @@ impl Publisher {
         let ssrc = u32::from(id) * 100;
         let stream = |ssrc, pt, rate| Stream {
             enabled: true,
+            requests: 0,
             rid: None,
             packets_per_frame: FRAME_PACKETS,
             body_len: 100,
@@ -119,6 +124,7 @@ impl Publisher {
         Self {
             id,
             requests: 0,
+            is_deaf: false,
             keyframes: 0,
             reported_arrived: 0,
             reported: 0,
@@ -295,10 +301,13 @@ impl Publisher {
             let any = report.as_any();
             if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
                 self.requests += 1;
+                let is_deaf = self.is_deaf;
                 let recently =
                     |at: Instant| now.saturating_duration_since(at) < IGNORES_REQUESTS_FOR;
                 let layer = self.layer(pli.media_ssrc);
-                layer.wants_keyframe |= !layer.last_keyframe.is_some_and(recently);
+                layer.requests += 1;
+                let heeds = !is_deaf && !layer.last_keyframe.is_some_and(recently);
+                layer.wants_keyframe |= heeds;
             } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
                 let seqs = nack.nacks.iter().flat_map(|pair| pair.packet_list());
                 self.layer(nack.media_ssrc).again.extend(seqs);
