@@ -264,12 +264,16 @@ impl Allotment {
                 shown.filter_map(growth).map(on_wire).sum()
             }
         };
-        if !self.is_limited() && more == 0 {
+        let tops = wants.iter().filter_map(|want| want.ladder.last());
+        let best: u64 = tops.map(|rung| on_wire(rung.bitrate)).sum();
+        // What is shown because there is nothing less may be more than is believed to be carried.
+        let is_carried = flow
+            .estimate()
+            .is_none_or(|carried| carried >= best * 3 / 4);
+        if !self.is_limited() && more == 0 && is_carried {
             flow.rest();
             return;
         }
-        let tops = wants.iter().filter_map(|want| want.ladder.last());
-        let best: u64 = tops.map(|rung| on_wire(rung.bitrate)).sum();
         flow.seek(audio + (best + more) * allocate::MARGIN / 100, now);
     }
 

@@ -86,6 +86,11 @@ impl Estimator {
         matches!(self.phase, Phase::Clear)
     }
 
+    /// Returns whether packets do not wait at all.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_clear() && self.standing < EMPTY
+    }
+
     /// Returns what to send, bit/s: less than the path carries while its queue is to become empty.
     pub(crate) fn budget(&self) -> u64 {
         match self.phase {

@@ -55,6 +55,14 @@ impl Start {
         let pace = (pace << rounds.min(MOST_ROUNDS)).max(LEAST_FIRST_PACE);
         pace.min(self.most)
     }
+
+    /// So much is carried, and no probe will tell of more: more may be tried than the handshake seemed to allow,
+    /// which was perhaps held up by something else than the path.
+    fn carried(&mut self, bitrate: u64) {
+        if bitrate >= self.most / 2 {
+            self.most = (self.most * 4).min(MOST_FIRST_PACE);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -130,6 +138,12 @@ impl Flow {
             return News::None;
         };
         let news = tracked.handle(report, now);
+        if let Some(start) = &mut self.start
+            && tracked.creeps
+            && tracked.estimator.is_idle()
+        {
+            start.carried(tracked.estimator.delivered());
+        }
         self.pace(now);
         news
     }
@@ -147,6 +161,11 @@ impl Flow {
         if self.tracked.is_none() {
             let now = self.micros(now);
             self.fallback.judge(self.rate.total, now);
+            if let Some(start) = &mut self.start
+                && !self.fallback.is_losing()
+            {
+                start.carried(self.rate.bps);
+            }
             self.pace(now);
         }
     }

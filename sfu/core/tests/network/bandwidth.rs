@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::world::{
     World,
     link::{Conditions, Link},
+    ms,
     publisher::Publisher,
     viewer::{BOTH, Remb, offering_feedback, stage, with_feedback},
 };
@@ -72,6 +73,14 @@ impl World {
             assert!(above <= 2000, "{label}: {estimate} at {step}0 ms");
         }
         longest
+    }
+
+    /// Returns how long ago the newest picture that a viewer has was sent, at the viewer's.
+    fn behind(&self, index: usize) -> Duration {
+        let video = &self.viewer(index).video;
+        let newest = video.arrivals.iter().map(|(_, packet)| packet.captured_ms);
+        let newest = Duration::from_millis(newest.max().unwrap_or_default().into());
+        (self.now - self.start).saturating_sub(newest)
     }
 
     fn assert_layer(&mut self, index: usize, layer: u8) {
@@ -211,12 +220,7 @@ fn a_paused_picture_comes_back() {
 #[test]
 fn viewers_without_retransmission_are_not_probed_and_climb_too() {
     let mut world = World::live(10, Publisher::ladder(1, Codec::Vp8), 1000);
-    let media = with_feedback();
-    let lines = media.split_inclusive("\r\n");
-    let media: String = lines
-        .filter(|line| !line.contains("rtx") && !line.contains("apt="))
-        .collect();
-    let viewer = world.watch(&media.replace("120 121 126 127", "120 126"));
+    let viewer = world.watch(&without_rtx(&with_feedback()));
     let conditions = Conditions::of_rate(400_000);
     world.links.insert(viewer, Link::new(conditions, 3));
     world.run(6000);
@@ -415,6 +419,48 @@ fn who_loses_packets_from_the_first_one_on_sees_the_best_too() {
         world.run(8000);
         world.assert_layer(viewer, 2);
     }
+}
+
+/// Its handshake was held up, by its processor or by ours: that says nothing about the link.
+#[test]
+fn who_is_held_up_in_the_handshake_alone_is_not_left_behind() {
+    let reports = with_feedback();
+    let without_rtx = without_rtx(&reports);
+    for (media, within) in [(&*reports, 1600), (&*without_rtx, 2000), (BOTH, 3000)] {
+        for (seed, age) in [(80, 300), (81, 900), (82, 1500), (83, 1900)] {
+            for rate in [100_000, 300_000, 500_000] {
+                let mut world = World::live(seed, Publisher::rung(1, Codec::H264, 2), age);
+                let viewer = world.watch(media);
+                let link = Link::new(Conditions::of_rate(rate), seed);
+                world.links.insert(viewer, link);
+                while !world.is_connected(viewer) {
+                    world.run(1);
+                }
+                world.set_rate(viewer, 0);
+                world.run(within);
+                for _ in 0..30 {
+                    world.run(100);
+                    let behind = world.behind(viewer);
+                    assert!(
+                        behind < ms(50),
+                        "{age} ms, {rate} bit/s: {behind:?} behind, {:#?}",
+                        world.facts(viewer)
+                    );
+                }
+                // It may have been taken to the next keyframe.
+                assert!(world.sfu.stats().gaps <= 1, "{age} ms, {rate} bit/s");
+            }
+        }
+    }
+}
+
+/// Returns an offer of viewers that cannot be probed.
+fn without_rtx(media: &str) -> String {
+    let lines = media.split_inclusive("\r\n");
+    let media: String = lines
+        .filter(|line| !line.contains("rtx") && !line.contains("apt="))
+        .collect();
+    media.replace("120 121 126 127", "120 126")
 }
 
 /// Less is sent than the link carries before and after it falls: no queue tells of it.
