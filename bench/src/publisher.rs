@@ -16,7 +16,7 @@ use crate::{
     client::{Event, Feedback, Header, Kind, Offer, sender_report, write_header},
     media::{Clip, Medium, Pacing, Player, Unit},
     peer::Peer,
-    sent_frames::SentFrames,
+    sent_frames::{PUBLISHER, SentFrames},
     socket::{Inbox, wall_clock},
     stamp::Stamp,
 };
@@ -277,7 +277,7 @@ impl Stream {
         let mut payload = unit.payload;
         if unit.medium == Medium::Video {
             // The publisher's number makes frames of several publishers different.
-            let frame = unit.frame & 0x00ff_ffff | self.index << 24;
+            let frame = unit.frame & ((1 << PUBLISHER) - 1) | self.index << PUBLISHER;
             if let Some(stamp) = Stamp::find(&payload) {
                 let sent = wall_clock();
                 Stamp {

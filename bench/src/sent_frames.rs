@@ -21,14 +21,14 @@ impl SentFrames {
 
     /// Notes that the last packet of a frame is being sent, at this time of the wall clock.
     pub(crate) fn set(&self, frame: u32, sent: i64) {
-        if let Some(time) = self.times.get(frame as usize % KEPT) {
+        if let Some(time) = self.times.get(place(frame)) {
             time.store(sent, Ordering::Release);
         }
     }
 
     /// Returns when the last packet of a frame was sent, `None` for a frame of another process.
     pub(crate) fn get(&self, stamp: Stamp) -> Option<i64> {
-        let time = self.times.get(stamp.frame as usize % KEPT)?;
+        let time = self.times.get(place(stamp.frame))?;
         let sent = time.load(Ordering::Acquire);
         (stamp.sent..stamp.sent + LONGEST)
             .contains(&sent)
@@ -36,8 +36,18 @@ impl SentFrames {
     }
 }
 
-/// Frames of a few publishers over some seconds.
-const KEPT: usize = 1 << 16;
+/// Returns where a frame's time is kept. The publisher is in the highest bits of its frames' numbers.
+fn place(frame: u32) -> usize {
+    let publisher = (frame >> PUBLISHER) as usize;
+    publisher * EACH + frame as usize % EACH
+}
+
+/// The bits of a frame's number below its publisher's.
+pub(crate) const PUBLISHER: u32 = 24;
+
+/// A minute of frames of each publisher.
+const EACH: usize = 2048;
+const KEPT: usize = EACH << (u32::BITS - PUBLISHER);
 
 /// Longest time that a frame takes to be sent, in nanoseconds.
 const LONGEST: i64 = 2_000_000_000;
@@ -58,5 +68,22 @@ mod tests {
         frames.set(70_000, 1500);
         assert_eq!(frames.get(stamp(1000)), Some(1500));
         assert_eq!(frames.get(stamp(1501)), None, "an older frame");
+    }
+
+    #[test]
+    fn publishers_do_not_disturb_each_other() {
+        let frames = SentFrames::new();
+        let frame = |publisher: u32| publisher << PUBLISHER | 70_000;
+        for publisher in 0..256 {
+            frames.set(frame(publisher), 1000 + i64::from(publisher));
+        }
+        for publisher in 0..256 {
+            let stamp = Stamp {
+                sent: 1000,
+                frame: frame(publisher),
+                is_key: false,
+            };
+            assert_eq!(frames.get(stamp), Some(1000 + i64::from(publisher)));
+        }
     }
 }
