@@ -438,7 +438,7 @@ impl World {
         }
     }
 
-    fn sfu_of(&mut self, index: usize) -> &mut Sfu {
+    pub(crate) fn sfu_of(&mut self, index: usize) -> &mut Sfu {
         match ShardId::of_peer(self.members[index].peer) {
             HERE => &mut self.sfu,
             _ => &mut self.elsewhere,

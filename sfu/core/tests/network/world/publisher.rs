@@ -180,6 +180,16 @@ impl Publisher {
         }
     }
 
+    /// Changes how many spatial layers are sent, as a browser does: with a key picture.
+    pub(crate) fn set_spatial_layers(&mut self, spatial: usize) {
+        let svc = self.svc.as_mut().unwrap();
+        let spatial = u32::try_from(spatial).unwrap();
+        if svc.spatial != spatial {
+            svc.spatial = spatial;
+            self.layers[0].wants_keyframe = true;
+        }
+    }
+
     /// Sends one of the layers of [`Publisher::ladder`], the lowest being 0.
     pub(crate) fn rung(id: u8, codec: Codec, rung: usize) -> Self {
         let mut this = Self::ladder(id, codec);
