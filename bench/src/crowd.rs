@@ -14,7 +14,6 @@ use std::{
 use anyhow::Context;
 
 use crate::{
-    pulse::Pulse,
     socket::{self, Inbox},
     tally::Tally,
     viewer::Viewer,
@@ -25,7 +24,6 @@ pub(crate) struct Crowd {
     workers: Vec<Worker>,
     sinks: Vec<SocketAddr>,
     next: AtomicUsize,
-    pulses: Vec<Pulse>,
     stop: Arc<AtomicBool>,
 }
 
@@ -50,12 +48,11 @@ enum Order {
 }
 
 impl Crowd {
-    /// Starts the threads, with this many bare sockets for the floor to send to, and the pulses of
-    /// the processors that matter.
+    /// Starts the threads, with this many bare sockets for the floor to send to.
     ///
     /// # Errors
     /// When the sockets cannot be opened.
-    pub(crate) fn start(threads: usize, sinks: usize, pulses: Vec<Pulse>) -> anyhow::Result<Self> {
+    pub(crate) fn start(threads: usize, sinks: usize) -> anyhow::Result<Self> {
         let localhost = std::net::Ipv4Addr::LOCALHOST.into();
         let mut sinks: Vec<UdpSocket> = (0..sinks)
             .map(|_| socket::open(localhost))
@@ -96,7 +93,6 @@ impl Crowd {
             workers,
             sinks: addresses,
             next: AtomicUsize::new(0),
-            pulses,
             stop,
         })
     }
@@ -161,8 +157,6 @@ impl Crowd {
                 .unwrap_or_else(PoisonError::into_inner);
             all.merge(&std::mem::take(&mut *tally));
         }
-        let pauses: Vec<_> = self.pulses.iter().flat_map(Pulse::pauses).collect();
-        all.settle(&pauses);
         all
     }
 

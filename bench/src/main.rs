@@ -17,7 +17,6 @@ mod load;
 mod media;
 mod peer;
 mod publisher;
-mod pulse;
 mod ramp;
 mod report;
 mod scene;

@@ -9,6 +9,7 @@
     reason = "a test knows its numbers, and prints its seeds"
 )]
 
+mod allocations;
 mod bandwidth;
 mod hold;
 mod hostile;
