@@ -82,6 +82,10 @@ fn is_rtp(datagram: &[u8]) -> bool {
     is_media(datagram) && !(192..224).contains(&datagram[1])
 }
 
+fn is_rtcp(datagram: &[u8]) -> bool {
+    is_media(datagram) && !is_rtp(datagram)
+}
+
 /// Returns whether an RTP packet of a publisher is a repeat.
 fn is_repair(datagram: &[u8]) -> bool {
     [46, 97, 99, 103].contains(&(datagram[1] & 0x7f))
@@ -124,6 +128,8 @@ pub(crate) struct World {
     pub(crate) delay: Duration,
     /// The way to a member, where it is narrow.
     pub(crate) links: BTreeMap<usize, Link>,
+    /// Per mille lost of the RTCP packets of members behind such a way.
+    pub(crate) reports_lost: u64,
     /// What the server has allocated, but for what it was made with.
     pub(crate) memory: Memory,
     pub(crate) costs: Costs,
@@ -192,6 +198,7 @@ impl World {
             served: VecDeque::new(),
             delay: DELAY,
             links: BTreeMap::new(),
+            reports_lost: 0,
             memory: Memory::default(),
             costs: Costs::default(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -526,6 +533,10 @@ impl World {
     }
 
     fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
+        let is_report = to_server && is_rtcp(datagram) && self.links.contains_key(&member);
+        if is_report && self.reports_lost > 0 && self.next_random() % 1000 < self.reports_lost {
+            return;
+        }
         let link = self.links.get_mut(&member).filter(|_| !to_server);
         if let Some(link) = link {
             if let Some(at) = link.send(datagram.len() + 28, self.now) {
