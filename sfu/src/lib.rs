@@ -26,8 +26,8 @@ pub use config::{BindError, Config};
 pub use driver::{Driver, bind};
 pub use handle::{Handle, HandleError, RestartIceError};
 pub use sfu_core::{
-    Answer, CloseReason, Codec, ESTIMATE_STEPS, Event, IceRestart, Join, MediaKind, NegotiateError,
-    ParticipantId, PeerId, PeerStats, PublicationId, RestartError, Role, RoomConfig, RoomId,
-    RoomStats, Snapshot, Stats, TapPacket, TapSource, TapVideo,
+    Answer, CloseReason, Codec, ESTIMATE_STEPS, Event, IceRestart, Join, LayerStats, MediaKind,
+    NegotiateError, ParticipantId, PeerId, PeerStats, PublicationId, RestartError, Role,
+    RoomConfig, RoomId, RoomStats, Snapshot, Stats, TapPacket, TapSource, TapVideo,
 };
 pub use tap::Tap;

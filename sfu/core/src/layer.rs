@@ -228,6 +228,8 @@ impl Layer {
                 Rejected::TooLong => Refused::TooLong,
             })?;
         self.missing.close(place.number);
+        self.reception
+            .take(packet.payload.len(), packet.retransmitted);
         if let Some(from) = place.gap_from {
             self.open_gap(from, place.number, now);
         }
@@ -489,7 +491,7 @@ impl Layer {
         self.newest = None;
         self.throughput = Throughput::default();
         self.structure = None;
-        self.reception = Reception::new(self.codec.clock_rate());
+        self.reception.restart();
         self.clock = RtpClock::new(self.codec.clock_rate());
     }
 

@@ -85,5 +85,5 @@ pub use sfu::{
 };
 pub use shard::ShardId;
 pub use snapshot::Snapshot;
-pub use stats::{ESTIMATE_STEPS, PeerStats, RoomStats, RungStats, Stats, TrackStats};
+pub use stats::{ESTIMATE_STEPS, LayerStats, PeerStats, RoomStats, RungStats, Stats, TrackStats};
 pub use tap::{TapSource, TapVideo};

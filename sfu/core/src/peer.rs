@@ -274,6 +274,7 @@ impl Peer {
     pub(crate) fn send_reception_reports(
         &mut self,
         publications: &mut [Publication],
+        clock: ServerClock,
         out: &mut Outgoing,
         now: Instant,
     ) {
@@ -298,6 +299,7 @@ impl Peer {
             .collect();
         let mut compound = Compound::default();
         compound.receiver_report(&blocks);
+        compound.reference_time(clock.ntp(now));
         if !self.ingress.has_feedback {
             compound.bitrate(GENEROUS_BITRATE, &ssrcs);
         }

@@ -1,12 +1,13 @@
-//! What a receiver report says about one incoming stream (RFC 3550 §6.4.1, A.3, A.8).
+//! How one incoming stream arrives, and what a receiver report says about it (RFC 3550 §6.4.1, A.3, A.8).
 
 use std::time::{Duration, Instant};
 
 use crate::sequence::low32;
 
-/// Reception statistics of one stream, without what came by retransmission.
+/// Reception statistics of one stream. Reports leave out what came by retransmission.
 #[derive(Debug)]
 pub(crate) struct Reception {
+    totals: Totals,
     rate: u32,
     first: Option<u64>,
     highest: u64,
@@ -17,6 +18,21 @@ pub(crate) struct Reception {
     jitter: u64,
     transit: Option<i64>,
     sender_report: Option<(u64, Instant)>,
+    /// Since the stream began anew.
+    repaired: u64,
+}
+
+/// What came of a layer so far, however often its stream began anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// RTP packets that were taken, each once.
+    pub(crate) packets: u64,
+    /// Their payload bytes.
+    pub(crate) bytes: u64,
+    /// Those of them that came on the retransmission stream.
+    pub(crate) repaired: u64,
+    /// Packets that did not come at all, or not yet.
+    pub(crate) lost: u64,
 }
 
 /// One report block.
@@ -40,6 +56,8 @@ impl Reception {
     /// Creates statistics for a stream with `rate` timestamp units per second.
     pub(crate) fn new(rate: u32) -> Self {
         Self {
+            totals: Totals::default(),
+            repaired: 0,
             rate,
             first: None,
             highest: 0,
@@ -50,6 +68,42 @@ impl Reception {
             transit: None,
             sender_report: None,
         }
+    }
+
+    /// The stream begins anew, with other numbers and timestamps.
+    pub(crate) fn restart(&mut self) {
+        *self = Self {
+            totals: self.totals(),
+            ..Self::new(self.rate)
+        };
+    }
+
+    /// Counts a packet that was taken.
+    pub(crate) fn take(&mut self, payload_bytes: usize, retransmitted: bool) {
+        self.totals.packets += 1;
+        self.totals.bytes += payload_bytes as u64;
+        self.totals.repaired += u64::from(retransmitted);
+        self.repaired += u64::from(retransmitted);
+    }
+
+    /// Returns what came so far.
+    pub(crate) fn totals(&self) -> Totals {
+        let missed = self.expected().saturating_sub(self.received);
+        Totals {
+            lost: self.totals.lost + missed.saturating_sub(self.repaired),
+            ..self.totals
+        }
+    }
+
+    /// Returns by how much packets come earlier or later than others.
+    pub(crate) fn jitter(&self) -> Duration {
+        let micros = (self.jitter >> 4) * 1_000_000;
+        Duration::from_micros(micros.checked_div(self.rate.into()).unwrap_or_default())
+    }
+
+    fn expected(&self) -> u64 {
+        let first = self.first.map(|first| first.min(self.highest));
+        first.map_or(0, |first| self.highest - first + 1)
     }
 
     /// Counts a packet that arrived `micros` after the start of the server.
@@ -75,7 +129,8 @@ impl Reception {
 
     /// Returns the block for a report now; `None` when nothing was received.
     pub(crate) fn block(&mut self, now: Instant) -> Option<Block> {
-        let expected = self.highest - self.first?.min(self.highest) + 1;
+        self.first?;
+        let expected = self.expected();
         let expected_since = expected - self.expected_before.min(expected);
         let received_since = self.received - self.received_before;
         self.expected_before = expected;
@@ -136,7 +191,42 @@ mod tests {
             unsteady.record(u64::from(n), timestamp, at + i64::from(n % 2) * 10_000);
         }
         assert_eq!(steady.block(t0).unwrap().jitter, 0);
+        assert_eq!(steady.jitter(), Duration::ZERO);
+        assert!((9..=10).contains(&unsteady.jitter().as_millis()));
         assert!((9..=10).contains(&unsteady.block(t0).unwrap().jitter));
+    }
+
+    #[test]
+    fn totals_outlive_a_restart() {
+        let mut reception = Reception::new(90_000);
+        let take = |reception: &mut Reception, number: u64, retransmitted| {
+            reception.take(100, retransmitted);
+            if !retransmitted {
+                reception.record(number, 0, 0);
+            }
+        };
+        for number in [10, 11, 14, 17] {
+            take(&mut reception, number, false);
+        }
+        take(&mut reception, 12, true);
+        let first = Totals {
+            packets: 5,
+            bytes: 500,
+            repaired: 1,
+            lost: 3,
+        };
+        assert_eq!(reception.totals(), first);
+        reception.restart();
+        assert_eq!(reception.totals(), first);
+        take(&mut reception, 1000, false);
+        take(&mut reception, 1002, false);
+        let both = Totals {
+            packets: 7,
+            bytes: 700,
+            repaired: 1,
+            lost: 4,
+        };
+        assert_eq!(reception.totals(), both);
     }
 
     #[test]

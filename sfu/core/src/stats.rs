@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     Codec, MediaKind, Role,
     ladder::Rung,
+    layer::Layer,
     path::Local,
     peer::Peer,
     publication::Publication,
@@ -199,7 +200,8 @@ pub struct PeerStats {
     pub padding_out: u64,
     /// Probes of its path.
     pub probes: u32,
-    /// Round-trip time by its receiver reports.
+    /// Round-trip time, by its receiver reports, or by its answers to reference times if it publishes; by its handshake
+    /// until then.
     pub rtt_ms: Option<f64>,
     /// Fraction lost by its last receiver report, 0 to 1.
     pub fraction_lost: f64,
@@ -232,6 +234,8 @@ pub struct TrackStats {
     pub target: Option<RungStats>,
     /// What is forwarded, or the qualities that a publication has.
     pub rungs: Vec<RungStats>,
+    /// The layers that the peer sends, in the order of its offer.
+    pub layers: Vec<LayerStats>,
     /// Packets sent to the peer.
     pub packets: u32,
     /// Their payload bytes.
@@ -242,6 +246,23 @@ pub struct TrackStats {
     pub gaps: u32,
     /// Whether media is arriving from the publisher.
     pub is_flowing: bool,
+}
+
+/// How one RTP stream of a publisher arrives: audio, a video, or a simulcast layer of one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LayerStats {
+    /// Its SSRC; `None` before anything came.
+    pub ssrc: Option<u32>,
+    /// RTP packets that came, each counted once; padding excepted.
+    pub packets: u64,
+    /// Their payload bytes.
+    pub payload_bytes: u64,
+    /// Those of them that had been lost, and came when they were asked for again.
+    pub repaired: u64,
+    /// Packets that did not come, not even then. Those of the last moments still may.
+    pub lost: u64,
+    /// By how much packets come earlier or later than others (RFC 3550 §6.4.1).
+    pub jitter_ms: f64,
 }
 
 /// A quality of a video.
@@ -308,6 +329,7 @@ impl TrackStats {
             ssrc: None,
             target: None,
             rungs: publication.ladder().iter().map(RungStats::of).collect(),
+            layers: publication.layers.iter().map(LayerStats::of).collect(),
             packets: 0,
             payload_bytes: 0,
             switches: 0,
@@ -332,11 +354,26 @@ impl TrackStats {
             ssrc: Some(subscription.stream.ssrc.0),
             target: target.as_ref().map(RungStats::of),
             rungs: subscription.current().iter().map(RungStats::of).collect(),
+            layers: Vec::new(),
             packets,
             payload_bytes,
             switches,
             gaps,
             is_flowing: shown.is_some_and(|publication| !publication.stopped),
+        }
+    }
+}
+
+impl LayerStats {
+    fn of(layer: &Layer) -> Self {
+        let totals = layer.reception.totals();
+        Self {
+            ssrc: layer.ssrc.map(|ssrc| ssrc.0),
+            packets: totals.packets,
+            payload_bytes: totals.bytes,
+            repaired: totals.repaired,
+            lost: totals.lost,
+            jitter_ms: millis(layer.reception.jitter()),
         }
     }
 }

@@ -178,6 +178,10 @@ impl Sfu {
                     rtt.into_iter().for_each(|rtt| peer.flow.handle_rtt(rtt));
                 }
             }
+            Report::ReferenceTime { last, delay } => {
+                let rtt = rtcp::round_trip(self.clock.ntp(now), *last, *delay);
+                rtt.into_iter().for_each(|rtt| peer.flow.handle_rtt(rtt));
+            }
             Report::Arrivals(report) => {
                 let news = peer.flow.handle_arrivals(report, now);
                 peer.handle_news(news, now);
@@ -285,7 +289,9 @@ impl Sfu {
         {
             let publications = &mut room.publications;
             match peer.join.role {
-                Role::Publisher => peer.send_reception_reports(publications, &mut self.out, now),
+                Role::Publisher => {
+                    peer.send_reception_reports(publications, self.clock, &mut self.out, now);
+                }
                 Role::Viewer => {
                     peer.send_sender_reports(publications, self.clock, &mut self.out, now);
                 }

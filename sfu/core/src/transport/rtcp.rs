@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rtc_rtcp::{
     Packet,
+    extended_report::{DLRRReportBlock, ExtendedReport, ReceiverReferenceTimeReportBlock},
     goodbye::Goodbye,
     packet::{marshal, unmarshal},
     payload_feedbacks::{
@@ -52,6 +53,13 @@ pub(crate) enum Report {
         /// The middle of the NTP time of the last sender report that arrived; 0 for none.
         last_sender_report: u32,
         /// How long ago that was, in units of 1/65536 s.
+        delay: u32,
+    },
+    /// The answer to a reference time (RFC 3611 §4.5).
+    ReferenceTime {
+        /// The middle of the last one's NTP time; 0 for none.
+        last: u32,
+        /// How long ago that came, in units of 1/65536 s.
         delay: u32,
     },
     /// When packets arrived, by their transport-wide numbers.
@@ -130,6 +138,16 @@ fn read(packet: &dyn Packet, reports: &mut Vec<Report>) {
         if remb.bitrate.is_finite() && remb.bitrate >= 0.0 {
             reports.push(Report::Bitrate(whole(remb.bitrate)));
         }
+    } else if let Some(extended) = any.downcast_ref::<ExtendedReport>() {
+        let blocks = extended.reports.iter().map(|block| block.as_any());
+        let blocks = blocks.filter_map(|block| block.downcast_ref::<DLRRReportBlock>());
+        let mut answers = blocks.flat_map(|block| &block.reports);
+        if let Some(answer) = answers.find(|answer| answer.ssrc == SERVER.0) {
+            reports.push(Report::ReferenceTime {
+                last: answer.last_rr,
+                delay: answer.dlrr,
+            });
+        }
     } else if let Some(goodbye) = any.downcast_ref::<Goodbye>() {
         let sources = goodbye.sources.iter().take(MAX_SOURCES);
         reports.extend(sources.map(|ssrc| Report::Goodbye { ssrc: Ssrc(*ssrc) }));
@@ -155,7 +173,8 @@ fn whole(bitrate: f32) -> u64 {
     bitrate as u64
 }
 
-/// Returns the round-trip time that a reception block shows at an NTP time (RFC 3550 §6.4.1).
+/// Returns the round-trip time that a reception block, or the answer to a reference time, shows at an NTP time
+/// (RFC 3550 §6.4.1).
 pub(crate) fn round_trip(ntp: u64, last_sender_report: u32, delay: u32) -> Option<Duration> {
     let rtt = low32(ntp >> 16)
         .wrapping_sub(last_sender_report)
@@ -220,6 +239,16 @@ impl Compound {
             ..SenderReport::default()
         }));
         self.describe(state.ssrc);
+    }
+
+    /// Adds the server's time (RFC 3611 §4.4): who answers tells the round-trip time, although it is sent no media.
+    pub(crate) fn reference_time(&mut self, ntp: u64) {
+        self.packets.push(Box::new(ExtendedReport {
+            sender_ssrc: SERVER.0,
+            reports: vec![Box::new(ReceiverReferenceTimeReportBlock {
+                ntp_timestamp: ntp,
+            })],
+        }));
     }
 
     /// Adds the bitrate that the server can receive (draft-alvestrand-rmcat-remb), bit/s.
@@ -335,6 +364,7 @@ const VECTOR_LEN: usize = 7;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rtc_rtcp::extended_report::DLRRReport;
 
     use super::*;
 
@@ -391,6 +421,37 @@ mod tests {
             reports(|c| c.bitrate(512_000.0, &[ssrc])),
             [Report::Bitrate(512_000)]
         );
+    }
+
+    #[test]
+    fn answers_to_reference_times_are_read() {
+        let none: [Report; 0] = [];
+        assert_eq!(reports(|c| c.reference_time(9)), none);
+        let answer = |ssrc| DLRRReportBlock {
+            reports: vec![
+                DLRRReport {
+                    ssrc: 99,
+                    last_rr: 1,
+                    dlrr: 2,
+                },
+                DLRRReport {
+                    ssrc,
+                    last_rr: 3,
+                    dlrr: 4,
+                },
+            ],
+        };
+        for (ssrc, expected) in [
+            (SERVER.0, &[Report::ReferenceTime { last: 3, delay: 4 }][..]),
+            (98, &[]),
+        ] {
+            let report = ExtendedReport {
+                sender_ssrc: 7,
+                reports: vec![Box::new(answer(ssrc))],
+            };
+            let found = reports(|c| c.packets.push(Box::new(report)));
+            assert_eq!(found, expected, "{ssrc}");
+        }
     }
 
     #[test]

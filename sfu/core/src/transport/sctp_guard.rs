@@ -200,9 +200,10 @@ const FORWARD_TSN: u8 = 192;
 /// How far TSNs may lie apart: several times what fits into the receive window.
 const MAX_TSN_DISTANCE: u32 = 4096;
 
-/// Chunks kept for messages that are not complete or not their turn. The library limits their bytes, but
-/// a chunk of one byte costs it a hundred.
-const MAX_UNDELIVERED: u32 = 4096;
+/// Chunks kept for messages that are not complete or not their turn: twice what fits into the receive window when
+/// they are full. The library limits their bytes, but one of a single byte costs it five hundred, and keeps the whole
+/// packet that it came in.
+const MAX_UNDELIVERED: u32 = 512;
 
 #[cfg(test)]
 mod tests {
@@ -277,13 +278,19 @@ mod tests {
                 })
                 .count()
         };
-        assert_eq!(send(&mut guard, 5000), 4096);
+        assert_eq!(
+            send(&mut guard, 5000),
+            usize::try_from(MAX_UNDELIVERED).unwrap()
+        );
         guard.deliver(10);
         assert_eq!(send(&mut guard, 5000), 10);
         guard.observe_sent(&packet(&[chunk(SACK, &[0, 0, 0, 1, 0, 0, 0, 9])]), 10);
         assert_eq!(send(&mut guard, 5000), 0);
         guard.observe_sent(&packet(&[chunk(SACK, &[0, 0, 0, 1, 0, 0, 0, 10])]), 10);
-        assert_eq!(send(&mut guard, 5000), 4096);
+        assert_eq!(
+            send(&mut guard, 5000),
+            usize::try_from(MAX_UNDELIVERED).unwrap()
+        );
     }
 
     proptest! {

@@ -318,6 +318,54 @@ fn the_estimate_follows_a_changed_link_and_is_never_long_above_it() {
     }
 }
 
+/// How many reports are lost, and how many packets are overtaken: per mille each.
+const DISTURBED: [(u64, u64); 4] = [(100, 0), (0, 20), (100, 10), (300, 20)];
+
+#[test]
+fn every_viewer_gets_its_layer_with_lost_reports_and_in_disorder() {
+    for (reports_lost, reordered) in DISTURBED {
+        for (seed, codec) in [(1, Codec::Vp8), (2, Codec::H264)] {
+            let mut world = World::live(seed, Publisher::ladder(1, codec), 1500);
+            world.reports_lost = reports_lost;
+            let viewers = [(400_000, 0), (1_500_000, 1), (0, 2)].map(|(rate, layer)| {
+                let mut conditions = Conditions::of_rate(rate);
+                conditions.reordered = reordered;
+                (world.watch_behind(conditions), layer)
+            });
+            world.run(6000);
+            for _ in 0..5 {
+                for (index, layer) in viewers {
+                    world.assert_layer(index, layer);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_estimate_follows_with_lost_reports_and_in_disorder() {
+    let mut seed = 90;
+    for (reports_lost, reordered) in [(50, 0), (0, 20), (50, 10)] {
+        for rates in [
+            [400_000, 1_500_000, 400_000],
+            [6_000_000, 800_000, 2_000_000],
+            [2_000_000, 300_000, 1_500_000],
+        ] {
+            seed += 1;
+            let mut world = World::live(seed, Publisher::ladder(1, Codec::Vp8), 1500);
+            world.reports_lost = reports_lost;
+            let mut conditions = Conditions::of_rate(rates[0]);
+            conditions.reordered = reordered;
+            let viewer = world.watch_behind(conditions);
+            for rate in rates {
+                world.set_rate(viewer, rate);
+                let label = format!("{reports_lost}, {reordered}, {rates:?}: {rate}");
+                world.assert_estimate_follows(viewer, rate, &label);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_link_that_dies_for_a_while_is_used_again() {
     let mut world = World::live(11, Publisher::ladder(1, Codec::Vp8), 1000);

@@ -2,15 +2,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::world::{ROOM, World, publisher::Publisher, viewer::BOTH};
+use crate::world::{HERE, ROOM, World, publisher::Publisher, viewer::BOTH};
 use sfu_core::{Codec, Config, Join, NegotiateError, ParticipantId, Role, RoomConfig, Sfu};
 
 #[test]
 fn garbage_is_counted_and_the_broadcast_goes_on() {
-    let mut world = World::new(1);
+    let mut world = World::remembering(64, 1);
     let publisher = world.publish(Publisher::new(1, Codec::H264));
     let viewer = world.watch(BOTH);
-    world.run(1000);
+    world.run(2000);
+    world.memory.begin();
     for round in 0..2000 {
         let len = (world.next_random() % 200) as usize;
         let mut datagram: Vec<u8> = (0..len).map(|_| world.next_random() as u8).collect();
@@ -21,11 +22,12 @@ fn garbage_is_counted_and_the_broadcast_goes_on() {
         world.send_raw(from, &datagram);
         let nowhere = SocketAddr::from(([203, 0, 113, 9], 9)).into();
         let mut stranger = datagram.clone();
-        world.sfu.handle_datagram(nowhere, &mut stranger, world.now);
+        world.handle(HERE, nowhere, &mut stranger);
         if round % 20 == 0 {
             world.run(10);
         }
     }
+    world.memory.assert_within(4_000, 8_000, "garbage");
     world.run(1500);
     let packets = world.viewer(viewer).video.complete();
     assert!(packets.windows(2).all(|p| p[1].content == p[0].content + 1));
@@ -36,14 +38,16 @@ fn garbage_is_counted_and_the_broadcast_goes_on() {
 
 #[test]
 fn a_publisher_cannot_exhaust_the_server_with_sources() {
-    let mut world = World::new(1);
+    let mut world = World::remembering(64, 1);
     let publisher = world.publish(Publisher::new(1, Codec::H264));
     let viewer = world.watch(BOTH);
-    world.run(500);
+    world.run(2000);
+    world.memory.begin();
     for ssrc in 0..2000_u32 {
         let packet = rtp(102, 1, 50_000 + ssrc, &[0x65, 0, 0]);
         world.send_rtp(publisher, &packet);
     }
+    world.memory.assert_within(30_000, 50_000, "sources");
     world.run(1000);
     let refused = world.dropped("unknown_source") + world.dropped("over_budget");
     assert!(refused >= 2000, "{:?}", world.sfu.stats().dropped);
@@ -56,10 +60,12 @@ fn a_stream_of_nothing_known_keeps_no_timer_busy() {
     let publisher = world.publish(Publisher::new(1, Codec::H264));
     world.publisher(publisher).mute();
     world.run(500);
+    world.memory.begin();
     for seq in 0..100 {
         world.send_rtp(publisher, &rtp(77, seq, 9, &[1, 2, 3]));
         world.run(10);
     }
+    world.memory.assert_within(3_000, 5_000, "nothing known");
     assert!(world.dropped("unknown_source") >= 100);
     assert!(
         world.publisher(publisher).reported > 0,
@@ -100,7 +106,7 @@ fn impossible_packets_are_refused() {
 
 #[test]
 fn retransmission_is_bounded() {
-    let mut world = World::new(1);
+    let mut world = World::remembering(256, 1);
     world.publish(Publisher::new(1, Codec::H264));
     let viewer = world.watch(BOTH);
     world.run(4000);
@@ -113,6 +119,7 @@ fn retransmission_is_bounded() {
         .unwrap()
         .0;
     let before = world.sfu.stats().retransmitted;
+    world.memory.begin();
     for _ in 0..50 {
         for back in (0..300).step_by(17) {
             let mut nack = vec![0x81, 205, 0, 3, 0, 0, 0, 1];
@@ -123,6 +130,7 @@ fn retransmission_is_bounded() {
         }
         world.run(1);
     }
+    world.memory.assert_within(20_000, 30_000, "retransmission");
     let sent = world.sfu.stats().retransmitted - before;
     assert!((200..=500).contains(&sent), "{sent} packets");
 }

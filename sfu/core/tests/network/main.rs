@@ -9,6 +9,7 @@
     reason = "a test knows its numbers, and prints its seeds"
 )]
 
+mod allocations;
 mod bandwidth;
 mod hold;
 mod hostile;
@@ -20,6 +21,7 @@ mod paths;
 mod relay;
 mod room;
 mod stage;
+mod stats;
 #[allow(dead_code, reason = "each test uses its part of the client")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,6 +2,7 @@
 
 pub(crate) mod continuity;
 pub(crate) mod link;
+pub(crate) mod member;
 pub(crate) mod publisher;
 pub(crate) mod svc;
 pub(crate) mod viewer;
@@ -17,8 +18,12 @@ use sfu_core::{
     RoomId, Sfu, ShardId, TapId, TapPacket,
 };
 
-use crate::support::client::{CHROMIUM_ORDER, Client};
+use crate::support::{
+    client::{CHROMIUM_ORDER, Client},
+    memory::Memory,
+};
 use link::Link;
+use member::{App, Member};
 use publisher::Publisher;
 use viewer::Viewer;
 
@@ -77,6 +82,10 @@ fn is_rtp(datagram: &[u8]) -> bool {
     is_media(datagram) && !(192..224).contains(&datagram[1])
 }
 
+fn is_rtcp(datagram: &[u8]) -> bool {
+    is_media(datagram) && !is_rtp(datagram)
+}
+
 /// Returns whether an RTP packet of a publisher is a repeat.
 fn is_repair(datagram: &[u8]) -> bool {
     [46, 97, 99, 103].contains(&(datagram[1] & 0x7f))
@@ -119,38 +128,32 @@ pub(crate) struct World {
     pub(crate) delay: Duration,
     /// The way to a member, where it is narrow.
     pub(crate) links: BTreeMap<usize, Link>,
+    /// Per mille lost of the RTCP packets of members behind such a way.
+    pub(crate) reports_lost: u64,
+    /// What the server has allocated, but for what it was made with.
+    pub(crate) memory: Memory,
+    pub(crate) costs: Costs,
     random: u64,
     wire: BTreeMap<(Instant, u64), Flight>,
     flights: u64,
+}
+
+/// How often the server allocates for what is forwarded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Costs {
+    /// RTP packets that arrived.
+    pub(crate) packets: u64,
+    /// Allocations while these were taken.
+    pub(crate) taking: u64,
+    pub(crate) flushes: u64,
+    /// Allocations meanwhile.
+    pub(crate) flushing: u64,
 }
 
 struct Flight {
     member: usize,
     to_server: bool,
     datagram: Vec<u8>,
-}
-
-/// A client and what it does.
-pub(crate) struct Member {
-    pub(crate) peer: PeerId,
-    pub(crate) app: App,
-    /// Whether it has vanished without a word.
-    pub(crate) silent: bool,
-    /// Whether its checks nominate.
-    pub(crate) nominates: bool,
-    /// The server's username fragment and password.
-    pub(crate) credentials: (String, String),
-    client: Client,
-    address: Path,
-    /// Addresses that it had before: nothing reaches it there.
-    gone: Vec<Path>,
-    next_check: Instant,
-    started: bool,
-}
-
-pub(crate) enum App {
-    Publisher(Box<Publisher>),
-    Viewer(Box<Viewer>),
 }
 
 impl World {
@@ -195,6 +198,9 @@ impl World {
             served: VecDeque::new(),
             delay: DELAY,
             links: BTreeMap::new(),
+            reports_lost: 0,
+            memory: Memory::default(),
+            costs: Costs::default(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             wire: BTreeMap::new(),
             flights: 0,
@@ -297,7 +303,7 @@ impl World {
             self.deliver();
             for sfu in [&mut self.sfu, &mut self.elsewhere] {
                 if sfu.poll_timeout().is_some_and(|due| due <= self.now) {
-                    sfu.handle_timeout(self.now);
+                    self.memory.measure(|| sfu.handle_timeout(self.now));
                 }
             }
             self.flush();
@@ -393,11 +399,25 @@ impl World {
     /// Sends anything from a member's address, at once.
     pub(crate) fn send_raw(&mut self, index: usize, datagram: &[u8]) {
         let source = self.members[index].address;
-        let mut datagram = datagram.to_vec();
-        let now = self.now;
-        self.sfu_of(index)
-            .handle_datagram(source, &mut datagram, now);
+        let shard = ShardId::of_peer(self.members[index].peer);
+        self.handle(shard, source, &mut datagram.to_vec());
         self.flush();
+    }
+
+    /// Hands one of the servers a datagram.
+    pub(crate) fn handle(&mut self, shard: ShardId, source: Path, datagram: &mut [u8]) {
+        let is_rtp = datagram.len() > 1 && is_rtp(datagram);
+        let sfu = match shard {
+            HERE => &mut self.sfu,
+            _ => &mut self.elsewhere,
+        };
+        let before = self.memory.allocations;
+        self.memory
+            .measure(|| sfu.handle_datagram(source, datagram, self.now));
+        if is_rtp {
+            self.costs.packets += 1;
+            self.costs.taking += self.memory.allocations - before;
+        }
     }
 
     /// Returns whether media arrives in the room.
@@ -425,23 +445,14 @@ impl World {
             && entry.key().0 <= self.now
         {
             let mut flight = entry.remove();
-            let now = self.now;
             let member = &mut self.members[flight.member];
             if flight.to_server {
-                let source = member.address;
-                self.sfu_of(flight.member)
-                    .handle_datagram(source, &mut flight.datagram, now);
+                let (source, shard) = (member.address, ShardId::of_peer(member.peer));
+                self.handle(shard, source, &mut flight.datagram);
                 self.flush();
             } else if !member.silent {
                 member.receive(&flight.datagram, self.now);
             }
-        }
-    }
-
-    fn sfu_of(&mut self, index: usize) -> &mut Sfu {
-        match ShardId::of_peer(self.members[index].peer) {
-            HERE => &mut self.sfu,
-            _ => &mut self.elsewhere,
         }
     }
 
@@ -451,7 +462,11 @@ impl World {
         while has_letters {
             has_letters = false;
             for sfu in [&mut self.sfu, &mut self.elsewhere] {
-                while sfu.flush_part(self.hold, self.now) {}
+                let before = self.memory.allocations;
+                self.memory
+                    .measure(|| while sfu.flush_part(self.hold, self.now) {});
+                self.costs.flushes += 1;
+                self.costs.flushing += self.memory.allocations - before;
                 let out = sfu.outgoing();
                 datagrams.extend(out.iter().map(|(to, d)| (to, d.to_vec())));
                 out.clear();
@@ -510,6 +525,10 @@ impl World {
     }
 
     fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
+        let is_report = to_server && is_rtcp(datagram) && self.links.contains_key(&member);
+        if is_report && self.reports_lost > 0 && self.next_random() % 1000 < self.reports_lost {
+            return;
+        }
         let link = self.links.get_mut(&member).filter(|_| !to_server);
         if let Some(link) = link {
             if let Some(at) = link.send(datagram.len() + 28, self.now) {
@@ -566,48 +585,5 @@ impl World {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random >> 8
-    }
-}
-
-impl Member {
-    fn tick(&mut self, now: Instant) -> Vec<Vec<u8>> {
-        let mut datagrams = Vec::new();
-        if now >= self.next_check {
-            let (ufrag, pwd) = &self.credentials;
-            datagrams.push(self.client.check(ufrag, pwd, self.nominates));
-            self.next_check = now + Duration::from_secs(4);
-            if !self.started {
-                self.started = true;
-                self.client.connect(now);
-            }
-        }
-        datagrams.extend(self.client.poll(now));
-        if self.client.is_connected() && !self.client.is_closed {
-            let (rtp, rtcp) = match &mut self.app {
-                App::Publisher(publisher) => publisher.tick(now),
-                App::Viewer(viewer) => (Vec::new(), viewer.tick(now)),
-            };
-            datagrams.extend(rtp.iter().map(|packet| self.client.seal_rtp(packet)));
-            datagrams.extend(rtcp.iter().map(|packet| self.client.seal_rtcp(packet)));
-        }
-        datagrams
-    }
-
-    fn receive(&mut self, datagram: &[u8], now: Instant) {
-        match datagram[0] {
-            20..=63 => self.client.handle_dtls(datagram, now),
-            128..=191 if self.client.is_connected() => {
-                if (192..224).contains(&datagram[1]) {
-                    let packet = self.client.open_rtcp(datagram);
-                    match &mut self.app {
-                        App::Publisher(publisher) => publisher.handle_rtcp(&packet, now),
-                        App::Viewer(viewer) => viewer.handle_rtcp(&packet, now),
-                    }
-                } else if let App::Viewer(viewer) = &mut self.app {
-                    viewer.handle_rtp(&self.client.open_rtp(datagram), now);
-                }
-            }
-            _ => {}
-        }
     }
 }

@@ -1,3 +1,4 @@
-//! An independent WebRTC client without sockets, made of the libraries' client sides.
+//! An independent WebRTC client without sockets, made of the libraries' client sides, and what is measured.
 
 pub(crate) mod client;
+pub(crate) mod memory;

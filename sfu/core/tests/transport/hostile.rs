@@ -42,6 +42,7 @@ fn a_flood_of_handshake_fragments_ends_the_handshake() {
             let _ = pair.send_to_server(&record(22, 0, number, &contents.concat()));
         }
         assert!(start.elapsed() < Duration::from_secs(2), "{label}");
+        pair.memory.assert_within(80_000, 110_000, label);
         let events = pair.events();
         assert_eq!(events, [TransportEvent::HandshakeFailed], "{label}");
         // A repeated ClientHello is answered, within the budget.
@@ -63,6 +64,7 @@ fn early_encrypted_records_are_limited() {
             })
             .count();
         assert!(refused > 2800, "{kind}: {refused}");
+        pair.memory.assert_within(50_000, 50_000, "early records");
     }
     assert!(start.elapsed() < Duration::from_secs(2));
 }
@@ -72,6 +74,7 @@ fn nobody_without_keys_disturbs_a_connected_peer() {
     let start = Instant::now();
     let mut pair = Pair::connected(CHROMIUM_ORDER);
     pair.events();
+    pair.memory.begin();
     for number in 0..3000_u32 {
         for (kind, epoch, content) in [
             (21, 0, &[2, 40][..]),
@@ -89,6 +92,8 @@ fn nobody_without_keys_disturbs_a_connected_peer() {
     }
     assert_eq!(pair.events(), []);
     assert!(pair.out.len() < 40, "{} answers", pair.out.len());
+    pair.memory
+        .assert_within(5_000, 20_000, "records without keys");
     pair.run(Duration::from_millis(50), |_| true);
     assert_media_flows(&mut pair);
     assert!(start.elapsed() < Duration::from_secs(2));
@@ -98,27 +103,37 @@ fn nobody_without_keys_disturbs_a_connected_peer() {
 fn forged_sources_cost_nothing_and_keep_nobody_out() {
     let start = Instant::now();
     let mut pair = Pair::connected(CHROMIUM_ORDER);
+    pair.memory.begin();
     for ssrc in 0..100_000_u32 {
         let mut forged = vec![0x80, 96, 0, 1, 0, 0, 0, 1];
         forged.extend(ssrc.to_be_bytes());
         forged.extend([7; 40]);
-        let opened = pair.server.open_rtp(&mut forged, |_| false).map(|_| ());
+        let opened = pair.memory.measure(|| {
+            let opened = pair.server.open_rtp(&mut forged, |_| false);
+            opened.map(|_| ())
+        });
         assert_eq!(opened, Err(PacketError::Unauthentic));
         let mut forged = vec![0x80, 201, 0, 7];
         forged.extend(ssrc.to_be_bytes());
         forged.extend([7; 20]);
         forged.extend([0x80, 0, 0, 1]);
-        let opened = pair.server.open_rtcp(&forged);
+        let opened = pair.memory.measure(|| pair.server.open_rtcp(&forged));
         assert_eq!(opened, Err(PacketError::Unauthentic));
     }
+    pair.memory.assert_within(0, 1_000, "forged sources");
     assert_media_flows(&mut pair);
 
     // Sources made up by a peer that has the keys.
     let mut taken = 0;
     for ssrc in 1..1000 {
         let mut sealed = pair.client.seal_rtp(&rtp(1, ssrc));
-        taken += usize::from(pair.server.open_rtp(&mut sealed, |_| false).is_ok());
+        let opened = pair
+            .memory
+            .measure(|| pair.server.open_rtp(&mut sealed, |_| false).is_ok());
+        taken += usize::from(opened);
     }
+    pair.memory
+        .assert_within(20_000, 40_000, "invented sources");
     assert!(taken < 64, "{taken}");
     let mut sealed = pair.client.seal_rtp(&rtp(1, 5000));
     assert!(pair.server.open_rtp(&mut sealed, |_| true).is_ok());
@@ -135,6 +150,7 @@ fn forward_tsn_does_not_block() {
             raw.send(&[chunk(192, 0, &tsn.to_be_bytes())]);
         }
         assert!(start.elapsed() < Duration::from_millis(500), "{distance}");
+        raw.pair.memory.assert_within(20_000, 30_000, "forward TSN");
     }
 }
 
@@ -151,6 +167,7 @@ fn broken_error_causes_are_refused() {
         ] {
             let mut raw = RawSctp::established();
             raw.send(&[chunk(kind, 0, cause)]);
+            raw.pair.memory.assert_within(1_000, 2_000, "error causes");
             assert_eq!(raw.pair.events(), [], "{kind} {cause:?}");
             raw.assert_channels_work();
         }
@@ -173,8 +190,10 @@ fn streams_and_channels_are_limited() {
     let mut raw = RawSctp::established();
     for stream in 0..2000_u16 {
         raw.send_message(stream, 0, DCEP, &open(b"flood"));
+        raw.pair.out.clear();
     }
     raw.run();
+    raw.pair.memory.assert_within(300_000, 400_000, "streams");
     let opened = raw.pair.events();
     assert_eq!(opened.len(), 16);
     assert!(start.elapsed() < Duration::from_secs(2));
@@ -189,7 +208,11 @@ fn short_and_foreign_control_messages_are_ignored() {
     let mut raw = RawSctp::established();
     for (stream, message) in (10..200).zip(&messages) {
         raw.send_message(stream, 0, DCEP, message);
+        raw.pair.out.clear();
     }
+    raw.pair
+        .memory
+        .assert_within(200_000, 250_000, "control messages");
     assert_eq!(raw.pair.events(), []);
     raw.assert_channels_work();
     assert!(start.elapsed() < Duration::from_secs(2));
@@ -198,23 +221,27 @@ fn short_and_foreign_control_messages_are_ignored() {
 #[test]
 fn tiny_fragments_are_limited() {
     let start = Instant::now();
-    // A message that never ends, and messages that are never their turn.
-    for (flags, first_sequence) in [(0, 0), (3, 1)] {
+    let heartbeat = chunk(4, 0, &[&[0, 1, 4, 0][..], &[7; 1020]].concat());
+    // A message that never ends, and messages that are never their turn; alone, and with much that is not kept.
+    for (flags, ballast) in [
+        (0, vec![]),
+        (3, vec![]),
+        (0, vec![heartbeat.clone()]),
+        (3, vec![heartbeat]),
+    ] {
         let mut raw = RawSctp::established();
         raw.send_message(0, 0, DCEP, &open(b"chat"));
         for step in 0..20_000_u16 {
             let flags = if step == 0 && flags == 0 { 2 } else { flags };
-            let sequence = if flags == 3 {
-                first_sequence + 1 + step
-            } else {
-                1
-            };
-            let tsn = raw.tsn;
-            raw.send(&[data(tsn, flags, 0, sequence, TEXT, b"x")]);
+            let sequence = if flags == 3 { 2 + step } else { 1 };
+            let fragment = data(raw.tsn, flags, 0, sequence, TEXT, b"x");
+            raw.send(&[vec![fragment], ballast.clone()].concat());
+            raw.pair.out.clear();
             raw.tsn += 1;
         }
-        let waiting = format!("{:?}", raw.pair.server).len();
-        assert!(waiting < 4_000_000, "{waiting}");
+        raw.pair
+            .memory
+            .assert_within(1_000_000, 1_200_000, "tiny fragments");
     }
     assert!(start.elapsed() < Duration::from_secs(20));
 }
@@ -227,6 +254,7 @@ fn an_association_is_made_once() {
         raw.send(&[init(tag, 1)]);
         raw.send(&[init(7, 1000)]);
     }
+    raw.pair.memory.assert_within(2_000, 4_000, "associations");
     assert_eq!(raw.pair.events(), []);
     raw.assert_channels_work();
     assert!(start.elapsed() < Duration::from_secs(2));
@@ -284,13 +312,6 @@ impl RawSctp {
         let label = "still".to_owned();
         let events = self.pair.events();
         assert_eq!(events, [TransportEvent::ChannelOpened { label }]);
-    }
-}
-
-impl Pair {
-    fn send_to_server(&mut self, datagram: &[u8]) -> Result<(), PacketError> {
-        self.server
-            .handle_dtls(&self.shared, datagram, self.now, &mut self.out)
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "a test needs a first instant")]
+#![expect(clippy::print_stdout, reason = "a test tells what it measured")]
 
 mod corpus;
 mod hostile;

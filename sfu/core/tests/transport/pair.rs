@@ -9,10 +9,10 @@ use bytes::Bytes;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use sfu_core::{
     Outgoing, Path,
-    transport::{IceCredentials, Offer, Shared, Transport, TransportEvent},
+    transport::{IceCredentials, Offer, PacketError, Shared, Transport, TransportEvent},
 };
 
-use crate::support::client::Client;
+use crate::support::{client::Client, memory::Memory};
 
 pub(crate) const UFRAG: &str = "core";
 pub(crate) const PWD: &str = "abcdefghijklmnopqrstuvwxyz";
@@ -27,6 +27,8 @@ pub(crate) struct Pair {
     pub(crate) now: Instant,
     /// Where the server sent something, in order, repetitions left out; STUN excepted.
     pub(crate) sent_to: Vec<Path>,
+    /// What the server allocated since it was made.
+    pub(crate) memory: Memory,
 }
 
 impl Pair {
@@ -50,6 +52,7 @@ impl Pair {
             out: Outgoing::default(),
             now,
             sent_to: Vec::new(),
+            memory: Memory::default(),
         }
     }
 
@@ -97,9 +100,7 @@ impl Pair {
             self.out.clear();
             for datagram in self.client.poll(self.now) {
                 if keep(&datagram) {
-                    let _ =
-                        self.server
-                            .handle_dtls(&self.shared, &datagram, self.now, &mut self.out);
+                    let _ = self.send_to_server(&datagram);
                 }
             }
             self.now += Duration::from_millis(10);
@@ -109,11 +110,19 @@ impl Pair {
                 .poll_timeout()
                 .is_some_and(|due| due <= self.now)
             {
-                self.server.handle_timeout(self.now, &mut self.out);
+                let (server, out) = (&mut self.server, &mut self.out);
+                self.memory.measure(|| server.handle_timeout(self.now, out));
             }
             let due = self.server.poll_timeout();
             assert!(due.is_none_or(|due| due > self.now), "due for ever");
         }
+    }
+
+    /// Hands the server a DTLS datagram.
+    pub(crate) fn send_to_server(&mut self, datagram: &[u8]) -> Result<(), PacketError> {
+        let (server, out) = (&mut self.server, &mut self.out);
+        self.memory
+            .measure(|| server.handle_dtls(&self.shared, datagram, self.now, out))
     }
 
     pub(crate) fn events(&mut self) -> Vec<TransportEvent> {

@@ -38,6 +38,7 @@ impl RawSctp {
         raw.run();
         let answer = raw.pair.client.packets.pop().unwrap();
         assert_eq!(answer[12], 11, "COOKIE ACK");
+        raw.pair.memory.begin();
         raw
     }
 
@@ -47,12 +48,7 @@ impl RawSctp {
         self.pair.client.write(&packet, self.pair.now);
         let datagrams = self.pair.client.poll(self.pair.now);
         for datagram in datagrams {
-            let _ = self.pair.server.handle_dtls(
-                &self.pair.shared,
-                &datagram,
-                self.pair.now,
-                &mut self.pair.out,
-            );
+            let _ = self.pair.send_to_server(&datagram);
         }
     }
 

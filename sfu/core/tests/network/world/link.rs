@@ -1,4 +1,4 @@
-//! One direction of a link with a bottleneck: rate, queue, delay, jitter, loss. Chance is seeded.
+//! One direction of a link with a bottleneck: rate, queue, delay, jitter, order, loss. Chance is seeded.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ pub(crate) struct Conditions {
     pub(crate) jitter: Duration,
     /// Per mille lost.
     pub(crate) loss: u64,
+    /// Per mille that are overtaken by those sent within [`OVERTAKEN`] behind them.
+    pub(crate) reordered: u64,
 }
 
 pub(crate) struct Link {
@@ -28,6 +30,9 @@ pub(crate) struct Link {
     random: u64,
 }
 
+/// How much later a packet comes that is overtaken: as over radio, where what was lost is sent again.
+const OVERTAKEN: Duration = Duration::from_millis(12);
+
 impl Conditions {
     pub(crate) fn of_rate(rate: u64) -> Self {
         Self {
@@ -36,6 +41,7 @@ impl Conditions {
             delay: Duration::from_millis(20),
             jitter: Duration::ZERO,
             loss: 0,
+            reordered: 0,
         }
     }
 }
@@ -72,6 +78,11 @@ impl Link {
         let jitter = Duration::from_micros(self.next_random() % (most + 1));
         let at = done + self.conditions.delay + jitter;
         let at = self.newest.map_or(at, |newest| newest.max(at));
+        // Without a draw where nothing is: chance goes on as it did.
+        let reordered = self.conditions.reordered;
+        if reordered > 0 && self.next_random() % 1000 < reordered {
+            return Some(at + OVERTAKEN);
+        }
         self.newest = Some(at);
         Some(at)
     }

@@ -7,6 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use rtc_rtcp::{
+    extended_report::{
+        DLRRReport, DLRRReportBlock, ExtendedReport, ReceiverReferenceTimeReportBlock,
+    },
     packet,
     payload_feedbacks::picture_loss_indication::PictureLossIndication,
     receiver_report::ReceiverReport,
@@ -63,7 +66,7 @@ pub(crate) struct Publisher {
     codec: Codec,
     /// Lowest first.
     pub(crate) layers: Vec<Stream>,
-    audio: Stream,
+    pub(crate) audio: Stream,
     transport_seq: u16,
     epoch: Option<Instant>,
     next_frame: Option<Instant>,
@@ -73,6 +76,8 @@ pub(crate) struct Publisher {
     frames: u32,
     /// The last key picture.
     key_frame: u32,
+    /// The last reference time: its sender, the middle of its NTP time, and when it came.
+    reference: Option<(u32, u32, Instant)>,
 }
 
 pub(crate) struct Stream {
@@ -156,6 +161,7 @@ impl Publisher {
             picture: u16::from(id).wrapping_mul(5000) & 0x7fff,
             frames: 0,
             key_frame: 0,
+            reference: None,
         }
     }
 
@@ -316,6 +322,11 @@ impl Publisher {
                 self.reported_arrived += feedback.recv_deltas.len();
             } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
                 self.receiver_reports += u32::from(!report.reports.is_empty());
+            } else if let Some(report) = any.downcast_ref::<ExtendedReport>() {
+                let block = report.reports[0].as_any();
+                let block = block.downcast_ref::<ReceiverReferenceTimeReportBlock>();
+                let middle = (block.unwrap().ntp_timestamp >> 16) as u32;
+                self.reference = Some((report.sender_ssrc, middle, now));
             }
         }
     }
@@ -403,9 +414,23 @@ impl Publisher {
         // A clock that has nothing to do with the server's.
         let seconds = 1_000_000 * u64::from(self.id) + since.as_secs();
         let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
-        self.layers
-            .iter()
-            .chain([&self.audio])
+        let answer = self.reference.map(|(ssrc, last_rr, at)| {
+            let report = DLRRReport {
+                ssrc,
+                last_rr,
+                dlrr: ((now - at).as_micros() * 65_536 / 1_000_000) as u32,
+            };
+            let block = DLRRReportBlock {
+                reports: vec![report],
+            };
+            let report = ExtendedReport {
+                sender_ssrc: self.audio.ssrc,
+                reports: vec![Box::new(block)],
+            };
+            packet::marshal(&[Box::new(report)]).unwrap().to_vec()
+        });
+        let reports = self.layers.iter().chain([&self.audio]);
+        reports
             .map(|stream| {
                 let report = SenderReport {
                     ssrc: stream.ssrc,
@@ -415,6 +440,7 @@ impl Publisher {
                 };
                 packet::marshal(&[Box::new(report)]).unwrap().to_vec()
             })
+            .chain(answer)
             .collect()
     }
 
@@ -428,6 +454,11 @@ impl Stream {
     /// Returns its SSRC.
     pub(crate) fn ssrc(&self) -> u32 {
         self.ssrc
+    }
+
+    /// Returns how many packets were sent, repeats and padding left out.
+    pub(crate) fn count(&self) -> u64 {
+        self.content.into()
     }
 
     /// Returns the sequence number of the next packet.
