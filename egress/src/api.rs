@@ -16,10 +16,18 @@ use axum::{
     routing::{get, patch, post},
 };
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep_until};
+use serde_json::json;
+use tokio::{
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     problem::Problem,
+    recording::Entry,
     service::{Caller, Room, Service},
     status::{
         Change, Destination, DestinationChange, ErrorCode, HlsToken, HlsTokenRequest, Job, JobList,
@@ -174,30 +182,66 @@ async fn list_jobs(
     ([no_store()], Json(JobList { jobs }))
 }
 
-/// Server-sent events: the list of jobs as it is, and then whenever it changes, for as long as the caller may.
+/// Server-sent events: the list of jobs as it is, and then whenever it changes, and recordings that become ready; for
+/// as long as the caller may.
 async fn follow_jobs(
     State(service): State<Service>,
     Extension(room): Extension<Room>,
     Extension(caller): Extension<Caller>,
 ) -> impl IntoResponse {
-    let told = service.follow_room(&room);
     let left_ms = |until: u64| until.saturating_mul(1000).saturating_sub(unix_ms_now());
     let end = caller
         .until_unix_s
         .and_then(|until| Instant::now().checked_add(Duration::from_millis(left_ms(until))));
-    let events =
-        futures_util::stream::unfold((told, service), move |(mut told, service)| async move {
-            tokio::select! {
-                changed = told.changed() => changed.ok()?,
-                () = service.stopping() => return None,
-                () = sleep_until_some(end) => return None,
-            }
-            let list = told.borrow_and_update().clone();
-            let event = Event::default().event("jobs").json_data(list);
-            Some((event, (told, service)))
-        });
+    let follower = Follower {
+        jobs: service.follow_room(&room),
+        recordings: service.follow_recordings(),
+        room,
+        service,
+        end,
+    };
+    let events = futures_util::stream::unfold(follower, |mut follower| async move {
+        let event = follower.next().await?;
+        Some((event, follower))
+    });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     ([no_store()], Sse::new(events).keep_alive(keep_alive))
+}
+
+/// One who is sent a room's events.
+struct Follower {
+    service: Service,
+    room: Room,
+    jobs: watch::Receiver<JobList>,
+    recordings: broadcast::Receiver<Entry>,
+    /// When the right to see them ends.
+    end: Option<Instant>,
+}
+
+impl Follower {
+    /// Returns the next event; `None` at the end.
+    async fn next(&mut self) -> Option<Result<Event, axum::Error>> {
+        loop {
+            tokio::select! {
+                changed = self.jobs.changed() => {
+                    changed.ok()?;
+                    let list = self.jobs.borrow_and_update().clone();
+                    return Some(Event::default().event("jobs").json_data(list));
+                }
+                ready = self.recordings.recv() => match ready {
+                    Ok(entry) if entry.room == self.room.id.0 => {
+                        let recording = self.service.show_recording(&entry);
+                        let event = Event::default().event("recording_ready");
+                        return Some(event.json_data(json!({ "recording": recording })));
+                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                },
+                () = self.service.stopping() => return None,
+                () = sleep_until_some(self.end) => return None,
+            }
+        }
+    }
 }
 
 async fn sleep_until_some(at: Option<Instant>) {

@@ -188,15 +188,16 @@ impl Delivery {
             Phase::Live { since } if now >= *since + STABLE => self.backoff.reset(),
             Phase::Live { .. } | Phase::Connecting | Phase::Retrying { .. } => {}
         }
+        if failure.code == FailureCode::CodecUnsupported {
+            return self.wait_for_source(failure);
+        }
         let refused = !self.was_live;
         let (refusals, budget) = match failure.code {
             FailureCode::Rejected | FailureCode::PassphraseWrong if refused => {
                 (self.refusals + 1, REFUSAL_BUDGET)
             }
             FailureCode::AlreadyPublishing if refused => (self.refusals + 1, BUSY_BUDGET),
-            FailureCode::PrivateAddress | FailureCode::CodecUnsupported | FailureCode::DiskFull => {
-                (1, 1)
-            }
+            FailureCode::PrivateAddress | FailureCode::DiskFull => (1, 1),
             FailureCode::Rejected
             | FailureCode::PassphraseWrong
             | FailureCode::AlreadyPublishing
@@ -209,6 +210,7 @@ impl Delivery {
             | FailureCode::TlsFailed
             | FailureCode::WorkerDied
             | FailureCode::NothingRecorded
+            | FailureCode::CodecUnsupported
             | FailureCode::Overloaded
             | FailureCode::Internal => (0, u32::MAX),
         };
@@ -230,6 +232,15 @@ impl Delivery {
                 at: Some(now + delay),
             }
         };
+    }
+
+    /// Nothing is wrong with the destination, and the worker goes on with it: it is live again when there is
+    /// something to send. One that has failed by itself still waits for its next try.
+    fn wait_for_source(&mut self, failure: Failure) {
+        self.failure = Some(failure);
+        if !matches!(self.phase, Phase::Retrying { at: Some(_) }) {
+            self.phase = Phase::Retrying { at: None };
+        }
     }
 
     /// Returns whether to connect to it now that a worker is ready.

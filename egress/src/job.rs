@@ -513,17 +513,39 @@ mod tests {
     }
 
     #[test]
-    fn a_codec_that_is_not_taken_ends_the_job() {
+    fn a_codec_that_is_not_taken_is_waited_out() {
         let t0 = Instant::now();
         let mut job = running(t0);
+        // The second one has failed by itself, and is not in the worker any more.
+        job.handle_report(&failed(1, FailureCode::Timeout), t0);
         for destination in 0..2 {
             job.handle_report(&failed(destination, FailureCode::CodecUnsupported), t0);
         }
-        assert_eq!(drain(&mut job), [Action::Drain]);
-        job.handle_worker_gone(t0);
-        assert_eq!(job.state(), JobState::Failed);
-        let code = job.destinations()[0].failure().map(|f| f.code);
-        assert_eq!(code, Some(FailureCode::CodecUnsupported));
+        assert_eq!(drain(&mut job), [], "the worker goes on");
+        for destination in job.destinations() {
+            assert_eq!(destination.state(), DestinationState::Retrying);
+            let code = destination.failure().map(|f| f.code);
+            assert_eq!(code, Some(FailureCode::CodecUnsupported));
+        }
+        assert_eq!(job.destinations()[0].next_try_at(), None);
+        let later = t0 + Duration::from_secs(3600);
+        let alive = Report::Alive {
+            late_ms: 0,
+            receiving: true,
+            cpu_ms: 0,
+            counters: Vec::new(),
+        };
+        job.handle_report(&alive, later);
+        job.handle_timeout(later);
+        assert_eq!(drain(&mut job), [Action::Connect(1)]);
+        for destination in 0..2 {
+            job.handle_report(&live(destination), later);
+            let delivery = &job.destinations()[destination];
+            assert_eq!(delivery.state(), DestinationState::Live);
+            let past = delivery.past().map(|(failure, _)| failure.code);
+            assert_eq!(past, Some(FailureCode::CodecUnsupported));
+        }
+        assert_eq!(job.state(), JobState::Running);
     }
 
     #[test]

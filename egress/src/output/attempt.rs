@@ -59,7 +59,8 @@ impl Attempt {
             match outcome {
                 Err(_) if self.stop.is_stopped() => {}
                 Err(failure) => return self.report_failure(failure),
-                Ok(()) if air == Air::Off && !waiting => {
+                // What keeps it from going on air is told by the worker, for all destinations.
+                Ok(()) if air == Air::Off && !waiting && !self.hub.is_unreadable() => {
                     self.report_state(DestinationState::Connecting);
                 }
                 Ok(()) => {}

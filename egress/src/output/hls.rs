@@ -394,3 +394,116 @@ const FAR_BEHIND: Duration = Duration::from_millis(200);
 /// Most of the frame intervals that layers are apart.
 const FRAME_TIME: Duration = Duration::from_millis(34);
 const AAC: &str = "mp4a.40.2";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use gstreamer as gst;
+
+    use super::*;
+    use crate::link;
+
+    /// A layer in one second: its number and height, and whether it begins with a keyframe.
+    type Second = (u8, i32, bool);
+
+    fn caps(media: &str, codec_data: &'static [u8], height: i32) -> gst::Caps {
+        gst::Caps::builder(media)
+            .field("codec_data", gst::Buffer::from_slice(codec_data))
+            .field("width", height * 16 / 9)
+            .field("height", height)
+            .build()
+    }
+
+    fn frame(kind: MediaKind, rendition: u8, ms: u64, keyframe: bool, caps: &gst::Caps) -> Frame {
+        Frame {
+            kind,
+            rendition,
+            time: Duration::from_millis(ms),
+            keyframe,
+            buffer: gst::Buffer::from_slice([0, 0, 0, 1, 9]),
+            caps: caps.clone(),
+        }
+    }
+
+    /// Plays these layers, second by second, and returns what the parts of each second say of being settled.
+    fn settled(seconds: &[&[Second]]) -> Vec<Vec<bool>> {
+        gst::init().unwrap();
+        let (here, mut there) = UnixStream::pair().unwrap();
+        let (reporter, writer) = Reporter::start(here);
+        let target = HlsTarget {
+            segment_ms: 1000,
+            part_ms: 300,
+        };
+        let meter = Arc::<Meter>::default();
+        let mut hls = Hls::new(0, &target, Clock::start(), reporter.clone(), meter);
+        hls.switch(Air::On {
+            epoch: 1,
+            video: true,
+        });
+        let sound = caps("audio/mpeg", &[0x11, 0x90], 0);
+        for (second, layers) in (1..).zip(seconds) {
+            for ms in (second * 1000..second * 1000 + 1000).step_by(20) {
+                hls.push(&frame(MediaKind::Audio, 0, ms, true, &sound));
+                // The lower ones first: the programme's frame is what ends a part.
+                for (number, height, begins) in layers.iter().rev() {
+                    let keyframe = *begins && ms % 1000 == 0;
+                    let caps = caps("video/x-h264", AVCC, *height);
+                    let frame = frame(MediaKind::Video, *number, ms, keyframe, &caps);
+                    if *number == 0 {
+                        hls.push(&frame);
+                    } else {
+                        hls.push_layer(&frame);
+                    }
+                }
+            }
+        }
+        drop(hls);
+        reporter.finish();
+        writer.join().unwrap();
+        drop(reporter);
+        let mut said: Vec<Vec<bool>> = Vec::new();
+        while let Ok((report, _)) = link::read_frame::<Report>(&mut there) {
+            let Report::HlsStep(step) = report else {
+                continue;
+            };
+            if step.begins.is_some() {
+                said.push(Vec::new());
+            }
+            said.last_mut().unwrap().push(step.settled);
+        }
+        said
+    }
+
+    #[test]
+    fn a_segment_is_settled_when_every_layer_that_comes_in_is_in_it() {
+        // The lower one comes in, but the keyframe that it begins with does not yet.
+        let late: &[Second] = &[(0, 720, true), (1, 360, false)];
+        // The best one does not flow yet: what leads is a lower one.
+        let low: &[Second] = &[(0, 360, true), (1, 360, true)];
+        let alone: &[Second] = &[(0, 720, true)];
+        let whole: &[Second] = &[(0, 720, true), (1, 360, true)];
+        let table = [
+            ("all at once", [whole; 3], [true; 3]),
+            ("one layer", [alone; 3], [true; 3]),
+            ("a late keyframe", [late, late, whole], [false, false, true]),
+            ("the best last", [low, low, whole], [false, false, true]),
+        ];
+        for (label, seconds, expected) in table {
+            let said = settled(&seconds);
+            assert_eq!(said.len(), 3, "{label}: {said:?}");
+            for (parts, expected) in said.iter().zip(expected) {
+                assert!(parts.len() >= 3, "{label}: {said:?}");
+                assert!(
+                    parts.iter().all(|said| *said == expected),
+                    "{label}: {said:?}"
+                );
+            }
+        }
+    }
+
+    const AVCC: &[u8] = &[
+        1, 0x42, 0xc0, 0x1f, 0xff, 0xe1, 0, 4, 0x67, 0x42, 0xc0, 0x1f, 1, 0, 4, 0x68, 0xce, 0x3c,
+        0x80,
+    ];
+}

@@ -156,6 +156,16 @@ impl Hub {
         self.lock().program.handle_packet(kind, self.clock.now());
     }
 
+    /// Takes in that a packet has arrived of a picture that cannot be read.
+    pub(crate) fn handle_unreadable(&self) {
+        self.lock().program.handle_unreadable(self.clock.now());
+    }
+
+    /// Returns whether nothing is on air because the picture that comes cannot be read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.lock().program.is_unreadable()
+    }
+
     /// Takes in a frame.
     pub(crate) fn handle_frame(&self, frame: Frame) {
         let now = self.clock.now();

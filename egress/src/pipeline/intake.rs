@@ -29,8 +29,8 @@ pub(crate) struct Intake {
     /// The lower layers of what passes through, by rendition.
     layers: BTreeMap<u8, Video>,
     audio: Option<Audio>,
-    /// What there is no decoder for here, and whether there was a picture before.
-    refused: Option<(Codec, bool)>,
+    /// What came last that there is no decoder for here.
+    refused: Option<Codec>,
 }
 
 impl Intake {
@@ -100,11 +100,9 @@ impl Intake {
         }
     }
 
-    /// Returns the codec of the broadcast's video if it is one that cannot be read. What has had a picture goes on
-    /// without.
+    /// Returns the codec of the broadcast's video if nothing is on air because it cannot be read.
     pub(crate) fn refused(&self) -> Option<Codec> {
-        let (codec, had_picture) = self.refused?;
-        (!had_picture).then_some(codec)
+        self.refused.filter(|_| self.hub.is_unreadable())
     }
 
     /// Takes in a packet.
@@ -125,10 +123,10 @@ impl Intake {
         if packet.lane > 0 {
             return self.push_layer(packet, time);
         }
-        self.hub.handle_packet(kind);
         match kind {
             MediaKind::Video => self.push_video(packet, time),
             MediaKind::Audio => {
+                self.hub.handle_packet(kind);
                 self.audio()?.push(packet.rtp, time);
                 Ok(())
             }
@@ -137,10 +135,10 @@ impl Intake {
 
     fn push_video(&mut self, packet: &Packet<'_>, time: Duration) -> Result<(), GraphError> {
         let codec = packet.codec;
-        if self.refused.is_some_and(|(refused, _)| refused == codec) {
+        if self.refused == Some(codec) {
+            self.hub.handle_unreadable();
             return Ok(());
         }
-        let had_picture = self.video.is_some();
         let video = match self.video.take_if(|video| video.codec == codec) {
             Some(video) => Ok(video),
             None => Video::start(codec, self.transcode_bitrate, &self.hub, &self.clock),
@@ -148,14 +146,16 @@ impl Intake {
         match video {
             Ok(video) => {
                 self.refused = None;
+                self.hub.handle_packet(MediaKind::Video);
                 self.video.insert(video).push(packet.rtp, time);
                 Ok(())
             }
-            // Not every machine has a decoder for these.
-            Err(GraphError::Build(reason)) if matches!(codec, Codec::Vp9 | Codec::Av1) => {
+            // Not every machine has a decoder for the others.
+            Err(GraphError::Build(reason)) if codec != Codec::H264 => {
                 eprintln!("{codec:?} cannot be read: {reason}");
                 self.video = None;
-                self.refused = Some((codec, had_picture));
+                self.refused = Some(codec);
+                self.hub.handle_unreadable();
                 Ok(())
             }
             Err(e) => Err(e),

@@ -30,8 +30,18 @@ pub(crate) struct Program {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Off,
-    Deciding { since: Duration, video_seen: bool },
+    Deciding { since: Duration, picture: Picture },
     On { video: bool, since: Duration },
+}
+
+/// What has come of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Picture {
+    Nothing,
+    /// Packets, of which a keyframe may come.
+    Packets,
+    /// Packets that nothing can be made of.
+    Unreadable,
 }
 
 impl Program {
@@ -73,6 +83,14 @@ impl Program {
         self.state == State::Off
     }
 
+    /// Returns whether nothing is on air because the picture that comes cannot be read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        let State::Deciding { picture, .. } = self.state else {
+            return false;
+        };
+        picture == Picture::Unreadable
+    }
+
     /// Returns whether a packet arrived within the last second.
     pub(crate) fn is_receiving(&self, now: Duration) -> bool {
         self.state != State::Off && now < self.last_packet + Duration::from_secs(1)
@@ -91,15 +109,33 @@ impl Program {
         if kind == MediaKind::Audio {
             self.last_sound = now;
         }
-        let is_video = kind == MediaKind::Video;
-        match &mut self.state {
-            State::Off => {
+        match (&mut self.state, kind) {
+            (State::Off, _) => {
+                let picture = match kind {
+                    MediaKind::Audio => Picture::Nothing,
+                    MediaKind::Video => Picture::Packets,
+                };
                 self.state = State::Deciding {
                     since: now,
-                    video_seen: is_video,
+                    picture,
                 };
             }
-            State::Deciding { video_seen, .. } => *video_seen |= is_video,
+            (State::Deciding { picture, .. }, MediaKind::Video) => *picture = Picture::Packets,
+            (State::Deciding { .. }, MediaKind::Audio) | (State::On { .. }, _) => {}
+        }
+    }
+
+    /// Takes in that a packet has arrived of a picture that cannot be read. What is on air goes on without it; else
+    /// sound waits for as long as it comes.
+    pub(crate) fn handle_unreadable(&mut self, now: Duration) {
+        self.last_packet = now;
+        match self.state {
+            State::Off | State::Deciding { .. } => {
+                self.state = State::Deciding {
+                    since: now,
+                    picture: Picture::Unreadable,
+                };
+            }
             State::On { .. } => {}
         }
     }
@@ -139,13 +175,15 @@ impl Program {
     pub(crate) fn handle_timeout(&mut self, now: Duration) -> Option<Duration> {
         match self.state {
             State::Off => {}
-            State::Deciding { since, video_seen } => {
-                let patience = if video_seen {
-                    KEYFRAME_PATIENCE
-                } else if self.audio_only {
-                    Duration::ZERO
-                } else {
-                    VIDEO_PATIENCE
+            State::Deciding {
+                picture: Picture::Unreadable,
+                ..
+            } if now >= self.last_packet + GONE_AFTER => self.state = State::Off,
+            State::Deciding { since, picture } => {
+                let patience = match picture {
+                    Picture::Packets | Picture::Unreadable => KEYFRAME_PATIENCE,
+                    Picture::Nothing if self.audio_only => Duration::ZERO,
+                    Picture::Nothing => VIDEO_PATIENCE,
                 };
                 if now >= since + patience {
                     self.start(false, now.saturating_sub(LAG));
@@ -183,6 +221,8 @@ const SILENT_AFTER: Duration = Duration::from_secs(2);
 const VIDEO_PATIENCE: Duration = Duration::from_millis(1500);
 /// Likewise while its picture has arrived without a keyframe.
 const KEYFRAME_PATIENCE: Duration = Duration::from_secs(6);
+/// Who stops sending what cannot be read has left.
+const GONE_AFTER: Duration = Duration::from_millis(2500);
 /// Longer than the frame interval of an unchanging screen (1 s), which must not flicker.
 const STILL_AFTER: Duration = Duration::from_millis(1500);
 const STILL_EVERY: Duration = Duration::from_millis(500);
@@ -222,6 +262,49 @@ mod tests {
         assert_eq!(program.air(), Air::Off, "it waits for the keyframe");
         assert!(program.handle_frame(MediaKind::Video, true, ms(4010), ms(4020)));
         assert!(program.handle_frame(MediaKind::Audio, true, ms(4010), ms(4020)));
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_read_keeps_sound_off_the_air_until_one_that_can() {
+        let mut program = Program::new(ms(10_000), false);
+        program.handle_packet(MediaKind::Audio, ms(0));
+        for now in (0..20_000).step_by(100) {
+            program.handle_unreadable(ms(now));
+            program.handle_packet(MediaKind::Audio, ms(now));
+            program.handle_timeout(ms(now));
+            assert!(program.is_unreadable(), "{now}");
+        }
+        assert!(program.is_receiving(ms(20_000)));
+        program.handle_packet(MediaKind::Video, ms(20_000));
+        assert!(!program.is_unreadable());
+        assert!(program.handle_frame(MediaKind::Video, true, ms(20_000), ms(20_000)));
+        // What is on air goes on without it.
+        program.handle_unreadable(ms(21_000));
+        assert!(!program.is_unreadable());
+        assert_eq!(program.handle_timeout(ms(22_000)), Some(ms(21_400)));
+    }
+
+    #[test]
+    fn who_leaves_with_a_picture_that_cannot_be_read_leaves_nothing_on_air() {
+        let mut program = Program::new(ms(10_000), false);
+        program.handle_unreadable(ms(0));
+        program.handle_packet(MediaKind::Audio, ms(1000));
+        program.handle_timeout(ms(3400));
+        assert!(program.is_unreadable());
+        program.handle_timeout(ms(3500));
+        assert!(program.is_off() && !program.is_unreadable());
+        // Who takes the picture away and speaks on is heard.
+        program.handle_unreadable(ms(10_000));
+        for now in (10_000..=16_000).step_by(100) {
+            program.handle_packet(MediaKind::Audio, ms(now));
+            assert_eq!(program.air(), Air::Off, "{now}");
+            program.handle_timeout(ms(now));
+        }
+        let on_air = Air::On {
+            epoch: 1,
+            video: false,
+        };
+        assert_eq!(program.air(), on_air);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::fs::statvfs;
 use sfu::RoomId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use super::{
     cast::{Cast, track_folder},
@@ -49,6 +49,8 @@ pub(super) struct Shelves {
     /// Recordings that became ready and nobody was told of.
     ready: Mutex<Vec<String>>,
     changed: Notify,
+    /// The same for those who follow what happens. Who is [`FOLLOWED`] behind misses the oldest.
+    followed: broadcast::Sender<Entry>,
     /// Whether the server stops: what ends then goes on at the next start.
     stopping: AtomicBool,
     /// Differs from run to run of the server.
@@ -81,6 +83,7 @@ impl Library {
             quota_bytes: (config.max_gb > 0).then_some(config.max_gb << 30),
             ready: Mutex::default(),
             changed: Notify::new(),
+            followed: broadcast::Sender::new(FOLLOWED),
             stopping: AtomicBool::new(false),
             run: format!("{:x}", unix_ms_now()),
             jobs: Mutex::default(),
@@ -230,6 +233,11 @@ impl Library {
             }
             self.shelves.changed.notified().await;
         }
+    }
+
+    /// Returns the recordings that become ready from here on, of all rooms.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Entry> {
+        self.shelves.followed.subscribe()
     }
 
     /// Returns the recordings on which there is work left.
@@ -393,6 +401,9 @@ impl Shelves {
             let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
             ready.push(id.to_owned());
             self.changed.notify_one();
+            if let Some(entry) = self.get(id) {
+                let _ = self.followed.send(entry);
+            }
         }
         Ok(())
     }
@@ -517,3 +528,4 @@ fn settle(entry: &mut Entry, folder: &Path, uploads: bool) -> io::Result<()> {
 }
 
 const TRASH: &str = ".deleted-";
+const FOLLOWED: usize = 32;

@@ -22,6 +22,7 @@ mod workshop;
 
 pub(crate) use api::{Desk, file_routes, routes};
 pub(crate) use cast::{Cast, track_folder};
+pub(crate) use entry::Entry;
 pub(crate) use library::Library;
 pub(crate) use raw::Raw;
 pub(crate) use remote::Remote;

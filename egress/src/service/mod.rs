@@ -13,7 +13,7 @@ use axum::Router;
 use sfu::RoomId;
 use thiserror::Error;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, broadcast, mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -385,6 +385,16 @@ impl Service {
         let mut told = jobs.follow();
         told.mark_changed();
         told
+    }
+
+    /// Returns the recordings that become ready from here on, of all rooms.
+    pub(crate) fn follow_recordings(&self) -> broadcast::Receiver<recording::Entry> {
+        self.register.desk.library.follow()
+    }
+
+    /// Returns a recording as the API shows it.
+    pub(crate) fn show_recording(&self, entry: &recording::Entry) -> status::Recording {
+        self.register.desk.show(entry)
     }
 
     /// Returns the room's jobs: those that run first, then those that are over, the newest first.

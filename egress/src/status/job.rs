@@ -177,7 +177,7 @@ pub enum FailureCode {
     Stalled,
     /// The TLS handshake failed.
     TlsFailed,
-    /// The broadcast is in a video codec that outputs do not take.
+    /// The broadcast is in a video codec that this server cannot decode: live again with one that it can.
     CodecUnsupported,
     /// The disk has no room for the recording.
     DiskFull,

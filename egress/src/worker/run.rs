@@ -25,7 +25,7 @@ use super::{Reporter, pulse::Pulse, tracks::Tracks};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
     output::{self, Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
-    pipeline::{Attached, Clock, Hub, Intake},
+    pipeline::{Air, Attached, Clock, Hub, Intake},
     sandbox::{self, Reach},
     status::{DestinationState, FailureCode},
 };
@@ -198,13 +198,14 @@ impl Worker {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails all destinations when the broadcast cannot be read.
+    /// Tells all destinations when the broadcast cannot be read. They stay, and go live when one comes that can.
     fn refuse(&mut self) {
-        let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = match intake.refused() {
+        let refused = self.lock_intake().refused();
+        let name = match refused {
+            Some(Codec::Vp8) => "VP8",
             Some(Codec::Vp9) => "VP9",
             Some(Codec::Av1) => "AV1",
-            Some(Codec::H264 | Codec::Vp8 | Codec::Opus) | None => return,
+            Some(Codec::H264 | Codec::Opus) | None => return self.forgive(),
         };
         for number in self.running.keys() {
             if !self.refused.insert(*number) {
@@ -213,8 +214,8 @@ impl Worker {
             let failure = Failure {
                 code: FailureCode::CodecUnsupported,
                 message: format!(
-                    "The broadcast is in {name}, which this server has no decoder for. Choose H.264 or VP8 in \
-                     the studio, go live again, and start the output anew."
+                    "The broadcast is in {name}, which this server has no decoder for. Choose H.264 in the \
+                     studio and go live again: this output then begins by itself."
                 ),
             };
             let report = Report::Failed {
@@ -222,6 +223,22 @@ impl Worker {
                 failure,
             };
             self.reporter.send(&report, &[]);
+        }
+    }
+
+    /// Takes back what destinations were told once what could not be read has gone. They say themselves when they
+    /// are live, which must be the last word.
+    fn forgive(&mut self) {
+        match self.hub.air() {
+            Air::On { .. } => self.refused.clear(),
+            Air::Off if self.hub.is_off() => {
+                for destination in std::mem::take(&mut self.refused) {
+                    let state = DestinationState::Connecting;
+                    self.reporter
+                        .send(&Report::State { destination, state }, &[]);
+                }
+            }
+            Air::Off => {}
         }
     }
 
@@ -296,6 +313,7 @@ impl Worker {
     /// Ends one destination cleanly; it reports its end itself.
     fn disconnect(&mut self, number: usize) {
         self.lock_tracks().remove(number);
+        self.refused.remove(&number);
         match self.running.remove(&number) {
             Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),
             Some(Running::Hls(attached)) => {

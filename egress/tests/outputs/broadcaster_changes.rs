@@ -1,6 +1,6 @@
 //! The broadcaster reloads, and changes resolution and codec.
 
-use egress::status::Job;
+use egress::status::{DestinationState, FailureCode, Job, JobState};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -140,5 +140,62 @@ async fn another_resolution_and_another_codec_reach_the_same_session() {
     let mut widths: Vec<_> = widths.filter(|width| !width.is_empty()).collect();
     widths.dedup();
     assert_eq!(widths, ["640", "1280", "640"]);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_codec_that_cannot_be_read_is_waited_out() {
+    let stage = Stage::without("av1dec");
+    let server = RtmpServer::start(&stage.path("server"));
+    let av1 = Sends {
+        codec: Some(sfu::Codec::Av1),
+        ..Sends::default()
+    };
+    media_file(av1);
+    let first = stage.broadcast(av1);
+    let job = stage
+        .start(json!([
+            {"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}, {"type": "recording"}
+        ]))
+        .await;
+    let all = |state: DestinationState| {
+        move |job: &Job| job.destinations.iter().all(|d| d.state == state)
+    };
+    let waits = |job: &Job| job.receiving && all(DestinationState::Retrying)(job);
+    let (waiting, _) = stage.wait_for(&job, secs(20), waits).await;
+    for destination in &waiting.destinations {
+        assert_eq!(destination.code, Some(FailureCode::CodecUnsupported));
+        let advice = destination.last_error.as_deref().unwrap();
+        assert!(
+            advice.contains("AV1") && advice.contains("H.264"),
+            "{advice}"
+        );
+    }
+    assert_eq!(
+        (waiting.state, waiting.receiving),
+        (JobState::Running, true)
+    );
+    // While there is nobody, nothing is wrong with what they send.
+    drop(first);
+    stage
+        .wait_for(&job, secs(10), all(DestinationState::Connecting))
+        .await;
+    let second = stage.broadcast(av1);
+    stage
+        .wait_for(&job, secs(10), all(DestinationState::Retrying))
+        .await;
+    drop(second);
+    let _third = stage.broadcast(Sends::default());
+    let live = stage.wait_live(&job).await;
+    for destination in &live.destinations {
+        assert_eq!(destination.code, None);
+        let past = destination.past_failure.as_ref().map(|past| past.code);
+        assert_eq!(past, Some(FailureCode::CodecUnsupported));
+    }
+    let ended = stage.plays(&job, 0, 3).await;
+    assert_eq!(ended.restarts, 0);
+    stage.end(&job).await;
+    assert_eq!(server.recordings().len(), 1);
+    Probe::with_offsets(&server.recordings()[0]).assert_sound(&["aac", "h264"]);
     stage.stop().await;
 }

@@ -1,5 +1,6 @@
 //! What is wrong is said, fast and in words that help.
 
+use axum::http::StatusCode;
 use egress::status::{DestinationState, FailureCode, Job};
 use serde_json::json;
 
@@ -112,5 +113,40 @@ async fn a_key_that_is_in_use_is_taken_over_when_it_is_free() {
         .await;
     println!("live {took:?} after the other one ended");
     stage.end(&second).await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_a_private_address_is_given_up_until_it_is_changed() {
+    let mut stage = Stage::for_stranger();
+    let server = RtmpServer::start(&stage.path("server"));
+    let _broadcaster = stage.broadcast(Sends::default());
+    // Hardly any machine's name is on the internet.
+    let here = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let url = server.url("live").replace("127.0.0.1", here.trim());
+    let rtmp = json!({"type": "rtmp", "url": url, "key": "k"});
+    let job = stage.start(json!([{"type": "hls"}, rtmp])).await;
+    let last_is = |state: DestinationState, code: Option<FailureCode>| {
+        move |job: &Job| {
+            let last = job.destinations.last().unwrap();
+            (last.state, last.code) == (state, code)
+        }
+    };
+    let refused = last_is(DestinationState::Failed, Some(FailureCode::PrivateAddress));
+    stage.wait_for(&job, secs(10), refused).await;
+    let path = format!("{job}/destinations/d2");
+    let change = r#"{"url":"rtmp://nowhere.invalid/live"}"#;
+    let (status, _, body) = stage.request("PATCH", &path, change).await;
+    assert_eq!(status, StatusCode::OK, "{body:?}");
+    let elsewhere = last_is(DestinationState::Retrying, Some(FailureCode::HostNotFound));
+    stage.wait_for(&job, secs(10), elsewhere).await;
+    stage.hand_to_owner();
+    let change = json!({"remove": ["d3"], "add": [rtmp]}).to_string();
+    let (status, _, body) = stage.request("PATCH", &job, change).await;
+    assert_eq!(status, StatusCode::OK, "{body:?}");
+    let live = stage.wait_live(&job).await;
+    let ids = live.destinations.iter().map(|d| d.id.as_str());
+    assert!(ids.eq(["d1", "d4"]), "{live:?}");
+    stage.end(&job).await;
     stage.stop().await;
 }

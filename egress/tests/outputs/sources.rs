@@ -10,6 +10,7 @@ use egress::{Caller, Config, status::JobList};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
+use tower::ServiceExt as _;
 
 use crate::support::{
     Probe,
@@ -122,14 +123,62 @@ async fn events_end_with_the_right_to_see_them() {
     stage.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_is_ready_is_an_event_of_its_room_alone() {
+    let stage = Stage::new();
+    let _broadcaster = stage.broadcast(Sends::default());
+    let request = || Request::builder().uri(format!("{JOBS}/events"));
+    let mut events = stage.stream(request().body(Body::empty()).unwrap()).await;
+    let mut elsewhere = stage
+        .neighbour()
+        .oneshot(request().body(Body::empty()).unwrap())
+        .await
+        .unwrap()
+        .into_body()
+        .into_data_stream();
+    let job = stage.start(json!([{"type": "recording"}])).await;
+    stage.wait_live(&job).await;
+    stage.plays(&job, 0, 1).await;
+    stage.end(&job).await;
+    let ready = loop {
+        let (name, data) = next_event(&mut events).await;
+        if name == "recording_ready" {
+            break data["recording"].clone();
+        }
+    };
+    let (_, _, list) = stage.request("GET", "/api/rooms/room/recordings", "").await;
+    let list: Value = serde_json::from_slice(&list).unwrap();
+    let listed = &list["recordings"][0];
+    assert_eq!(
+        (&ready["id"], &ready["state"]),
+        (&listed["id"], &json!("ready"))
+    );
+    assert!(ready["files"][0]["url"].is_string(), "{ready}");
+    stage.stop().await;
+    // All that the other room ever heard.
+    let mut heard = Vec::new();
+    while let Some(bytes) = elsewhere.next().await {
+        heard.extend_from_slice(&bytes.unwrap());
+    }
+    let heard = String::from_utf8(heard).unwrap();
+    assert!(heard.contains("event: jobs"), "{heard}");
+    assert!(!heard.contains("recording_ready"), "{heard}");
+}
+
 /// Returns the next list of jobs of a stream of events.
 async fn next_jobs(events: &mut BodyDataStream) -> JobList {
+    let (name, data) = next_event(events).await;
+    assert_eq!(name, "jobs");
+    serde_json::from_value(data).unwrap()
+}
+
+async fn next_event(events: &mut BodyDataStream) -> (String, Value) {
     let next = timeout(secs(10), events.next()).await;
     let bytes = next.expect("an event within ten seconds").unwrap().unwrap();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
-    let data = text.lines().find_map(|line| line.strip_prefix("data: "));
-    assert!(text.contains("event: jobs"), "{text}");
-    serde_json::from_str(data.unwrap()).unwrap()
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name));
+    let data = serde_json::from_str(field("data: ").unwrap()).unwrap();
+    (field("event: ").unwrap().to_owned(), data)
 }
 
 #[tokio::test(flavor = "multi_thread")]

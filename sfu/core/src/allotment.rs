@@ -277,9 +277,14 @@ impl Allotment {
         flow.seek(audio + (best + more) * allocate::MARGIN / 100, now);
     }
 
+    /// Returns whether the viewer would be shown more than this quality if there were more.
+    pub(crate) fn wants_more_than(&self, best: Rung) -> bool {
+        self.limit.is_none_or(|limit| limit > best.level())
+    }
+
     /// Returns whether the path would carry a layer of that bitrate in the place of `shown`.
     pub(crate) fn carries(&self, bitrate: u64, shown: Option<Rung>, flow: &Flow) -> bool {
-        let Some(budget) = flow.budget().filter(|_| self.limit.is_none()) else {
+        let Some(budget) = flow.budget().filter(|_| flow.is_measured()) else {
             return false;
         };
         let chosen = self.chosen.iter().flatten();

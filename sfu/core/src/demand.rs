@@ -20,7 +20,7 @@ pub(crate) struct Sight {
     pub(crate) aimed: u8,
     /// The layer that is always wanted.
     pub(crate) lowest: usize,
-    /// Whether somebody has the best there is, and could perhaps have more.
+    /// Whether somebody has the best there is, and could perhaps have more, which no probe would tell.
     pub(crate) content: bool,
     /// The layers that are not sent and that somebody's path would carry, a bit each.
     pub(crate) carried: u8,
@@ -74,6 +74,7 @@ impl Demand {
             self.publications.push(new);
         }
         let wanted = self.publications.get_mut(position)?;
+        wanted.grow(layers, now);
         let changed = wanted.look(sight, now);
         let layers = wanted.layers.iter().map(|layer| layer.wanted);
         changed.then(|| layers.collect())
@@ -82,16 +83,24 @@ impl Demand {
 
 impl Wanted {
     fn new(publication: PublicationId, layers: usize, now: Instant) -> Self {
+        let mut this = Self {
+            publication,
+            receivers: 0,
+            layers: Vec::with_capacity(layers),
+        };
+        this.grow(layers, now);
+        this
+    }
+
+    /// A stream may get layers that it did not have.
+    fn grow(&mut self, layers: usize, now: Instant) {
         let layer = Layer {
             wanted: true,
             until: now + PATIENCE,
             pause: PATIENCE,
         };
-        Self {
-            publication,
-            receivers: 0,
-            layers: vec![layer; layers],
-        }
+        let layers = layers.max(self.layers.len());
+        self.layers.resize(layers, layer);
     }
 
     fn look(&mut self, sight: Sight, now: Instant) -> bool {

@@ -70,7 +70,7 @@ pub enum Event {
         peer: PeerId,
         /// Its publication.
         publication: PublicationId,
-        /// By position of the layer, in the order of the offer's rids.
+        /// By position of the layer, in the order of the offer's rids; by spatial layer for a stream of SVC that is alone.
         wanted: Vec<bool>,
     },
     /// A publication ended, by leaving or by being replaced.

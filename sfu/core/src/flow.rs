@@ -296,6 +296,11 @@ impl Flow {
         tracked.map_or(0, |tracked| tracked.prober.due(now))
     }
 
+    /// Returns whether probes tell what the path carries beyond what is sent.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.tracked.as_ref().is_some_and(|tracked| !tracked.creeps)
+    }
+
     /// Nothing can be sent but media: the estimate has to rise by what is carried.
     pub(crate) fn cannot_probe(&mut self) {
         if let Some(tracked) = &mut self.tracked {

@@ -68,6 +68,11 @@ impl Rung {
         (self.layer, self.spatial, self.temporal) == (other.layer, other.spatial, other.temporal)
     }
 
+    /// Returns whether its picture has the size of another one's.
+    pub(crate) fn has_size_of(&self, other: Self) -> bool {
+        (self.layer, self.spatial) == (other.layer, other.spatial)
+    }
+
     /// Returns the picture's size among those of the publication, the smallest being 0.
     pub(crate) fn level(&self) -> u8 {
         match self.is_whole() {

@@ -139,9 +139,34 @@ impl Publication {
         self.watches.iter().position(|watch| watch.rank == rank)
     }
 
-    /// Returns the layer above the best quality whose sender has paused it, and what it took before.
+    /// Returns how many sizes of its picture its sender can be told not to send: simulcast layers, or the spatial
+    /// layers of its only stream. They are numbered in the order of the offer, and from the lowest.
+    pub(crate) fn sizes(&self) -> usize {
+        match &*self.layers {
+            [only] => only.throughput().spatial_layers().len().max(1),
+            layers => layers.len(),
+        }
+    }
+
+    /// Returns the sizes that a quality needs, a bit each.
+    pub(crate) fn sizes_of(&self, rung: Rung) -> u8 {
+        match self.layers.len() {
+            1 if rung.is_whole() => u8::MAX,
+            1 => (2 << rung.spatial) - 1,
+            _ => 1 << rung.layer,
+        }
+    }
+
+    /// Returns the size above the best quality that its sender has paused, and what it took before.
     pub(crate) fn paused(&self) -> Option<(usize, u64)> {
         let best = self.top()?;
+        if let [only] = &*self.layers {
+            let took = only.throughput().spatial_layers().iter().copied();
+            let above = took.enumerate().skip(usize::from(best.spatial) + 1);
+            return above
+                .min_by_key(|(_, bitrate)| *bitrate)
+                .filter(|(_, took)| *took > best.bitrate);
+        }
         let took = self
             .layers
             .iter()

@@ -260,7 +260,7 @@ impl Room {
         self.stage.show(&self.publications)
     }
 
-    /// Tells of the publications of which other layers are wanted than before.
+    /// Tells of the publications of which other sizes are wanted than before.
     pub(crate) fn look_at_demand(
         &mut self,
         peers: &Peers,
@@ -274,41 +274,44 @@ impl Room {
         let receivers = viewers.filter(|p| p.transport.is_connected()).count();
         let tapped = self.taps.iter().filter(|tap| tap.has_video()).count();
         let receivers = receivers + tapped + self.outlet.followers();
-        for publication in self.publications.iter().filter(|p| p.layers.len() > 1) {
+        for publication in self.publications.iter().filter(|p| p.sizes() > 1) {
+            let is_svc = publication.layers.len() == 1;
             let lowest = publication.ladder().first();
             let mut sight = Sight {
-                receivers,
+                // A stream with layers begins anew when one is added: not for every newcomer.
+                receivers: if is_svc { receivers.min(1) } else { receivers },
                 lowest: lowest.map_or(0, |rung| usize::from(rung.layer)),
                 ..Sight::default()
             };
-            let top = publication.top().map(|rung| rung.layer);
+            let top = publication.top();
             let paused = publication.paused();
             let viewers = self.viewers.iter().filter_map(|id| peers.get(*id));
             for viewer in viewers {
                 for subscription in &viewer.subscriptions {
                     let aim = subscription.aims_at(publication);
-                    sight.aimed |= aim.map_or(0, |layer| 1 << layer);
-                    let is_content = aim.is_some() && aim == top;
-                    sight.content |= is_content;
-                    if let Some((layer, bitrate)) = paused
+                    sight.aimed |= aim.map_or(0, |aim| publication.sizes_of(aim));
+                    let is_content = aim.zip(top).is_some_and(|(aim, top)| {
+                        aim.has_size_of(top) && viewer.allotment.wants_more_than(top)
+                    });
+                    sight.content |= is_content && !viewer.flow.is_probed();
+                    if let Some((size, bitrate)) = paused
                         && is_content
-                        && viewer
-                            .allotment
-                            .carries(bitrate, publication.top(), &viewer.flow)
+                        && viewer.allotment.carries(bitrate, top, &viewer.flow)
                     {
-                        sight.carried |= 1 << layer;
+                        sight.carried |= 1 << size;
                     }
                 }
             }
             for tap in &self.taps {
-                sight.aimed |= tap.aims_at(publication, &self.stage, now);
+                let aimed = tap.aims_at(publication, &self.stage, now);
+                // A stream is yielded with all of its own layers.
+                sight.aimed |= if is_svc && aimed > 0 { u8::MAX } else { aimed };
             }
             if self.inlet.is_none() {
                 sight.aimed |= self.outlet.wanted(publication.id);
-                sight.content |= !self.outlet.is_empty();
             }
-            let layers = publication.layers.len();
-            if let Some(wanted) = self.demand.look(publication.id, layers, sight, now) {
+            let sizes = publication.sizes();
+            if let Some(wanted) = self.demand.look(publication.id, sizes, sight, now) {
                 tell(Event::LayersWanted {
                     peer: publication.peer,
                     publication: publication.id,

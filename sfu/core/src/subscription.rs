@@ -154,12 +154,11 @@ impl Subscription {
             && self.codecs.iter().any(|c| c.codec == publication.codec)
     }
 
-    /// Returns the layer of a publication that it forwards or is about to.
-    pub(crate) fn aims_at(&self, publication: &Publication) -> Option<u8> {
+    /// Returns what of a publication it forwards or is about to.
+    pub(crate) fn aims_at(&self, publication: &Publication) -> Option<Rung> {
         self.shows(publication.id)
             .then(|| self.aim(publication))
             .flatten()
-            .map(|rung| rung.layer)
     }
 
     /// Returns the layer of a publication that it would forward if its slot showed it.

@@ -17,6 +17,8 @@ pub(crate) struct Throughput {
     seen: [Option<Instant>; QUALITIES],
     all: u64,
     rates: Option<Rates>,
+    /// What each spatial layer took with all below it while it was sent; stays when it is not sent any more.
+    took: [u64; LAYERS as usize],
     /// The qualities that need every packet there was.
     complete: Qualities,
     is_layered: bool,
@@ -94,6 +96,13 @@ impl Throughput {
         self.is_layered
     }
 
+    /// Returns what each spatial layer took with all below it, the lowest first, whether it is sent now or not;
+    /// nothing of a stream without layers.
+    pub(crate) fn spatial_layers(&self) -> &[u64] {
+        let known = self.took.iter().take_while(|took| **took > 0).count();
+        self.took.get(..known).unwrap_or_default()
+    }
+
     /// Returns whether a quality needs every packet.
     pub(crate) fn is_complete(&self, quality: Qualities) -> bool {
         self.complete.meets(quality)
@@ -156,7 +165,28 @@ impl Throughput {
             }
         }
         self.rates = Some(new);
+        self.note_spatial_layers(&new);
         self.begin(now);
+    }
+
+    /// Takes the rates of the spatial layers of which something came in the window that ends.
+    fn note_spatial_layers(&mut self, rates: &Rates) {
+        let came = |position: usize| {
+            let seen = self.seen.get(position).copied().flatten();
+            self.is_layered
+                && seen
+                    .zip(self.since)
+                    .is_some_and(|(seen, since)| seen >= since)
+        };
+        for spatial in 0..LAYERS {
+            let pairs = Qualities::of_spatial(spatial).iter();
+            let sent = pairs.filter(|(.., position)| came(*position));
+            let rates = sent.filter_map(|(.., position)| rates.by_quality.get(position));
+            let most = rates.max().copied();
+            if let Some((took, most)) = self.took.get_mut(usize::from(spatial)).zip(most) {
+                *took = most.max(1);
+            }
+        }
     }
 
     /// Counts from here on.

@@ -133,7 +133,7 @@ pub enum ServerMessage {
     },
     /// Which layers of this participant's picture anybody wants has changed: the others need not be encoded.
     WantedLayers {
-        /// By layer, in the order of the offer's rids.
+        /// By layer: in the order of the offer's rids, or of the spatial layers of a scalable stream, the lowest first.
         wanted: Vec<bool>,
     },
     /// A media connection of this participant is gone on the server's side: offer again.

@@ -1,5 +1,5 @@
 import { expect, test } from '../support/fixtures.ts';
-import { broadcastLayers, watchThrough } from '../support/layered.ts';
+import { broadcastLayers, encodedLines, watchThrough } from '../support/layered.ts';
 import { noteSeconds, table, untilLines, untilSteady } from '../support/reception.ts';
 
 const NEAR = { delayMs: 10 };
@@ -48,6 +48,29 @@ for (const { codec, frameRate } of SENT) {
     for (const { name, page } of viewers) {
       await test.step(`all lines when ${name} is lifted`, () => untilLines(page, 720, 10_000));
     }
+  });
+}
+
+for (const { codec, frameRate, all } of [
+  { codec: 'h264', frameRate: 15, all: [180, 360, 720] },
+  { codec: 'vp9', frameRate: 15, all: [720] },
+]) {
+  test(`layers of ${codec} that nobody gets are not encoded`, async ({ server, room, newPage }) => {
+    const studio = await newPage(SMALL);
+    await broadcastLayers(studio, server, room, codec, frameRate);
+    const encoded = (lines: number[]) =>
+      expect.poll(() => encodedLines(studio), { timeout: 30_000 }).toEqual(lines);
+    await encoded(all);
+
+    const page = await newPage(SMALL);
+    const shape = { down: { ...NEAR, rate: 400_000 }, up: NEAR };
+    const network = await watchThrough(page, shape, server, room);
+    await encoded([180]);
+    await untilSteady(page, 180, SETTLED_SECONDS);
+
+    network.shape({ down: NEAR, up: NEAR });
+    await untilLines(page, 720, 20_000);
+    await encoded(all);
   });
 }
 

@@ -18,6 +18,19 @@ export async function broadcastLayers(
   await studio.goLive();
 }
 
+/** Returns the heights in lines of the pictures that a page encodes, the lowest first; a scalable one counts as its largest. */
+export async function encodedLines(page: Page): Promise<number[]> {
+  return page.evaluate(async () => {
+    const reports = await Promise.all(openedConnections.map((connection) => connection.getStats()));
+    return reports
+      .flatMap((report) => [...report.values()])
+      .filter((stat) => stat.type === 'outbound-rtp' && stat.kind === 'video')
+      .filter((stat) => stat.active !== false && stat.framesPerSecond > 0)
+      .map((stat): number => stat.frameHeight)
+      .sort((a, b) => a - b);
+  });
+}
+
 /** Watches through a network that is like that. */
 export async function watchThrough(
   page: Page,

@@ -49,6 +49,25 @@ export function sentLayers(picture: Picture): boolean[] {
   return [!isDetailed(picture), true, true];
 }
 
+/**
+ * Cuts a scalable encoding down to the layers that anybody wants, by layer, the lowest first: those above the highest
+ * of them are not encoded. The lowest always is.
+ */
+export function trimEncoding(planned: Encoding, wanted: readonly boolean[]): Encoding {
+  const all = LAYERS.length;
+  const count = wanted.length === all ? Math.max(wanted.lastIndexOf(true) + 1, 1) : all;
+  const highest = LAYERS[count - 1];
+  if (!planned.scalabilityMode?.startsWith(`L${all}`) || !highest) return planned;
+  const share = (n: number) => LAYERS.slice(0, n).reduce((sum, layer) => sum + layer.share, 0);
+  const { maxBitrate } = planned;
+  return {
+    ...planned,
+    scalabilityMode: count === 1 ? 'L1T3' : `L${count}T3_KEY`,
+    scaleResolutionDownBy: highest.scale,
+    ...(maxBitrate && { maxBitrate: Math.round((maxBitrate * share(count)) / share(all)) }),
+  };
+}
+
 /** How high the layers are in pixels, the lowest first; 0 for one that is not sent, empty when nobody knows. */
 export function layerHeights(encodings: readonly Encoding[], picture: Picture): number[] {
   const { height } = picture;

@@ -1,11 +1,13 @@
 import { Emitter } from './emitter.ts';
 import { FanlightError } from './errors.ts';
 import {
+  type Encoding,
   layerHeights,
   type Picture,
   planEncodings,
   sentLayers,
   showsScreen,
+  trimEncoding,
   type VideoCodec,
 } from './layers.ts';
 import type { MediaLink, MediaRole } from './media-role.ts';
@@ -71,6 +73,8 @@ export class GoLive {
   #peer: Peer | undefined;
   #paused = false;
   #muted = false;
+  /** What the picture is sent as while everything of it is wanted. */
+  #planned: Encoding[] = [];
   /** Which layers anybody wants, by position. */
   #wanted: readonly boolean[] = [];
 
@@ -265,10 +269,11 @@ export class GoLive {
     }
     if (video) {
       const plan = { codec, adapt, maxBitrate: maxVideoBitrate, frameRate };
+      this.#planned = planEncodings(plan, pictureOf(video));
       const transceiver = pc.addTransceiver(video, {
         direction: 'sendonly',
         streams: [stream],
-        sendEncodings: planEncodings(plan, pictureOf(video)),
+        sendEncodings: this.#planned,
       });
       preferCodec(transceiver, codec);
       void keepResolution(transceiver.sender);
@@ -318,8 +323,19 @@ export class GoLive {
     const picture = pictureOf(sender.track);
     const parameters = sender.getParameters();
     const { encodings } = parameters;
-    this.#room.setLayers(layerHeights(encodings, picture), showsScreen(picture));
-    if (encodings.length < 2) return;
+    // A scalable one is trimmed now and then; it still is of all its layers.
+    const layers = encodings.length === this.#planned.length ? this.#planned : encodings;
+    this.#room.setLayers(layerHeights(layers, picture), showsScreen(picture));
+    const [only, ...others] = encodings;
+    const [planned] = this.#planned;
+    if (!only || !planned) return;
+    if (others.length === 0) {
+      const trimmed = trimEncoding(planned, this.#wanted);
+      if (trimmed.scalabilityMode === (only as Encoding).scalabilityMode) return;
+      Object.assign(only, trimmed);
+      await sender.setParameters(parameters).catch(() => {});
+      return;
+    }
     const worth = sentLayers(picture);
     const both = worth.map((sent, i) => sent && this.#wanted[i] !== false);
     // While nobody watches, the picture stays ready for whoever comes.

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { layerHeights, planEncodings, sentLayers, showsScreen } from '../src/layers.ts';
+import {
+  layerHeights,
+  planEncodings,
+  sentLayers,
+  showsScreen,
+  trimEncoding,
+} from '../src/layers.ts';
 
 const plan = { codec: 'h264', adapt: true, maxBitrate: 2_500_000, frameRate: 30 } as const;
 const camera = { height: 720, contentHint: 'motion' };
@@ -46,6 +52,24 @@ test('who does not adapt sends one stream, and scalable codecs one of three', ()
     layerHeights(planEncodings({ ...plan, codec: 'av1' }, camera), camera),
     [180, 360, 720],
   );
+});
+
+test('a scalable picture is cut down to what anybody wants', () => {
+  const [planned] = planEncodings({ ...plan, codec: 'vp9' }, camera);
+  assert.ok(planned);
+  const cut = (wanted: boolean[]) => {
+    const { scalabilityMode, scaleResolutionDownBy, maxBitrate } = trimEncoding(planned, wanted);
+    return [scalabilityMode, scaleResolutionDownBy, maxBitrate];
+  };
+  const whole = ['L3T3_KEY', 1, 2_500_000];
+  assert.deepEqual(cut([true, true, true]), whole);
+  assert.deepEqual(cut([]), whole, 'nobody has said');
+  assert.deepEqual(cut([true, true, false]), ['L2T3_KEY', 2, 613_208]);
+  assert.deepEqual(cut([true, false, false]), ['L1T3', 4, 141_509]);
+  assert.deepEqual(cut([false, false, false]), ['L1T3', 4, 141_509], 'something is always sent');
+  const [single] = planEncodings({ ...plan, codec: 'vp9', adapt: false }, camera);
+  assert.ok(single);
+  assert.equal(trimEncoding(single, [true, false, false]), single);
 });
 
 test('a screen is known by its surface, and by its hint where browsers say nothing of that', () => {

@@ -119,6 +119,13 @@ impl Composer {
         self.encoder
     }
 
+    /// Has the encoder fail, as if it were this one.
+    #[cfg(test)]
+    pub(super) fn fail_encoder(&mut self, encoder: Encoder) {
+        self.encoder = encoder;
+        self.mixer.fail_encoder();
+    }
+
     #[cfg(test)]
     pub(super) fn shown(&self) -> Vec<crate::layout::Place> {
         self.stagehand.shown()

@@ -24,10 +24,22 @@ impl Encoder {
     /// Returns the best one that is there and works, by encoding a few frames with it.
     pub(crate) fn choose(preset: &Preset, clock: &Clock) -> Self {
         let hardware = [Self::Nvenc, Self::Va, Self::Vaapi].into_iter();
-        hardware
+        let there = hardware
             .filter(|encoder| gst::ElementFactory::find(encoder.element()).is_some())
-            .find(|encoder| works(&encoder.description(preset), preset, clock))
-            .unwrap_or(Self::X264)
+            .map(|encoder| (encoder, encoder.description(preset)));
+        Self::first_that_works(there, preset, clock)
+    }
+
+    /// Returns the first one whose description works, else the one that does everywhere.
+    fn first_that_works(
+        candidates: impl IntoIterator<Item = (Self, String)>,
+        preset: &Preset,
+        clock: &Clock,
+    ) -> Self {
+        candidates
+            .into_iter()
+            .find(|(_, description)| works(description, preset, clock))
+            .map_or(Self::X264, |(encoder, _)| encoder)
     }
 
     /// Returns the part of a pipeline that makes H.264 of I420, in access units with their lengths.
@@ -116,18 +128,39 @@ const SAMPLE_PATIENCE: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
 
+    /// Elements that every machine has, in the place of hardware encoders: some that work and some that are there and
+    /// do not.
+    const WORKING: &str = "x264enc tune=zerolatency ! h264parse";
+    const BROKEN: [(&str, &str); 5] = [
+        ("missing", "thereisnosuchencoder"),
+        // As one without its device.
+        (
+            "fails at start",
+            "x264enc ! tee name=t t. ! fakesink state-error=ready-to-paused t. ! h264parse",
+        ),
+        (
+            "takes no such pictures",
+            "video/x-raw,format=GRAY16_LE ! x264enc",
+        ),
+        ("fails while it runs", "identity error-after=2 ! x264enc"),
+        ("mute", "x264enc ! fakesink fakesrc num-buffers=0 ! x264enc"),
+    ];
+
     #[test]
-    fn one_that_works_is_found_and_its_self_test_sees_who_does_not() {
+    fn an_encoder_that_does_not_work_is_passed_over() {
         gst::init().unwrap();
         let (preset, clock) = (crate::pipeline::compose::rig::SMALL, Clock::start());
-        assert!(works(&Encoder::X264.description(&preset), &preset, &clock));
-        let table = [
-            ("missing", "thereisnosuchencoder"),
-            ("broken", "identity error-after=2 ! x264enc"),
-            ("mute", "x264enc ! fakesink fakesrc num-buffers=0 ! x264enc"),
-        ];
-        for (label, encoder) in table {
-            assert!(!works(encoder, &preset, &clock), "{label}");
+        let choose = |nvenc: &str, va: &str| {
+            let candidates = [(Encoder::Nvenc, nvenc), (Encoder::Va, va)];
+            let candidates = candidates.map(|(encoder, text)| (encoder, text.to_owned()));
+            Encoder::first_that_works(candidates, &preset, &clock)
+        };
+        assert_eq!(choose(WORKING, WORKING), Encoder::Nvenc);
+        for (label, broken) in BROKEN {
+            assert_eq!(choose(broken, WORKING), Encoder::Va, "{label}");
+            assert_eq!(choose(broken, broken), Encoder::X264, "{label}");
         }
+        let x264 = Encoder::X264.description(&preset);
+        assert!(works(&x264, &preset, &clock), "what all else ends in");
     }
 }

@@ -139,6 +139,12 @@ impl Mixer {
         failure(&self.graph)
     }
 
+    #[cfg(test)]
+    pub(super) fn fail_encoder(&self) {
+        let encoder = self.graph.element("encoder").unwrap();
+        gst::element_error!(encoder, gst::LibraryError::Encode, ("as the test wants"));
+    }
+
     fn element(&self, kind: MediaKind) -> Result<gst::Element, GraphError> {
         self.graph.element(match kind {
             MediaKind::Video => "pictures",

@@ -6,6 +6,7 @@ use sfu::Codec;
 
 use super::{
     Preset,
+    encoder::Encoder,
     rig::{BACKGROUND, Rig, SMALL, Seen, near, scene},
 };
 use crate::{
@@ -198,6 +199,24 @@ fn another_preset_goes_on_with_the_same_people() {
     let longest = steps.clone().max().unwrap();
     assert!(longest < ms(3000), "{longest:?} without a picture");
     assert_eq!(steps.next_back().map(|step| step.as_millis() / 10), Some(6));
+}
+
+#[test]
+fn an_encoder_that_fails_while_it_runs_is_replaced() {
+    let rig = Rig::start(SMALL, scene(Layout::Grid, &[1]));
+    let _red = rig.camera(1, Codec::H264, RED, (640, 360));
+    let places = places(Layout::Grid, &[1], None);
+    rig.run_until_shown(&places);
+    rig.composer.lock().unwrap().fail_encoder(Encoder::Nvenc);
+    let failed = rig.clock.now();
+    let troubles = rig.run(ms(100));
+    assert_eq!(troubles.len(), 1, "{troubles:?}");
+    assert_eq!(rig.composer.lock().unwrap().encoder(), Encoder::X264);
+    rig.run_until_shown(&places);
+    rig.run(ms(1000));
+    let seen = rig.look(SMALL);
+    let after = seen.iter().filter(|picture| picture.time > failed);
+    assert!(after.filter(|picture| is(picture, &places)).count() > 10);
 }
 
 #[test]

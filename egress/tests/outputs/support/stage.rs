@@ -1,7 +1,8 @@
 //! The service, spoken to through its routes.
 
 use std::{
-    path::PathBuf,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,8 @@ use egress::{
     Caller, Changed, Config, Room, Service,
     status::{DestinationState, Job},
 };
+use gst::prelude::*;
+use gstreamer as gst;
 use serde_json::Value;
 use sfu::RoomId;
 use tempfile::TempDir;
@@ -92,21 +95,31 @@ impl Stage {
         Self::open(config, directory, program, OWNER)
     }
 
+    /// One whose workers run on a machine without the plugin of this element.
+    pub(crate) fn without(element: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let worker = worker_without(element, directory.path());
+        let config = Config::default();
+        Self::open_with(&worker, config, directory, Program::default(), OWNER)
+    }
+
     fn open(config: Config, directory: TempDir, program: Program, caller: Caller) -> Self {
+        let worker = Path::new(env!("CARGO_BIN_EXE_egress_worker"));
+        Self::open_with(worker, config, directory, program, caller)
+    }
+
+    fn open_with(
+        worker: &Path,
+        config: Config,
+        directory: TempDir,
+        program: Program,
+        caller: Caller,
+    ) -> Self {
         Log::start();
-        let worker = PathBuf::from(env!("CARGO_BIN_EXE_egress_worker"));
         let data = directory.path().join("data");
-        let service = Service::open(config.clone(), program.clone(), worker, &data).unwrap();
-        let room = Room {
-            id: RoomId(1),
-            slug: "room".into(),
-        };
-        let router = service
-            .api_routes()
-            .layer(Extension(room))
-            .layer(Extension(caller))
-            .merge(service.hls_routes())
-            .merge(service.recording_routes());
+        let service =
+            Service::open(config.clone(), program.clone(), worker.to_owned(), &data).unwrap();
+        let router = router(&service, "room", caller);
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (running, cancelled) = (service.clone(), cancel.clone());
@@ -121,6 +134,16 @@ impl Stage {
             directory,
             config,
         }
+    }
+
+    /// From here on requests are the owner's.
+    pub(crate) fn hand_to_owner(&mut self) {
+        self.router = router(&self.service, "room", OWNER);
+    }
+
+    /// Returns the routes of another room.
+    pub(crate) fn neighbour(&self) -> Router {
+        router(&self.service, "neighbour", OWNER)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -273,6 +296,44 @@ impl Stage {
     pub(crate) async fn stop(mut self) {
         self.shut_down().await;
     }
+}
+
+fn router(service: &Service, slug: &str, caller: Caller) -> Router {
+    let room = Room {
+        id: RoomId(if slug == "room" { 1 } else { 2 }),
+        slug: slug.to_owned(),
+    };
+    service
+        .api_routes()
+        .layer(Extension(room))
+        .layer(Extension(caller))
+        .merge(service.hls_routes())
+        .merge(service.recording_routes())
+}
+
+/// Makes a program that starts a worker which finds all plugins but that of `element`.
+fn worker_without(element: &str, directory: &Path) -> PathBuf {
+    gst::init().unwrap();
+    let factory = gst::ElementFactory::find(element).unwrap();
+    let missing = factory.plugin().unwrap().filename().unwrap();
+    let plugins = directory.join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    for entry in std::fs::read_dir(missing.parent().unwrap()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && path != missing {
+            symlink(&path, plugins.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let worker = directory.join("worker");
+    let script = format!(
+        "#!/bin/sh\nexec env GST_PLUGIN_SYSTEM_PATH_1_0={} GST_REGISTRY_1_0={} {} \"$@\"\n",
+        plugins.display(),
+        directory.join("registry").display(),
+        env!("CARGO_BIN_EXE_egress_worker"),
+    );
+    std::fs::write(&worker, script).unwrap();
+    std::fs::set_permissions(&worker, PermissionsExt::from_mode(0o700)).unwrap();
+    worker
 }
 
 /// Who may send to this machine.

@@ -11,6 +11,7 @@
 
 mod allocations;
 mod bandwidth;
+mod carried;
 mod hold;
 mod hostile;
 mod joins;

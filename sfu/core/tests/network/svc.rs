@@ -13,7 +13,7 @@ use crate::world::{
     svc::Svc,
     viewer::{Packet, Received, VP9, av1_with_descriptor, offering_feedback},
 };
-use sfu_core::Codec;
+use sfu_core::{Codec, Event};
 
 impl World {
     /// Puts a link in front of a viewer of a stream with layers. What it has no room for waits, so that what is
@@ -27,6 +27,26 @@ impl World {
         let seed = self.next_random();
         self.links.insert(index, Link::new(conditions, seed));
         index
+    }
+
+    /// Lets time pass with a publisher who sends the spatial layers that it is told are wanted. Returns what it was
+    /// told.
+    fn run_obediently(&mut self, publisher: usize, ms: u64) -> Vec<Vec<bool>> {
+        let mut told = Vec::new();
+        for _ in 0..ms / 100 {
+            let seen = self.events.len();
+            self.run(100);
+            let new = self.events[seen..].iter().filter_map(|event| match event {
+                Event::LayersWanted { wanted, .. } => Some(wanted.clone()),
+                _ => None,
+            });
+            told.extend(new);
+            if let Some(wanted) = told.last() {
+                let layers = wanted.iter().rposition(|wanted| *wanted).unwrap() + 1;
+                self.publisher(publisher).set_spatial_layers(layers);
+            }
+        }
+        told
     }
 
     /// Returns the share of pictures, per cent of those published, that a viewer got with each layer as their
@@ -173,6 +193,46 @@ fn temporal_layers_of_av1_are_left_and_entered() {
     assert_decodable(&packets, "L1T3");
 }
 
+#[test]
+fn spatial_layers_that_nobody_wants_are_told_to_their_publisher() {
+    for (seed, codec, svc) in [
+        (40, Codec::Vp9, Svc::L3T3_KEY),
+        (41, Codec::Vp9, Svc::L3T3),
+        (42, Codec::Av1, Svc::L3T3_KEY),
+    ] {
+        for elsewhere in [false, true] {
+            let label = format!("{codec:?} {svc:?}, at another shard: {elsewhere}");
+            let mut world = World::new(seed);
+            let publisher = world.publish(Publisher::svc(1, codec, svc));
+            world.run(1500);
+            world.joins_elsewhere = elsewhere;
+            let viewer = world.watch_layers_behind(codec, deep(0));
+            let told = world.run_obediently(publisher, 12_000);
+            assert!(told.is_empty(), "{label}: the highest is seen: {told:?}");
+            let peer = world.members[viewer].peer;
+            let now = world.now;
+            world.sfu_of(viewer).limit(peer, Some(0), now);
+            let told = world.run_obediently(publisher, 30_000);
+            assert_eq!(told, [[true, false, false]], "{label}: once and for good");
+            let (spatial, _) = world.shares_within(viewer, 1000);
+            assert!(spatial[&0] > 95, "{label}: {spatial:?}");
+            // Another viewer changes nothing, as long as nobody's link is known to carry more.
+            let second = world.watch_layers_behind(codec, deep(250_000));
+            let told = world.run_obediently(publisher, 9000);
+            assert!(told.is_empty(), "{label}: {told:?}");
+            world.leave(second);
+            let now = world.now;
+            world.sfu_of(viewer).limit(peer, None, now);
+            let told = world.run_obediently(publisher, 8000);
+            assert_eq!(told.last(), Some(&vec![true; 3]), "{label}: {told:?}");
+            let (spatial, _) = world.shares_within(viewer, 1000);
+            assert!(spatial[&2] > 90, "{label}: {spatial:?}");
+            let packets = world.viewer(viewer).video.complete();
+            assert_decodable(&packets, &label);
+        }
+    }
+}
+
 /// The viewer's limit changes at random, and the link, or packets are lost.
 #[test]
 fn what_is_sent_of_layers_can_be_decoded_whatever_happens() {
@@ -204,7 +264,8 @@ fn what_is_sent_of_layers_can_be_decoded_whatever_happens() {
         let link = world.links.get_mut(&viewer).unwrap();
         (link.conditions.rate, link.conditions.loss) = (0, 0);
         let peer = world.members[viewer].peer;
-        world.sfu.limit(peer, None, world.now);
+        let now = world.now;
+        world.sfu_of(viewer).limit(peer, None, now);
         world.run(5000);
         let packets = world.viewer(viewer).video.complete();
         assert_decodable(&packets, &label);

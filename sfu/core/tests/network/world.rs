@@ -456,6 +456,14 @@ impl World {
         }
     }
 
+    /// Returns the server that a member is at.
+    pub(crate) fn sfu_of(&mut self, index: usize) -> &mut Sfu {
+        match ShardId::of_peer(self.members[index].peer) {
+            HERE => &mut self.sfu,
+            _ => &mut self.elsewhere,
+        }
+    }
+
     fn flush(&mut self) {
         let mut datagrams = Vec::new();
         let mut has_letters = true;

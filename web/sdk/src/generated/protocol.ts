@@ -112,7 +112,7 @@ media: MediaRole,
  */
 ice: IceCredentials | null, } | { "type": "wanted_layers", 
 /**
- * By layer, in the order of the offer's rids.
+ * By layer: in the order of the offer's rids, or of the spatial layers of a scalable stream, the lowest first.
  */
 wanted: Array<boolean>, } | { "type": "media_closed", 
 /**

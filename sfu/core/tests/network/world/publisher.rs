@@ -101,10 +101,24 @@ pub(crate) struct Stream {
     content: u32,
     /// The dependency descriptor of the next packet.
     descriptor: Vec<u8>,
+    /// What every packet says besides, by the id of its header extension: see [`Publisher::CARRIED`].
+    pub(crate) carried: Vec<(u8, Vec<u8>)>,
     sent: BTreeMap<u16, Vec<u8>>,
 }
 
 impl Publisher {
+    /// Header extensions that it may use, by id.
+    pub(crate) const CARRIED: [(u8, &str); 2] = [
+        (
+            9,
+            "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+        ),
+        (
+            10,
+            "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+        ),
+    ];
+
     pub(crate) fn new(id: u8, codec: Codec) -> Self {
         let ssrc = u32::from(id) * 100;
         let stream = |ssrc, pt, rate| Stream {
@@ -124,6 +138,7 @@ impl Publisher {
             rtx_seq: 5,
             content: 0,
             descriptor: Vec::new(),
+            carried: Vec::new(),
             sent: BTreeMap::new(),
         };
         Self {
@@ -183,6 +198,16 @@ impl Publisher {
         Self {
             svc: Some(svc),
             ..Self::new(id, codec)
+        }
+    }
+
+    /// Changes how many spatial layers are sent, as a browser does: with a key picture.
+    pub(crate) fn set_spatial_layers(&mut self, spatial: usize) {
+        let svc = self.svc.as_mut().unwrap();
+        let spatial = u32::try_from(spatial).unwrap();
+        if svc.spatial != spatial {
+            svc.spatial = spatial;
+            self.layers[0].wants_keyframe = true;
         }
     }
 
@@ -258,6 +283,8 @@ impl Publisher {
              a=extmap:{REPAIRED_RID_ID} {SDES}:repaired-rtp-stream-id\r\n\
              a=extmap:{DESCRIPTOR_ID} {DESCRIPTOR}\r\n"
         );
+        let carried = Self::CARRIED.map(|(id, uri)| format!("a=extmap:{id} {uri}\r\n"));
+        let extensions = extensions + &carried.concat();
         format!(
             "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n\
              a=ssrc:{audio} cname:x\r\na=extmap:{LEVEL_ID} {LEVEL}\r\n{extensions}\
@@ -549,6 +576,10 @@ impl Stream {
         if !self.descriptor.is_empty() {
             packet.extend(element(DESCRIPTOR_ID, self.descriptor.len()));
             packet.extend(&self.descriptor);
+        }
+        for (id, value) in &self.carried {
+            packet.extend(element(*id, value.len()));
+            packet.extend(value);
         }
         packet.resize(packet.len().next_multiple_of(4), 0);
         packet[15] = ((packet.len() - 16) / 4) as u8;

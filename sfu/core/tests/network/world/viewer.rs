@@ -106,6 +106,8 @@ pub(crate) struct Viewer {
     pub(crate) paddings: u32,
     /// Bytes of all packets.
     pub(crate) bytes: u64,
+    /// How many packets said what, by the id of the header extension.
+    pub(crate) carried: BTreeMap<(u8, Vec<u8>), u32>,
     feedback: Feedback,
     /// What it believes it can receive, if it says that.
     pub(crate) remb: Option<Remb>,
@@ -343,6 +345,7 @@ impl Viewer {
             repeated_audio: BTreeMap::new(),
             paddings: 0,
             bytes: 0,
+            carried: BTreeMap::new(),
             feedback: Feedback::default(),
             remb: None,
             next_report: None,
@@ -387,6 +390,9 @@ impl Viewer {
                 if id == TWCC_ID {
                     let seq = u16::from_be_bytes([elements[head], elements[head + 1]]);
                     self.feedback.arrived(seq, now);
+                } else if id != 0 {
+                    let value = elements[head..head + len].to_vec();
+                    *self.carried.entry((id, value)).or_default() += 1;
                 }
                 elements = &elements[head + len..];
             }
