@@ -165,6 +165,37 @@ async fn a_recording_that_is_ready_is_an_event_of_its_room_alone() {
     assert!(!heard.contains("recording_ready"), "{heard}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_has_a_picture_whatever_codec_it_is_in() {
+    for codec in [sfu::Codec::Av1, sfu::Codec::Vp9, sfu::Codec::H264] {
+        let stage = Stage::new();
+        let sends = Sends {
+            codec: Some(codec),
+            ..Sends::default()
+        };
+        media_file(sends);
+        let _broadcaster = stage.broadcast(sends);
+        let made = async {
+            loop {
+                let path = "/api/rooms/room/thumbnail.jpg";
+                let (status, _, body) = stage.request("GET", path, "").await;
+                if status == StatusCode::OK {
+                    return body;
+                }
+                sleep(secs(1) / 10).await;
+            }
+        };
+        let jpeg = timeout(secs(10), made).await;
+        let jpeg = jpeg.unwrap_or_else(|_| panic!("no picture of {codec:?}"));
+        let picture = image::load_from_memory(&jpeg).unwrap().to_luma8();
+        assert_eq!(picture.dimensions(), (640, 360), "{codec:?}");
+        // Every keyframe is in a flash.
+        let luma: u64 = picture.pixels().map(|pixel| u64::from(pixel.0[0])).sum();
+        assert!(luma / (640 * 360) > 200, "{codec:?}");
+        stage.stop().await;
+    }
+}
+
 /// Returns the next list of jobs of a stream of events.
 async fn next_jobs(events: &mut BodyDataStream) -> JobList {
     let (name, data) = next_event(events).await;
