@@ -67,6 +67,7 @@ mod stage;
 mod stats;
 mod subscription;
 mod tap;
+pub mod tcp;
 mod throughput;
 mod timers;
 pub mod transport;

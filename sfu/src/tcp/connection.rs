@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use sfu_core::tcp::{self, Frames};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -14,7 +15,7 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
-use super::{Inbound, frames, frames::Frames};
+use super::Inbound;
 
 /// What waits to be written to one connection, at most [`OUTBOX_BYTES`], and as much again that the task is
 /// writing. When full, datagrams are dropped: media first, which leaves room for checks and handshakes. The
@@ -31,7 +32,7 @@ impl Outbox {
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let is_media = datagram.first().is_some_and(|first| first & 0xc0 == 0x80);
         let limit = if is_media { MEDIA_BYTES } else { OUTBOX_BYTES };
-        let fits = bytes.len() + datagram.len() <= limit && frames::append(datagram, &mut bytes);
+        let fits = bytes.len() + datagram.len() <= limit && tcp::append(datagram, &mut bytes);
         if fits {
             self.wake.notify_one();
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use sfu_core::{ShardId, transport::binding_request_ufrag};
+use sfu_core::{ShardId, tcp::Frames, transport::binding_request_ufrag};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::AsyncReadExt,
@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Inbound, frames::Frames};
+use super::Inbound;
 use crate::socket::is_absent;
 
 /// One TCP port on every address of this machine, for all shards: the username fragment of the first check

@@ -2,7 +2,6 @@
 
 mod connection;
 mod connections;
-mod frames;
 mod listener;
 
 pub(crate) use connections::{Arrival, Connections, Inbound};

@@ -2,48 +2,71 @@
 //!
 //! Each takes arbitrary bytes and must return: no panic, no read past the end, no work without bound.
 
-use std::sync::OnceLock;
+use std::{
+    net::SocketAddr,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
+use aws_lc_rs::hmac;
 use bytes::Bytes;
 
 use super::{
-    AnswerLine, ArrivalReport, ExtensionIds, IceCredentials, MediaLine, MediaLineKind, Offer,
-    Protocol, Rtp, SendStream, Shared, binding_request_ufrag, client_hello::ClientHello,
-    dcep::Open, dtls::Dtls, rtcp, rtp::Header, sctp_guard::SctpGuard, write_answer,
+    AnswerLine, ArrivalReport, ExtensionIds, IceCredentials, IceFragment, MediaLine, MediaLineKind,
+    Offer, Protocol, Rtp, SendHeader, SendStream, Shared, binding_request_ufrag,
+    client_hello::ClientHello,
+    dcep::Open,
+    dtls::Dtls,
+    ice::Ice,
+    rtcp,
+    rtp::{Carried, Header, SendExtensions},
+    sctp_guard::SctpGuard,
+    srtp::{Keys, Profile, Srtp},
+    write_answer,
 };
-use crate::{Ssrc, av1, dependency, h264, red, vp8, vp9};
+use crate::{Outgoing, Pt, Ssrc, av1, dependency, h264, red, tcp::Frames, vp8, vp9};
 
 /// A target's name, which is also the name of its corpus, and the function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 14] = [
     ("arrivals", arrivals),
     ("client_hello", client_hello),
     ("datagram", datagram),
     ("dcep", dcep),
     ("dependency", dependency),
+    ("fragment", fragment),
+    ("frames", frames),
     ("payload", payload),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sctp", sctp),
     ("sdp", sdp),
+    ("srtp", srtp),
+    ("stun", stun),
 ];
+
+fn shared() -> &'static Shared {
+    static SHARED: OnceLock<Shared> = OnceLock::new();
+    SHARED.get_or_init(|| Shared::new(&[([192, 0, 2, 1], 7000).into()]))
+}
+
+fn credentials() -> IceCredentials {
+    IceCredentials {
+        ufrag: "core".to_owned(),
+        pwd: "abcdefghijklmnopqrstuvwxyz".to_owned(),
+    }
+}
 
 /// Reads an offer and answers whatever it holds.
 pub fn sdp(bytes: &[u8]) {
-    static SHARED: OnceLock<Shared> = OnceLock::new();
     let Some(offer) = std::str::from_utf8(bytes).ok().map(Offer::parse) else {
         return;
     };
     if let Ok(offer) = offer {
         let lines: Vec<AnswerLine> = offer.media.iter().map(answer).collect();
-        let credentials = IceCredentials {
-            ufrag: "core".to_owned(),
-            pwd: "password".to_owned(),
-        };
-        let shared = SHARED.get_or_init(|| Shared::new(&[]));
-        let answer = write_answer(shared, &offer, &lines, &credentials);
+        let answer = write_answer(shared(), &offer, &lines, &credentials());
         assert!(answer.ends_with("\r\n"));
     }
 }
@@ -71,6 +94,197 @@ pub fn datagram(bytes: &[u8]) {
     let protocol = Protocol::of(bytes);
     if binding_request_ufrag(bytes).is_some() {
         assert_eq!(protocol, Some(Protocol::Stun));
+    }
+}
+
+/// Takes checks, each behind its length: as they are, or what follows as the attributes of one that is authentic.
+pub fn stun(bytes: &[u8]) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "there has to be a first instant")]
+    let mut now = *START.get_or_init(Instant::now);
+    let mut ice = Ice::new(credentials(), now);
+    let mut out = Outgoing::default();
+    for datagram in split(bytes).take(64) {
+        let Some((&how, datagram)) = datagram.split_first() else {
+            continue;
+        };
+        let from = SocketAddr::from(([198, 51, 100, 7], 1000 + u16::from(how >> 4))).into();
+        let datagram = match how & 1 {
+            0 => datagram.to_vec(),
+            _ => authentic(datagram),
+        };
+        now += Duration::from_secs(u64::from(how >> 1 & 7));
+        let handled = ice.handle(shared().crypto(), from, &datagram, now, &mut out);
+        if handled.is_err() {
+            assert!(out.is_empty(), "an answer to somebody unknown");
+        }
+        for (to, answer) in out.iter() {
+            assert_eq!(to, from);
+            assert!(
+                answer.len() <= 128
+                    && [[1, 1], [1, 17]]
+                        .iter()
+                        .any(|kind| answer.starts_with(kind))
+            );
+        }
+        out.clear();
+        assert!(ice.paths().len() <= 8);
+    }
+}
+
+/// Returns a binding request with these attributes, between a username and what makes it authentic.
+fn authentic(attributes: &[u8]) -> Vec<u8> {
+    let attributes = attributes
+        .get(..attributes.len().min(1200))
+        .unwrap_or_default();
+    let username = [
+        0, 6, 0, 9, b'c', b'o', b'r', b'e', b':', b'c', b'a', b'f', b'e', 0, 0, 0,
+    ];
+    let len = u16::try_from(username.len() + attributes.len() + 24).unwrap_or_default();
+    let mut datagram = vec![0, 1];
+    datagram.extend(len.to_be_bytes());
+    datagram.extend([0x21, 0x12, 0xa4, 0x42]);
+    datagram.extend([7; 12]);
+    datagram.extend(username);
+    datagram.extend(attributes);
+    let key = hmac::Key::new(
+        hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        credentials().pwd.as_bytes(),
+    );
+    let tag = hmac::sign(&key, &datagram);
+    datagram.extend([0, 8, 0, 20]);
+    datagram.extend(tag.as_ref());
+    datagram
+}
+
+/// Reads a fragment and answers it.
+pub fn fragment(bytes: &[u8]) {
+    let Some(fragment) = std::str::from_utf8(bytes).ok().and_then(IceFragment::parse) else {
+        return;
+    };
+    let answer = fragment.answer(shared(), &credentials());
+    // Nothing of the client's can add a line.
+    assert_eq!(
+        answer.matches(['\r', '\n']).count(),
+        2 * ANSWER_LINES,
+        "{answer}"
+    );
+    let again = IceFragment::parse(&answer).map(|fragment| fragment.ufrag);
+    assert_eq!(again, Some(credentials().ufrag.as_str()));
+}
+
+/// Cuts a stream into frames, received at once or in pieces as long as the first byte says.
+pub fn frames(bytes: &[u8]) {
+    let Some((piece, stream)) = bytes.split_first() else {
+        return;
+    };
+    let read = |len: usize| {
+        let mut frames = Frames::default();
+        let mut found = Vec::new();
+        for piece in stream.chunks(len.max(1)) {
+            frames.buffer().extend_from_slice(piece);
+            loop {
+                match frames.next_frame() {
+                    Ok(Some(frame)) => found.push(frame),
+                    Ok(None) => break,
+                    Err(_) => return (found, true),
+                }
+            }
+            assert!(
+                frames.buffer().len() < 2 + 2048,
+                "more than one frame waits"
+            );
+        }
+        (found, false)
+    };
+    let (found, is_broken) = read(stream.len());
+    let len: usize = found.iter().map(|frame| frame.len() + 2).sum();
+    assert!(len <= stream.len() && found.iter().all(|frame| !frame.is_empty()));
+    assert_eq!(read(usize::from(*piece)), (found, is_broken));
+}
+
+/// Opens packets, each behind its length, with known keys: as they are, or what was sealed with the peer's.
+pub fn srtp(bytes: &[u8]) {
+    let Some((&which, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let profile = match which & 1 {
+        0 => Profile::AeadAes128Gcm,
+        _ => Profile::Aes128CmSha1_80,
+    };
+    let Some((mut server, mut peer)) = srtp_pair(profile) else {
+        return;
+    };
+    for packet in split(bytes).take(64) {
+        let Some((&how, packet)) = packet.split_first() else {
+            continue;
+        };
+        match how & 3 {
+            0 => drop(open_rtp(&mut server, packet)),
+            1 => drop(server.open_rtcp(packet)),
+            2 => seal_and_open(&mut peer, &mut server, how >> 2, packet),
+            _ => {
+                if let Some(sealed) = peer.seal_rtcp(packet) {
+                    let opened = server.open_rtcp(&sealed);
+                    assert!(opened.is_err() || opened.as_deref() == Ok(packet));
+                    assert!(server.open_rtcp(&sealed).is_err(), "opened twice");
+                }
+            }
+        }
+    }
+}
+
+/// Returns a server and a peer that knows its keys.
+fn srtp_pair(profile: Profile) -> Option<(Srtp, Srtp)> {
+    let (keys, salts) = ([[1; 16], [2; 16]], [[3; 14], [4; 14]]);
+    let make = |first: usize, second: usize| {
+        let salt_len = profile.keying_material_len() / 2 - 16;
+        let mut material = [*keys.get(first)?, *keys.get(second)?].concat();
+        material.extend(salts.get(first)?.get(..salt_len)?);
+        material.extend(salts.get(second)?.get(..salt_len)?);
+        Some(Srtp::new(&Keys::from_dtls(profile, &material)?))
+    };
+    Some((make(0, 1)?, make(1, 0)?))
+}
+
+fn open_rtp(srtp: &mut Srtp, packet: &[u8]) -> Option<Vec<u8>> {
+    let mut datagram = packet.to_vec();
+    let header = Header::parse(&datagram)?;
+    let (_, payload) = srtp
+        .open_rtp(&header, &mut datagram, header.ssrc.0 & 1 == 0)
+        .ok()?;
+    Some(payload.to_vec())
+}
+
+/// Seals a packet with a number, a source and a payload; opens it, altered and as it is.
+fn seal_and_open(peer: &mut Srtp, server: &mut Srtp, padding: u8, packet: &[u8]) {
+    let Some((&[s0, s1, s2, s3, ssrc, at], payload)) = packet.split_first_chunk() else {
+        return;
+    };
+    let header = SendHeader {
+        marker: false,
+        pt: Pt(96),
+        // Nobody can tell how often a number has wrapped before the first packet came.
+        seq: u32::from_be_bytes([0, s1 & 1, s2, s3]),
+        timestamp: 9,
+        ssrc: Ssrc(u32::from(ssrc)),
+        padding,
+    };
+    let (ids, carried) = (ExtensionIds::default(), Carried::default());
+    let extensions = SendExtensions::new(&ids, None, &carried);
+    let len = payload.len() + usize::from(padding);
+    let mut sealed = vec![0; peer.sealed_len(extensions.len(), len)];
+    let sealing = peer.seal_rtp(&header, &extensions, [payload, &[]], &mut sealed);
+    assert!(sealing.is_some());
+    let mut altered = sealed.clone();
+    let last = altered.len() - 1;
+    if let Some(byte) = altered.get_mut(usize::from(at).min(last)) {
+        *byte ^= s0 | 1;
+        assert_eq!(open_rtp(server, &altered), None, "altered");
+    }
+    if let Some(opened) = open_rtp(server, &sealed) {
+        assert!(opened.starts_with(payload) && opened.len() == len);
+        assert_eq!(open_rtp(server, &sealed), None, "opened twice");
     }
 }
 
@@ -161,6 +375,9 @@ pub fn client_hello(bytes: &[u8]) {
         let _ = hello.offers_gcm();
     }
 }
+
+/// The lines of the answer to a fragment: six, one candidate, and that there are no more.
+const ANSWER_LINES: usize = 8;
 
 /// Cuts bytes into packets, each behind its length of two bytes; the last may be shorter.
 fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -3,6 +3,7 @@
 pub(crate) mod continuity;
 pub(crate) mod link;
 pub(crate) mod member;
+pub(crate) mod payload;
 pub(crate) mod publisher;
 pub(crate) mod svc;
 pub(crate) mod viewer;

@@ -3,21 +3,21 @@
 use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
-/// What was received of a stream.
+/// What was received of a stream, cut into datagrams.
 #[derive(Debug, Default)]
-pub(crate) struct Frames {
+pub struct Frames {
     buffer: BytesMut,
 }
 
 /// A frame is longer than any datagram of ours, or the stream is something else.
 #[derive(Debug, Error)]
 #[error("a frame of {0} bytes")]
-pub(crate) struct TooLong(usize);
+pub struct TooLong(usize);
 
 impl Frames {
     /// Returns where to receive, with some room. What is in it already is one incomplete frame at most, if
     /// [`Frames::next_frame`] was called until it had nothing.
-    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
+    pub fn buffer(&mut self) -> &mut BytesMut {
         self.buffer.reserve(READ_BYTES);
         &mut self.buffer
     }
@@ -26,7 +26,7 @@ impl Frames {
     ///
     /// # Errors
     /// [`TooLong`]; nothing that follows can be understood.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<BytesMut>, TooLong> {
+    pub fn next_frame(&mut self) -> Result<Option<BytesMut>, TooLong> {
         loop {
             let Some(&length) = self.buffer.first_chunk::<LENGTH_BYTES>() else {
                 return Ok(None);
@@ -48,7 +48,7 @@ impl Frames {
 }
 
 /// Appends a datagram as a frame. Returns whether it fits the format.
-pub(crate) fn append(datagram: &[u8], stream: &mut Vec<u8>) -> bool {
+pub fn append(datagram: &[u8], stream: &mut Vec<u8>) -> bool {
     let Ok(length) = u16::try_from(datagram.len()) else {
         return false;
     };
