@@ -54,7 +54,7 @@ impl Output for Feed {
         }
         let taken = lock(&self.queue).push(frame);
         if taken == Taken::Dropped {
-            self.meter.count_dropped();
+            self.meter.count_dropped(1);
         }
         // One wake-up a picture is enough: sound leaves with it, or with the next time-out.
         if taken == Taken::Queued && (frame.kind == MediaKind::Video || !self.video) {

@@ -82,7 +82,10 @@ impl Hls {
         let is_video = frame.kind == MediaKind::Video;
         let format = (is_video && frame.keyframe).then(|| frame.video_format());
         let reformatted = match &format {
-            Some(None) => return self.ask(),
+            Some(None) => {
+                self.count_dropped(1);
+                return self.ask();
+            }
             Some(format) => self.lead_format != *format,
             None => false,
         };
@@ -96,6 +99,7 @@ impl Hls {
             self.lead_format = format;
         }
         if !taken {
+            self.count_dropped(u64::from(is_video));
             self.ask();
         } else if is_video {
             self.layers
@@ -122,6 +126,15 @@ impl Hls {
             if sent.is_err() {
                 self.spoilt = true;
             }
+            let dropped = self.layers.get_mut(&0).map_or(0, Layer::take_dropped);
+            self.count_dropped(dropped);
+        }
+    }
+
+    /// Counts frames of the programme that no part got. What comes before the first segment is ignored.
+    fn count_dropped(&self, frames: u64) {
+        if self.live {
+            self.meter.count_dropped(frames);
         }
     }
 
@@ -402,10 +415,18 @@ mod tests {
     use gstreamer as gst;
 
     use super::*;
-    use crate::link;
+    use crate::link::{self, Counters};
 
-    /// A layer in one second: its number and height, and whether it begins with a keyframe.
-    type Second = (u8, i32, bool);
+    /// A layer in one second: its number and height, and what it begins with.
+    type Second = (u8, i32, First);
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum First {
+        Keyframe,
+        Other,
+        /// A keyframe in a format that cannot be written.
+        Broken,
+    }
 
     fn caps(media: &str, codec_data: &'static [u8], height: i32) -> gst::Caps {
         gst::Caps::builder(media)
@@ -426,8 +447,9 @@ mod tests {
         }
     }
 
-    /// Plays these layers, second by second, and returns what the parts of each second say of being settled.
-    fn settled(seconds: &[&[Second]]) -> Vec<Vec<bool>> {
+    /// Plays these layers, second by second, and returns what the parts of each segment say of being settled, and what
+    /// was counted. An empty second is a gap.
+    fn play(seconds: &[&[Second]]) -> (Vec<Vec<bool>>, Counters) {
         gst::init().unwrap();
         let (here, mut there) = UnixStream::pair().unwrap();
         let (reporter, writer) = Reporter::start(here);
@@ -436,7 +458,7 @@ mod tests {
             part_ms: 300,
         };
         let meter = Arc::<Meter>::default();
-        let mut hls = Hls::new(0, &target, Clock::start(), reporter.clone(), meter);
+        let mut hls = Hls::new(0, &target, Clock::start(), reporter.clone(), meter.clone());
         hls.switch(Air::On {
             epoch: 1,
             video: true,
@@ -446,9 +468,11 @@ mod tests {
             for ms in (second * 1000..second * 1000 + 1000).step_by(20) {
                 hls.push(&frame(MediaKind::Audio, 0, ms, true, &sound));
                 // The lower ones first: the programme's frame is what ends a part.
-                for (number, height, begins) in layers.iter().rev() {
-                    let keyframe = *begins && ms % 1000 == 0;
-                    let caps = caps("video/x-h264", AVCC, *height);
+                for (number, height, first) in layers.iter().rev() {
+                    let keyframe = *first != First::Other && ms % 1000 == 0;
+                    let broken = *first == First::Broken;
+                    let avcc = if broken { &AVCC[..3] } else { AVCC };
+                    let caps = caps("video/x-h264", avcc, *height);
                     let frame = frame(MediaKind::Video, *number, ms, keyframe, &caps);
                     if *number == 0 {
                         hls.push(&frame);
@@ -472,17 +496,17 @@ mod tests {
             }
             said.last_mut().unwrap().push(step.settled);
         }
-        said
+        (said, meter.counters())
     }
 
     #[test]
     fn a_segment_is_settled_when_every_layer_that_comes_in_is_in_it() {
         // The lower one comes in, but the keyframe that it begins with does not yet.
-        let late: &[Second] = &[(0, 720, true), (1, 360, false)];
+        let late: &[Second] = &[(0, 720, First::Keyframe), (1, 360, First::Other)];
         // The best one does not flow yet: what leads is a lower one.
-        let low: &[Second] = &[(0, 360, true), (1, 360, true)];
-        let alone: &[Second] = &[(0, 720, true)];
-        let whole: &[Second] = &[(0, 720, true), (1, 360, true)];
+        let low: &[Second] = &[(0, 360, First::Keyframe), (1, 360, First::Keyframe)];
+        let alone: &[Second] = &[(0, 720, First::Keyframe)];
+        let whole: &[Second] = &[(0, 720, First::Keyframe), (1, 360, First::Keyframe)];
         let table = [
             ("all at once", [whole; 3], [true; 3]),
             ("one layer", [alone; 3], [true; 3]),
@@ -490,7 +514,7 @@ mod tests {
             ("the best last", [low, low, whole], [false, false, true]),
         ];
         for (label, seconds, expected) in table {
-            let said = settled(&seconds);
+            let (said, _) = play(&seconds);
             assert_eq!(said.len(), 3, "{label}: {said:?}");
             for (parts, expected) in said.iter().zip(expected) {
                 assert!(parts.len() >= 3, "{label}: {said:?}");
@@ -499,6 +523,29 @@ mod tests {
                     "{label}: {said:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn frames_that_no_part_gets_are_counted_once_it_is_live() {
+        let whole: &[Second] = &[(0, 720, First::Keyframe)];
+        let headless: &[Second] = &[(0, 720, First::Other)];
+        let broken: &[Second] = &[(0, 720, First::Broken)];
+        let table = [
+            ("all is well", vec![whole; 4], 0),
+            ("before it begins", vec![headless, whole, whole], 0),
+            (
+                "no keyframe behind a gap",
+                vec![whole, whole, &[], &[], &[], headless, whole],
+                50,
+            ),
+            ("no format", vec![whole, whole, broken, whole], 50),
+        ];
+        for (label, seconds, expected) in table {
+            let (_, counters) = play(&seconds);
+            let came = seconds.iter().filter(|second| !second.is_empty()).count();
+            assert_eq!(counters.frames, 50 * came as u64, "{label}");
+            assert_eq!(counters.dropped_frames, expected, "{label}");
         }
     }
 

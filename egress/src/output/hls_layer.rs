@@ -21,6 +21,8 @@ pub(super) struct Layer {
     was_missing: bool,
     /// Where the last frame that was taken out ends.
     until: Option<Duration>,
+    /// Frames that no part got.
+    dropped: u64,
 }
 
 impl Layer {
@@ -31,18 +33,25 @@ impl Layer {
             back_for: 0,
             was_missing: false,
             until: None,
+            dropped: 0,
         }
     }
 
     pub(super) fn push(&mut self, frame: Frame) {
         if self.frames.len() >= FRAME_LIMIT {
             self.frames.pop_front();
+            self.dropped += 1;
         }
         self.frames.push_back(frame);
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::new();
+    }
+
+    /// Returns how many frames no part got since the last call.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Returns the time of the newest frame that waits.
@@ -64,8 +73,7 @@ impl Layer {
             self.was_missing |= self.format.is_some();
             (self.format, self.back_for) = (None, 0);
             // What comes before the next keyframe is of no use.
-            let old = start.saturating_sub(CLOSE);
-            self.frames.retain(|frame| frame.time >= old);
+            self.skip(start);
             return false;
         };
         self.back_for += 1;
@@ -77,7 +85,7 @@ impl Layer {
         self.was_missing = false;
         self.format = Some(format);
         self.until = None;
-        self.frames.drain(..at);
+        self.drop_first(at);
         if let Some(first) = self.frames.front_mut() {
             first.time = start;
         }
@@ -134,7 +142,12 @@ impl Layer {
     /// Forgets what no segment will need: this layer is not shown, and the open part ends at `end`.
     pub(super) fn skip(&mut self, end: Duration) {
         let old = end.saturating_sub(CLOSE);
-        self.frames.retain(|frame| frame.time >= old);
+        self.drop_first(self.frames.partition_point(|frame| frame.time < old));
+    }
+
+    fn drop_first(&mut self, count: usize) {
+        self.frames.drain(..count);
+        self.dropped += u64::try_from(count).unwrap_or(u64::MAX);
     }
 }
 

@@ -61,8 +61,8 @@ impl Meter {
         self.frames.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_dropped(&self) {
-        self.dropped_frames.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_dropped(&self, frames: u64) {
+        self.dropped_frames.fetch_add(frames, Ordering::Relaxed);
     }
 
     pub(crate) fn counters(&self) -> Counters {

@@ -299,7 +299,7 @@ impl Output for Feed {
 
     fn push(&mut self, frame: &Frame) {
         if self.air != Air::Off && lock(&self.queue).push(frame) == Taken::Dropped {
-            self.meter.count_dropped();
+            self.meter.count_dropped(1);
         }
     }
 }

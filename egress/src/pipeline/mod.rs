@@ -16,6 +16,7 @@ mod rtp_input;
 mod timeline;
 mod video;
 
+pub(crate) use av1::{Depacketizer, Outcome};
 pub(crate) use clock::{Clock, monotonic};
 pub(crate) use compose::Composer;
 pub(crate) use frame::Frame;

@@ -132,7 +132,8 @@ pub struct DestinationStatus {
     /// Video frames that have left this server since the job started.
     #[ts(type = "number")]
     pub frames: u64,
-    /// Video frames dropped since the job started, because the destination was away or slow.
+    /// Video frames dropped since the job started, because the destination was away or slow; of HLS, those of the
+    /// best quality that no segment got.
     #[ts(type = "number")]
     pub dropped_frames: u64,
 }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use sfu::Codec;
 use thiserror::Error;
 
+use crate::pipeline::{Depacketizer, Outcome};
+
 /// A keyframe.
 #[derive(Debug, Clone)]
 pub(crate) enum Picture {
@@ -43,6 +45,7 @@ enum Task {
     H264Rtp,
     Vp8Rtp,
     Vp9Rtp,
+    Av1Rtp,
     /// The parts are JPEG pictures of one size.
     Sheet {
         columns: usize,
@@ -89,7 +92,8 @@ impl Request {
                     Codec::H264 => Task::H264Rtp,
                     Codec::Vp8 => Task::Vp8Rtp,
                     Codec::Vp9 => Task::Vp9Rtp,
-                    Codec::Av1 | Codec::Opus => Task::Unsupported,
+                    Codec::Av1 => Task::Av1Rtp,
+                    Codec::Opus => Task::Unsupported,
                 };
                 (task, packets)
             }
@@ -145,10 +149,24 @@ pub(super) fn run(head: &Head, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
         ),
         Task::Vp8Rtp => rtp("VP8", "rtpvp8depay ! vp8dec threads=1"),
         Task::Vp9Rtp => rtp("VP9", "rtpvp9depay ! vp9dec threads=1"),
+        Task::Av1Rtp => {
+            let unit = temporal_unit(&parts).ok_or(DecodeError::Request)?;
+            let source =
+                "caps=video/x-av1,stream-format=obu-stream,alignment=tu ! av1parse ! av1dec";
+            return picture(source, &[&unit], head);
+        }
         Task::Sheet { columns } => return sheet(&parts, head, columns),
         Task::Unsupported => return Err(DecodeError::Request),
     };
     picture(&source, &parts, head)
+}
+
+fn temporal_unit(packets: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut depacketizer = Depacketizer::default();
+    packets.iter().find_map(|rtp| match depacketizer.push(rtp) {
+        Outcome::Complete(unit) => Some(unit.data),
+        Outcome::Pending | Outcome::Lost => None,
+    })
 }
 
 fn rtp(name: &str, decoder: &str) -> String {

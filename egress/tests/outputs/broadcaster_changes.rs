@@ -2,6 +2,7 @@
 
 use egress::status::{DestinationState, FailureCode, Job, JobState};
 use serde_json::json;
+use sfu::MediaKind;
 use tokio::time::sleep;
 
 use crate::{
@@ -54,6 +55,58 @@ async fn a_broadcaster_who_reloads_keeps_the_session_and_the_playlist() {
     let (first, last) = (holes[0].0, holes[holes.len() - 1].1);
     assert!(last - first < 8.0, "{holes:?}");
     assert!(probe.longest_gap() < 2.0, "{}", probe.longest_gap());
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_mutes_and_unmutes_stays_in_the_session_and_in_step() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let _broadcaster = stage.broadcast(Sends::obedient());
+    let job = stage
+        .start(json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}, {"type": "hls"}]))
+        .await;
+    stage.wait_live(&job).await;
+    stage.plays(&job, 0, 3).await;
+    stage.program.mute(MediaKind::Audio, true);
+    stage.plays(&job, 0, 4).await;
+    let (hls, _) = stage.download_hls("muted.mp4").await;
+    let muted = Probe::of(&hls);
+    let ends = muted.times.iter().map(|times| times[times.len() - 1]);
+    let ends: Vec<f64> = ends.collect();
+    assert!((ends[0] - ends[1]).abs() < 1.0, "silence goes on: {ends:?}");
+    stage.program.mute(MediaKind::Audio, false);
+    stage.plays(&job, 0, 3).await;
+    stage.program.mute(MediaKind::Video, true);
+    // What is on its way still comes; then there are two pictures a second.
+    let stands = |job: &Job| job.receiving && job.destinations[0].bitrate_bps < 300_000;
+    let (standing, _) = stage.wait_for(&job, secs(20), stands).await;
+    let frames = standing.destinations[0].frames;
+    let shown = |job: &Job| job.destinations[0].frames >= frames + 3;
+    stage.wait_for(&job, secs(10), shown).await;
+    stage.program.mute(MediaKind::Video, false);
+    stage.plays(&job, 0, 5).await;
+    let (hls, playlist) = stage.download_hls("all.mp4").await;
+    assert!(!playlist.contains("DISCONTINUITY\n"), "{playlist}");
+    let hls = Probe::of(&hls);
+    let ended = stage.end(&job).await;
+    assert_eq!(ended.restarts, 0);
+    for destination in &ended.destinations {
+        assert_eq!(destination.past_failure, None);
+        assert_eq!(destination.last_error, None);
+    }
+    assert_eq!(server.recordings().len(), 1);
+    let mut probe = Probe::with_offsets(&server.recordings()[0]);
+    for probe in [&hls, &probe] {
+        probe.assert_sound(&["aac", "h264"]);
+        let aac = probe.codecs.iter().position(|c| c == "aac").unwrap();
+        let mut steps = probe.times[aac].windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(steps.all(|step| step < 0.05), "silence stands in");
+        assert!(probe.longest_gap() < 2.5, "{}", probe.longest_gap());
+    }
+    // What came behind it all.
+    probe.offsets.drain(..probe.offsets.len() - 4);
+    assert_in_step(&probe);
     stage.stop().await;
 }
 

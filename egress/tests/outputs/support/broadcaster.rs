@@ -17,7 +17,7 @@ use egress::{BoxFuture, Source, Sources};
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use sfu::{Codec, MediaKind, RoomId, TapPacket, TapVideo};
+use sfu::{Codec, MediaKind, RoomId, Snapshot, TapPacket, TapVideo};
 use tokio::sync::mpsc as channel;
 
 use super::av1;
@@ -34,6 +34,10 @@ pub(crate) struct Program {
     /// Of how many packets one is lost; none when 0.
     loss: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
+    /// Whether broadcasters have muted their sound, and their picture.
+    muted: Arc<[AtomicBool; 2]>,
+    /// The newest keyframe, and whether it is complete.
+    keyframe: Arc<Mutex<Option<(Snapshot, bool)>>>,
 }
 
 #[derive(Debug)]
@@ -49,16 +53,48 @@ impl Program {
         self.loss.store(packets, Ordering::Relaxed);
     }
 
+    /// Has broadcasters send nothing of a kind, as those who have taken their track away, or send it again.
+    pub(crate) fn mute(&self, kind: MediaKind, muted: bool) {
+        self.muted[usize::from(kind == MediaKind::Video)].store(muted, Ordering::Relaxed);
+    }
+
+    fn is_muted(&self, kind: MediaKind) -> bool {
+        self.muted[usize::from(kind == MediaKind::Video)].load(Ordering::Relaxed)
+    }
+
     fn send(&self, packet: &TapPacket) {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let loss = self.loss.load(Ordering::Relaxed);
         if loss > 0 && number.is_multiple_of(loss) {
             return;
         }
+        if packet.codec.kind() == MediaKind::Video {
+            self.note_keyframe(packet);
+        }
         let mut taps = self.taps.lock().unwrap();
         taps.retain(|tap| !tap.is_closed());
         for tap in taps.iter() {
             let _ = tap.try_send(packet.clone());
+        }
+    }
+
+    fn note_keyframe(&self, packet: &TapPacket) {
+        let timestamp = |rtp: &Bytes| rtp[4..8].to_owned();
+        let mut newest = self.keyframe.lock().unwrap();
+        let goes_on = newest
+            .as_mut()
+            .filter(|(keyframe, _)| timestamp(&keyframe.packets[0]) == timestamp(&packet.rtp));
+        let is_last = packet.rtp[1] & 0x80 != 0;
+        if let Some((keyframe, complete)) = goes_on {
+            keyframe.packets.push(packet.rtp.clone());
+            *complete |= is_last;
+        } else if packet.keyframe {
+            let keyframe = Snapshot {
+                codec: packet.codec,
+                packets: vec![packet.rtp.clone()],
+                received: Instant::now(),
+            };
+            *newest = Some((keyframe, is_last));
         }
     }
 
@@ -85,6 +121,13 @@ impl Sources for Program {
             layers: self.layers.clone(),
         };
         Box::pin(async move { Some(Box::new(tap) as Box<dyn Source>) })
+    }
+
+    fn snapshot(&self, _: RoomId, _: Option<Duration>) -> BoxFuture<'_, Option<Snapshot>> {
+        let newest = self.keyframe.lock().unwrap().clone();
+        Box::pin(
+            async move { newest.and_then(|(keyframe, complete)| complete.then_some(keyframe)) },
+        )
     }
 }
 
@@ -311,6 +354,10 @@ impl Track {
         }
         // The SFU starts every stream at a keyframe.
         self.started |= packet.keyframe;
+        if program.is_muted(self.codec.kind()) {
+            self.advance();
+            return;
+        }
         if self.started && (!is_video || *layer == self.below_top) {
             let kind = self.codec.kind();
             let rate = if kind == MediaKind::Video { 90 } else { 48 };

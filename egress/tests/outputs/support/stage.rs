@@ -305,6 +305,7 @@ fn router(service: &Service, slug: &str, caller: Caller) -> Router {
     };
     service
         .api_routes()
+        .merge(service.thumbnail_routes())
         .layer(Extension(room))
         .layer(Extension(caller))
         .merge(service.hls_routes())

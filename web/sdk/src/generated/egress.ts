@@ -291,7 +291,8 @@ delay_ms: number,
  */
 frames: number, 
 /**
- * Video frames dropped since the job started, because the destination was away or slow.
+ * Video frames dropped since the job started, because the destination was away or slow; of HLS, those of the
+ * best quality that no segment got.
  */
 dropped_frames: number, };
 
