@@ -171,6 +171,9 @@ impl Estimator {
             self.shown_at = now;
         }
         let is_doubtful = is_limited && carried * 5 < self.bitrate * 4;
+        if is_doubtful {
+            self.shown_at = now - SHOWN + REPEAT;
+        }
         self.doubts = if is_doubtful { self.doubts + 1 } else { 0 };
         if !self.is_measured || self.doubts > 1 {
             // What was measured on a full path is believed in more than one probe.
@@ -370,6 +373,9 @@ const DRAIN: u64 = 88;
 /// For how long an estimate is believed in that nothing shows, and how much of it live media has to be to show it.
 const SHOWN: i64 = 500_000;
 const SHOWN_LIVE: u64 = 92;
+
+/// When a probe that is not believed is repeated: what it has put into the path's queue is gone by then.
+const REPEAT: i64 = 150_000;
 
 const WINDOW: i64 = 400_000;
 const FULL_WINDOW: i64 = 400_000;

@@ -11,6 +11,8 @@ pub(crate) struct Prober {
     carried: Option<(u64, i64)>,
     /// Whether the last probe was as fast as wanted.
     is_final: bool,
+    /// Whether the last packet of a probe was due.
+    is_closed: bool,
     /// Of a probe that only shows again what was shown before.
     check: Option<Check>,
     /// Probes begun.
@@ -134,6 +136,7 @@ impl Prober {
         };
         self.begun += 1;
         self.is_final = rate == wanted;
+        self.is_closed = false;
         self.phase = Phase::Sending {
             rate,
             since: now,
@@ -168,14 +171,24 @@ impl Prober {
             return 0;
         };
         let sent = self.cluster.sent_bytes;
+        let elapsed = u64::try_from(now - since).unwrap_or_default();
         if sent >= budget && self.cluster.sent_packets >= LEAST_PACKETS {
+            // A burst of live packets at the end counts only with a packet behind it, in its own time. Where so much
+            // is sent that it takes no padding, there is enough.
+            let time_of = |bytes: u64| bytes * 8_000_000 / rate.max(1);
+            let ends_in_burst = sent > budget + BURST && elapsed * 2 >= time_of(budget);
+            if ends_in_burst && elapsed < time_of(sent).min(LONGEST) {
+                return 0;
+            }
+            if ends_in_burst && !std::mem::replace(&mut self.is_closed, true) {
+                return 1;
+            }
             self.phase = Phase::Awaiting {
                 until: now + PATIENCE,
             };
             return 0;
         }
-        let elapsed = u64::try_from(now - since).unwrap_or_default() + STEP.unsigned_abs();
-        let due = (rate * elapsed / 8_000_000).min(budget.max(sent + 1));
+        let due = (rate * (elapsed + STEP.unsigned_abs()) / 8_000_000).min(budget.max(sent + 1));
         due.saturating_sub(sent)
     }
 
@@ -318,6 +331,12 @@ const DURATION: u64 = 40_000;
 
 /// The queue that a probe may cause on a path which carries what it carried lately and no more.
 const MOST_QUEUE: u64 = 120_000;
+
+/// And at most, in microseconds, however much else is sent.
+const LONGEST: u64 = 120_000;
+
+/// More than this at once, beyond what was due, is not padding.
+const BURST: u64 = 250;
 
 const LEAST_BYTES: u64 = 2500;
 const LEAST_PACKETS: u32 = 6;

@@ -41,6 +41,11 @@ impl World {
     /// second, within 20 % of it (30 % below 500 kbit/s), or of what the best takes.
     fn assert_estimate_follows(&mut self, index: usize, rate: u64, label: &str) {
         let share = if rate < 500_000 { 70 } else { 80 };
+        self.assert_estimate_comes_near(index, rate, share, label);
+    }
+
+    /// The same with another share of the rate, in per cent.
+    fn assert_estimate_comes_near(&mut self, index: usize, rate: u64, share: u64, label: &str) {
         let (mut above, mut sum) = (0, 0);
         for step in 0..1200 {
             self.run(10);
@@ -61,7 +66,7 @@ impl World {
         }
     }
 
-    /// Asserts for so many hundredths of a second that the estimate is above the rate for two seconds at most.
+    /// Asserts for so many hundredths of a second that the estimate is above the rate for 1.2 s at most.
     /// Returns for how many milliseconds it was.
     fn assert_never_long_above(&mut self, index: usize, rate: u64, steps: u64, label: &str) -> u64 {
         let (mut above, mut longest) = (0, 0);
@@ -70,7 +75,7 @@ impl World {
             let estimate = self.facts(index).estimate_bps.unwrap_or_default();
             above = if estimate > rate { above + 10 } else { 0 };
             longest = longest.max(above);
-            assert!(above <= 2000, "{label}: {estimate} at {step}0 ms");
+            assert!(above <= 1200, "{label}: {estimate} at {step}0 ms");
         }
         longest
     }
@@ -360,7 +365,9 @@ fn the_estimate_follows_with_lost_reports_and_in_disorder() {
             for rate in rates {
                 world.set_rate(viewer, rate);
                 let label = format!("{reports_lost}, {reordered}, {rates:?}: {rate}");
-                world.assert_estimate_follows(viewer, rate, &label);
+                // Some probes tell less than else.
+                let share = if rate < 500_000 { 65 } else { 75 };
+                world.assert_estimate_comes_near(viewer, rate, share, &label);
             }
         }
     }
@@ -513,7 +520,7 @@ fn without_rtx(media: &str) -> String {
 
 /// Less is sent than the link carries before and after it falls: no queue tells of it.
 #[test]
-fn a_fall_that_makes_no_queue_is_noticed_within_two_seconds() {
+fn a_fall_that_makes_no_queue_is_noticed_soon() {
     let mut worst = 0;
     for (from, to) in [
         (2_000_000, 700_000),
@@ -554,14 +561,17 @@ fn probes_take_a_tenth_of_a_narrow_link_at_most() {
         let mut world = World::live(seed, Publisher::ladder(1, Codec::Vp8), 1500);
         let viewer = world.watch_behind(Conditions::of_rate(rate));
         world.run(5000);
-        let before = world.facts(viewer).padding_out;
+        let padding = |world: &World| {
+            let viewer = world.viewer(viewer);
+            viewer.padding_bytes as u64 + u64::from(viewer.paddings) * HEADERS
+        };
+        let before = padding(&world);
         world.run(20_000);
-        let paddings = world.facts(viewer).padding_out - before;
-        let bitrate = paddings * PADDING * 8 / 20;
+        let bitrate = (padding(&world) - before) * 8 / 20;
         println!("{bitrate} of {rate} bit/s");
         assert!(bitrate * 10 <= rate, "{bitrate} of {rate}");
     }
 }
 
-/// Bytes of a packet of padding, with the headers of all layers.
-const PADDING: u64 = 320;
+/// What the layers below RTP add to a packet: IPv4, UDP, and the tag of AES-GCM.
+const HEADERS: u64 = 44;

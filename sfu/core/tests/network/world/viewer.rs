@@ -104,6 +104,8 @@ pub(crate) struct Viewer {
     /// Audio that came again with the packet behind it, by sequence number.
     pub(crate) repeated_audio: BTreeMap<u16, Packet>,
     pub(crate) paddings: u32,
+    /// Bytes of padding, decrypted.
+    pub(crate) padding_bytes: usize,
     /// Bytes of all packets.
     pub(crate) bytes: u64,
     /// How many packets said what, by the id of the header extension.
@@ -344,6 +346,7 @@ impl Viewer {
             retransmissions: 0,
             repeated_audio: BTreeMap::new(),
             paddings: 0,
+            padding_bytes: 0,
             bytes: 0,
             carried: BTreeMap::new(),
             feedback: Feedback::default(),
@@ -403,6 +406,7 @@ impl Viewer {
             assert!(is_rtx, "padding has a stream of its own");
             assert_eq!(payload.len(), usize::from(*payload.last().unwrap()));
             self.paddings += 1;
+            self.padding_bytes += packet.len();
             return;
         }
         let codec = match pt {
