@@ -238,7 +238,14 @@ impl Prober {
             return None;
         };
         let cluster = &self.cluster;
-        if cluster.packets + cluster.lost < cluster.sent_packets && now < until {
+        let reported = cluster.packets + cluster.lost;
+        if reported < cluster.sent_packets && now < until {
+            return None;
+        }
+        if reported < LEAST_PACKETS.min(cluster.sent_packets) {
+            // The reports were lost: that says nothing of the path.
+            let until = self.check.map_or(now, |check| check.rests_until);
+            self.phase = Phase::Resting { until };
             return None;
         }
         let outcome = cluster.outcome();
