@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context;
 
 use crate::{
+    pulse::Pulse,
     socket::{self, Inbox},
     tally::Tally,
     viewer::Viewer,
@@ -24,6 +25,7 @@ pub(crate) struct Crowd {
     workers: Vec<Worker>,
     sinks: Vec<SocketAddr>,
     next: AtomicUsize,
+    pulses: Vec<Pulse>,
     stop: Arc<AtomicBool>,
 }
 
@@ -48,11 +50,12 @@ enum Order {
 }
 
 impl Crowd {
-    /// Starts the threads, with this many bare sockets for the floor to send to.
+    /// Starts the threads, with this many bare sockets for the floor to send to, and the pulses of
+    /// the processors that matter.
     ///
     /// # Errors
     /// When the sockets cannot be opened.
-    pub(crate) fn start(threads: usize, sinks: usize) -> anyhow::Result<Self> {
+    pub(crate) fn start(threads: usize, sinks: usize, pulses: Vec<Pulse>) -> anyhow::Result<Self> {
         let localhost = std::net::Ipv4Addr::LOCALHOST.into();
         let mut sinks: Vec<UdpSocket> = (0..sinks)
             .map(|_| socket::open(localhost))
@@ -93,6 +96,7 @@ impl Crowd {
             workers,
             sinks: addresses,
             next: AtomicUsize::new(0),
+            pulses,
             stop,
         })
     }
@@ -157,6 +161,8 @@ impl Crowd {
                 .unwrap_or_else(PoisonError::into_inner);
             all.merge(&std::mem::take(&mut *tally));
         }
+        let pauses: Vec<_> = self.pulses.iter().flat_map(Pulse::pauses).collect();
+        all.settle(&pauses);
         all
     }
 

@@ -170,7 +170,7 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<()> {
         ),
     };
     let pid = server.as_ref().map(Server::pid).or(args.server_pid);
-    let crowd = Crowd::start(args.threads, 0)?;
+    let crowd = Crowd::start(args.threads, 0, Vec::new())?;
     let mut audience = Audience::new(place, tokens, crowd)?;
     if args.publishers > 0 {
         let clip = Arc::new(args.clip.clip()?);

@@ -17,6 +17,7 @@ mod load;
 mod media;
 mod peer;
 mod publisher;
+mod pulse;
 mod ramp;
 mod report;
 mod scene;

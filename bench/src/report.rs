@@ -209,3 +209,16 @@ pub(crate) fn lost(tally: &Tally) -> String {
         String::new()
     }
 }
+
+/// Writes how many frames are not counted because the machine took the server's processor away.
+#[expect(clippy::cast_precision_loss, reason = "counts of a run")]
+pub(crate) fn excused(tally: &Tally) -> String {
+    let all = tally.frame_delay.len() + tally.excused;
+    match tally.excused {
+        0 => String::new(),
+        excused => format!(
+            ", without {:.1} % while the processor was away",
+            excused as f64 * 100.0 / all as f64
+        ),
+    }
+}

@@ -8,8 +8,9 @@ use crate::{
     audience::{Audience, Place, Tokens},
     crowd::Crowd,
     media::{Clip, Pacing},
+    pulse::Pulse,
     report::{cpu_per_packet, lost},
-    server::{Server, Setup},
+    server::{self, Server, Setup},
     tally::Tally,
 };
 
@@ -80,7 +81,11 @@ impl Scene {
             transport_cc: true,
             channel: true,
         };
-        let mut audience = Audience::new(place, tokens, Crowd::start(1, sinks)?)?;
+        // The server's, and those of the publishers: what these could not send in time comes all at once.
+        let processors = [&*setup.processors, &server::processors()?].concat();
+        let pulses = Pulse::start_all(&processors);
+        let crowd = Crowd::start(1, sinks, pulses)?;
+        let mut audience = Audience::new(place, tokens, crowd)?;
         for _ in &rooms {
             audience.publish().await?;
         }

@@ -1,6 +1,6 @@
 //! What viewers count.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use crate::histogram::Histogram;
 
@@ -41,6 +41,10 @@ pub(crate) struct Tally {
     pub(crate) packet_delay: Histogram,
     /// From the send call of a frame's last packet until the frame is complete at the viewer's socket.
     pub(crate) frame_delay: Histogram,
+    /// Sending and completion of frames that came late, until it is known whose fault it was.
+    late: Vec<(i64, i64)>,
+    /// Frames that came late because the server's processor was taken away from it. They are in no histogram.
+    pub(crate) excused: u64,
 }
 
 impl Tally {
@@ -63,6 +67,8 @@ impl Tally {
         for (count, more) in counts {
             *count += more;
         }
+        self.late.extend_from_slice(&other.late);
+        self.excused += other.excused;
         for (histogram, more) in [
             (&mut self.to_connected, &other.to_connected),
             (&mut self.to_packet, &other.to_packet),
@@ -71,6 +77,32 @@ impl Tally {
             (&mut self.frame_delay, &other.frame_delay),
         ] {
             histogram.merge(more);
+        }
+    }
+
+    /// Counts a frame whose last packet was sent and whose last piece arrived at these times.
+    pub(crate) fn frame(&mut self, sent: i64, complete: i64) {
+        let delay = between(sent, complete);
+        if delay < LATE || self.late.len() >= MAX_LATE {
+            self.frame_delay.record(delay);
+        } else {
+            self.late.push((sent, complete));
+        }
+    }
+
+    /// Takes late frames for what they are: excused if they were on their way during a pause, or so soon after one
+    /// that what it had held up was still being done.
+    pub(crate) fn settle(&mut self, pauses: &[Range<i64>]) {
+        for (sent, complete) in std::mem::take(&mut self.late) {
+            let explains = |pause: &Range<i64>| {
+                let over = pause.end + (pause.end - pause.start);
+                sent < over && complete > pause.start && complete < over
+            };
+            let is_excused = pauses.iter().any(explains);
+            match is_excused {
+                true => self.excused += 1,
+                false => self.frame_delay.record(between(sent, complete)),
+            }
         }
     }
 
@@ -84,4 +116,37 @@ impl Tally {
 /// Returns the time between two readings of the wall clock, zero when it went backwards.
 pub(crate) fn between(earlier: i64, later: i64) -> Duration {
     Duration::from_nanos(u64::try_from(later - earlier).unwrap_or(0))
+}
+
+/// What comes sooner needs no excuse.
+const LATE: Duration = Duration::from_millis(2);
+
+/// Late frames that are kept; more of them have no excuse.
+const MAX_LATE: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    #[test]
+    fn only_frames_within_a_pause_are_excused() {
+        let pauses = [100 * MS..160 * MS];
+        for (sent, complete, is_excused) in [
+            (50, 95, false),
+            (90, 165, true),
+            (110, 161, true),
+            (161, 210, true),
+            (110, 230, false),
+            (221, 230, false),
+            (120, 121, false),
+        ] {
+            let mut tally = Tally::default();
+            tally.frame(sent * MS, complete * MS);
+            tally.settle(&pauses);
+            assert_eq!(tally.excused, u64::from(is_excused), "{sent} to {complete}");
+            assert_eq!(tally.frame_delay.len(), u64::from(!is_excused));
+        }
+    }
 }

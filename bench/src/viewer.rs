@@ -198,7 +198,7 @@ impl Viewer {
             if is_live(complete)
                 && let Some(sent) = self.sent_frames.get(stamp)
             {
-                tally.frame_delay.record(between(sent, complete));
+                tally.frame(sent, complete);
             }
             if stamp.is_key && self.progress.keyframe.is_none() {
                 self.progress.keyframe = Some(complete);

@@ -9,7 +9,7 @@ use crate::{
     child::Process,
     media::{Clip, Pacing},
     ramp,
-    report::{cpu_per_packet, lost, p50_p99, within},
+    report::{cpu_per_packet, excused, lost, p50_p99, within},
     scene::{Scene, Span},
 };
 
@@ -103,11 +103,12 @@ impl Bench {
             self.table.note(
                 &format!("  {viewers} viewers at 1.4 Mb/s, {shape}: delay of whole frames"),
                 format!(
-                    "{}, {:.0} % of a core, {:.2} us{}",
+                    "{}, {:.0} % of a core, {:.2} us{}{}",
                     p50_p99(delay),
                     share * 100.0,
                     span.per_packet(),
-                    lost(&span.tally)
+                    lost(&span.tally),
+                    excused(&span.tally)
                 ),
             );
             if span.tally.loss() > 0.001 || !within(delay, 99, HOPELESS) {
