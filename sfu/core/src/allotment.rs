@@ -257,13 +257,9 @@ impl Allotment {
         flow: &mut Flow,
         now: Instant,
     ) {
-        let more = match self.limit {
-            Some(_) => 0,
-            None => {
-                let shown = slots.shown.iter().copied().flatten();
-                shown.filter_map(growth).map(on_wire).sum()
-            }
-        };
+        let shown = slots.shown.iter().copied().flatten();
+        let wanted = shown.filter(|p| p.top().is_some_and(|top| self.wants_more_than(top)));
+        let more: u64 = wanted.filter_map(growth).map(on_wire).sum();
         let tops = wants.iter().filter_map(|want| want.ladder.last());
         let best: u64 = tops.map(|rung| on_wire(rung.bitrate)).sum();
         // What is shown because there is nothing less may be more than is believed to be carried.

@@ -20,7 +20,7 @@ pub(crate) struct Sight {
     pub(crate) aimed: u8,
     /// The layer that is always wanted.
     pub(crate) lowest: usize,
-    /// Whether somebody has the best there is, and could perhaps have more, which no probe would tell.
+    /// Whether somebody has the best there is, and could perhaps have more, which no probe tells.
     pub(crate) content: bool,
     /// The layers that are not sent and that somebody's path would carry, a bit each.
     pub(crate) carried: u8,

@@ -171,9 +171,6 @@ impl Estimator {
             self.shown_at = now;
         }
         let is_doubtful = is_limited && carried * 5 < self.bitrate * 4;
-        if is_doubtful {
-            self.shown_at = now - SHOWN + REPEAT;
-        }
         self.doubts = if is_doubtful { self.doubts + 1 } else { 0 };
         if !self.is_measured || self.doubts > 1 {
             // What was measured on a full path is believed in more than one probe.
@@ -190,6 +187,9 @@ impl Estimator {
         } else if is_limited && !is_doubtful && outcome.delivered < self.bitrate {
             // Jitter once made too much of it.
             self.bitrate = self.bitrate.midpoint(carried);
+        }
+        if self.doubts > 0 {
+            self.shown_at = now - SHOWN + REPEAT;
         }
         self.doubts > 0
     }

@@ -46,6 +46,8 @@ struct Start {
     bitrate: u64,
     /// The fastest that it is tried at.
     most: u64,
+    /// Whether the receiver reports of the packet being read say that nothing was lost; `None` without any.
+    is_whole: Option<bool>,
 }
 
 impl Start {
@@ -120,6 +122,7 @@ impl Flow {
         let rtt = rtt.as_micros();
         let start = Start {
             most: most.clamp(LEAST_PACE, MOST_FIRST_PACE),
+            is_whole: None,
             since: now,
             rtt: u64::try_from(rtt)
                 .unwrap_or(u64::MAX)
@@ -153,6 +156,10 @@ impl Flow {
     pub(crate) fn handle_reception(&mut self, reception: &Reception) {
         if self.tracked.is_none() {
             self.fallback.handle_reception(reception);
+            if let Some(start) = &mut self.start {
+                let is_whole = start.is_whole.unwrap_or(true) && reception.fraction_lost == 0;
+                start.is_whole = Some(is_whole);
+            }
         }
     }
 
@@ -162,7 +169,7 @@ impl Flow {
             let now = self.micros(now);
             self.fallback.judge(self.rate.total, now);
             if let Some(start) = &mut self.start
-                && !self.fallback.is_losing()
+                && start.is_whole.take() == Some(true)
             {
                 start.carried(self.rate.bps);
             }

@@ -489,7 +489,7 @@ impl Layer {
         self.missing.clear();
         self.group = None;
         self.newest = None;
-        self.throughput = Throughput::default();
+        self.throughput.restart();
         self.structure = None;
         self.reception.restart();
         self.clock = RtpClock::new(self.codec.clock_rate());

@@ -195,9 +195,16 @@ impl Prober {
     /// Returns when [`Prober::due`] or [`Prober::poll`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<i64> {
         match self.phase {
-            Phase::Sending { rate, since, .. } => {
-                let sent = self.cluster.sent_bytes * 8_000_000 / rate.max(1);
-                Some(since + i64::try_from(sent).unwrap_or(i64::MAX / 2))
+            Phase::Sending {
+                rate,
+                since,
+                budget,
+            } => {
+                let sent = self.cluster.sent_bytes;
+                let is_complete = sent >= budget && self.cluster.sent_packets >= LEAST_PACKETS;
+                let time = sent * 8_000_000 / rate.max(1);
+                let time = if is_complete { time.min(LONGEST) } else { time };
+                Some(since + i64::try_from(time).unwrap_or(i64::MAX / 2))
             }
             Phase::Awaiting { until } => Some(until),
             Phase::Fresh | Phase::Resting { .. } => None,
@@ -242,7 +249,7 @@ impl Prober {
         if reported < cluster.sent_packets && now < until {
             return None;
         }
-        if reported < LEAST_PACKETS.min(cluster.sent_packets) {
+        if reported < LEAST_PACKETS {
             // The reports were lost: that says nothing of the path.
             let until = self.check.map_or(now, |check| check.rests_until);
             self.phase = Phase::Resting { until };
@@ -294,8 +301,10 @@ impl Cluster {
         if self.packets < LEAST_PACKETS || micros < LEAST_SPAN {
             return None;
         }
-        let sent = self.sent_bytes.saturating_sub(self.last_bytes) * 8_000_000 / micros;
         let all = u64::from(self.packets + self.lost);
+        // Of what nobody reported on nothing is known.
+        let sent = self.sent_bytes * all / u64::from(self.sent_packets.max(1));
+        let sent = sent.saturating_sub(self.last_bytes) * 8_000_000 / micros;
         let came = self.arrivals.rate().unwrap_or(sent);
         // Where the path drops instead of queueing, what is missing was not carried.
         let carried = match u64::from(self.lost) * 5 > all {
@@ -339,10 +348,10 @@ const DURATION: u64 = 40_000;
 /// The queue that a probe may cause on a path which carries what it carried lately and no more.
 const MOST_QUEUE: u64 = 120_000;
 
-/// And at most, in microseconds, however much else is sent.
+/// For how long, in microseconds, a probe waits until a burst at its end has had its time.
 const LONGEST: u64 = 120_000;
 
-/// More than this at once, beyond what was due, is not padding.
+/// So much beyond what was due is more than padding is, nearly always.
 const BURST: u64 = 250;
 
 const LEAST_BYTES: u64 = 2500;
@@ -373,5 +382,5 @@ const AFTER_FINAL: i64 = 1_000_000;
 
 const AFTER_CONGESTION: i64 = 800_000;
 
-/// What a probe has put into the path's queue is gone by then.
+/// How long a probe rests that is to be confirmed, unless what is believed in is checked first.
 const BEFORE_REPEAT: i64 = 250_000;

@@ -163,9 +163,8 @@ impl Publication {
         if let [only] = &*self.layers {
             let took = only.throughput().spatial_layers().iter().copied();
             let above = took.enumerate().skip(usize::from(best.spatial) + 1);
-            return above
-                .min_by_key(|(_, bitrate)| *bitrate)
-                .filter(|(_, took)| *took > best.bitrate);
+            let is_more = |(_, took): &(usize, u64)| *took > best.bitrate;
+            return above.filter(is_more).min_by_key(|(_, took)| *took);
         }
         let took = self
             .layers

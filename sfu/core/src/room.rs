@@ -293,7 +293,8 @@ impl Room {
                     let is_content = aim.zip(top).is_some_and(|(aim, top)| {
                         aim.has_size_of(top) && viewer.allotment.wants_more_than(top)
                     });
-                    sight.content |= is_content && !viewer.flow.is_probed();
+                    // Where nobody knows what more would take, no probe can tell whether it would be carried.
+                    sight.content |= is_content && (paused.is_none() || !viewer.flow.is_probed());
                     if let Some((size, bitrate)) = paused
                         && is_content
                         && viewer.allotment.carries(bitrate, top, &viewer.flow)

@@ -17,7 +17,7 @@ pub(crate) struct Throughput {
     seen: [Option<Instant>; QUALITIES],
     all: u64,
     rates: Option<Rates>,
-    /// What each spatial layer took with all below it while it was sent; stays when it is not sent any more.
+    /// What each spatial layer took, with what it depends on, while it was sent; stays when it is not sent any more.
     took: [u64; LAYERS as usize],
     /// The qualities that need every packet there was.
     complete: Qualities,
@@ -96,7 +96,7 @@ impl Throughput {
         self.is_layered
     }
 
-    /// Returns what each spatial layer took with all below it, the lowest first, whether it is sent now or not;
+    /// Returns what each spatial layer took with what it depends on, the lowest first, whether it is sent now or not;
     /// nothing of a stream without layers.
     pub(crate) fn spatial_layers(&self) -> &[u64] {
         let known = self.took.iter().take_while(|took| **took > 0).count();
@@ -164,25 +164,37 @@ impl Throughput {
                 *to = smooth(old, *to);
             }
         }
-        self.rates = Some(new);
         self.note_spatial_layers(&new);
+        self.rates = Some(new);
         self.begin(now);
     }
 
-    /// Takes the rates of the spatial layers of which something came in the window that ends.
-    fn note_spatial_layers(&mut self, rates: &Rates) {
+    /// The stream begins anew. What its layers took is still the best guess.
+    pub(crate) fn restart(&mut self) {
+        *self = Self {
+            took: self.took,
+            ..Self::default()
+        };
+    }
+
+    /// Takes the rates of the spatial layers of which something came in the window that ends: the higher ones of
+    /// before it and after, as a layer may have stopped in its middle.
+    fn note_spatial_layers(&mut self, new: &Rates) {
+        let before = self.rates.unwrap_or_default();
         let came = |position: usize| {
             let seen = self.seen.get(position).copied().flatten();
             self.is_layered
                 && seen
                     .zip(self.since)
-                    .is_some_and(|(seen, since)| seen >= since)
+                    .is_some_and(|(seen, since)| seen > since)
         };
         for spatial in 0..LAYERS {
             let pairs = Qualities::of_spatial(spatial).iter();
             let sent = pairs.filter(|(.., position)| came(*position));
-            let rates = sent.filter_map(|(.., position)| rates.by_quality.get(position));
-            let most = rates.max().copied();
+            let rates = sent.flat_map(|(.., position)| {
+                [new, &before].map(|rates| rates.by_quality.get(position).copied())
+            });
+            let most = rates.flatten().max();
             if let Some((took, most)) = self.took.get_mut(usize::from(spatial)).zip(most) {
                 *took = most.max(1);
             }
