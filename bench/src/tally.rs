@@ -132,7 +132,10 @@ mod tests {
 
     #[test]
     fn only_frames_within_a_pause_are_excused() {
-        let pauses = [100 * MS..160 * MS];
+        let pauses = vec![Range {
+            start: 100 * MS,
+            end: 160 * MS,
+        }];
         for (sent, complete, is_excused) in [
             (50, 95, false),
             (90, 165, true),
