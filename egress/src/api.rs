@@ -234,8 +234,9 @@ impl Follower {
                         let event = Event::default().event("recording_ready");
                         return Some(event.json_data(json!({ "recording": recording })));
                     }
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return None,
+                    Ok(_) => {}
+                    // Who has missed some begins anew, and reads the list.
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
                 },
                 () = self.service.stopping() => return None,
                 () = sleep_until_some(self.end) => return None,

@@ -159,7 +159,10 @@ impl Delivery {
                 self.refusals = 0;
                 self.attempt = 0;
             }
-            DestinationState::Connecting if !given_up => {
+            // One that waits for its next try has ended; what is said of all destinations does not concern it.
+            DestinationState::Connecting
+                if !given_up && !matches!(self.phase, Phase::Retrying { at: Some(_) }) =>
+            {
                 self.phase = Phase::Connecting;
             }
             DestinationState::Ended => match &mut self.phase {
@@ -235,10 +238,10 @@ impl Delivery {
     }
 
     /// Nothing is wrong with the destination, and the worker goes on with it: it is live again when there is
-    /// something to send. One that has failed by itself still waits for its next try.
+    /// something to send. One that has failed by itself still waits for its next try, and says why.
     fn wait_for_source(&mut self, failure: Failure) {
-        self.failure = Some(failure);
         if !matches!(self.phase, Phase::Retrying { at: Some(_) }) {
+            self.failure = Some(failure);
             self.phase = Phase::Retrying { at: None };
         }
     }

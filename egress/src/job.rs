@@ -459,6 +459,13 @@ mod tests {
         }
     }
 
+    fn connecting(destination: usize) -> Report {
+        Report::State {
+            destination,
+            state: DestinationState::Connecting,
+        }
+    }
+
     fn failed(destination: usize, code: FailureCode) -> Report {
         Report::Failed {
             destination,
@@ -522,10 +529,17 @@ mod tests {
             job.handle_report(&failed(destination, FailureCode::CodecUnsupported), t0);
         }
         assert_eq!(drain(&mut job), [], "the worker goes on");
-        for destination in job.destinations() {
-            assert_eq!(destination.state(), DestinationState::Retrying);
-            let code = destination.failure().map(|f| f.code);
-            assert_eq!(code, Some(FailureCode::CodecUnsupported));
+        // The broadcaster leaves.
+        for destination in 0..2 {
+            job.handle_report(&connecting(destination), t0);
+        }
+        let expected = [
+            (DestinationState::Connecting, FailureCode::CodecUnsupported),
+            (DestinationState::Retrying, FailureCode::Timeout),
+        ];
+        for (destination, (state, code)) in job.destinations().iter().zip(expected) {
+            assert_eq!(destination.state(), state);
+            assert_eq!(destination.failure().map(|f| f.code), Some(code));
         }
         assert_eq!(job.destinations()[0].next_try_at(), None);
         let later = t0 + Duration::from_secs(3600);
@@ -538,12 +552,12 @@ mod tests {
         job.handle_report(&alive, later);
         job.handle_timeout(later);
         assert_eq!(drain(&mut job), [Action::Connect(1)]);
-        for destination in 0..2 {
+        for (destination, (_, code)) in expected.into_iter().enumerate() {
             job.handle_report(&live(destination), later);
             let delivery = &job.destinations()[destination];
             assert_eq!(delivery.state(), DestinationState::Live);
             let past = delivery.past().map(|(failure, _)| failure.code);
-            assert_eq!(past, Some(FailureCode::CodecUnsupported));
+            assert_eq!(past, Some(code));
         }
         assert_eq!(job.state(), JobState::Running);
     }

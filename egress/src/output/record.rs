@@ -60,7 +60,7 @@ impl Record {
     fn write(&self) -> io::Result<()> {
         std::fs::create_dir_all(&self.target.folder)?;
         self.check_space()?;
-        self.attempt.report_state(DestinationState::Connecting);
+        self.say_connecting();
         let mut joins = true;
         while !self.attempt.stop.is_stopped() {
             let air = self.attempt.hub.wait_on_air(IDLE_POLL);
@@ -68,11 +68,18 @@ impl Record {
                 self.follow(air, video, joins)?;
                 joins = false;
                 if !self.attempt.stop.is_stopped() {
-                    self.attempt.report_state(DestinationState::Connecting);
+                    self.say_connecting();
                 }
             }
         }
         Ok(())
+    }
+
+    /// What keeps it from going on air is told by the worker, for all destinations.
+    fn say_connecting(&self) {
+        if !self.attempt.hub.is_unreadable() {
+            self.attempt.report_state(DestinationState::Connecting);
+        }
     }
 
     /// Writes what is on air until something else is.

@@ -130,7 +130,8 @@ impl Tracks {
         let mut over = Vec::new();
         for (id, lane) in &mut self.lanes {
             let due = lane.hub.handle_timeout();
-            lane.started |= due.is_some();
+            // It was opened with its first packet.
+            lane.started |= due.is_some() || !lane.hub.is_off();
             match lane.intake.handle_timeout(due) {
                 Ok(found) => failures.extend(found),
                 Err(error) => failures.push(format!("{error:#}")),

@@ -1,5 +1,7 @@
 //! What is wrong is said, fast and in words that help.
 
+use std::net::ToSocketAddrs;
+
 use axum::http::StatusCode;
 use egress::status::{DestinationState, FailureCode, Job};
 use serde_json::json;
@@ -118,12 +120,21 @@ async fn a_key_that_is_in_use_is_taken_over_when_it_is_free() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_of_a_private_address_is_given_up_until_it_is_changed() {
+    // Hardly any machine's name is on the internet; the other one is in every hosts file of Debian.
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let mut names = [hostname.trim(), "ip6-localhost"].into_iter();
+    let is_of_loopback = |name: &&str| {
+        let found = (*name, 1935).to_socket_addrs();
+        found.is_ok_and(|mut all| all.all(|address| address.ip().is_loopback()))
+    };
+    let Some(here) = names.find(is_of_loopback) else {
+        println!("no name resolves to this machine: not tested");
+        return;
+    };
     let mut stage = Stage::for_stranger();
     let server = RtmpServer::start(&stage.path("server"));
     let _broadcaster = stage.broadcast(Sends::default());
-    // Hardly any machine's name is on the internet.
-    let here = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let url = server.url("live").replace("127.0.0.1", here.trim());
+    let url = server.url("live").replace("127.0.0.1", here);
     let rtmp = json!({"type": "rtmp", "url": url, "key": "k"});
     let job = stage.start(json!([{"type": "hls"}, rtmp])).await;
     let last_is = |state: DestinationState, code: Option<FailureCode>| {
@@ -141,6 +152,7 @@ async fn a_name_of_a_private_address_is_given_up_until_it_is_changed() {
     let elsewhere = last_is(DestinationState::Retrying, Some(FailureCode::HostNotFound));
     stage.wait_for(&job, secs(10), elsewhere).await;
     stage.hand_to_owner();
+    let rtmp = json!({"type": "rtmp", "url": server.url("live"), "key": "k"});
     let change = json!({"remove": ["d3"], "add": [rtmp]}).to_string();
     let (status, _, body) = stage.request("PATCH", &job, change).await;
     assert_eq!(status, StatusCode::OK, "{body:?}");

@@ -56,6 +56,8 @@ for (const { codec, frameRate, all } of [
   { codec: 'vp9', frameRate: 15, all: [720] },
 ]) {
   test(`layers of ${codec} that nobody gets are not encoded`, async ({ server, room, newPage }) => {
+    // Servers wait ten seconds until they say so.
+    test.slow();
     const studio = await newPage(SMALL);
     await broadcastLayers(studio, server, room, codec, frameRate);
     const encoded = (lines: number[]) =>
