@@ -40,6 +40,7 @@ export async function watchThrough(
 ): Promise<Network> {
   const network = await Network.before(page, shape);
   await Watch.open(page, server, room);
-  await expectVideoFlows(page, 30);
+  // Some are sent eight a second.
+  await expectVideoFlows(page, 15);
   return network;
 }
