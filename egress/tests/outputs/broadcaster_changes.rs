@@ -1,5 +1,7 @@
 //! The broadcaster reloads, and changes resolution and codec.
 
+use std::time::Instant;
+
 use egress::status::{DestinationState, FailureCode, Job, JobState};
 use serde_json::json;
 use sfu::MediaKind;
@@ -28,10 +30,12 @@ async fn a_broadcaster_who_reloads_keeps_the_session_and_the_playlist() {
     stage.wait_live(&job).await;
     stage.plays(&job, 0, 3).await;
     drop(first);
+    let left = Instant::now();
     let silent = |job: &Job| !job.receiving;
     stage.wait_for(&job, secs(10), silent).await;
     sleep(secs(2)).await;
     let _second = stage.broadcast(Sends::default());
+    let away = left.elapsed().as_secs_f64();
     stage.plays(&job, 0, 4).await;
     let (hls, playlist) = stage.download_hls("all.mp4").await;
     assert!(!playlist.contains("DISCONTINUITY\n"), "{playlist}");
@@ -43,7 +47,7 @@ async fn a_broadcaster_who_reloads_keeps_the_session_and_the_playlist() {
     probe.assert_sound(&["aac", "h264"]);
     assert_in_step(&probe);
     assert!(probe.length() > 8.0, "{}", probe.length());
-    // The fault is the time without a picture, from the last one before to the first keyframe behind; sound has none.
+    // The time without a picture is that without a broadcaster, and that of one keyframe; sound has none.
     let of = |codec: &str| {
         let at = probe.codecs.iter().position(|c| c == codec).unwrap();
         let pairs = probe.times[at].windows(2);
@@ -53,7 +57,7 @@ async fn a_broadcaster_who_reloads_keeps_the_session_and_the_playlist() {
     assert_eq!(of("aac"), []);
     let holes = of("h264");
     let (first, last) = (holes[0].0, holes[holes.len() - 1].1);
-    assert!(last - first < 8.0, "{holes:?}");
+    assert!(last - first < away + 1.0, "away for {away} s: {holes:?}");
     assert!(probe.longest_gap() < 2.0, "{}", probe.longest_gap());
     stage.stop().await;
 }
