@@ -432,7 +432,7 @@ fn lanes_of(scene: &Scene) -> impl Iterator<Item = LaneId> {
     })
 }
 
-/// By then the background is there: the first picture must not be black.
+/// By then the backdrop is there, as a rule, and pictures begin with the sound.
 const LEAD: Duration = Duration::from_millis(100);
 /// Longer than the mixer waits.
 const IDLE: Duration = Duration::from_millis(500);

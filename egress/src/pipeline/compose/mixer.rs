@@ -1,8 +1,15 @@
 //! The pipeline that mixes and encodes. It goes on whatever comes and goes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use gst::prelude::*;
+use gst_video::gst_base::{self, prelude::*};
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
@@ -23,6 +30,8 @@ pub(crate) struct Mixer {
     stagehand: Arc<Stagehand>,
     backdrop: gst_app::AppSrc,
     slate: gst_app::AppSrc,
+    /// Whether the newest picture, and so every later one, has the backdrop.
+    covered: Arc<AtomicBool>,
 }
 
 /// Where one lane's pictures or sound go in.
@@ -46,8 +55,8 @@ impl Mixer {
         let picture = graph.sink("picture")?;
         deliver(hub, MediaKind::Video, &picture, Duration::ZERO);
         deliver(hub, MediaKind::Audio, &graph.sink("sound")?, CODEC_DELAY);
-        direct(&graph, stagehand)?;
         let mixer = Self {
+            covered: direct(&graph, stagehand)?,
             stagehand: stagehand.clone(),
             backdrop: graph.source("backdrop")?,
             slate: graph.source("slate")?,
@@ -56,14 +65,15 @@ impl Mixer {
         Ok(mixer)
     }
 
-    /// Begins at `now`, once it has a backdrop.
+    /// Begins at `now`; pictures are none before the backdrop has come.
     pub(crate) fn play(&self, now: Duration) -> Result<(), GraphError> {
         let now = clock_time(now);
-        for mixer in ["pictures", "sounds"] {
-            let mixer = self.graph.element(mixer)?;
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            let mixer = self.element(kind)?;
             mixer.set_property_from_str("start-time-selection", "set");
             mixer.set_property("start-time", now.nseconds());
-            begin_at(&mixer, now);
+            let covered = (kind == MediaKind::Video).then(|| self.covered.clone());
+            begin_at(&mixer, now, covered);
         }
         let offset = i64::try_from(now.nseconds()).unwrap_or(i64::MAX);
         let silence = self.graph.element("silence")?;
@@ -153,13 +163,24 @@ impl Mixer {
     }
 }
 
-/// Has the stagehand set up every picture before it is mixed.
-fn direct(graph: &Graph, stagehand: &Arc<Stagehand>) -> Result<(), GraphError> {
+/// Has the stagehand set up every picture before it is mixed. What it returns is set as soon as one has the backdrop.
+fn direct(graph: &Graph, stagehand: &Arc<Stagehand>) -> Result<Arc<AtomicBool>, GraphError> {
     let pictures = graph.element("pictures")?;
-    let missing = || GraphError::Build("the mixer has no slate".to_owned());
-    stagehand.set_slate_pad(pictures.static_pad("sink_1").ok_or_else(missing)?);
-    let hand = stagehand.clone();
+    let pad = |name, what| {
+        let pad = pictures.static_pad(name);
+        pad.and_then(|pad| pad.downcast::<gst_base::AggregatorPad>().ok())
+            .ok_or_else(|| GraphError::Build(format!("the mixer has no {what}")))
+    };
+    stagehand.set_slate_pad(pad("sink_1", "slate")?.upcast());
+    let backdrop = pad("sink_0", "backdrop")?;
+    let covered = Arc::new(AtomicBool::new(false));
+    let (hand, noted) = (stagehand.clone(), covered.clone());
     pictures.connect("samples-selected", false, move |values| {
+        if !noted.load(Ordering::Relaxed) {
+            let mixer = values.first()?.get::<gst_base::Aggregator>().ok()?;
+            let has = mixer.peek_next_sample(&backdrop).is_some();
+            noted.store(has, Ordering::Relaxed);
+        }
         // Element, segment, presentation time, …
         let time = values.get(2).and_then(|value| value.get::<u64>().ok());
         hand.handle_picture(Duration::from_nanos(time?));
@@ -168,20 +189,20 @@ fn direct(graph: &Graph, stagehand: &Arc<Stagehand>) -> Result<(), GraphError> {
     let hand = stagehand.clone();
     let overlay = graph.element("overlay")?;
     overlay.connect("draw", false, move |_| Some(hand.overlay().to_value()));
-    Ok(())
+    Ok(covered)
 }
 
-/// Drops what comes out for a time before `start`: until it has an input, a mixer goes by a start of its own.
-fn begin_at(mixer: &gst::Element, start: gst::ClockTime) {
+/// Drops what comes out for a time before `start`: until it has an input, a mixer goes by a start of its own. Drops
+/// pictures as well that are not `covered` by the backdrop: they would be black.
+fn begin_at(mixer: &gst::Element, start: gst::ClockTime, covered: Option<Arc<AtomicBool>>) {
     let Some(pad) = mixer.static_pad("src") else {
         return;
     };
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        if info
-            .buffer()
-            .and_then(|buffer| buffer.pts())
-            .is_some_and(|time| time < start)
-        {
+        let time = info.buffer().and_then(|buffer| buffer.pts());
+        let early = time.is_some_and(|time| time < start);
+        let is_covered = |covered: &Arc<AtomicBool>| covered.load(Ordering::Relaxed);
+        if early || !covered.as_ref().is_none_or(is_covered) {
             gst::PadProbeReturn::Drop
         } else {
             gst::PadProbeReturn::Remove
@@ -283,6 +304,57 @@ mod tests {
 
     use super::*;
     use crate::pipeline::compose::{rig::SMALL, staging::Staging};
+
+    #[test]
+    fn nothing_is_shown_before_the_backdrop_has_come() {
+        gst::init().unwrap();
+        let clock = Clock::start();
+        let hub = Hub::new(Duration::from_secs(1), false, clock);
+        let stagehand = Arc::new(Stagehand::new(Staging::new(SMALL.canvas(), SMALL.frame())));
+        let mixer = Mixer::start(&SMALL, Encoder::X264, 128_000, &stagehand, &hub, &clock).unwrap();
+        let watched = |element: &str, pad: &str| {
+            let lumas = Arc::new(Mutex::new(Vec::new()));
+            let (noted, element) = (lumas.clone(), mixer.graph.element(element).unwrap());
+            let pad = element.static_pad(pad).unwrap();
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                let first = info.buffer().unwrap().map_readable().unwrap()[0];
+                noted.lock().unwrap().push(first);
+                gst::PadProbeReturn::Ok
+            });
+            lumas
+        };
+        // Probes go in the order in which they came: what the mixer makes, and what is left of it.
+        let made = watched("pictures", "src");
+        let shown = watched("overlay", "sink");
+        let wait = |pictures: &Mutex<Vec<u8>>, count: usize| {
+            let started = Instant::now();
+            while pictures.lock().unwrap().len() < count {
+                assert!(started.elapsed() < Duration::from_secs(20));
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        let white = still(235);
+        mixer.set_slate(&white);
+        mixer.play(clock.now()).unwrap();
+        wait(&made, 10);
+        assert!(shown.lock().unwrap().is_empty());
+        mixer.set_backdrop(&white);
+        wait(&shown, 3);
+        assert_eq!(*made.lock().unwrap().first().unwrap(), 16, "it was black");
+        assert!(shown.lock().unwrap().iter().all(|luma| *luma > 200));
+        mixer.stop();
+    }
+
+    /// A picture of one brightness.
+    fn still(luma: u8) -> gst::Sample {
+        let caps: gst::Caps = SMALL.caps().parse().unwrap();
+        let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
+        let mut bytes = vec![128; info.size()];
+        bytes[..info.offset()[1]].fill(luma);
+        let buffer = gst::Buffer::from_slice(bytes);
+        let caps = info.to_caps().unwrap();
+        gst::Sample::builder().buffer(&buffer).caps(&caps).build()
+    }
 
     #[test]
     fn loud_sounds_together_do_not_clip() {
