@@ -231,6 +231,30 @@ fn sound_is_not_repeated_on_narrow_paths() {
 }
 
 #[test]
+fn sound_alone_is_repeated_again_when_its_path_is_not_narrow_any_more() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::new(1, Codec::H264));
+    world.publisher(publisher).has_video = false;
+    let viewer = world.watch(&with_red());
+    let lossy = |rate| Conditions {
+        loss: 80,
+        ..Conditions::of_rate(rate)
+    };
+    world.links.insert(viewer, Link::new(lossy(40_000), 1));
+    world.run(6000);
+    world.viewer_mut(viewer).repeated_audio.clear();
+    world.run(4000);
+    let repeated = world.viewer(viewer).repeated_audio.len();
+    assert!(repeated < 20, "{repeated} while it is narrow");
+    world.links.insert(viewer, Link::new(lossy(0), 1));
+    world.run(12_000);
+    world.viewer_mut(viewer).repeated_audio.clear();
+    world.run(4000);
+    let repeated = world.viewer(viewer).repeated_audio.len();
+    assert!(repeated > 150, "{repeated} of 200");
+}
+
+#[test]
 fn sound_is_repeated_for_those_who_lose_it() {
     let mut world = World::new(1);
     world.publish(Publisher::new(1, Codec::H264));
