@@ -283,6 +283,34 @@ fn spatial_layers_that_nobody_wants_are_told_to_their_publisher() {
     }
 }
 
+#[test]
+fn a_shard_that_begins_to_follow_wants_no_more_than_its_viewers_can_be_sent() {
+    for (seed, codec, svc) in [(60, Codec::Vp9, Svc::L3T3_KEY), (61, Codec::Av1, Svc::L3T3)] {
+        let label = format!("{codec:?} {svc:?}");
+        let mut world = World::new(seed);
+        let publisher = world.publish(Publisher::svc(1, codec, svc));
+        let viewer = world.watch_layers_behind(codec, deep(0));
+        let (peer, now) = (world.members[viewer].peer, world.now);
+        world.sfu.limit(peer, Some(0), now);
+        let told = world.run_obediently(publisher, 15_000);
+        assert_eq!(told, [[true, false, false]], "{label}");
+        let keyframes = world.publisher(publisher).keyframes;
+        world.joins_elsewhere = true;
+        let there = world.watch_layers_behind(codec, deep(250_000));
+        let told = world.run_obediently(publisher, 9000);
+        assert!(told.is_empty(), "{label}: {told:?}");
+        let more = world.publisher(publisher).keyframes - keyframes;
+        assert!(more <= 1, "{label}: {more} keyframes for a newcomer");
+        // Its link carries all, and it has never seen what that is.
+        world.set_rate(there, 0);
+        let told = world.run_obediently(publisher, 15_000);
+        assert_eq!(told.last(), Some(&vec![true; 3]), "{label}: {told:?}");
+        let (spatial, _) = world.shares_within(there, 1000);
+        assert!(spatial[&2] > 90, "{label}: {spatial:?}");
+        world.viewer(there).video.complete();
+    }
+}
+
 /// The viewer's limit changes at random, and the link, or packets are lost.
 #[test]
 fn what_is_sent_of_layers_can_be_decoded_whatever_happens() {
