@@ -27,7 +27,7 @@ fn every_viewer_sees_what_a_naive_reference_says() {
             run.watch(participant);
             run.publish(participant);
         }
-        for step in 0..30 {
+        for step in 0..22 {
             run.step(step);
         }
         for watcher in &run.watchers {
