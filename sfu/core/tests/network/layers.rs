@@ -6,7 +6,7 @@ use crate::world::{
     ms,
     publisher::Publisher,
     svc::Svc,
-    viewer::{AV1, BOTH, Packet, VP9, Viewer, av1_with_descriptor, with_feedback, with_red},
+    viewer::{AV1, BOTH, Packet, VP9, Viewer, describing, with_feedback, with_red},
 };
 use sfu_core::Codec;
 
@@ -182,7 +182,7 @@ fn who_reads_dependency_descriptors_sees_the_upper_layer_of_av1() {
     let mut world = World::new(1);
     let publisher = world.publish(Publisher::svc(1, Codec::Av1, Svc::L2T1_KEY));
     world.run(2000);
-    let viewer = world.watch(&av1_with_descriptor());
+    let viewer = world.watch(&describing(AV1));
     let other = world.watch(AV1);
     let upper = |world: &mut World, index: usize| {
         let before = world.viewer(index).video.packets().len();
