@@ -237,11 +237,11 @@ impl Origin {
             return Look::Refused(Refusal::Unknown);
         }
         let listing = self.listing(state);
-        let (Some(newest), Some(next)) = (listing.newest(), listing.next()) else {
+        let Some(next) = listing.next() else {
             return Look::Refused(Refusal::Unknown);
         };
         if let (Some(wanted), false) = (reload.from, state.ended) {
-            if wanted.is_too_far(newest, next, self.part_ms) {
+            if wanted.is_too_far(next, self.part_ms) {
                 return Look::Refused(Refusal::TooFar);
             }
             let parts = |number| {
@@ -731,6 +731,7 @@ mod tests {
         let (playlist, whole) = (waits(101, Some(1)), waits(101, None));
         assert_eq!(waits(103, None).await.unwrap(), Err(Refusal::TooFar));
         assert_eq!(waits(101, Some(20)).await.unwrap(), Err(Refusal::TooFar));
+        assert_eq!(waits(102, Some(50)).await.unwrap(), Err(Refusal::TooFar));
         tokio::task::yield_now().await;
         assert!(!hinted.is_finished() && !playlist.is_finished());
         play.part(&ALL, false);

@@ -33,15 +33,19 @@ pub(crate) struct From {
 }
 
 impl From {
-    /// Returns whether it is so far ahead of the `newest` part that the player must be wrong.
-    pub(crate) fn is_too_far(self, newest: Place, next: Place, part_ms: u64) -> bool {
+    /// Returns whether it is so far ahead of the `next` part that the player must be wrong.
+    pub(crate) fn is_too_far(self, next: Place, part_ms: u64) -> bool {
         // The newest whole segment, plus two.
-        if self.segment > next.segment + 1 {
-            return true;
+        if self.segment < next.segment || self.segment > next.segment + 1 {
+            return self.segment > next.segment;
         }
+        let there = if self.segment == next.segment {
+            next.part
+        } else {
+            0
+        };
         let ahead = usize::try_from(3000_u64.div_ceil(part_ms.min(1000))).unwrap_or(3);
-        let part = self.part.unwrap_or(0);
-        self.segment == newest.segment && self.segment == next.segment && part > newest.part + ahead
+        self.part.is_some_and(|part| part >= there + ahead)
     }
 
     /// Returns whether it is there when the next part will be at `next`. A part beyond its segment's last one
@@ -121,7 +125,7 @@ mod tests {
     fn what_is_listed_is_there_and_what_is_far_ahead_refused() {
         // Segment 9 is whole and has seven parts; 10 has three.
         let parts = |segment| (segment <= 9).then_some(7);
-        let (newest, next) = (place(10, 2), place(10, 3));
+        let next = place(10, 3);
         for (segment, part, there, too_far) in [
             (9, None, true, false),
             (10, None, false, false),
@@ -132,13 +136,23 @@ mod tests {
             (10, Some(12), false, false),
             (10, Some(13), false, true),
             (11, Some(0), false, false),
+            (11, Some(9), false, false),
+            (11, Some(10), false, true),
+            (11, Some(50), false, true),
+            (12, Some(0), false, true),
             (9, Some(6), true, false),
             (9, Some(7), true, false),
             (9, Some(700), true, false),
         ] {
             let from = From { segment, part };
             assert_eq!(from.is_there(next, parts), there, "{from:?}");
-            assert_eq!(from.is_too_far(newest, next, 300), too_far, "{from:?}");
+            assert_eq!(from.is_too_far(next, 300), too_far, "{from:?}");
+        }
+        // Segment 10 has just ended, and 11 not begun.
+        for (segment, part, too_far) in [(10, 700, false), (11, 9, false), (11, 10, true)] {
+            let part = Some(part);
+            let from = From { segment, part };
+            assert_eq!(from.is_too_far(place(11, 0), 300), too_far, "{from:?}");
         }
         // The segment has just ended: a part beyond its last is the first of the next.
         let beyond = From {
