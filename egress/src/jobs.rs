@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::{self, Load, Work},
     journal,
-    origin::Origin,
+    origin::{Numbers, Origin},
     overload::{Level, Running},
     preset::Mode,
     service::{Changed, Room},
@@ -28,6 +28,8 @@ pub(crate) struct Jobs {
     pub(crate) jobs: Vec<Entry>,
     /// Whether something changed that nobody was told of.
     pub(crate) dirty: bool,
+    /// Where the playlists ended whose files are gone.
+    numbers: Option<Numbers>,
     /// Tells the API's users. Keeps the latest.
     told: watch::Sender<status::JobList>,
 }
@@ -62,6 +64,7 @@ impl Jobs {
             room,
             jobs: Vec::new(),
             dirty: true,
+            numbers: None,
             told: watch::Sender::default(),
         }
     }
@@ -107,6 +110,13 @@ impl Jobs {
         self.jobs.iter().any(Entry::serves_hls)
     }
 
+    /// Ends the playlists that there were. Returns where the last one ended.
+    pub(crate) fn end_playlists(&self) -> Option<Numbers> {
+        let origins = self.jobs.iter().filter_map(|entry| entry.origin.as_ref());
+        let ends = origins.map(|origin| origin.end());
+        ends.chain(self.numbers).max()
+    }
+
     pub(crate) fn changed(&self) -> Changed {
         let mut origins = self.jobs.iter().filter_map(|entry| entry.origin.as_ref());
         Changed {
@@ -123,8 +133,10 @@ impl Jobs {
                 continue;
             }
             let since = *entry.over_since.get_or_insert(now);
-            if now >= since + HLS_KEPT {
-                entry.origin = None;
+            if now >= since + HLS_KEPT
+                && let Some(origin) = entry.origin.take()
+            {
+                self.numbers = self.numbers.max(Some(origin.end()));
             }
         }
         let over = self.jobs.iter().filter(|entry| entry.is_over()).count();

@@ -42,9 +42,8 @@ struct State {
     shelf: Option<Shelf>,
     /// The newest last. At most [`INIT_LIMIT`] more than the segments need.
     inits: VecDeque<Init>,
-    first_sequence: u64,
-    next_sequence: u64,
-    next_init: u64,
+    first: Numbers,
+    next: Numbers,
     /// Whether there was a segment with every quality, or so many segments that none is waited for.
     settled: bool,
     /// Whether the next segment comes from another worker.
@@ -52,6 +51,27 @@ struct State {
     ended: bool,
     /// Playlists made since the last part came, the same for all players.
     texts: BTreeMap<(Rendition, bool), Text>,
+}
+
+/// Where a playlist begins. No number is ever used twice in a room, because players and caches keep files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Numbers {
+    segment: u64,
+    init: u64,
+    /// The discontinuity sequence number; 0: no other playlist came before.
+    discontinuity: u64,
+}
+
+impl Numbers {
+    /// Returns where to begin when no playlist is known that came before. Unix seconds are numbers that none has used,
+    /// as a segment lasts longer than one.
+    pub(crate) fn at(unix_seconds: u64) -> Self {
+        Self {
+            segment: unix_seconds,
+            init: unix_seconds,
+            discontinuity: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -62,11 +82,15 @@ struct Init {
 }
 
 impl Origin {
-    /// `first` is the number of the first file: no number may ever be used twice in a room, because players and
-    /// caches keep files. Unix seconds are such numbers, as a segment lasts longer than one.
+    /// Begins with `first`: where the room's last playlist has ended, for players that still follow that one.
     ///
     /// A `private` one is for whoever has a token. Old segments go to `shelf`, if there is one.
-    pub(crate) fn new(config: &HlsConfig, first: u64, private: bool, shelf: Option<Shelf>) -> Self {
+    pub(crate) fn new(
+        config: &HlsConfig,
+        first: Numbers,
+        private: bool,
+        shelf: Option<Shelf>,
+    ) -> Self {
         Self {
             target_seconds: target_seconds(config.segment_ms),
             part_ms: config.part_ms,
@@ -79,9 +103,8 @@ impl Origin {
                 rewind: Duration::from_secs(config.dvr_seconds),
                 shelf,
                 inits: VecDeque::new(),
-                first_sequence: first,
-                next_sequence: first,
-                next_init: first,
+                first,
+                next: first,
                 settled: false,
                 interrupted: false,
                 ended: false,
@@ -103,8 +126,8 @@ impl Origin {
     /// Takes in the initialisation segment of the parts that follow.
     pub(crate) fn push_init(&self, head: InitHead, bytes: Bytes) {
         let mut state = self.lock();
-        let number = state.next_init;
-        state.next_init += 1;
+        let number = state.next.init;
+        state.next.init += 1;
         state.inits.push_back(Init {
             number,
             head,
@@ -144,14 +167,22 @@ impl Origin {
         self.announce();
     }
 
-    /// Says that no segment will follow.
-    pub(crate) fn end(&self) {
+    /// Says that no segment will follow. Returns where the room's next playlist begins.
+    pub(crate) fn end(&self) -> Numbers {
         let mut state = self.lock();
         state.complete();
         state.ended = true;
         state.texts.clear();
+        let next = state.after();
         drop(state);
         self.announce();
+        next
+    }
+
+    /// Says that another destination of the job goes on with the playlist. It brings initialisation segments of its own:
+    /// they tell where what the old one still says ends, and make a discontinuity.
+    pub(crate) fn resume(&self) {
+        self.lock().ended = false;
     }
 
     /// Returns whether no segment will follow.
@@ -316,9 +347,19 @@ impl State {
             Some(init.number)
         };
         let before = self.segments.back();
-        if let Some(segment) = Segment::begin(self.next_sequence, start, head, before, init) {
-            self.next_sequence += 1;
+        let (sequence, first) = (self.next.segment, self.first.discontinuity);
+        if let Some(segment) = Segment::begin(sequence, start, head, before, first, init) {
+            self.next.segment += 1;
             self.segments.push_back(segment);
+        }
+    }
+
+    /// Returns where another playlist may go on.
+    fn after(&self) -> Numbers {
+        let last = self.segments.back();
+        Numbers {
+            discontinuity: last.map_or(self.first.discontinuity, |last| last.discontinuities + 1),
+            ..self.next
         }
     }
 
@@ -332,7 +373,7 @@ impl State {
             return;
         }
         open.complete();
-        let whole = self.next_sequence - self.first_sequence;
+        let whole = self.next.segment - self.first.segment;
         self.settled |= open.settled || whole >= SETTLING;
         if let Some(shelf) = &mut self.shelf {
             shelf.put(open);
@@ -493,7 +534,7 @@ mod tests {
     impl Play {
         fn new(config: &HlsConfig, shelf: Option<Shelf>) -> Self {
             Self {
-                origin: Arc::new(Origin::new(config, 100, false, shelf)),
+                origin: Arc::new(Origin::new(config, Numbers::at(100), false, shelf)),
                 parts: 0,
                 time_ms: 1_700_000_000_000,
                 seen: BTreeMap::new(),
@@ -660,6 +701,61 @@ mod tests {
         assert_eq!(media.segments[1].map, "init-100.mp4", "the upper one's");
         let map = Wanted::Init(100);
         assert_eq!(play.media(map).await.as_deref(), Ok("init v0"));
+    }
+
+    #[tokio::test]
+    async fn another_destination_goes_on_with_the_playlist() {
+        let mut play = Play::new(&config(0), None);
+        play.init(&[V0, V1, Rendition::Audio]);
+        play.segment(&ALL);
+        play.segment(&ALL);
+        play.part(&ALL, false);
+        play.check(V0).await;
+        play.origin.resume();
+        // The rest of what the old one had begun.
+        play.part(&ALL, false);
+        play.parts = 0;
+        play.init(&[V0, V1, Rendition::Audio]);
+        for _ in 0..40 {
+            play.segment(&ALL);
+            for rendition in [V0, V1, Rendition::Audio] {
+                let media = play.check(rendition).await;
+                assert!(!media.ended);
+                for (sequence, number) in media.discontinuities() {
+                    assert_eq!(number, u64::from(sequence > 102), "segment {sequence}");
+                }
+            }
+        }
+        assert_eq!(play.check(V0).await.next_sequence(), 143);
+    }
+
+    #[tokio::test]
+    async fn a_room_s_next_playlist_goes_on_where_the_last_one_ended() {
+        let mut play = Play::new(&config(0), None);
+        for round in 0..3_u64 {
+            play.init(&[V0, V1, Rendition::Audio]);
+            play.segment(&ALL);
+            play.segment(&ALL);
+            play.part(&ALL, false);
+            play.parts = 0;
+            let last = play.check(V0).await;
+            let inits = 100 + 3 * round;
+            assert_eq!(last.segments[0].map, format!("init-{inits}.mp4"));
+            let numbers = last.discontinuities();
+            let first = 100 + 3 * round;
+            assert_eq!(
+                numbers,
+                BTreeMap::from([(first, round), (first + 1, round)])
+            );
+            assert_eq!(last.discontinuity_sequence, round.saturating_sub(1));
+            assert_eq!(last.segments[0].discontinuity, round > 0);
+
+            let end = play.origin.end();
+            let unused = Origin::new(&config(0), end, false, None);
+            assert_eq!(unused.end(), end, "one that never began");
+            play.origin = Arc::new(Origin::new(&config(0), end, false, None));
+            play.seen.clear();
+        }
     }
 
     #[tokio::test]

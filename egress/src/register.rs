@@ -20,7 +20,7 @@ use crate::{
     jobs::Jobs,
     leftover::Leftovers,
     link::Failure,
-    origin::Origin,
+    origin::{Numbers, Origin},
     overload::Overload,
     recording::{Desk, Library},
     refusal::StartError,
@@ -198,8 +198,20 @@ impl Register {
             ..entry.work()
         };
         self.check_growth(&entry.work(), &work, &loads)?;
+        let count = removed.len() + retried.len() + added.len() + usize::from(wish.is_some());
+        let place = |_| entry.orders.clone().try_reserve_owned();
+        let places = (0..count).map(place).collect::<Result<Vec<_>, _>>();
+        let places = places.map_err(|_| StartError::Over)?;
         let mut orders = Vec::new();
-        let origin = with_hls.then(|| self.new_origin(id, &added));
+        let private = added.iter().any(is_private);
+        let going_on = entry.origin.as_ref().filter(|origin| {
+            // Whoever was let in by a token sees nothing of a public one, and the other way round.
+            had_hls && !origin.has_ended() && origin.is_private() == private
+        });
+        let origin = with_hls.then(|| match going_on {
+            Some(origin) => origin.clone(),
+            None => self.new_origin(id, &added, jobs.end_playlists()),
+        });
         orders.extend(removed.into_iter().map(Order::Remove));
         orders.extend(retried.into_iter().map(Order::Retry));
         for planned in &added {
@@ -210,9 +222,6 @@ impl Register {
             orders.push(Order::Show(wish.clone()));
         }
         let entry = jobs.find_mut(id).ok_or(StartError::UnknownJob)?;
-        let place = |_: &Order| entry.orders.clone().try_reserve_owned();
-        let places = orders.iter().map(place).collect::<Result<Vec<_>, _>>();
-        let places = places.map_err(|_| StartError::Over)?;
         entry.next_number += added.len();
         entry.origin = origin.or(entry.origin.take());
         entry.ending = plan.is_empty();
@@ -237,8 +246,14 @@ impl Register {
         }
     }
 
-    /// Returns an empty origin for the HLS destination among `planned` ones of this job.
-    pub(crate) fn new_origin(&self, id: &str, planned: &[Planned]) -> Arc<Origin> {
+    /// Returns an empty origin for the HLS destination among `planned` ones of this job, which begins where the room's
+    /// last one ended.
+    pub(crate) fn new_origin(
+        &self,
+        id: &str,
+        planned: &[Planned],
+        last: Option<Numbers>,
+    ) -> Arc<Origin> {
         let config = &self.config.hls;
         let now = unix_ms_now();
         let shelf = (config.dvr_seconds > 0).then(|| {
@@ -249,9 +264,9 @@ impl Register {
             tracing::error!(error = %e, "the rewind window cannot be kept on disk");
             None
         });
-        let is_private = |p: &Planned| p.requested == Destination::Hls { private: true };
         let private = planned.iter().any(is_private);
-        Arc::new(Origin::new(config, now / 1000, private, shelf))
+        let first = last.unwrap_or(Numbers::at(now / 1000));
+        Arc::new(Origin::new(config, first, private, shelf))
     }
 
     /// Returns what all jobs take of the machine, as seen from a room.
@@ -366,4 +381,8 @@ impl Register {
     pub(crate) fn lock_store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_private(planned: &Planned) -> bool {
+    planned.requested == Destination::Hls { private: true }
 }

@@ -55,12 +55,15 @@ pub(crate) enum Whole {
 impl Segment {
     /// Begins a segment after `before`. `init` tells the newest initialisation segment of a rendition.
     ///
+    /// The first one has `first` as its discontinuity sequence number; 0: no other playlist came before.
+    ///
     /// A rendition that `before` has and `head` has not is made of another one: what was announced goes on.
     pub(crate) fn begin(
         sequence: u64,
         start: SegmentStart,
         head: &StepHead,
         before: Option<&Self>,
+        first: u64,
         init: impl Fn(Rendition) -> Option<u64>,
     ) -> Option<Self> {
         let mut sources: BTreeMap<_, _> = head
@@ -81,13 +84,19 @@ impl Segment {
             kept.any(|(rendition, old)| tracks.get(rendition).is_none_or(|t| t.init != old.init))
         });
         // The same in all renditions, so that their numbers stay in step.
-        let discontinuity = before.is_some() && (start.discontinuity || changed);
+        let discontinuity = match before {
+            Some(_) => start.discontinuity || changed,
+            None => first > 0,
+        };
+        let discontinuities = before.map_or(first, |before| {
+            before.discontinuities + u64::from(discontinuity)
+        });
         Some(Self {
             sequence,
             starts_at_ms: start.starts_at_ms,
             discontinuity,
             settled: false,
-            discontinuities: before.map_or(0, |b| b.discontinuities) + u64::from(discontinuity),
+            discontinuities,
             parts: Vec::new(),
             complete: false,
             tracks,

@@ -260,10 +260,12 @@ impl Run {
     fn handle_order(&mut self, order: Order, now: Instant) {
         match order {
             Order::Add(planned, origin) => {
-                if let Some(origin) = origin
-                    && let Some(old) = self.supervisor.origin.replace(origin)
-                {
-                    old.end();
+                if let Some(origin) = origin {
+                    let old = self.supervisor.origin.replace(origin.clone());
+                    match old.filter(|old| !Arc::ptr_eq(old, &origin)) {
+                        Some(old) => _ = old.end(),
+                        None => origin.resume(),
+                    }
                 }
                 self.add(*planned);
             }

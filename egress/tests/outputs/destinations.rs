@@ -111,6 +111,24 @@ async fn a_playlist_may_move_to_an_older_job_and_a_failed_job_be_dismissed() {
     assert_eq!(status, StatusCode::OK);
     let playlist = String::from_utf8_lossy(&playlist);
     assert!(!playlist.contains("ENDLIST"), "{playlist}");
+    let goes_on = "#EXT-X-DISCONTINUITY-SEQUENCE:0\n";
+    let breaks = |playlist: &str| playlist.matches("#EXT-X-DISCONTINUITY\n").count();
+    assert!(playlist.contains(goes_on), "{playlist}");
+    assert_eq!(breaks(&playlist), 1, "{playlist}");
+
+    // Another destination in the same job: the playlist goes on.
+    let change = r#"{"remove":["d2"],"add":[{"type":"hls"}]}"#;
+    let (status, _, body) = stage.request("PATCH", &older, change).await;
+    assert_eq!(status, StatusCode::OK, "{body:?}");
+    let third = |job: &Job| {
+        let mut found = job.destinations.iter();
+        found.any(|d| d.id == "d3" && d.state == DestinationState::Live)
+    };
+    stage.wait_for(&older, secs(20), third).await;
+    let (_, playlist) = stage.download_hls("third.mp4").await;
+    assert!(playlist.contains(goes_on), "{playlist}");
+    assert_eq!(breaks(&playlist), 2, "{playlist}");
+    assert!(!playlist.contains("ENDLIST"), "{playlist}");
 
     let wrong = json!([{"type": "rtmp", "url": server.url("nowhere"), "key": "k"}]);
     let wrong = stage.start(wrong).await;
