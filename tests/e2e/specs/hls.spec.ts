@@ -68,6 +68,47 @@ test('who listens sees the camera that is switched on later', async ({ server, r
   await expectPicture(viewer, 30_000);
 });
 
+test('who watches goes on when HLS is replaced, or switched off and on', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const studio = await Studio.open(await newPage(), server, room, '?codec=h264');
+  await studio.goLive();
+  const jobs = `/api/rooms/${room}/egress`;
+  const destinations = [{ type: 'hls' }];
+  const start = async () => (await server.api('POST', jobs, { destinations })).json();
+  const first = await start();
+  await studio.expectOutput('/hls/', 'live');
+  const viewer = await newPage();
+  const watch = await Watch.open(viewer, server, room, '?player=hls');
+  await watch.expectPlaying(2);
+
+  const change = { remove: ['d1'], add: destinations };
+  const changed = await server.api('PATCH', `${jobs}/${first.id}`, change);
+  expect(changed.status).toBe(200);
+  // More than a player has ahead.
+  await watch.expectPlaying(14, 45_000);
+  await expectPicture(viewer);
+
+  await server.api('DELETE', `${jobs}/${first.id}`);
+  await watch.expectOverlay(/Not available/);
+  // All that had come is played.
+  let last = -1;
+  const moved = async () => {
+    const at = await watch.position();
+    const by = at - last;
+    last = at;
+    return by;
+  };
+  await expect.poll(moved, { message: 'the player stands', intervals: [1500] }).toBe(0);
+  await start();
+  await studio.expectOutput('/hls/', 'live');
+  await watch.expectNoOverlay();
+  await watch.expectPlaying(4);
+  await expectPicture(viewer);
+});
+
 test('a private broadcast plays until its address expires', async ({ server, room, newPage }) => {
   const studio = await Studio.open(await newPage(), server, room);
   await studio.goLive();

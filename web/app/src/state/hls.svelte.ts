@@ -38,6 +38,9 @@ export class HlsView {
   #loading: 'idle' | 'loading' | 'loaded' = $state.raw('idle');
   #trouble: FanlightError | undefined = $state.raw();
   #refused: FanlightError | undefined = $state.raw();
+  /** Whether nothing follows what is loaded, as far as is known: it was switched off. */
+  #over: boolean = $state.raw(false);
+  #looking = false;
   #element: HTMLMediaElement | undefined;
   #hls: Hls | undefined;
   readonly #holes = new HoleWatch();
@@ -73,7 +76,8 @@ export class HlsView {
     const rewound = this.rewind && !this.rewind.live;
     if ((!info.live && !rewound) || !this.#offered) return { kind: 'waiting' };
     if (info.paused && !rewound) return { kind: 'paused' };
-    return this.#loading === 'loaded' ? { kind: 'playing' } : { kind: 'connecting' };
+    const playing = this.#loading === 'loaded' && (!this.#over || rewound);
+    return playing ? { kind: 'playing' } : { kind: 'connecting' };
   }
 
   attach(element: HTMLMediaElement): void {
@@ -122,20 +126,69 @@ export class HlsView {
     return this.view.info?.hls === true || this.#token !== undefined;
   }
 
+  get #url(): string {
+    const folder = `/hls/${encodeURIComponent(this.#slug)}`;
+    const below = this.#token === undefined ? folder : `${folder}/~${this.#token}`;
+    return `${below}/index.m3u8`;
+  }
+
   #enter(): void {
     this.view = enter(this.#slug, () => this.#enter(), true);
   }
 
-  /** Loads the playlist as soon as there is one. */
+  /** Loads the playlist as soon as there is one, and anew when there is another one. */
   #tick(): void {
     this.nowMs = Date.now();
     this.#measure();
+    if (this.#loading === 'loaded') this.#followOn();
     if (this.#loading !== 'idle' || !this.#element || !this.#offered || this.#refused) return;
     this.#loading = 'loading';
     this.#load(this.#element).catch((error: unknown) => {
       this.#trouble = FanlightError.from(error);
       this.#loading = 'idle';
     });
+  }
+
+  #followOn(): void {
+    const element = this.#element;
+    if (!element) return;
+    this.#over ||= !this.#offered || this.#hasEnded(element);
+    const lookable = this.#over && this.#offered && this.view.info?.live === true;
+    if (!lookable || this.#looking || this.rewind?.live === false) return;
+    this.#looking = true;
+    const url = this.#url;
+    const startOver = async () => {
+      if ((await this.#goesOn(url)) && this.#loading === 'loaded') this.#startOver();
+    };
+    startOver()
+      .catch(() => {})
+      .finally(() => {
+        setTimeout(() => {
+          this.#looking = false;
+        }, RELOAD_MS);
+      });
+  }
+
+  #hasEnded(element: HTMLMediaElement): boolean {
+    if (this.#hls) return this.#hls.latestLevelDetails?.live === false;
+    return element.ended || element.error !== null;
+  }
+
+  /** Asks whether there is a playlist that has not ended. */
+  async #goesOn(url: string): Promise<boolean> {
+    const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(RELOAD_MS * 5)]);
+    const all = await fetch(url, { signal, cache: 'no-store' });
+    const [first] = all.ok ? addresses(await all.text()) : [];
+    if (first === undefined) return false;
+    const one = await fetch(new URL(first, all.url), { signal, cache: 'no-store' });
+    return one.ok && !(await one.text()).includes('#EXT-X-ENDLIST');
+  }
+
+  #startOver(): void {
+    this.#unload?.();
+    this.quality = undefined;
+    this.#over = false;
+    this.#loading = 'idle';
   }
 
   /** What can be reached: from where to where, and where the player wants to be. */
@@ -156,7 +209,8 @@ export class HlsView {
     }
     const behind = Math.max(0, edge.end - element.currentTime);
     const longest = edge.end - edge.start;
-    const live = !element.paused && element.currentTime > edge.live - CLOSE_S;
+    // Players stop by themselves at the end.
+    const live = (!element.paused || element.ended) && element.currentTime > edge.live - CLOSE_S;
     // Every playlist lists some segments: that is not worth a bar.
     this.rewind = longest > WORTH_S || !live ? { longest, behind, live } : undefined;
     const hls = this.#hls;
@@ -176,9 +230,7 @@ export class HlsView {
   }
 
   async #load(element: HTMLMediaElement): Promise<void> {
-    const folder = `/hls/${encodeURIComponent(this.#slug)}`;
-    const below = this.#token === undefined ? folder : `${folder}/~${this.#token}`;
-    const url = `${below}/index.m3u8`;
+    const url = this.#url;
     const { default: Hls } = await import('hls.js/light');
     if (this.#ended.signal.aborted) return;
     // Some browsers say "maybe" to native playback and play nothing: hls.js first.
@@ -215,6 +267,7 @@ export class HlsView {
     });
     hls.on(Hls.Events.MANIFEST_PARSED, (_event, { levels }) => {
       this.#trouble = undefined;
+      this.#over = false;
       this.#loading = 'loaded';
       const heights = levels.map(({ height }, level) => ({ level, height }));
       // While the best layer has not come, the first one shows the next.
@@ -263,13 +316,10 @@ export class HlsView {
     const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(RELOAD_MS)]);
     const response = await fetch(url, { signal });
     if (!response.ok) return;
-    const lines = (await response.text()).split('\n');
-    const listed = lines.filter((line) => line !== '' && !line.startsWith('#'));
+    const listed = addresses(await response.text());
     const isNew = (line: string) => !known.includes(new URL(line, response.url).href);
     if (!listed.some(isNew) || this.#hls !== hls) return;
-    this.#unload?.();
-    this.quality = undefined;
-    this.#loading = 'idle';
+    this.#startOver();
   }
 
   #passHoles(element: HTMLMediaElement): void {
@@ -290,6 +340,7 @@ export class HlsView {
     }
     element.src = url;
     this.#unload = () => element.removeAttribute('src');
+    this.#over = false;
     this.#loading = 'loaded';
   }
 
@@ -311,6 +362,11 @@ export class HlsView {
     // Without an answer, what is said already stays.
     ask().catch(() => {});
   }
+}
+
+/** The addresses in a playlist. */
+function addresses(playlist: string): string[] {
+  return playlist.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
 }
 
 function stretches(ranges: TimeRanges): Stretch[] {
