@@ -56,8 +56,8 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         &config.data_dir,
     )?;
     let addresses: Vec<IpAddr> = advertised.iter().map(SocketAddr::ip).collect();
-    let tls = tls::load(&config.http.tls()?, &config.data_dir, &addresses).await?;
-    let listener = Listener::bind(config.http.listen, tls)?;
+    let certificate = tls::load(&config.http.tls()?, &config.data_dir, &addresses).await?;
+    let listener = Listener::bind(config.http.listen, certificate)?;
 
     let cancel = CancellationToken::new();
     let routes = http::routes(Operations {

@@ -9,7 +9,6 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use axum_server::tls_rustls::RustlsConfig;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -18,7 +17,7 @@ use tower_http::{
 };
 use tracing::Level;
 
-use crate::{operations, operations::Operations, pages};
+use crate::{operations, operations::Operations, pages, tls::Certificate};
 
 /// Returns the routes of the whole server.
 pub(crate) fn routes(operations: Operations) -> Router {
@@ -106,7 +105,7 @@ async fn find_room(
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: std::net::TcpListener,
-    tls: Option<RustlsConfig>,
+    certificate: Option<Certificate>,
 }
 
 impl Listener {
@@ -114,12 +113,18 @@ impl Listener {
     ///
     /// # Errors
     /// When it is taken or not allowed; says what to do.
-    pub(crate) fn bind(address: SocketAddr, tls: Option<RustlsConfig>) -> anyhow::Result<Self> {
+    pub(crate) fn bind(
+        address: SocketAddr,
+        certificate: Option<Certificate>,
+    ) -> anyhow::Result<Self> {
         let socket = std::net::TcpListener::bind(address).with_context(|| {
             format!("listen on {address} (is another server running? choose with --http ADDR:PORT)")
         })?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, tls })
+        Ok(Self {
+            socket,
+            certificate,
+        })
     }
 
     /// Returns the address it listens on.
@@ -132,7 +137,11 @@ impl Listener {
 
     /// Returns `https` or `http`.
     pub(crate) fn scheme(&self) -> &'static str {
-        if self.tls.is_some() { "https" } else { "http" }
+        if self.certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        }
     }
 
     /// Serves until cancelled, then gives open requests `drain` to finish.
@@ -152,8 +161,15 @@ impl Listener {
             handle.graceful_shutdown(Some(drain));
             std::future::pending::<()>().await;
         };
+        let tls = self.certificate.as_ref().map(Certificate::served);
+        let renewal = async {
+            if let Some(certificate) = self.certificate {
+                certificate.follow().await;
+            }
+            std::future::pending::<()>().await;
+        };
         let served = async {
-            match self.tls {
+            match tls {
                 Some(tls) => {
                     axum_server::from_tcp_rustls(self.socket, tls)?
                         .handle(handle.clone())
@@ -171,6 +187,7 @@ impl Listener {
         tokio::select! {
             served = served => served.context("serve HTTP"),
             () = stopper => unreachable!("waits for ever"),
+            () = renewal => unreachable!("goes on for ever"),
         }
     }
 }

@@ -425,7 +425,6 @@ fn starts_keyframe(codec: Codec, rtp: &[u8]) -> bool {
 /// Makes the file that is played, unless it was made before. That takes seconds.
 pub(crate) fn media_file(sends: Sends) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let files = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (size, rate, noise) = match (sends.heavy, sends.large) {
         (true, _) => ("640x360", "14M", 60),
@@ -441,6 +440,8 @@ pub(crate) fn media_file(sends: Sends) -> PathBuf {
     };
     let file = files.join(format!("{picture}-{name}-{size}-{rate}.mkv"));
     let unfinished = files.join(format!("{}.mkv", std::process::id()));
+    // Who has a file does not wait for those who make others.
+    let _making = (!file.exists()).then(|| MAKING.lock().unwrap_or_else(PoisonError::into_inner));
     if file.exists() {
         return file;
     }
