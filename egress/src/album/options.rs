@@ -47,7 +47,7 @@ pub(crate) fn shown_url(accepted: &Accepted, job: &str, number: usize) -> String
 
 /// How wide pictures are if nothing is said.
 const DEFAULT_WIDTH: u32 = 640;
-/// What it takes to decode a keyframe of 1280x720, and to encode the picture.
+/// To decode a keyframe of 1280x720, and to encode a picture 640 wide, was measured to take 22 ms; others take more.
 const PICTURE_MS: u64 = 30;
 
 #[cfg(test)]

@@ -107,7 +107,11 @@ async fn pictures_come_at_their_interval_and_the_oldest_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keyframe_is_asked_for_where_none_comes_and_not_too_often() {
-    let stage = Stage::new();
+    // Twice as often as pictures are taken, if anything else wanted them.
+    let stage = Stage::with_config(Config {
+        keyframe_interval_ms: 500,
+        ..Config::default()
+    });
     let _broadcaster = stage.broadcast(Sends::obedient());
     let options = json!({"type": "thumbnails", "interval_seconds": 1});
     let job = stage.start(json!([options])).await;
