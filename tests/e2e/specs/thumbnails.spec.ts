@@ -14,9 +14,6 @@ test('the host has pictures taken and sees the newest', async ({ server, room, n
       timeout: 20_000,
     })
     .toBe(640);
-  const first = await newest.getAttribute('src');
-  // The next one, ten seconds later.
-  await expect(newest).not.toHaveAttribute('src', first ?? '', { timeout: 30_000 });
   await page.getByTestId('thumbnails-switch').click();
   await expect(newest).toHaveCount(0);
 });
