@@ -45,7 +45,7 @@ impl Albums {
         let folder = || self.root.join(job).join(journal::id(number));
         let album = albums.entry(number);
         album
-            .or_insert_with(|| Arc::new(Album::open(folder())))
+            .or_insert_with(|| Arc::new(Album::new(folder())))
             .clone()
     }
 

@@ -78,17 +78,20 @@ impl Shot {
 }
 
 impl Album {
-    /// Takes in what is in `folder`, which need not be there.
-    pub(super) fn open(folder: PathBuf) -> Self {
-        let album = Self {
+    /// Returns one that looks into `folder` when there is something to write.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self {
             folder,
             desk: Mutex::default(),
             shots: Mutex::default(),
-        };
-        // What cannot be read is told when there is something to write.
-        if album.folder.is_dir() {
-            let _ = album.read(&mut album.lock_desk());
         }
+    }
+
+    /// Takes in what is in `folder`. Blocks.
+    pub(super) fn open(folder: PathBuf) -> Self {
+        let album = Self::new(folder);
+        // What cannot be read is told when there is something to write.
+        let _ = album.read(&mut album.lock_desk());
         album
     }
 

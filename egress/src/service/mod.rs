@@ -170,7 +170,7 @@ impl Service {
         })
     }
 
-    /// Returns the routes under `/api/rooms/{room}/egress`, those of thumbnails among them, and `/api/rooms/{room}/recordings`. Each needs a
+    /// Returns the routes under `/api/rooms/{room}/egress` and `/api/rooms/{room}/recordings`. Each needs a
     /// [`Room`] among the request's extensions.
     pub fn api_routes(&self) -> Router {
         api::job_routes(self.clone()).merge(recording::routes(self.register.desk.clone()))
