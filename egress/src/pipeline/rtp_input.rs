@@ -23,6 +23,43 @@ pub(crate) struct RtpInput {
     source: gst_app::AppSrc,
     /// For the codec that GStreamer does not take out of RTP.
     depacketizer: Option<Mutex<Depacketizer>>,
+    /// Of video.
+    pictures: Option<Mutex<Pictures>>,
+}
+
+/// Gives every picture a time of its own. Where one layer takes over from another, two may be of the same moment, and
+/// parsers take the time of the second away: it would be lost, and all that builds on it.
+#[derive(Debug, Default)]
+struct Pictures {
+    newest: Option<Newest>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    /// What the input says.
+    given: Duration,
+    /// What goes on.
+    time: Duration,
+    complete: bool,
+}
+
+impl Pictures {
+    /// Returns the time of the picture that this is of, its last part or not.
+    fn place(&mut self, given: Duration, last: bool) -> Duration {
+        let time = match self.newest {
+            Some(newest) if !newest.complete && newest.given == given => newest.time,
+            Some(newest) if given <= newest.time && newest.time < given + NEAR => {
+                newest.time + STEP
+            }
+            _ => given,
+        };
+        self.newest = Some(Newest {
+            given,
+            time,
+            complete: last,
+        });
+        time
+    }
 }
 
 impl RtpInput {
@@ -81,13 +118,15 @@ impl RtpInput {
         Ok(Self {
             source,
             depacketizer: (codec == Codec::Av1).then(Mutex::default),
+            pictures: (codec.kind() == MediaKind::Video).then(Mutex::default),
         })
     }
 
     /// Takes in a packet; returns whether a keyframe is wanted.
     pub(crate) fn push(&self, rtp: &[u8], time: Duration) -> bool {
         let Some(depacketizer) = &self.depacketizer else {
-            self.push_buffer(gst::Buffer::from_slice(rtp.to_vec()), time);
+            let marker = rtp.get(1).is_some_and(|byte| byte & 0x80 != 0);
+            self.push_buffer(gst::Buffer::from_slice(rtp.to_vec()), time, marker);
             return false;
         };
         let mut depacketizer = depacketizer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,13 +138,18 @@ impl RtpInput {
                 if !unit.keyframe {
                     buffer.make_mut().set_flags(gst::BufferFlags::DELTA_UNIT);
                 }
-                self.push_buffer(buffer, time);
+                self.push_buffer(buffer, time, true);
                 false
             }
         }
     }
 
-    fn push_buffer(&self, mut buffer: gst::Buffer, time: Duration) {
+    /// `last`: it is the last part of a picture, or all of it.
+    fn push_buffer(&self, mut buffer: gst::Buffer, mut time: Duration, last: bool) {
+        if let Some(pictures) = &self.pictures {
+            let mut pictures = pictures.lock().unwrap_or_else(PoisonError::into_inner);
+            time = pictures.place(time, last);
+        }
         buffer.make_mut().set_pts(clock_time(time));
         // Refused only when the pipeline has failed, which its bus tells.
         let _ = self.source.push_buffer(buffer);
@@ -114,3 +158,67 @@ impl RtpInput {
 
 /// After a loss nothing is passed on that cannot be decoded.
 const RESUME: &str = "wait-for-keyframe=true request-keyframe=true";
+/// Pictures of one stream are further apart.
+const NEAR: Duration = Duration::from_millis(4);
+/// Too short to be seen.
+const STEP: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Clock;
+
+    #[test]
+    fn pictures_have_times_of_their_own() {
+        let mut pictures = Pictures::default();
+        let given = [
+            (0, false),
+            (0, true),
+            (33, true),
+            (33, false),
+            (33, true),
+            (33, true),
+            (66, false),
+            (66, true),
+        ];
+        // A layer that takes over may be earlier: decoders see to that.
+        let given = given.into_iter().chain([(40, true), (99, true)]);
+        let times = given.map(|(ms, last)| pictures.place(Duration::from_millis(ms), last));
+        let times: Vec<u128> = times.map(|time| time.as_millis()).collect();
+        assert_eq!(times, [0, 0, 33, 34, 34, 35, 66, 66, 40, 99]);
+    }
+
+    #[test]
+    fn two_pictures_of_a_moment_both_come_through() {
+        gst::init().unwrap();
+        let clock = Clock::start();
+        let encoded = "videotestsrc num-buffers=4 ! video/x-raw,width=320,height=180 ! \
+                       x264enc tune=zerolatency key-int-max=2 ! rtph264pay mtu=400 config-interval=-1 ! \
+                       appsink name=out sync=false";
+        let encoder = Graph::build(encoded, &clock).unwrap();
+        encoder.play().unwrap();
+        let sink = encoder.sink("out").unwrap();
+        let packets = std::iter::from_fn(|| sink.pull_sample().ok());
+        let packets: Vec<Vec<u8>> = packets
+            .map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec())
+            .collect();
+        let graph = format!(
+            "{} ! h264parse ! video/x-h264,alignment=au ! appsink name=out sync=false",
+            RtpInput::description(Codec::H264)
+        );
+        let graph = Graph::build(&graph, &clock).unwrap();
+        let input = RtpInput::of(&graph, Codec::H264, || {}).unwrap();
+        graph.play().unwrap();
+        let time = clock.now();
+        for packet in &packets {
+            input.push(packet, time);
+        }
+        let sink = graph.sink("out").unwrap();
+        let times = (0..4).map(|_| {
+            let picture = sink.try_pull_sample(gst::ClockTime::from_seconds(20));
+            picture.unwrap().buffer().unwrap().pts()
+        });
+        let step = |n: u32| Some(clock_time(time + n * STEP));
+        assert_eq!(times.collect::<Vec<_>>(), [0, 1, 2, 3].map(step));
+    }
+}

@@ -83,7 +83,10 @@ fn listen(sink: &gst_app::AppSink, parser: Option<gst::Element>, listener: impl 
             let mut caps = sample.caps_owned().ok_or(gst::FlowError::Error)?;
             let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
             drop(sample);
-            let time = buffer.pts().ok_or(gst::FlowError::Error)?;
+            // What cannot be placed is left out; the next one can be.
+            let Some(time) = buffer.pts() else {
+                return Ok(gst::FlowSuccess::Ok);
+            };
             if caps.structure(0).is_some_and(|s| s.name() == "video/x-raw") {
                 plain(&mut caps, parser.as_ref());
             }
