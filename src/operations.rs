@@ -51,10 +51,7 @@ async fn metrics(
     let local = from.ip().to_canonical().is_loopback() && !headers.contains_key("x-forwarded-for");
     if !local
         && !operations.public_metrics
-        && let Err(problem) = operations
-            .signaling
-            .authorize(&headers, "*", signaling::Grant::Admin)
-            .await
+        && let Err(problem) = operations.signaling.authorize_owner(&headers)
     {
         return problem.into_response();
     }

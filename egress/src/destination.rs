@@ -352,16 +352,24 @@ pub(crate) fn is_private_address(ip: IpAddr) -> bool {
                 || ip.is_multicast()
                 || ip.is_unique_local()
                 || ip.is_unicast_link_local()
+                || is_of_a_site(ip)
                 || embeds_private(ip)
         }
     }
 }
 
-/// Addresses that a translator turns into IPv4 ones: `64:ff9b::/96` (RFC 6052) and `2002::/16` (RFC 3056).
+/// `fec0::/10`, which sites had of their own before (RFC 3879), and `64:ff9b:1::/48`, which a network translates into
+/// IPv4 as it likes (RFC 8215).
+fn is_of_a_site(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0xfec0..=0xfeff, ..] | [0x64, 0xff9b, 1, ..])
+}
+
+/// Addresses that a translator turns into IPv4 ones: `64:ff9b::/96` (RFC 6052), `2002::/16` (RFC 3056) and
+/// `::/96` (RFC 4291 §2.5.5.1).
 fn embeds_private(ip: Ipv6Addr) -> bool {
     let [a, b, c, d, e, f, g, h] = ip.segments();
     let (high, low) = match (a, b, [c, d, e, f]) {
-        (0x64, 0xff9b, [0, 0, 0, 0]) => (g, h),
+        (0x64, 0xff9b, [0, 0, 0, 0]) | (0, 0, [0, 0, 0, 0]) => (g, h),
         (0x2002, high, [low, ..]) => (high, low),
         _ => return false,
     };
@@ -576,7 +584,10 @@ mod tests {
             "[fe80::1]",
             "[::ffff:10.0.0.1]",
             "[64:ff9b::a00:1]",
+            "[64:ff9b:1::7f00:1]",
             "[2002:7f00:1::]",
+            "[::127.0.0.1]",
+            "[fec0::1]",
             "0x7f.1",
         ] {
             let url = format!("rtmp://{host}/app");

@@ -377,7 +377,11 @@ impl Job {
     }
 
     fn forget_left(&mut self, now: Instant) {
+        let before = self.destinations.len();
         self.destinations.retain(|d| !d.has_left(now));
+        if self.destinations.len() < before {
+            self.drain_when_hopeless(now);
+        }
     }
 
     /// A worker all of whose destinations were given up does nothing but cost memory.
@@ -615,6 +619,26 @@ mod tests {
         }
         assert_eq!(drain(&mut job), [Action::Drain]);
         job.handle_worker_gone(t0);
+        assert_eq!(job.state(), JobState::Failed);
+    }
+
+    #[test]
+    fn a_job_is_over_when_only_what_was_given_up_is_left() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        for _ in 0..REFUSAL_BUDGET {
+            job.handle_report(&failed(0, FailureCode::Rejected), t0);
+        }
+        job.handle_report(&live(1), t0);
+        job.remove(1, t0);
+        assert_eq!(drain(&mut job), [Action::Disconnect(1)]);
+        let goodbye = Report::State {
+            destination: 1,
+            state: DestinationState::Ended,
+        };
+        job.handle_report(&goodbye, t0 + ms(90));
+        assert_eq!(drain(&mut job), [Action::Drain]);
+        job.handle_worker_gone(t0 + ms(100));
         assert_eq!(job.state(), JobState::Failed);
     }
 

@@ -80,6 +80,9 @@ impl IntoResponse for Problem {
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.code == ErrorCode::EgressCapacity {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
+        }
         response
     }
 }

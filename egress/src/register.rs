@@ -1,7 +1,7 @@
 //! All jobs of the server, and the checks and the reckoning before one is started or changed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
@@ -30,7 +30,7 @@ use crate::{
     service::{Changed, Room},
     signed::Signer,
     source::{Source, Sources},
-    status::{self, Destination, DestinationType, FailureCode},
+    status::{self, Destination, DestinationState, DestinationType, FailureCode},
     store::Store,
     supervisor::{Order, Planned},
     thumbnail::Thumbnails,
@@ -66,6 +66,8 @@ pub(crate) struct Register {
     /// Held while a request with an idempotency key is answered, so that its twin finds the job.
     pub(crate) keyed: tokio::sync::Mutex<()>,
     pub(crate) cores: usize,
+    /// Which types and states of destinations have been counted.
+    pub(crate) gauged: Mutex<Vec<(DestinationType, DestinationState)>>,
     pub(crate) changed: Notify,
     /// At most [`EVENT_LIMIT`] wait. When full, the room stays marked and is told of later.
     pub(crate) events: Mutex<Option<mpsc::Sender<Changed>>>,
@@ -175,9 +177,10 @@ impl Register {
             None => Err(StartError::UnknownDestination(id.clone())),
         };
         let removed = change.remove.iter().map(number);
-        let removed = removed.collect::<Result<Vec<_>, _>>()?;
+        let removed = removed.collect::<Result<BTreeSet<_>, _>>()?;
         let retried = change.retry.iter().map(number);
-        let retried = retried.collect::<Result<Vec<_>, _>>()?;
+        // Each once, however often it is named.
+        let retried = retried.collect::<Result<BTreeSet<_>, _>>()?;
         let mut plan = entry.plan.clone();
         plan.retain(|planned| !removed.contains(&planned.number));
         let added = self.plan(room, &change.add, &plan, entry.next_number, trusted)?;

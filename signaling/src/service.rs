@@ -159,8 +159,7 @@ impl Service {
         }
     }
 
-    /// Checks that the bearer of a request may do this in a room, and returns the room. The room `*` stands
-    /// for all of them, and has id 0.
+    /// Checks that the bearer of a request may do this in a room, and returns the room.
     ///
     /// # Errors
     /// With the codes `token_missing`, `token_invalid`, `token_expired`, `token_wrong_room`, `not_allowed`,
@@ -172,9 +171,6 @@ impl Service {
         grant: Grant,
     ) -> Result<RoomRef, Problem> {
         let claims = self.claims(headers)?;
-        if room == EVERY_ROOM {
-            return authorize_everywhere(claims.as_ref(), grant);
-        }
         let member = self.admit(claims.as_ref(), room, None)?;
         member.allow(grant)?;
         let id = self.room(room, false).await?;
@@ -182,6 +178,14 @@ impl Service {
             id,
             slug: room.to_owned(),
         })
+    }
+
+    /// Checks that the bearer of a request may administer all rooms.
+    ///
+    /// # Errors
+    /// With the codes `token_missing`, `token_invalid`, `token_expired`, `token_wrong_room`, `not_allowed`.
+    pub fn authorize_owner(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        check_owner(self.claims(headers)?.as_ref())
     }
 
     /// Returns until when the bearer token of a request is valid, Unix seconds; `None` without a valid one.
@@ -505,22 +509,14 @@ fn log(event: &Event) {
     }
 }
 
-fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef, Problem> {
+fn check_owner(claims: Option<&Claims>) -> Result<(), Problem> {
     let Some(claims) = claims else {
         return Err(Problem::new(
             ErrorCode::TokenMissing,
             "A token for all rooms is needed.",
         ));
     };
-    let granted = match grant {
-        Grant::Publish => claims.publish,
-        Grant::Stage => claims.publish || claims.stage,
-        Grant::Subscribe => true,
-        Grant::Chat => claims.chat,
-        Grant::Egress => claims.egress,
-        Grant::Admin => claims.admin,
-    };
-    if !granted && !claims.admin {
+    if !claims.admin {
         return Err(Problem::new(
             ErrorCode::NotAllowed,
             "This token does not allow this.",
@@ -532,10 +528,7 @@ fn authorize_everywhere(claims: Option<&Claims>, grant: Grant) -> Result<RoomRef
             format!("This token is for the room \"{}\" only.", claims.room),
         ));
     }
-    Ok(RoomRef {
-        id: RoomId(0),
-        slug: EVERY_ROOM.to_owned(),
-    })
+    Ok(())
 }
 
 fn refused_offer(error: &HandleError) -> Problem {

@@ -117,7 +117,7 @@ async fn delete(
 async fn file(
     State(desk): State<Desk>,
     Path((id, token, name)): Path<(String, String, String)>,
-    request: Request,
+    mut request: Request,
 ) -> Result<Response, Problem> {
     let path = format!("{}{name}", prefix(&id));
     let now = unix_ms_now() / 1000;
@@ -132,7 +132,15 @@ async fn file(
     if !entry.has(&name) {
         return Err(unknown());
     }
-    let downloads = request.uri().query() == Some("download");
+    let query = request.uri().query().unwrap_or_default();
+    let downloads = query
+        .split('&')
+        .any(|part| part.split('=').next() == Some("download"));
+    // Other units and several ranges are answered with the whole (RFC 9110 §14.2).
+    let range = request.headers().get(header::RANGE);
+    if range.is_some_and(|range| range.to_str().ok().and_then(parse_range).is_none()) {
+        request.headers_mut().remove(header::RANGE);
+    }
     let mut files = entry.files.iter();
     let far = files.find(|file| file.name == name && file.place == Place::Remote);
     let mut response = match far {

@@ -166,6 +166,7 @@ impl Service {
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 changed: Notify::new(),
                 events: Mutex::default(),
+                gauged: Mutex::default(),
             }),
         })
     }
@@ -291,9 +292,12 @@ impl Service {
         });
     }
 
-    /// Counts the destinations of jobs that are not over.
+    /// Counts the destinations of jobs that are not over. What was counted once is counted on, down to 0.
     pub fn gauges(&self) -> Vec<(DestinationType, DestinationState, u64)> {
-        let mut counts: Vec<(DestinationType, DestinationState, u64)> = Vec::new();
+        let gauged = &self.register.gauged;
+        let mut gauged = gauged.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = gauged.iter().map(|(kind, state)| (*kind, *state, 0));
+        let mut counts: Vec<_> = known.collect();
         let rooms = self.register.lock();
         for entry in rooms.values().flat_map(|jobs| &jobs.jobs) {
             let job = entry.status.borrow();
@@ -304,7 +308,10 @@ impl Service {
                 let key = (destination.r#type, destination.state);
                 match counts.iter_mut().find(|(t, s, _)| (*t, *s) == key) {
                     Some((_, _, count)) => *count += 1,
-                    None => counts.push((key.0, key.1, 1)),
+                    None => {
+                        gauged.push(key);
+                        counts.push((key.0, key.1, 1));
+                    }
                 }
             }
         }

@@ -53,6 +53,8 @@ async fn rtmp_and_hls_carry_the_broadcast() {
     let ended = stage.end(&job).await;
     assert_eq!(ended.state, JobState::Ended);
     assert_eq!(ended.restarts, 0);
+    let (kind, state, _) = live;
+    assert!(stage.service.gauges().contains(&(kind, state, 0)));
     let (_, playlist) = stage.download_hls("ended.mp4").await;
     assert!(playlist.ends_with("#EXT-X-ENDLIST\n"));
     assert!(server.error_log().contains("deleteStream"), "no proper end");

@@ -98,8 +98,16 @@ async fn assert_ranges(stage: &Stage, recording: &Recording) {
         format!("bytes 4-7/{}", recording.files[0].bytes)
     );
     assert_eq!(headers["content-type"], "video/mp4");
-    let (_, headers, _) = stage.request("GET", &format!("{url}?download"), "").await;
-    assert_eq!(headers["content-disposition"], "attachment");
+    for whole in ["bytes=0-0,5-9", "items=0-1", "bytes=abc"] {
+        let request = Request::builder().uri(url).header("range", whole);
+        let (status, _, body) = stage.send(request.body("".into()).unwrap()).await;
+        let length = u64::try_from(body.len()).unwrap();
+        assert_eq!((status, length), (StatusCode::OK, recording.files[0].bytes));
+    }
+    for query in ["download", "download=1"] {
+        let (_, headers, _) = stage.request("GET", &format!("{url}?{query}"), "").await;
+        assert_eq!(headers["content-disposition"], "attachment");
+    }
     let mut forged = url.clone().into_bytes();
     let at = url.find(".mp4").unwrap() - 60;
     forged[at] = if forged[at] == b'x' { b'y' } else { b'x' };

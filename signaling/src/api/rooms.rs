@@ -64,7 +64,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     Json(request): Json<CreateRoom>,
 ) -> Result<Response, Problem> {
-    service.authorize(&headers, "*", Grant::Admin).await?;
+    service.authorize_owner(&headers)?;
     check_slug(&request.slug)?;
     let title = match &request.title {
         Some(title) => check_title(title)?,

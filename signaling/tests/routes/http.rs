@@ -422,12 +422,12 @@ async fn other_crates_ask_by_grant_and_room() {
     let server = Server::start(Config::default()).await;
     let egress = server.token("one", "egress", HOUR).await;
     let owner = server.token("*", "admin", HOUR).await;
+    let bearer = |token: &str| {
+        let value = format!("Bearer {token}").parse().unwrap();
+        HeaderMap::from_iter([(axum::http::header::AUTHORIZATION, value)])
+    };
     let ask = async |token: &str, room: &str, grant| {
-        let headers = HeaderMap::from_iter([(
-            axum::http::header::AUTHORIZATION,
-            format!("Bearer {token}").parse().unwrap(),
-        )]);
-        let answer = server.service.authorize(&headers, room, grant).await;
+        let answer = server.service.authorize(&bearer(token), room, grant).await;
         answer
             .map(|room| room.slug)
             .map_err(|problem| problem.status().as_u16())
@@ -436,11 +436,16 @@ async fn other_crates_ask_by_grant_and_room() {
     assert_eq!(ask(&egress, "one", Egress).await, Ok("one".into()));
     assert_eq!(ask(&egress, "one", Admin).await, Err(403));
     assert_eq!(ask(&egress, "two", Egress).await, Err(403));
-    assert_eq!(ask(&egress, "*", Admin).await, Err(403));
     assert_eq!(ask(&owner, "one", Egress).await, Ok("one".into()));
     assert_eq!(ask(&owner, "two", Egress).await, Err(404));
-    assert_eq!(ask(&owner, "*", Admin).await, Ok("*".into()));
-    assert_eq!(ask("garbage", "*", Admin).await, Err(401));
+    assert_eq!(ask(&owner, "*", Egress).await, Err(400), "it is no room");
+    let is_owner = |token: &str| {
+        let answer = server.service.authorize_owner(&bearer(token));
+        answer.map_err(|problem| problem.status().as_u16())
+    };
+    assert_eq!(is_owner(&owner), Ok(()));
+    assert_eq!(is_owner(&egress), Err(403));
+    assert_eq!(is_owner("garbage"), Err(401));
     assert!(server.service.find_room("one").await.is_some());
     assert!(server.service.find_room("two").await.is_none());
 }
