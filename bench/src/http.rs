@@ -60,10 +60,12 @@ impl Http {
             .await
             .with_context(|| format!("post to {url}"))?;
         let status = response.status();
+        // Of who answered: the server may have sent us on to another one (RFC 9725 §4.5).
+        let base = response.url();
         let location = response
             .headers()
             .get(LOCATION)
-            .and_then(|location| url.join(location.to_str().ok()?).ok());
+            .and_then(|location| base.join(location.to_str().ok()?).ok());
         let body = response.text().await.context("read the answer")?;
         if status != StatusCode::CREATED && status != StatusCode::OK {
             bail!("{url} answered {status}: {}", body.trim());
@@ -93,3 +95,72 @@ impl Http {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sessions_are_ended_where_the_offer_was_answered() {
+        let (base, server) = serve([
+            "307 Temporary Redirect\r\nLocation: /near/whep",
+            "201 Created\r\nLocation: session/7",
+            "200 OK",
+        ]);
+        let http = Http::new(None).unwrap();
+        let session = http
+            .post(&base.join("whep").unwrap(), "offer".to_owned())
+            .await
+            .unwrap();
+        http.end(&session).await.unwrap();
+        let asked = server.join().unwrap();
+        assert_eq!(
+            asked,
+            [
+                "POST /whep offer",
+                "POST /near/whep offer",
+                "DELETE /near/session/7 "
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn refused_farewells_are_told() {
+        let (base, server) = serve(["201 Created\r\nLocation: /whep", "405 Method Not Allowed"]);
+        let http = Http::new(None).unwrap();
+        let session = http.post(&base, String::new()).await.unwrap();
+        assert!(http.end(&session).await.is_err());
+        server.join().unwrap();
+    }
+
+    /// Gives these answers in turn. Returns the address, and in the end what was asked.
+    fn serve<const N: usize>(answers: [&'static str; N]) -> (Url, thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}/", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let answer = |answer: &str| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let lines = reader.by_ref().lines().map(Result::unwrap);
+                let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                let len = head
+                    .iter()
+                    .find_map(|line| line.strip_prefix("content-length: "));
+                let mut body = vec![0; len.map_or(0, |len| len.parse().unwrap())];
+                reader.read_exact(&mut body).unwrap();
+                let end = "Content-Length: 0\r\nConnection: close";
+                write!(stream, "HTTP/1.1 {answer}\r\n{end}\r\n\r\n").unwrap();
+                let asked = head[0].trim_end_matches("HTTP/1.1");
+                format!("{asked}{}", String::from_utf8(body).unwrap())
+            };
+            answers.into_iter().map(answer).collect()
+        });
+        (Url::parse(&base).unwrap(), server)
+    }
+}

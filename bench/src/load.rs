@@ -252,7 +252,7 @@ async fn churn(audience: &mut Audience, args: &LoadArgs, joins: &mut Joins) -> a
             }
         }
         while let Some(done) = leaving.try_join_next() {
-            done?.context("leave")?;
+            joins.note_farewell(done?);
         }
     }
     Ok(())

@@ -16,6 +16,10 @@ pub(crate) struct Joins {
     pub(crate) refused: u64,
     /// What it told the first of those.
     pub(crate) first_refusal: Option<String>,
+    /// Viewers that left, and whose sessions it did not end when it was asked to.
+    pub(crate) unended: u64,
+    /// What it said to the first of those.
+    pub(crate) first_unended: Option<String>,
 }
 
 impl Joins {
@@ -32,6 +36,15 @@ impl Joins {
                     .get_or_insert_with(|| format!("{error:#}"));
                 None
             }
+        }
+    }
+
+    /// Takes the outcome of a farewell. Some servers do not know it: the viewer is gone all the same.
+    pub(crate) fn note_farewell(&mut self, outcome: anyhow::Result<()>) {
+        if let Err(error) = outcome {
+            self.unended += 1;
+            self.first_unended
+                .get_or_insert_with(|| format!("{error:#}"));
         }
     }
 }

@@ -28,6 +28,9 @@ pub(crate) fn print_load(outcome: &Outcome) -> io::Result<()> {
     if let Some(reason) = &joins.first_refusal {
         writeln!(out, "refused        {reason}")?;
     }
+    if let Some(reason) = &joins.first_unended {
+        writeln!(out, "not ended      {} sessions: {reason}", joins.unended)?;
+    }
     writeln!(
         out,
         "join, from POST to                 p50        p90        p99"

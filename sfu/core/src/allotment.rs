@@ -30,6 +30,8 @@ pub(crate) struct Allotment {
     fades_at: Option<Instant>,
     /// Since when a picture that is shown does not fit.
     starving_since: Option<Instant>,
+    /// What audio takes, bit/s.
+    audio: u64,
 }
 
 /// What a viewer's subscriptions show.
@@ -105,6 +107,7 @@ impl Allotment {
     ) {
         self.due = Some(now + INTERVAL);
         let audio = audio_share(subscriptions, slots.shown);
+        self.audio = audio;
         self.note_peaks(slots, now);
         let ladders = self.ladders(subscriptions, slots);
         let may_climb = self.no_climb_until.is_none_or(|until| now >= until);
@@ -286,7 +289,7 @@ impl Allotment {
         let chosen = self.chosen.iter().flatten();
         let taken: u64 = chosen.map(|rung| on_wire(rung.bitrate)).sum();
         let more = on_wire(bitrate.saturating_sub(shown.map_or(0, |rung| rung.bitrate)));
-        taken + AUDIO_HEADERS + AUDIO_FLOOR + more * allocate::MARGIN / 100 <= budget
+        taken + self.audio + more * allocate::MARGIN / 100 <= budget
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Sight {
     pub(crate) content: bool,
     /// The layers that are not sent and that somebody's path would carry, a bit each.
     pub(crate) carried: u8,
+    /// The layers that were not wanted before there was anybody here, a bit each.
+    pub(crate) withheld: u8,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,8 @@ impl Demand {
         self.publications.retain(|p| p.publication != publication);
     }
 
-    /// Takes what is to be seen of a publication. Returns which layers are wanted, if that has changed.
+    /// Takes what is to be seen of a publication. Returns which layers are wanted, if that has changed, or at first
+    /// is not all of them.
     pub(crate) fn look(
         &mut self,
         publication: PublicationId,
@@ -68,39 +71,34 @@ impl Demand {
     ) -> Option<Vec<bool>> {
         let mut known = self.publications.iter();
         let position = known.position(|known| known.publication == publication);
+        let is_new = position.is_none();
         let position = position.unwrap_or(self.publications.len());
-        if position == self.publications.len() {
-            let new = Wanted::new(publication, layers, now);
-            self.publications.push(new);
+        if is_new {
+            self.publications.push(Wanted {
+                publication,
+                receivers: sight.receivers,
+                layers: Vec::with_capacity(layers),
+            });
         }
         let wanted = self.publications.get_mut(position)?;
-        wanted.grow(layers, now);
-        let changed = wanted.look(sight, now);
+        wanted.grow(layers, sight.withheld, now);
+        let mut changed = wanted.look(sight, now);
+        changed |= is_new && wanted.layers.iter().any(|layer| !layer.wanted);
         let layers = wanted.layers.iter().map(|layer| layer.wanted);
         changed.then(|| layers.collect())
     }
 }
 
 impl Wanted {
-    fn new(publication: PublicationId, layers: usize, now: Instant) -> Self {
-        let mut this = Self {
-            publication,
-            receivers: 0,
-            layers: Vec::with_capacity(layers),
-        };
-        this.grow(layers, now);
-        this
-    }
-
     /// A stream may get layers that it did not have.
-    fn grow(&mut self, layers: usize, now: Instant) {
-        let layer = Layer {
-            wanted: true,
-            until: now + PATIENCE,
-            pause: PATIENCE,
-        };
-        let layers = layers.max(self.layers.len());
-        self.layers.resize(layers, layer);
+    fn grow(&mut self, layers: usize, withheld: u8, now: Instant) {
+        for position in self.layers.len()..layers {
+            self.layers.push(Layer {
+                wanted: withheld >> position & 1 == 0,
+                until: now + PATIENCE,
+                pause: PATIENCE,
+            });
+        }
     }
 
     fn look(&mut self, sight: Sight, now: Instant) -> bool {
@@ -110,7 +108,9 @@ impl Wanted {
         for (position, layer) in self.layers.iter_mut().enumerate() {
             let before = layer.wanted;
             let is_aimed = sight.aimed >> position & 1 == 1;
-            if is_aimed || has_newcomers || sight.receivers == 0 || position == sight.lowest {
+            let is_withheld = sight.withheld >> position & 1 == 1;
+            let is_for_anybody = !is_withheld && (has_newcomers || sight.receivers == 0);
+            if is_aimed || is_for_anybody || position == sight.lowest {
                 layer.wanted = true;
                 layer.until = now + PATIENCE;
                 if is_aimed {
@@ -210,6 +210,31 @@ mod tests {
         let tried: Vec<_> = changes.iter().filter(|(_, w)| w[2]).collect();
         let times: Vec<_> = tried.iter().map(|(at, _)| *at).collect();
         assert_eq!(times, [20, 50, 100, 190, 280, 370]);
+    }
+
+    #[test]
+    fn what_was_withheld_before_is_wanted_only_when_a_path_would_carry_it() {
+        let mut f = Fixture {
+            demand: Demand::default(),
+            t0: Instant::now(),
+        };
+        let nobody = Sight {
+            withheld: 0b100,
+            ..Sight::default()
+        };
+        let low = Sight {
+            receivers: 1,
+            aimed: 0b011,
+            ..nobody
+        };
+        let first = [(0, vec![true, true, false])];
+        assert_eq!(f.look(0..3, nobody), first, "said once");
+        assert_eq!(f.look(3..30, low), [], "somebody came");
+        let carried = Sight {
+            carried: 0b100,
+            ..low
+        };
+        assert_eq!(f.look(30..35, carried), [(30, vec![true; 3])]);
     }
 
     #[test]

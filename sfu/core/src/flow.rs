@@ -81,6 +81,8 @@ struct Tracked {
     creeps: bool,
     /// Whether more is wanted than is believed to be carried.
     seeks: bool,
+    /// When the path was too full the last time.
+    full_at: Option<i64>,
 }
 
 /// What a report or the passing of time means to the allocation.
@@ -407,6 +409,7 @@ impl Tracked {
             silent_at: 0,
             creeps: false,
             seeks: false,
+            full_at: None,
         })
     }
 
@@ -430,6 +433,7 @@ impl Tracked {
         self.departures.settle();
         let verdict = self.estimator.reported(self.creeps, now);
         if verdict == Verdict::Congested {
+            self.full_at = Some(now);
             self.prober.interrupt(now);
             return News::Congested;
         }

@@ -197,8 +197,7 @@ impl Peer {
 
     /// Sends what is due of a probe: padding beside a video that flows, else beside one that may.
     pub(crate) fn probe(&mut self, out: &mut Outgoing, now: Instant) {
-        let mut due = self.flow.probe_due(now);
-        while due > 0 {
+        while self.flow.probe_due(now) > 0 {
             let videos = self.subscriptions.iter_mut();
             let mut videos = videos.filter(|s| s.kind == MediaKind::Video && s.can_pad());
             let first = videos.next();
@@ -219,7 +218,6 @@ impl Peer {
                 return;
             }
             self.counters.padding_out += 1;
-            due = due.saturating_sub(len as u64);
         }
     }
 

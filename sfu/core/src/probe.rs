@@ -351,8 +351,8 @@ const MOST_QUEUE: u64 = 120_000;
 /// For how long, in microseconds, a probe waits until a burst at its end has had its time.
 const LONGEST: u64 = 120_000;
 
-/// So much beyond what was due is more than padding is, nearly always.
-const BURST: u64 = 250;
+/// So much beyond what was due is more than a packet of padding takes with all headers.
+const BURST: u64 = 300;
 
 const LEAST_BYTES: u64 = 2500;
 const LEAST_PACKETS: u32 = 6;
@@ -384,3 +384,30 @@ const AFTER_CONGESTION: i64 = 800_000;
 
 /// How long a probe rests that is to be confirmed, unless what is believed in is checked first.
 const BEFORE_REPEAT: i64 = 250_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_no_burst_at_the_end() {
+        const PADDING: u64 = 288;
+        for rate in (300_000..4_000_000).step_by(9973) {
+            let mut prober = Prober::default();
+            prober.check(rate, rate, 0);
+            let Phase::Sending { budget, .. } = prober.phase else {
+                panic!("nothing is sent");
+            };
+            for now in (0..300_000).step_by(5000) {
+                while prober.due(now) > 0 {
+                    prober.sent(PADDING);
+                }
+            }
+            let sent = prober.cluster.sent_bytes;
+            assert!(
+                (budget..budget + PADDING).contains(&sent),
+                "{rate}: {sent} of {budget}"
+            );
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Codec, MediaKind, PeerId, PublicationId, ladder::Rung, layer::Layer};
+use crate::{Codec, MediaKind, PeerId, PublicationId, ladder::Rung, layer::Layer, relay::Withheld};
 
 /// A track that a peer sends into its room.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Publication {
     pub(crate) stopped: bool,
     /// Whether nothing of it is to be forwarded now.
     pub(crate) is_quiet: bool,
+    /// What its home knows to be paused, of a stream from elsewhere.
+    pub(crate) withheld: Option<Withheld>,
     /// Its encodings, in the order of the offer.
     pub(crate) layers: Vec<Layer>,
     /// What is known of each layer besides itself.
@@ -98,6 +100,7 @@ impl Publication {
             published: false,
             stopped: false,
             is_quiet: false,
+            withheld: None,
             layers: std::iter::repeat_with(layer).take(layers).collect(),
             watches: (0..layers).map(watch).collect(),
             disorder: None,
@@ -143,9 +146,21 @@ impl Publication {
     /// layers of its only stream. They are numbered in the order of the offer, and from the lowest.
     pub(crate) fn sizes(&self) -> usize {
         match &*self.layers {
-            [only] => only.throughput().spatial_layers().len().max(1),
+            [only] => {
+                let withheld = self.withheld.map_or(0, |(size, _)| size + 1);
+                only.throughput()
+                    .spatial_layers()
+                    .len()
+                    .max(withheld)
+                    .max(1)
+            }
             layers => layers.len(),
         }
+    }
+
+    /// Returns whether its sizes are layers within one stream, if it has several.
+    pub(crate) fn is_svc(&self) -> bool {
+        self.layers.len() == 1
     }
 
     /// Returns the sizes that a quality needs, a bit each.
@@ -164,7 +179,8 @@ impl Publication {
             let took = only.throughput().spatial_layers().iter().copied();
             let above = took.enumerate().skip(usize::from(best.spatial) + 1);
             let is_more = |(_, took): &(usize, u64)| *took > best.bitrate;
-            return above.filter(is_more).min_by_key(|(_, took)| *took);
+            let known = above.filter(is_more).min_by_key(|(_, took)| *took);
+            return known.or(self.withheld.filter(is_more));
         }
         let took = self
             .layers

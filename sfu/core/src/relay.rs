@@ -77,7 +77,12 @@ pub(crate) struct Announced {
     layers: usize,
     published: bool,
     stopped: bool,
+    withheld: Option<Withheld>,
 }
+
+/// A size of a stream's picture that its sender has paused, above those that it sends: its number, and what it took
+/// before, bit/s.
+pub(crate) type Withheld = (usize, u64);
 
 /// What a publisher's sender report said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,28 +8,53 @@ use std::{
 /// What one subscription was sent again lately.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
-    recent: VecDeque<(u16, Instant)>,
+    recent: VecDeque<Answer>,
     since: Option<Instant>,
     used: u32,
 }
 
+/// A packet that was sent again.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    seq: u16,
+    at: Instant,
+    /// How often before.
+    before: u32,
+}
+
 impl Repeats {
+    /// Returns whether a packet was sent again lately. Some viewers go on asking for what they have got.
+    pub(crate) fn has_sent(&self, seq: u16) -> bool {
+        self.recent.iter().any(|answer| answer.seq == seq)
+    }
+
     /// Returns whether a packet may be sent again: not while an answer to an earlier request is on its way,
-    /// which takes `guard`, and not more than [`ALLOWANCE`].
+    /// which takes `guard`, twice as long after each further one, and not more than [`ALLOWANCE`].
     pub(crate) fn allow(&mut self, seq: u16, guard: Duration, now: Instant) -> bool {
         !self.is_recent(seq, guard, now) && self.take(now)
     }
 
     fn is_recent(&mut self, seq: u16, guard: Duration, now: Instant) -> bool {
-        let recently = |at: Instant| now.saturating_duration_since(at) < guard;
-        let mut recent = self.recent.iter();
-        if recent.any(|(s, at)| *s == seq && recently(*at)) {
-            return true;
+        let position = self.recent.iter().position(|answer| answer.seq == seq);
+        let last = position.and_then(|position| self.recent.remove(position));
+        let mut before = 0;
+        if let Some(last) = last {
+            let age = now.saturating_duration_since(last.at);
+            let doubled = guard * (1 << last.before.min(MOST_DOUBLED));
+            if age < doubled.min(LONGEST_GUARD).max(guard) {
+                self.recent.push_back(last);
+                return true;
+            }
+            before = if age < FORGOTTEN { last.before + 1 } else { 0 };
         }
         if self.recent.len() >= MAX_REPEATED {
             self.recent.pop_front();
         }
-        self.recent.push_back((seq, now));
+        self.recent.push_back(Answer {
+            seq,
+            at: now,
+            before,
+        });
         false
     }
 
@@ -51,6 +76,13 @@ pub(crate) const MAX_REPEATED: usize = 128;
 const ALLOWANCE: u32 = 500;
 const ALLOWANCE_WINDOW: Duration = Duration::from_secs(1);
 
+/// How often the time doubles in which a packet is not sent again, and how long that is at most.
+const MOST_DOUBLED: u32 = 6;
+const LONGEST_GUARD: Duration = Duration::from_secs(1);
+
+/// When a number means another packet: numbers come round after 65,536.
+const FORGOTTEN: Duration = Duration::from_secs(4);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +97,20 @@ mod tests {
         assert!(!repeats.allow(5, GUARD, t0 + Duration::from_millis(19)));
         assert!(repeats.allow(6, GUARD, t0));
         assert!(repeats.allow(5, GUARD, t0 + Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn who_asks_again_and_again_is_answered_less_and_less() {
+        let t0 = Instant::now();
+        let mut repeats = Repeats::default();
+        let at = |tenths: u32| t0 + Duration::from_millis(100) * tenths;
+        let sent: Vec<u32> = (0..20)
+            .filter(|n| repeats.allow(5, GUARD, at(*n)))
+            .collect();
+        assert_eq!(sent, [0, 1, 2, 3, 5, 9, 16]);
+        assert!(repeats.has_sent(5) && !repeats.has_sent(6));
+        assert!(repeats.allow(5, GUARD, at(100)), "another packet");
+        assert!(repeats.allow(5, GUARD, at(101)));
     }
 
     #[test]

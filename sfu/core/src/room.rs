@@ -275,7 +275,7 @@ impl Room {
         let tapped = self.taps.iter().filter(|tap| tap.has_video()).count();
         let receivers = receivers + tapped + self.outlet.followers();
         for publication in self.publications.iter().filter(|p| p.sizes() > 1) {
-            let is_svc = publication.layers.len() == 1;
+            let is_svc = publication.is_svc();
             let lowest = publication.ladder().first();
             let mut sight = Sight {
                 // A stream with layers begins anew when one is added: not for every newcomer.
@@ -283,6 +283,9 @@ impl Room {
                 lowest: lowest.map_or(0, |rung| usize::from(rung.layer)),
                 ..Sight::default()
             };
+            if let Some((size, _)) = publication.withheld {
+                sight.withheld = 1 << size;
+            }
             let top = publication.top();
             let paused = publication.paused();
             let viewers = self.viewers.iter().filter_map(|id| peers.get(*id));
@@ -309,7 +312,10 @@ impl Room {
                 sight.aimed |= if is_svc && aimed > 0 { u8::MAX } else { aimed };
             }
             if self.inlet.is_none() {
-                sight.aimed |= self.outlet.wanted(publication.id);
+                // A stream with layers does not begin anew for who has not said what of it they want.
+                let sent = top.filter(|_| is_svc).map(|top| publication.sizes_of(top));
+                let otherwise = sent.unwrap_or(u8::MAX);
+                sight.aimed |= self.outlet.wanted(publication.id, otherwise);
             }
             let sizes = publication.sizes();
             if let Some(wanted) = self.demand.look(publication.id, sizes, sight, now) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Flow, LOSSY, OVERHEAD};
+use super::{Flow, LOSSY, OVERHEAD, Tracked};
 use crate::{
     Outgoing,
     transport::{Carried, SendHeader, Transport},
@@ -71,7 +71,14 @@ impl Sender<'_> {
 
     /// Returns whether the path carries so little that audio does better without repetitions.
     pub(crate) fn is_narrow(&self) -> bool {
-        self.flow.estimate().is_some_and(|carried| carried < NARROW)
+        let is_low = self.flow.estimate().is_some_and(|carried| carried < NARROW);
+        let (_, now) = self.flow.clock;
+        // Who wants no more than there is, as of sound alone, is not probed: what is believed may be too little.
+        let is_certain = |tracked: &Tracked| {
+            let was_full = tracked.full_at.is_some_and(|at| now - at < RESTED);
+            tracked.seeks || was_full || !tracked.estimator.is_clear()
+        };
+        is_low && self.flow.tracked.as_deref().is_none_or(is_certain)
     }
 
     /// Returns whether the path's queue is waited for to become empty: what is sent then delays the rest.
@@ -96,6 +103,8 @@ impl Sender<'_> {
 
 /// Below this repeated audio takes what the picture, or the audio itself, needs more, bit/s.
 const NARROW: u64 = 300_000;
+/// How long after it was too full a path is tried with repeated audio again, in microseconds.
+const RESTED: i64 = 10_000_000;
 /// Live video waits while the bucket takes longer than this to leak, in microseconds.
 const MOST_BACKLOG: u64 = 120_000;
 const LEAST_GUARD: Duration = Duration::from_millis(20);

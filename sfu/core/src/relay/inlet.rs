@@ -167,6 +167,7 @@ impl Inlet {
             if let Some(publication) = all.find(|p| p.id == one.id) {
                 publication.published = one.published;
                 publication.stopped = one.stopped;
+                publication.withheld = one.withheld;
             }
         }
     }

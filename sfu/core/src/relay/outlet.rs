@@ -21,7 +21,7 @@ pub(crate) struct Outlet {
     announced: Vec<Announced>,
     scene: Option<Scene>,
     reports: Vec<ClockReport>,
-    /// The layers that followers want, a bit each; all of a publication that is not in it.
+    /// The layers that followers want, a bit each, once they have said.
     wanted: Vec<(ShardId, PublicationId, u8)>,
 }
 
@@ -69,12 +69,12 @@ impl Outlet {
         }
     }
 
-    /// Returns the layers of a publication that followers want, a bit each.
-    pub(crate) fn wanted(&self, publication: PublicationId) -> u8 {
+    /// Returns the layers of a publication that followers want, a bit each; `otherwise` of one that has not said.
+    pub(crate) fn wanted(&self, publication: PublicationId, otherwise: u8) -> u8 {
         let wanted = |follower: &Follower| {
             let mut all = self.wanted.iter();
             let known = all.find(|(s, id, _)| (*s, *id) == (follower.shard, publication));
-            known.map_or(u8::MAX, |(_, _, bits)| *bits)
+            known.map_or(otherwise, |(_, _, bits)| *bits)
         };
         self.followers.iter().fold(0, |bits, f| bits | wanted(f))
     }
@@ -187,6 +187,7 @@ impl Announced {
             layers: publication.layers.len(),
             published: publication.published,
             stopped: publication.stopped,
+            withheld: publication.paused().filter(|_| publication.is_svc()),
         }
     }
 }
@@ -242,7 +243,7 @@ mod tests {
     fn a_layer_is_wanted_while_any_follower_may_want_it() {
         let mut outlet = Outlet::default();
         let [id, gone] = [1, 2].map(PublicationId);
-        assert_eq!(outlet.wanted(id), 0, "nobody follows");
+        assert_eq!(outlet.wanted(id, 0xff), 0, "nobody follows");
         outlet.announced.push(Announced {
             id,
             peer: PeerId(1),
@@ -254,22 +255,24 @@ mod tests {
             layers: 3,
             published: true,
             stopped: false,
+            withheld: None,
         });
         let [a, b] = [1, 2].map(ShardId);
         outlet.add(a);
-        assert_eq!(outlet.wanted(id), 0xff, "it has not said");
+        assert_eq!(outlet.wanted(id, 0xff), 0xff, "it has not said");
+        assert_eq!(outlet.wanted(id, 0b001), 0b001, "it is taken to want this");
         outlet.want(a, id, &[true, false, false]);
-        assert_eq!(outlet.wanted(id), 0b001);
+        assert_eq!(outlet.wanted(id, 0xff), 0b001);
         outlet.want(a, gone, &[true, true, true]);
         outlet.want(a, id, &[true, true, false]);
-        assert_eq!((outlet.wanted(id), outlet.wanted.len()), (0b011, 1));
+        assert_eq!((outlet.wanted(id, 0xff), outlet.wanted.len()), (0b011, 1));
         outlet.add(b);
-        assert_eq!(outlet.wanted(id), 0xff);
+        assert_eq!(outlet.wanted(id, 0xff), 0xff);
         outlet.want(b, id, &[true, false, false]);
-        assert_eq!(outlet.wanted(id), 0b011);
+        assert_eq!(outlet.wanted(id, 0xff), 0b011);
         outlet.remove(a);
-        assert_eq!(outlet.wanted(id), 0b001);
+        assert_eq!(outlet.wanted(id, 0xff), 0b001);
         outlet.want(a, id, &[true, true, true]);
-        assert_eq!(outlet.wanted(id), 0b001, "who left wants nothing");
+        assert_eq!(outlet.wanted(id, 0xff), 0b001, "who left wants nothing");
     }
 }

@@ -25,8 +25,16 @@ impl Subscription {
         sender: &mut Sender<'_>,
     ) -> Repeated {
         let mut repeated = Repeated::default();
-        for seq in seqs.iter().take(MAX_REPEATED) {
-            repeated.asked += 1;
+        let seqs = seqs.get(..MAX_REPEATED).unwrap_or(seqs);
+        repeated.asked = seqs.len() as u64;
+        // There may be no room for all: what was never sent again goes first.
+        for (seq, again) in [false, true]
+            .into_iter()
+            .flat_map(|again| seqs.iter().map(move |seq| (seq, again)))
+        {
+            if self.repeats.has_sent(*seq) != again {
+                continue;
+            }
             let guard = sender.repeat_guard();
             let found = self.rewrite.find(*seq);
             if sender.is_congested() && found.is_some_and(|f| self.rewrite.is_passed(&f)) {

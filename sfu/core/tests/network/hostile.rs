@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::world::{HERE, ROOM, World, publisher::Publisher, viewer::BOTH};
+use crate::world::{
+    HERE, ROOM, World,
+    link::{Conditions, Link},
+    publisher::Publisher,
+    viewer::{BOTH, with_feedback},
+};
 use sfu_core::{Codec, Config, Join, NegotiateError, ParticipantId, Role, RoomConfig, Sfu};
 
 #[test]
@@ -133,6 +138,36 @@ fn retransmission_is_bounded() {
     world.memory.assert_within(20_000, 30_000, "retransmission");
     let sent = world.sfu.stats().retransmitted - before;
     assert!((200..=500).contains(&sent), "{sent} packets");
+}
+
+#[test]
+fn who_asks_for_what_came_again_does_not_keep_the_rest_waiting() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    let viewer = world.watch(&with_feedback());
+    let narrow = Conditions::of_rate(900_000);
+    world.links.insert(viewer, Link::new(narrow, 1));
+    world.run(6000);
+    let video = &world.viewer(viewer).video;
+    let (ssrc, newest) = (video.ssrc(), *video.numbers.last_key_value().unwrap().0);
+    let wanted = newest - 39..=newest;
+    let before = video.came.len();
+    // As players do that do not see retransmissions where they count packets.
+    for _ in 0..10 {
+        for first in wanted.clone().step_by(17) {
+            let mut nack = vec![0x81, 205, 0, 3, 0, 0, 0, 1];
+            nack.extend(ssrc.to_be_bytes());
+            nack.extend(((first & 0xffff) as u16).to_be_bytes());
+            nack.extend([0xff, 0xff]);
+            world.send_rtcp(viewer, &nack);
+        }
+        world.run(100);
+    }
+    let came = &world.viewer(viewer).video.came[before..];
+    let never: Vec<_> = wanted
+        .filter(|number| !came.iter().any(|(_, n)| n == number))
+        .collect();
+    assert!(never.is_empty(), "{never:?} never came again");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::world::{
     ms,
     publisher::Publisher,
     svc::Svc,
-    viewer::{AV1, BOTH, Packet, VP9, Viewer, av1_with_descriptor, with_feedback, with_red},
+    viewer::{AV1, BOTH, Packet, VP9, Viewer, describing, with_feedback, with_red},
 };
 use sfu_core::Codec;
 
@@ -182,7 +182,7 @@ fn who_reads_dependency_descriptors_sees_the_upper_layer_of_av1() {
     let mut world = World::new(1);
     let publisher = world.publish(Publisher::svc(1, Codec::Av1, Svc::L2T1_KEY));
     world.run(2000);
-    let viewer = world.watch(&av1_with_descriptor());
+    let viewer = world.watch(&describing(AV1));
     let other = world.watch(AV1);
     let upper = |world: &mut World, index: usize| {
         let before = world.viewer(index).video.packets().len();
@@ -228,6 +228,30 @@ fn sound_is_not_repeated_on_narrow_paths() {
     world.run(8000);
     let more = world.viewer(viewer).repeated_audio.len() - repeated;
     assert_eq!(more, 0);
+}
+
+#[test]
+fn sound_alone_is_repeated_again_when_its_path_is_not_narrow_any_more() {
+    let mut world = World::new(1);
+    let publisher = world.publish(Publisher::new(1, Codec::H264));
+    world.publisher(publisher).has_video = false;
+    let viewer = world.watch(&with_red());
+    let lossy = |rate| Conditions {
+        loss: 80,
+        ..Conditions::of_rate(rate)
+    };
+    world.links.insert(viewer, Link::new(lossy(40_000), 1));
+    world.run(6000);
+    world.viewer_mut(viewer).repeated_audio.clear();
+    world.run(4000);
+    let repeated = world.viewer(viewer).repeated_audio.len();
+    assert!(repeated < 20, "{repeated} while it is narrow");
+    world.links.insert(viewer, Link::new(lossy(0), 1));
+    world.run(12_000);
+    world.viewer_mut(viewer).repeated_audio.clear();
+    world.run(4000);
+    let repeated = world.viewer(viewer).repeated_audio.len();
+    assert!(repeated > 150, "{repeated} of 200");
 }
 
 #[test]

@@ -1,102 +1,42 @@
-//! Random joins, reloads, pins and departures on a stage, against a naive reference of who is to be seen where.
+//! Random joins, reloads, pins, switches and departures on a stage that is watched at two shards, against a naive
+//! reference of who is to be seen where, and how well.
 
-use std::collections::BTreeMap;
+mod reference;
+mod watcher;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::world::{
     Network, ROOM, World,
+    link::{Conditions, Link},
+    ms,
     publisher::Publisher,
-    viewer::{BOTH, Packet, Received, stage},
+    viewer::{BOTH, offering_feedback, stage},
 };
+use reference::{LAYERS, Reference, Wish};
 use sfu_core::{Codec, ParticipantId};
+use watcher::Watcher;
 
 #[test]
 fn every_viewer_sees_what_a_naive_reference_says() {
+    let mut switches = 0;
     for seed in 1..=4 {
         let mut run = Run::new(seed);
         // A room without anybody would be forgotten.
-        run.watch(1);
-        for step in 0..30 {
+        for participant in 1..=3 {
+            run.watch(participant);
+            run.publish(participant);
+        }
+        for step in 0..22 {
             run.step(step);
         }
         for watcher in &run.watchers {
-            watcher.check_streams(&run.world);
+            switches += watcher.check_streams(&run.world);
         }
+        switches += run.switches;
     }
-}
-
-/// Who is where, by the simplest rules: nobody speaks, and the stage has room for everybody.
-#[derive(Default)]
-struct Reference {
-    /// By participant: the number their publisher writes into its packets, and when they came.
-    on_stage: BTreeMap<u64, (u8, u32)>,
-    slots: [Slot; 9],
-    featured: Option<u64>,
-    program: Option<u64>,
-    arrivals: u32,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    shown: Option<u64>,
-    last: Option<u64>,
-}
-
-impl Reference {
-    fn join(&mut self, participant: u64, publisher: u8) {
-        self.arrivals += 1;
-        let before = self
-            .on_stage
-            .insert(participant, (publisher, self.arrivals));
-        if before.is_none() {
-            let is_empty = |slot: &&mut Slot| slot.shown.is_none();
-            let mut own = self.slots.iter_mut().filter(is_empty);
-            let slot = match own.find(|slot| slot.last == Some(participant)) {
-                Some(slot) => slot,
-                None => {
-                    let fresh = |slot: &Slot| slot.shown.is_none() && slot.last.is_none();
-                    let free = |slot: &Slot| slot.shown.is_none();
-                    let place = self.slots.iter().position(fresh);
-                    let place = place.or_else(|| self.slots.iter().position(free));
-                    &mut self.slots[place.unwrap()]
-                }
-            };
-            (slot.shown, slot.last) = (Some(participant), Some(participant));
-        }
-        self.choose();
-    }
-
-    fn leave(&mut self, participant: u64) {
-        self.on_stage.remove(&participant);
-        for slot in &mut self.slots {
-            slot.shown.take_if(|shown| *shown == participant);
-        }
-        self.choose();
-    }
-
-    fn feature(&mut self, participant: Option<u64>) {
-        self.featured = participant;
-        self.choose();
-    }
-
-    fn choose(&mut self) {
-        let is_there = |who: &u64| self.on_stage.contains_key(who);
-        let newest = self.on_stage.iter().max_by_key(|(_, (_, at))| *at);
-        self.program = self
-            .featured
-            .filter(is_there)
-            .or(self.program.filter(is_there))
-            .or(newest.map(|(who, _)| *who));
-    }
-
-    /// Returns the publisher that a viewer is to see in a slot, or in the program.
-    fn sees(&self, viewer: u64, slot: Option<usize>) -> Option<u8> {
-        let shown = match slot {
-            Some(slot) => self.slots[slot].shown,
-            None => self.program,
-        };
-        let shown = shown.filter(|who| *who != viewer)?;
-        Some(self.on_stage[&shown].0)
-    }
+    println!("{switches} switches between layers");
+    assert!(switches > 60, "{switches} switches between layers");
 }
 
 struct Run {
@@ -105,13 +45,18 @@ struct Run {
     publishers: BTreeMap<u64, usize>,
     watchers: Vec<Watcher>,
     next_publisher: u8,
+    /// Of those who have left.
+    switches: usize,
 }
 
-struct Watcher {
-    index: usize,
-    participant: u64,
-    has_slots: bool,
-}
+/// What narrow links carry, bit/s: enough for the lowest layer of everybody.
+const RATES: [u64; 3] = [800_000, 1_300_000, 2_000_000];
+
+/// How long it may take until the right ones are seen, and until they are as they should be: over a narrow link what
+/// was too much is waited for, and what more it carries is found out.
+const TO_BE_SEEN: Duration = Duration::from_millis(1500);
+const TO_BE_SEEN_WELL: Duration = Duration::from_millis(4000);
+const OVER_A_NARROW_LINK: Duration = Duration::from_millis(15_000);
 
 impl Run {
     fn new(seed: u64) -> Self {
@@ -121,6 +66,7 @@ impl Run {
             publishers: BTreeMap::new(),
             watchers: Vec::new(),
             next_publisher: 0,
+            switches: 0,
         }
     }
 
@@ -130,54 +76,78 @@ impl Run {
 
     fn step(&mut self, step: u32) {
         let participant = 1 + self.random(5);
-        let action = self.random(10);
+        let action = self.random(16);
         println!("step {step}: {action} of participant {participant}");
         match action {
-            0..=3 => self.publish(participant),
-            4 => self.unpublish(participant),
-            5..=6 if self.watchers.len() < 5 => self.watch(participant),
-            7 if self.watchers.len() > 1 => {
+            0..=2 => self.publish(participant),
+            3 => self.unpublish(participant),
+            4..=5 if self.watchers.len() < 5 => self.watch(participant),
+            6 if self.watchers.len() > 2 => {
                 let position = self.random(self.watchers.len() as u64) as usize;
                 let watcher = self.watchers.remove(position);
-                watcher.check_streams(&self.world);
+                self.switches += watcher.check_streams(&self.world);
                 self.world.leave(watcher.index);
             }
-            8 => {
-                self.reference.feature(Some(participant));
-                let participant = Some(ParticipantId(participant));
-                self.world.sfu.feature(ROOM, participant, self.world.now);
-            }
-            9 => {
-                self.reference.feature(None);
-                self.world.sfu.feature(ROOM, None, self.world.now);
-            }
+            7 => self.feature(Some(participant)),
+            8 => self.feature(None),
+            9..=11 => self.limit(),
+            12 => self.change_link(),
+            13 => self.mute(participant),
+            14..=15 => self.stop_or_start_layer(participant),
             _ => {}
         }
-        self.world.run(700);
+        self.world.run(300);
         self.world.network = Network {
             loss: self.random(2) * 5,
             duplicate: self.random(3),
             jitter: self.random(8),
         };
-        let time = 200 + self.random(600);
+        let time = 100 + self.random(500);
         self.world.run(time);
         self.world.network = Network::default();
-        self.world.run(500);
-        for watcher in &self.watchers {
-            watcher.check_present(&self.world, &self.reference, step);
+        self.settle(step);
+    }
+
+    /// Lets time pass until everybody sees what the reference says, and does for a while.
+    fn settle(&mut self, step: u32) {
+        let start = self.world.now;
+        let mut good = 0;
+        while good < 4 {
+            self.world.run(100);
+            good += 1;
+            for watcher in &self.watchers {
+                let Watcher { index, wish } = watcher;
+                let seen = watcher.sees(&self.world);
+                let is_narrow = wish.rate.is_some();
+                let whom = self.reference.is_wrong_about_whom(wish, &seen);
+                let layers = || self.reference.is_wrong_about_layers(wish, &seen);
+                let (wrong, within) = match whom {
+                    Some(whom) if !is_narrow => (Some(whom), TO_BE_SEEN),
+                    None if !is_narrow => (layers(), TO_BE_SEEN_WELL),
+                    whom => (whom.or_else(layers), OVER_A_NARROW_LINK),
+                };
+                if let Some(wrong) = wrong {
+                    good = 0;
+                    let waited = self.world.now - start;
+                    let label = format!("step {step}, viewer {index}, {wish:?}");
+                    assert!(waited < within, "{label}: {wrong} after {waited:?}");
+                }
+            }
         }
     }
 
     fn publish(&mut self, participant: u64) {
         self.next_publisher += 1;
         let codec = [Codec::H264, Codec::Vp8][self.random(2) as usize];
-        let publisher = Publisher::new(self.next_publisher, codec);
+        let layers = [1, 3, 3, 3][self.random(4) as usize];
+        let publisher = Publisher::layered(self.next_publisher, codec, &LAYERS[..layers]);
         let index = self.world.publish_as(participant, publisher);
         if let Some(before) = self.publishers.insert(participant, index) {
             // A browser that reloads is gone before its server side is.
             self.world.members[before].silent = self.random(2) == 0;
         }
-        self.reference.join(participant, self.next_publisher);
+        self.reference
+            .join(participant, self.next_publisher, layers);
     }
 
     fn unpublish(&mut self, participant: u64) {
@@ -187,87 +157,90 @@ impl Run {
         }
     }
 
+    fn feature(&mut self, participant: Option<u64>) {
+        self.reference.feature(participant);
+        let participant = participant.map(ParticipantId);
+        self.world.sfu.feature(ROOM, participant, self.world.now);
+    }
+
     fn watch(&mut self, participant: u64) {
-        let has_slots = self.random(3) > 0;
-        let media = if has_slots {
+        let has_slots = self.random(4) > 0;
+        let mut media = if has_slots {
             stage(9, 3)
         } else {
             BOTH.to_owned()
         };
+        let is_narrow = self.random(3) == 0;
+        if is_narrow || self.random(2) == 0 {
+            media = offering_feedback(&media);
+        }
         // Some of those on stage watch, too.
         let participant = participant + 100 * self.random(2);
+        self.world.joins_elsewhere = self.random(2) == 0;
         let index = self.world.watch_as(participant, &media);
-        self.watchers.push(Watcher {
-            index,
+        self.world.joins_elsewhere = false;
+        let wish = Wish {
             participant,
             has_slots,
-        });
-    }
-}
-
-impl Watcher {
-    /// Asserts that exactly what the reference says is arriving.
-    fn check_present(&self, world: &World, reference: &Reference, step: u32) {
-        let viewer = world.viewer(self.index);
-        let views = match self.has_slots {
-            true => (0..9).map(Some).collect(),
-            false => vec![None],
+            limit: None,
+            rate: is_narrow.then(|| RATES[self.random(3) as usize]),
         };
-        for slot in views {
-            let received = viewer.slot(true, slot.unwrap_or(0));
-            let newest = received.newest();
-            let lately = |at| world.now - at < std::time::Duration::from_millis(150);
-            let seen = newest
-                .filter(|(_, at)| lately(*at))
-                .map(|(p, _)| p.publisher);
-            let expected = reference.sees(self.participant, slot);
-            assert_eq!(
-                seen, expected,
-                "step {step}, viewer {}, {slot:?}",
-                self.index
-            );
+        if let Some(rate) = wish.rate {
+            // What there is no room for waits: nothing is missing but what was not sent.
+            let conditions = Conditions {
+                queue: ms(60_000),
+                ..Conditions::of_rate(rate)
+            };
+            let link = Link::new(conditions, self.world.next_random());
+            self.world.links.insert(index, link);
         }
+        self.watchers.push(Watcher { index, wish });
     }
 
-    /// Asserts that nothing is missing, repeated or out of order in what came.
-    fn check_streams(&self, world: &World) {
-        let viewer = world.viewer(self.index);
-        let slots = if self.has_slots { 9 } else { 1 };
-        for slot in 0..slots {
-            let video = viewer.slot(true, slot);
-            if !video.numbers.is_empty() {
-                assert_continuous(&video.complete());
+    /// Some choose from the menu of qualities.
+    fn limit(&mut self) {
+        for watcher in &mut self.watchers {
+            if !self.world.next_random().is_multiple_of(3) {
+                let limits = [None, Some(0), Some(1)];
+                watcher.wish.limit = limits[self.world.next_random() as usize % 3];
+                let (peer, now) = (self.world.members[watcher.index].peer, self.world.now);
+                let sfu = self.world.sfu_of(watcher.index);
+                sfu.limit(peer, watcher.wish.limit, now);
             }
         }
-        for slot in 0..slots.min(3) {
-            assert_in_order(viewer.slot(false, slot));
+    }
+
+    /// The link of somebody who had a narrow one carries more or less, or anything.
+    fn change_link(&mut self) {
+        let rate = [None, Some(RATES[0]), Some(RATES[1]), Some(RATES[2])];
+        let rate = rate[self.random(4) as usize];
+        let has_link = |watcher: &&mut Watcher| self.world.links.contains_key(&watcher.index);
+        if let Some(watcher) = self.watchers.iter_mut().find(has_link) {
+            watcher.wish.rate = rate;
+            let index = watcher.index;
+            self.world.set_rate(index, rate.unwrap_or(0));
         }
     }
-}
 
-/// Asserts that a stream starts at a keyframe, changes its source only there, has ascending timestamps and
-/// every packet of each source.
-fn assert_continuous(packets: &[Packet]) {
-    assert!(packets[0].starts_keyframe);
-    for pair in packets.windows(2) {
-        let (a, b) = (pair[0], pair[1]);
-        let step = b.timestamp.wrapping_sub(a.timestamp).cast_signed();
-        if a.publisher == b.publisher && b.content == a.content + 1 {
-            assert_eq!(step > 0, a.marker, "{a:?} {b:?}");
-            assert!(step >= 0);
-        } else {
-            assert!(b.starts_keyframe, "{a:?} {b:?}");
-            assert!(a.publisher != b.publisher || b.content > a.content);
-            assert!(step > 0);
+    /// The camera of somebody goes off, or on again.
+    fn mute(&mut self, participant: u64) {
+        if let Some(performer) = self.reference.performer(participant) {
+            performer.has_video = !performer.has_video;
+            let publisher = self.world.publisher(self.publishers[&participant]);
+            publisher.has_video = performer.has_video;
         }
     }
-}
 
-fn assert_in_order(audio: &Received) {
-    for pair in audio.packets().windows(2) {
-        let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
-        assert!((1..1 << 31).contains(&step), "{pair:?}");
-        let is_same = pair[0].publisher == pair[1].publisher;
-        assert!(!is_same || pair[1].content > pair[0].content, "{pair:?}");
+    /// A sender's processor or path does not suffice for an upper layer, or does again.
+    fn stop_or_start_layer(&mut self, participant: u64) {
+        let layer = 1 + self.random(2) as usize;
+        let Some(performer) = self.reference.performer(participant) else {
+            return;
+        };
+        let publisher = self.world.publisher(self.publishers[&participant]);
+        if let Some(stream) = publisher.layers.get_mut(layer) {
+            stream.enabled = !stream.enabled;
+            performer.sends[layer] = stream.enabled;
+        }
     }
 }

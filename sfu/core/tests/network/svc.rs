@@ -11,7 +11,7 @@ use crate::world::{
     ms,
     publisher::Publisher,
     svc::Svc,
-    viewer::{Packet, Received, VP9, av1_with_descriptor, offering_feedback},
+    viewer::{AV1, Packet, Received, VP9, describing, offering_feedback},
 };
 use sfu_core::{Codec, Event};
 
@@ -19,14 +19,35 @@ impl World {
     /// Puts a link in front of a viewer of a stream with layers. What it has no room for waits, so that what is
     /// missing was not sent.
     fn watch_layers_behind(&mut self, codec: Codec, conditions: Conditions) -> usize {
-        let media = match codec {
-            Codec::Av1 => av1_with_descriptor(),
-            _ => VP9.to_owned(),
-        };
-        let index = self.watch(&offering_feedback(&media));
+        match codec {
+            Codec::Av1 => self.watch_behind_link(&describing(AV1), conditions),
+            _ => self.watch_behind_link(VP9, conditions),
+        }
+    }
+
+    fn watch_behind_link(&mut self, media: &str, conditions: Conditions) -> usize {
+        let index = self.watch(&offering_feedback(media));
         let seed = self.next_random();
         self.links.insert(index, Link::new(conditions, seed));
         index
+    }
+
+    /// Loses so many per cent on the way to the server, and on a link to a viewer.
+    fn lose(&mut self, index: usize, before: u64, behind: u64) {
+        self.network.loss = before;
+        self.links.get_mut(&index).unwrap().conditions.loss = 10 * behind;
+    }
+
+    /// Lets time pass until a viewer gets a spatial layer as the highest of nearly all pictures.
+    fn run_until_layer(&mut self, index: usize, layer: u8, label: &str) {
+        let mut spatial = BTreeMap::new();
+        for _ in 0..40 {
+            (spatial, _) = self.shares_within(index, 500);
+            if spatial.get(&layer).is_some_and(|share| *share > 85) {
+                return;
+            }
+        }
+        panic!("{label}: {spatial:?} after 20 s");
     }
 
     /// Lets time pass with a publisher who sends the spatial layers that it is told are wanted. Returns what it was
@@ -112,6 +133,35 @@ fn assert_decodable(packets: &[Packet], label: &str) {
         pictures += u32::from(is_new);
     }
     assert!(pictures > 0, "{label}");
+}
+
+/// Asserts that every packet says the number of its frame, and that frames are as far from those that they need as
+/// their publisher said.
+fn assert_described(packets: &[Packet], svc: Svc, label: &str) {
+    // What the publisher's descriptor said of a frame.
+    let original = |frame: u32| {
+        let (picture, spatial) = ((frame - 1) / 4, (frame - 1) % 4);
+        (picture * svc.spatial + spatial) as u16
+    };
+    let mut numbers = BTreeMap::new();
+    for packet in packets {
+        let described = packet
+            .described
+            .unwrap_or_else(|| panic!("{label}: {packet:?}"));
+        let known = *numbers.entry(packet.frame).or_insert(described);
+        assert_eq!(known, described, "{label}: {packet:?}");
+        for needed in packet.needs.into_iter().filter(|needed| *needed > 0) {
+            let distance = described.wrapping_sub(numbers[&needed]);
+            let expected = original(packet.frame).wrapping_sub(original(needed));
+            assert_eq!(distance, expected, "{label}: {packet:?}");
+        }
+    }
+    let frames = numbers.values().collect::<BTreeSet<_>>();
+    assert_eq!(
+        frames.len(),
+        numbers.len(),
+        "{label}: a number for two frames"
+    );
 }
 
 impl Received {
@@ -233,6 +283,34 @@ fn spatial_layers_that_nobody_wants_are_told_to_their_publisher() {
     }
 }
 
+#[test]
+fn a_shard_that_begins_to_follow_wants_no_more_than_its_viewers_can_be_sent() {
+    for (seed, codec, svc) in [(60, Codec::Vp9, Svc::L3T3_KEY), (61, Codec::Av1, Svc::L3T3)] {
+        let label = format!("{codec:?} {svc:?}");
+        let mut world = World::new(seed);
+        let publisher = world.publish(Publisher::svc(1, codec, svc));
+        let viewer = world.watch_layers_behind(codec, deep(0));
+        let (peer, now) = (world.members[viewer].peer, world.now);
+        world.sfu.limit(peer, Some(0), now);
+        let told = world.run_obediently(publisher, 15_000);
+        assert_eq!(told, [[true, false, false]], "{label}");
+        let keyframes = world.publisher(publisher).keyframes;
+        world.joins_elsewhere = true;
+        let there = world.watch_layers_behind(codec, deep(250_000));
+        let told = world.run_obediently(publisher, 9000);
+        assert!(told.is_empty(), "{label}: {told:?}");
+        let more = world.publisher(publisher).keyframes - keyframes;
+        assert!(more <= 1, "{label}: {more} keyframes for a newcomer");
+        // Its link carries all, and it has never seen what that is.
+        world.set_rate(there, 0);
+        let told = world.run_obediently(publisher, 15_000);
+        assert_eq!(told.last(), Some(&vec![true; 3]), "{label}: {told:?}");
+        let (spatial, _) = world.shares_within(there, 1000);
+        assert!(spatial[&2] > 90, "{label}: {spatial:?}");
+        world.viewer(there).video.complete();
+    }
+}
+
 /// The viewer's limit changes at random, and the link, or packets are lost.
 #[test]
 fn what_is_sent_of_layers_can_be_decoded_whatever_happens() {
@@ -274,6 +352,60 @@ fn what_is_sent_of_layers_can_be_decoded_whatever_happens() {
         qualities.dedup();
         let most = (svc.spatial * svc.temporal) as usize;
         assert_eq!(qualities.len(), most, "{label}: {qualities:?}");
+    }
+}
+
+/// Both ways lose packets while the link becomes narrower and wider. Who does not read descriptors goes by what the
+/// payload says.
+#[test]
+fn layers_of_vp9_with_descriptors_are_left_and_entered_while_packets_are_lost() {
+    for (seed, svc, media) in [
+        (50, Svc::L3T3_KEY, describing(VP9)),
+        (51, Svc::L3T3, describing(VP9)),
+        (52, Svc::L3T3_KEY, VP9.to_owned()),
+    ] {
+        let is_described = media != VP9;
+        let label = format!("seed {seed}, {svc:?}, described: {is_described}");
+        let publisher = Publisher::svc(1, Codec::Vp9, svc).with_descriptor();
+        let mut world = World::live(seed, publisher, 1500);
+        let viewer = world.watch_behind_link(&media, deep(0));
+        world.run(500);
+        for (rate, limit, layer) in [
+            (0, None, 2),
+            (250_000, None, 0),
+            (800_000, None, 1),
+            (0, None, 2),
+            (0, Some(0), 0),
+            (0, Some(1), 1),
+            (250_000, None, 0),
+            (0, None, 2),
+        ] {
+            let at = format!("{label}, {rate} bit/s, limit {limit:?}");
+            let peer = world.members[viewer].peer;
+            world.sfu.limit(peer, limit, world.now);
+            // What a full link loses is not sent again once there is a keyframe behind it.
+            world.lose(viewer, 3, if rate == 0 { 3 } else { 0 });
+            world.set_rate(viewer, rate);
+            world.run(1000);
+            world.run_until_layer(viewer, layer, &at);
+            world.lose(viewer, 3, 2);
+            let (spatial, _) = world.shares_within(viewer, 1500);
+            let share = spatial.get(&layer).copied().unwrap_or_default();
+            // Over a narrow link every second picture may be left out.
+            let all: u64 = spatial.values().sum();
+            assert!(all > 45 && share * 4 > all * 3, "{at}: {spatial:?}");
+        }
+        world.lose(viewer, 0, 0);
+        world.run(1500);
+        let packets = world.viewer(viewer).video.complete();
+        assert_decodable(&packets, &label);
+        if is_described {
+            assert_described(&packets, svc, &label);
+        } else {
+            assert!(packets.iter().all(|packet| packet.described.is_none()));
+        }
+        let retransmissions = world.viewer(viewer).retransmissions;
+        assert!(retransmissions > 30, "{label}: {retransmissions}");
     }
 }
 

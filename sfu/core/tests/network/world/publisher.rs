@@ -1,9 +1,8 @@
 //! A browser that publishes: frames, audio, retransmissions, reports; keyframes when asked.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+mod stream;
+
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rtc_rtcp::{
@@ -20,21 +19,17 @@ use rtc_rtcp::{
 };
 use sfu_core::Codec;
 
-use super::payload::{h264, vp8};
-use super::svc::{Place, Svc};
+use super::{
+    payload::{h264, vp8},
+    svc::{Place, Svc},
+};
+use stream::{DESCRIPTOR_ID, LEVEL_ID, MID_ID, REPAIRED_RID_ID, RID_ID, Stream, TWCC_ID};
 
 /// Time from capture to sending.
 pub(crate) const VIDEO_DELAY: Duration = Duration::from_millis(40);
 pub(crate) const AUDIO_DELAY: Duration = Duration::from_millis(10);
 
-const FRAME_PACKETS: u32 = 3;
 const IGNORES_REQUESTS_FOR: Duration = Duration::from_millis(300);
-const TWCC_ID: u8 = 3;
-const MID_ID: u8 = 4;
-const RID_ID: u8 = 5;
-const REPAIRED_RID_ID: u8 = 6;
-const LEVEL_ID: u8 = 7;
-const DESCRIPTOR_ID: u8 = 8;
 
 pub(crate) struct Publisher {
     /// Written into every packet.
@@ -60,6 +55,8 @@ pub(crate) struct Publisher {
     muted: bool,
     /// How layers within one stream hang together.
     svc: Option<Svc>,
+    /// Whether dependency descriptors tell of them.
+    has_descriptor: bool,
     /// How many times as large keyframes are as other frames.
     pub(crate) keyframe_size: u32,
     /// Whether padding is mixed into the video.
@@ -81,32 +78,6 @@ pub(crate) struct Publisher {
     reference: Option<(u32, u32, Instant)>,
 }
 
-pub(crate) struct Stream {
-    /// Whether it is sent.
-    pub(crate) enabled: bool,
-    /// Keyframe requests received.
-    pub(crate) requests: u32,
-    rid: Option<char>,
-    pub(crate) packets_per_frame: u32,
-    /// Of each packet.
-    body_len: usize,
-    wants_keyframe: bool,
-    last_keyframe: Option<Instant>,
-    again: Vec<u16>,
-    ssrc: u32,
-    pt: u8,
-    rate: u32,
-    base: u32,
-    seq: u16,
-    rtx_seq: u16,
-    content: u32,
-    /// The dependency descriptor of the next packet.
-    descriptor: Vec<u8>,
-    /// What every packet says besides, by the id of its header extension: see [`Publisher::CARRIED`].
-    pub(crate) carried: Vec<(u8, Vec<u8>)>,
-    sent: BTreeMap<u16, Vec<u8>>,
-}
-
 impl Publisher {
     /// Header extensions that it may use, by id.
     pub(crate) const CARRIED: [(u8, &str); 2] = [
@@ -122,26 +93,7 @@ impl Publisher {
 
     pub(crate) fn new(id: u8, codec: Codec) -> Self {
         let ssrc = u32::from(id) * 100;
-        let stream = |ssrc, pt, rate| Stream {
-            enabled: true,
-            requests: 0,
-            rid: None,
-            packets_per_frame: FRAME_PACKETS,
-            body_len: 100,
-            wants_keyframe: true,
-            last_keyframe: None,
-            again: Vec::new(),
-            ssrc,
-            pt,
-            rate,
-            base: 0xffff_0000_u32.wrapping_add(ssrc.wrapping_mul(1_000_000)),
-            seq: 0xffc0 + u16::from(id),
-            rtx_seq: 5,
-            content: 0,
-            descriptor: Vec::new(),
-            carried: Vec::new(),
-            sent: BTreeMap::new(),
-        };
+        let stream = |ssrc, pt, rate| Stream::new(ssrc, pt, rate, 0xffc0 + u16::from(id));
         Self {
             id,
             requests: 0,
@@ -155,6 +107,7 @@ impl Publisher {
             has_audio: true,
             muted: false,
             svc: None,
+            has_descriptor: codec == Codec::Av1,
             keyframe_size: 4,
             padding: false,
             codec,
@@ -188,7 +141,7 @@ impl Publisher {
         high.ssrc += 20;
         high.base = 7;
         high.rid = Some('h');
-        high.packets_per_frame = 3 * FRAME_PACKETS;
+        high.packets_per_frame *= 3;
         this.layers[0].rid = Some('q');
         this.layers.push(high);
         this
@@ -200,6 +153,12 @@ impl Publisher {
             svc: Some(svc),
             ..Self::new(id, codec)
         }
+    }
+
+    /// Sends dependency descriptors, too, where the payload tells of layers.
+    pub(crate) fn with_descriptor(mut self) -> Self {
+        self.has_descriptor = true;
+        self
     }
 
     /// Changes how many spatial layers are sent, as a browser does: with a key picture.
@@ -221,17 +180,22 @@ impl Publisher {
 
     /// Sends three layers as a browser does: about 150, 500 and 2000 kbit/s.
     pub(crate) fn ladder(id: u8, codec: Codec) -> Self {
+        Self::layered(id, codec, &[(1, 610), (2, 1030), (8, 1030)])
+    }
+
+    /// Sends layers, the lowest first, of so many packets a frame, each with a body of so many bytes.
+    pub(crate) fn layered(id: u8, codec: Codec, layers: &[(u32, usize)]) -> Self {
         let mut this = Self::new(id, codec);
-        let layer = |(n, (rid, packets, len)): (u32, (char, u32, usize))| {
+        let layer = |((n, rid), (packets, len)): ((u32, char), &(u32, usize))| {
             let mut layer = Self::new(id, codec).layers.remove(0);
             layer.ssrc += 20 * n;
             layer.rid = Some(rid);
-            layer.packets_per_frame = packets;
-            layer.body_len = len;
+            layer.packets_per_frame = *packets;
+            layer.body_len = *len;
             layer
         };
-        let layers = [('q', 1, 610), ('h', 2, 1030), ('f', 8, 1030)];
-        this.layers = (0..).zip(layers).map(layer).collect();
+        let rids = (0..).zip(['q', 'h', 'f']);
+        this.layers = rids.zip(layers).map(layer).collect();
         this
     }
 
@@ -426,10 +390,8 @@ impl Publisher {
                     let ms = captured_ms(captured, epoch);
                     payload.extend(layer.body(*len, id, ms, place.ends, frames));
                     self.transport_seq = self.transport_seq.wrapping_add(1);
-                    layer.descriptor = match (self.codec, svc) {
-                        (Codec::Av1, Some(svc)) => svc.descriptor(place),
-                        _ => Vec::new(),
-                    };
+                    let described = svc.filter(|_| self.has_descriptor);
+                    layer.descriptor = described.map_or(Vec::new(), |svc| svc.descriptor(place));
                     let marker = place.ends && spatial as usize + 1 == sizes.len();
                     rtp.push(layer.packet(marker, timestamp, self.transport_seq, &payload));
                 }
@@ -475,116 +437,6 @@ impl Publisher {
     fn layer(&mut self, ssrc: u32) -> &mut Stream {
         let mut layers = self.layers.iter_mut();
         layers.find(|layer| layer.ssrc == ssrc).unwrap()
-    }
-}
-
-impl Stream {
-    /// Returns its SSRC.
-    pub(crate) fn ssrc(&self) -> u32 {
-        self.ssrc
-    }
-
-    /// Returns how many packets were sent, repeats and padding left out.
-    pub(crate) fn count(&self) -> u64 {
-        self.content.into()
-    }
-
-    /// Returns the sequence number of the next packet.
-    pub(crate) fn seq(&self) -> u16 {
-        self.seq
-    }
-
-    fn retransmission(&mut self, seq: u16, transport_seq: u16) -> Option<Vec<u8>> {
-        let mut packet = self.sent.get(&seq)?.clone();
-        packet[1] = (packet[1] & 0x80) | (self.pt + 1);
-        packet[2..4].copy_from_slice(&self.rtx_seq.to_be_bytes());
-        self.rtx_seq = self.rtx_seq.wrapping_add(1);
-        packet[8..12].copy_from_slice(&(self.ssrc + 1).to_be_bytes());
-        let at = if packet[12] == 0x10 { 18 } else { 17 };
-        packet[at..at + 2].copy_from_slice(&transport_seq.to_be_bytes());
-        if self.rid.is_some() {
-            packet[21] = REPAIRED_RID_ID << 4;
-        }
-        let end = 16 + 4 * usize::from(packet[15]);
-        packet.splice(end..end, seq.to_be_bytes());
-        Some(packet)
-    }
-
-    fn timestamp(&self, captured: Instant, epoch: Instant) -> u32 {
-        // Capture may be before the epoch by the delay.
-        let since = captured + Duration::from_secs(1) - epoch;
-        let ticks = since.as_micros() * u128::from(self.rate) / 1_000_000;
-        self.base.wrapping_add(ticks as u32)
-    }
-
-    fn body(
-        &mut self,
-        len: usize,
-        id: u8,
-        captured_ms: u32,
-        ends: bool,
-        (frame, [before, below]): (u32, [u32; 2]),
-    ) -> Vec<u8> {
-        let mut body = vec![id];
-        body.extend(self.content.to_be_bytes());
-        body.extend(captured_ms.to_be_bytes());
-        body.push(u8::from(ends));
-        for frame in [frame, before, below] {
-            body.extend(frame.to_be_bytes());
-        }
-        body.resize(len, 0);
-        self.content += 1;
-        body
-    }
-
-    fn packet(&mut self, marker: bool, timestamp: u32, transport: u16, payload: &[u8]) -> Vec<u8> {
-        let mut packet = self.header(0x90, marker, timestamp, transport);
-        packet.extend(payload);
-        self.sent
-            .insert(u16::from_be_bytes([packet[2], packet[3]]), packet.clone());
-        packet
-    }
-
-    fn padding(&mut self, timestamp: u32, transport: u16) -> Vec<u8> {
-        let mut packet = self.header(0xb0, false, timestamp, transport);
-        packet.extend([0; 99]);
-        packet.push(100);
-        self.sent
-            .insert(u16::from_be_bytes([packet[2], packet[3]]), packet.clone());
-        packet
-    }
-
-    fn header(&mut self, first: u8, marker: bool, timestamp: u32, transport: u16) -> Vec<u8> {
-        let mut packet = vec![first, u8::from(marker) << 7 | self.pt];
-        packet.extend(self.seq.to_be_bytes());
-        self.seq = self.seq.wrapping_add(1);
-        packet.extend(timestamp.to_be_bytes());
-        packet.extend(self.ssrc.to_be_bytes());
-        // A descriptor with a structure needs the form with two bytes for each header.
-        let is_long = self.descriptor.len() > 16;
-        let element = |id: u8, len: usize| match is_long {
-            true => vec![id, len as u8],
-            false => vec![id << 4 | (len - 1) as u8],
-        };
-        packet.extend(if is_long { [0x10, 0] } else { [0xbe, 0xde] });
-        packet.extend([0, 0]);
-        packet.extend(element(TWCC_ID, 2));
-        packet.extend(transport.to_be_bytes());
-        match self.rid {
-            Some(rid) => packet.extend([MID_ID << 4, b'1', RID_ID << 4, rid as u8, 0]),
-            None => packet.extend([0; 5]),
-        }
-        if !self.descriptor.is_empty() {
-            packet.extend(element(DESCRIPTOR_ID, self.descriptor.len()));
-            packet.extend(&self.descriptor);
-        }
-        for (id, value) in &self.carried {
-            packet.extend(element(*id, value.len()));
-            packet.extend(value);
-        }
-        packet.resize(packet.len().next_multiple_of(4), 0);
-        packet[15] = ((packet.len() - 16) / 4) as u8;
-        packet
     }
 }
 

@@ -1,5 +1,7 @@
 //! A browser that watches: puts packets in order, asks for missing ones, and remembers everything.
 
+mod feedback;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -18,6 +20,8 @@ use rtc_rtcp::{
 };
 use sfu_core::Codec;
 
+use feedback::Feedback;
+
 pub(crate) const BOTH: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 109\r\na=mid:0\r\na=recvonly\r\n\
     a=rtpmap:109 opus/48000/2\r\n\
     m=video 9 UDP/TLS/RTP/SAVPF 120 121 126 127\r\na=mid:1\r\na=recvonly\r\n\
@@ -34,10 +38,10 @@ pub(crate) const VP9: &str = "m=video 9 UDP/TLS/RTP/SAVPF 118 119\r\na=mid:1\r\n
 pub(crate) const AV1: &str = "m=video 9 UDP/TLS/RTP/SAVPF 116 117\r\na=mid:1\r\na=recvonly\r\n\
     a=rtpmap:116 AV1/90000\r\na=rtpmap:117 rtx/90000\r\na=fmtp:117 apt=116\r\n";
 
-/// With it.
-pub(crate) fn av1_with_descriptor() -> String {
+/// Adds the dependency descriptor to an m-line.
+pub(crate) fn describing(media: &str) -> String {
     format!(
-        "{AV1}a=extmap:9 \
+        "{media}a=extmap:{DESCRIPTOR_ID} \
          https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension\r\n"
     )
 }
@@ -77,6 +81,7 @@ pub(crate) fn with_red() -> String {
 }
 
 const TWCC_ID: u8 = 5;
+const DESCRIPTOR_ID: u8 = 9;
 const TWCC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 /// Returns the m-lines of a viewer of the whole stage.
@@ -160,79 +165,6 @@ impl Remb {
     }
 }
 
-/// What arrived and was not reported yet, by transport-wide number.
-#[derive(Default)]
-struct Feedback {
-    epoch: Option<Instant>,
-    arrivals: BTreeMap<u64, Instant>,
-    next: u64,
-    count: u8,
-    due: Option<Instant>,
-}
-
-impl Feedback {
-    fn arrived(&mut self, seq: u16, now: Instant) {
-        self.epoch.get_or_insert(now);
-        let reference = self
-            .arrivals
-            .keys()
-            .next_back()
-            .copied()
-            .unwrap_or(self.next);
-        let reference = reference.max(1 << 16);
-        let delta = seq.wrapping_sub((reference & 0xffff) as u16).cast_signed();
-        let number = reference.wrapping_add_signed(i64::from(delta));
-        if self.next == 0 {
-            self.next = number;
-        }
-        self.arrivals.insert(number, now);
-        self.due.get_or_insert(now + Duration::from_millis(80));
-    }
-
-    /// Returns a packet of status vectors and two-byte deltas.
-    fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let due = self.due.filter(|due| *due <= now)?;
-        self.due = (due > now).then_some(due);
-        let earliest = *self.arrivals.keys().next()?;
-        let first = self.next.min(earliest).max(earliest.saturating_sub(300));
-        let last = *self.arrivals.keys().next_back()?;
-        let last = last.min(first + 400);
-        let micros = |at: Instant| (at - self.epoch.unwrap()).as_micros() as i64;
-        let (_, earliest) = self.arrivals.range(first..=last).next()?;
-        let reference = micros(*earliest) / 64_000;
-        let mut at = reference * 256;
-        let (mut symbols, mut deltas) = (Vec::new(), Vec::new());
-        for number in first..=last {
-            let arrived = self.arrivals.get(&number);
-            symbols.push(if arrived.is_some() { 2 } else { 0 });
-            if let Some(arrived) = arrived {
-                let units = micros(*arrived) / 250;
-                deltas.extend(((units - at) as i16).to_be_bytes());
-                at = units;
-            }
-        }
-        let mut packet = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
-        packet.extend(((first & 0xffff) as u16).to_be_bytes());
-        packet.extend((symbols.len() as u16).to_be_bytes());
-        packet.extend(&(reference as u32).to_be_bytes()[1..]);
-        packet.push(self.count);
-        for seven in symbols.chunks(7) {
-            let bits = (0..)
-                .zip(seven)
-                .map(|(n, symbol)| (*symbol as u16) << (12 - 2 * n));
-            packet.extend((0xc000 | bits.sum::<u16>()).to_be_bytes());
-        }
-        packet.extend(deltas);
-        packet.resize(packet.len().next_multiple_of(4), 0);
-        let words = (packet.len() / 4 - 1) as u16;
-        packet[2..4].copy_from_slice(&words.to_be_bytes());
-        self.count = self.count.wrapping_add(1);
-        self.next = last + 1;
-        self.arrivals = self.arrivals.split_off(&self.next);
-        Some(packet)
-    }
-}
-
 #[derive(Default)]
 pub(crate) struct Received {
     ssrc: u32,
@@ -275,6 +207,8 @@ pub(crate) struct Packet {
     /// The number of its frame within a stream that has layers, and those of the frames that it needs; 0 for none.
     pub(crate) frame: u32,
     pub(crate) needs: [u32; 2],
+    /// The number of its frame by the dependency descriptor.
+    pub(crate) described: Option<u16>,
 }
 
 impl Packet {
@@ -314,6 +248,7 @@ impl Packet {
             ends: body[9] != 0,
             frame: number(10),
             needs: [number(14), number(18)],
+            described: None,
         }
     }
 }
@@ -379,7 +314,7 @@ impl Viewer {
         let mut seq = u16::from_be_bytes([packet[2], packet[3]]);
         let (timestamp, ssrc) = (number(4), number(8));
         self.bytes += packet.len() as u64;
-        let mut payload = &packet[12..];
+        let (mut payload, mut described) = (&packet[12..], None);
         if packet[0] & 0x10 != 0 {
             let len = usize::from(u16::from_be_bytes([payload[2], payload[3]])) * 4;
             let is_long = payload[0] == 0x10;
@@ -395,6 +330,9 @@ impl Viewer {
                     self.feedback.arrived(seq, now);
                 } else if id != 0 {
                     let value = elements[head..head + len].to_vec();
+                    if id == DESCRIPTOR_ID {
+                        described = Some(u16::from_be_bytes([value[1], value[2]]));
+                    }
                     *self.carried.entry((id, value)).or_default() += 1;
                 }
                 elements = &elements[head + len..];
@@ -431,7 +369,10 @@ impl Viewer {
             seq = u16::from_be_bytes([payload[0], payload[1]]);
             payload = &payload[2..];
         }
-        let packet = (!payload.is_empty()).then(|| Packet::read(codec, marker, timestamp, payload));
+        let packet = (!payload.is_empty()).then(|| Packet {
+            described,
+            ..Packet::read(codec, marker, timestamp, payload)
+        });
         if let (Some(remb), Some(packet), Codec::Opus) = (&mut self.remb, &packet, codec) {
             let epoch = *self.feedback.epoch.get_or_insert(now);
             remb.delayed((now - epoch).as_millis() as i64 - i64::from(packet.captured_ms));
