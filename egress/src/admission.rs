@@ -2,8 +2,10 @@
 
 use crate::{
     config::Config,
+    link::Target,
     preset::Mode,
     status::{Free, JobState},
+    supervisor::Planned,
 };
 
 /// What a job is expected to cost.
@@ -12,6 +14,8 @@ pub(crate) struct Work {
     pub(crate) mode: Mode,
     pub(crate) audio_only: bool,
     pub(crate) destinations: usize,
+    /// What the pictures that it takes cost besides its worker, percent of a core.
+    pub(crate) pictures_percent: u32,
 }
 
 /// A job that takes part in the reckoning.
@@ -27,8 +31,26 @@ pub(crate) struct Load {
 }
 
 impl Work {
+    /// Returns what a job does that has these destinations.
+    pub(crate) fn of(mode: Mode, audio_only: bool, plan: &[Planned]) -> Self {
+        let pictures = plan.iter().map(|planned| match &planned.accepted.target {
+            Target::Thumbnails(target) => target.percent(),
+            Target::Rtmp(_) | Target::Srt(_) | Target::Hls(_) | Target::Record(_) => 0,
+        });
+        Self {
+            mode,
+            audio_only,
+            destinations: plan.len(),
+            pictures_percent: pictures.sum(),
+        }
+    }
+
     /// Returns what it was measured to use on the machine of the figures below, percent of a core.
     pub(crate) fn percent(&self) -> u32 {
+        self.worker_percent().saturating_add(self.pictures_percent)
+    }
+
+    fn worker_percent(&self) -> u32 {
         let further = u32::try_from(self.destinations.saturating_sub(1)).unwrap_or(u32::MAX);
         let video = match self.mode {
             _ if self.audio_only => AUDIO_PERCENT,
@@ -48,8 +70,8 @@ impl Load {
     /// Returns what it takes of the machine, percent of a core.
     fn percent(&self, speed: f32) -> f32 {
         // One that waits for its broadcaster uses nothing yet.
-        self.measured_percent
-            .max(percent(self.work.percent()) * speed)
+        let worker = percent(self.work.worker_percent()) * speed;
+        self.measured_percent.max(worker) + percent(self.work.pictures_percent)
     }
 
     fn runs(&self) -> bool {
@@ -65,7 +87,7 @@ fn speed(jobs: &[Load]) -> f32 {
     let (mut measured, mut expected) = (0.0, 0.0);
     for job in at_work {
         measured += job.measured_percent;
-        expected += percent(job.work.percent());
+        expected += percent(job.work.worker_percent());
     }
     if expected > 0.0 {
         (measured / expected).clamp(SPEED_RANGE.0, SPEED_RANGE.1)
@@ -149,6 +171,7 @@ mod tests {
         mode: Mode::PassThrough,
         audio_only: false,
         destinations: 1,
+        pictures_percent: 0,
     };
 
     fn job(in_same_room: bool, measured_percent: f32, state: JobState) -> Load {

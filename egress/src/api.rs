@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use crate::{
+    album,
     problem::Problem,
     recording::Entry,
     service::{Caller, Room, Service},
@@ -68,6 +69,7 @@ pub(crate) fn job_routes(service: Service) -> Router {
             "/api/rooms/{room}/hls/tokens",
             post(sign_hls).fallback(wrong_method),
         )
+        .merge(album::routes())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(
             service.clone(),

@@ -192,7 +192,7 @@ impl Delivery {
             Phase::Live { .. } | Phase::Connecting | Phase::Retrying { .. } => {}
         }
         if failure.code == FailureCode::CodecUnsupported {
-            return self.wait_for_source(failure);
+            return self.hold(failure);
         }
         let refused = !self.was_live;
         let (refusals, budget) = match failure.code {
@@ -237,12 +237,18 @@ impl Delivery {
         };
     }
 
-    /// Nothing is wrong with the destination, and the worker goes on with it: it is live again when there is
-    /// something to send. One that has failed by itself still waits for its next try, and says why.
-    fn wait_for_source(&mut self, failure: Failure) {
-        if !matches!(self.phase, Phase::Retrying { at: Some(_) }) {
-            self.failure = Some(failure);
-            self.phase = Phase::Retrying { at: None };
+    /// Takes in why it cannot do its work at the moment. The worker goes on with it, and says when it is live again.
+    /// One that has failed by itself still waits for its next try, and says why.
+    pub(crate) fn hold(&mut self, failure: Failure) {
+        match self.phase {
+            Phase::Connecting | Phase::Live { .. } | Phase::Retrying { at: None } => {
+                self.failure = Some(failure);
+                self.phase = Phase::Retrying { at: None };
+            }
+            Phase::Retrying { at: Some(_) }
+            | Phase::Failed
+            | Phase::Leaving { .. }
+            | Phase::Ended => {}
         }
     }
 

@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::{
     config::Config,
-    link::{HlsTarget, RecordTarget, RtmpTarget, SrtTarget, Target},
+    link::{HlsTarget, RecordTarget, RtmpTarget, SrtTarget, Target, ThumbnailTarget},
     pattern,
     status::{Destination, DestinationType, ErrorCode, RecordingOptions, StreamKey},
 };
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Accepted {
     pub(crate) kind: DestinationType,
-    /// The URL without the key, or the playlist's path.
+    /// The URL without the key, or the path of what is made here; of thumbnails, of what their path begins with.
     pub(crate) shown_url: String,
     pub(crate) target: Target,
     /// Whether it may be at a loopback or private address.
@@ -71,6 +71,11 @@ pub(crate) enum DestinationError {
         "A recording's files are of 10 to 43200 seconds (segment_seconds) or 1 to 100000 megabytes (segment_mb)"
     )]
     Segment,
+    #[error(
+        "Thumbnails are taken every 1 to 3600 seconds (interval_seconds), are 160 to 1920 pixels wide (width), and \
+         1 to 10000 of them are kept (keep)"
+    )]
+    Thumbnails,
 }
 
 impl DestinationError {
@@ -87,6 +92,7 @@ impl DestinationError {
             Self::NotAllowed => ErrorCode::DestinationNotAllowed,
             Self::Key | Self::StreamId | Self::Passphrase => ErrorCode::DestinationKeyInvalid,
             Self::Segment => ErrorCode::RecordingOptionsInvalid,
+            Self::Thumbnails => ErrorCode::ThumbnailsOptionsInvalid,
         }
     }
 }
@@ -152,6 +158,14 @@ pub(crate) fn accept(
             allow_private: false,
         }),
         Destination::Recording(options) => accept_recording(options, room, config),
+        Destination::Thumbnails(options) => Ok(Accepted {
+            kind: DestinationType::Thumbnails,
+            shown_url: format!("/api/rooms/{room}/egress"),
+            target: Target::Thumbnails(
+                ThumbnailTarget::of(options).ok_or(DestinationError::Thumbnails)?,
+            ),
+            allow_private: false,
+        }),
     }
 }
 

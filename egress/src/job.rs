@@ -163,7 +163,16 @@ impl Job {
                 self.forget_left(now);
                 self.drain_when_hopeless(now);
             }
+            Report::Held {
+                destination,
+                failure,
+            } => {
+                if let Some(destination) = self.find(*destination) {
+                    destination.hold(failure.clone());
+                }
+            }
             Report::KeyframeWanted
+            | Report::Picture { .. }
             | Report::HlsInit(_)
             | Report::HlsStep(_)
             | Report::Layers(_)
@@ -564,6 +573,36 @@ mod tests {
             assert_eq!(past, Some(code));
         }
         assert_eq!(job.state(), JobState::Running);
+    }
+
+    #[test]
+    fn what_holds_a_destination_is_no_reason_to_give_it_up() {
+        let t0 = Instant::now();
+        let mut job = running(t0);
+        job.handle_report(&failed(1, FailureCode::DiskFull), t0);
+        for destination in 0..2 {
+            let failure = Failure {
+                code: FailureCode::DiskFull,
+                message: String::new(),
+            };
+            let held = Report::Held {
+                destination,
+                failure,
+            };
+            job.handle_report(&held, t0);
+        }
+        assert_eq!(drain(&mut job), [], "the worker goes on");
+        let states = |job: &Job| {
+            let states = job.destinations().iter().map(Delivery::state);
+            states.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            states(&job),
+            [DestinationState::Retrying, DestinationState::Failed]
+        );
+        assert_eq!(job.destinations()[0].next_try_at(), None);
+        job.handle_report(&live(0), t0);
+        assert_eq!(states(&job)[0], DestinationState::Live);
     }
 
     #[test]

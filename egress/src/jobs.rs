@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{self, Load, Work},
-    journal,
+    album, journal,
     origin::{Numbers, Origin},
     overload::{Level, Running},
     preset::Mode,
@@ -219,11 +219,7 @@ impl Entry {
 
     /// Returns what it is expected to cost.
     pub(crate) fn work(&self) -> Work {
-        Work {
-            mode: self.mode(),
-            audio_only: self.wish.audio_only,
-            destinations: self.plan.len(),
-        }
+        Work::of(self.mode(), self.wish.audio_only, &self.plan)
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -305,7 +301,7 @@ pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> st
     let destinations = plan.iter().map(|planned| status::DestinationStatus {
         id: journal::id(planned.number),
         r#type: planned.accepted.kind,
-        url: planned.accepted.shown_url.clone(),
+        url: album::shown_url(&planned.accepted, &record.id, planned.number),
         state: DestinationState::Connecting,
         code: None,
         last_error: None,

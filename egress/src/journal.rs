@@ -119,6 +119,12 @@ pub(crate) fn id(number: usize) -> String {
     format!("d{number}")
 }
 
+/// Returns which destination this id is of.
+pub(crate) fn number(of: &str) -> Option<usize> {
+    let number = of.strip_prefix('d')?.parse().ok()?;
+    (id(number) == of).then_some(number)
+}
+
 const PERIOD: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! arrives as a tap of the SFU).
 
 mod admission;
+mod album;
 mod api;
 mod backoff;
 mod config;

@@ -39,6 +39,12 @@ pub(crate) enum Command {
     Scene(Scene),
     /// What the picture of a composed job is like from here on.
     Preset(Preset),
+    /// What became of a picture that a destination took.
+    Pictured {
+        destination: usize,
+        shot: u64,
+        outcome: Pictured,
+    },
     /// Ends all destinations cleanly, then the process.
     Drain,
 }
@@ -72,6 +78,7 @@ pub(crate) enum Target {
     Srt(SrtTarget),
     Hls(HlsTarget),
     Record(RecordTarget),
+    Thumbnails(ThumbnailTarget),
 }
 
 /// Where and how a recording is written.
@@ -85,6 +92,14 @@ pub(crate) struct RecordTarget {
     pub(crate) min_free_bytes: u64,
     /// What the folders of tracks are named after, if each track is to have files of its own, too.
     pub(crate) tracks: Option<String>,
+}
+
+/// Which pictures are taken, and how many are kept.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct ThumbnailTarget {
+    pub(crate) interval_ms: u64,
+    pub(crate) width: u16,
+    pub(crate) keep: usize,
 }
 
 /// How this server's own playlist is made.
@@ -103,6 +118,7 @@ impl std::fmt::Debug for Target {
             Self::Srt(_) => "Srt(…)",
             Self::Hls(_) => "Hls",
             Self::Record(_) => "Record(…)",
+            Self::Thumbnails(_) => "Thumbnails",
         })
     }
 }
@@ -123,7 +139,7 @@ impl Target {
         match self {
             Self::Rtmp(target) => target.scrub(text),
             Self::Srt(target) => target.scrub(text),
-            Self::Hls(_) | Self::Record(_) => text.to_owned(),
+            Self::Hls(_) | Self::Record(_) | Self::Thumbnails(_) => text.to_owned(),
         }
     }
 }
@@ -212,6 +228,21 @@ pub(crate) enum Report {
         destination: usize,
         failure: Failure,
     },
+    /// A destination cannot do its work at the moment. It stays, and says when it is live.
+    Held {
+        destination: usize,
+        failure: Failure,
+    },
+    /// The body is a keyframe (H.264 as MP4 has it) behind its configuration, whose length this is: a picture is to be
+    /// made of it.
+    Picture {
+        destination: usize,
+        /// Never used twice by a destination.
+        shot: u64,
+        /// Unix time.
+        taken_at_ms: u64,
+        configuration: usize,
+    },
     /// An output has to start at a keyframe.
     KeyframeWanted,
     /// The video of each lane is to be so many simulcast layers below the top; 0 for lanes that are not listed.
@@ -222,6 +253,17 @@ pub(crate) enum Report {
     HlsStep(StepHead),
     /// The pipeline itself failed; the process is about to end.
     Broken { message: String },
+}
+
+/// What became of a keyframe that a picture was to be made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Pictured {
+    /// It is on disk, with so many bytes.
+    Kept(u64),
+    /// It cannot be decoded, or too much is waiting to be.
+    Missed,
+    /// No picture can be kept at the moment.
+    Refused(Failure),
 }
 
 /// Why a destination failed.

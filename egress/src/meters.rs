@@ -10,10 +10,18 @@ pub(crate) fn describe() {
     }
 }
 
-const METERS: [(&str, &str); 3] = [
+const METERS: [(&str, &str); 5] = [
     (
         "fanlight_thumbnails_total",
         "Pictures made of live rooms on request",
+    ),
+    (
+        "fanlight_egress_thumbnails_total",
+        "Pictures that outputs have kept",
+    ),
+    (
+        "fanlight_egress_thumbnails_missed_total",
+        "Pictures of outputs that could not be decoded, or that too much was waiting before",
     ),
     (
         "fanlight_recording_upload_failures_total",

@@ -38,6 +38,7 @@ impl From<StartError> for Problem {
             StartError::NoAddress => ErrorCode::DestinationUrlInvalid,
             StartError::Source => ErrorCode::SourceInvalid,
             StartError::Preset => ErrorCode::PresetInvalid,
+            StartError::NoPicture => ErrorCode::ThumbnailsOptionsInvalid,
             StartError::PresetFixed => ErrorCode::PresetFixed,
             StartError::HlsActive => ErrorCode::HlsActive,
             StartError::Duplicate(_) => ErrorCode::DestinationDuplicate,
@@ -112,6 +113,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::DestinationNotAllowed
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::RecordingOptionsInvalid
+        | ErrorCode::ThumbnailsOptionsInvalid
         | ErrorCode::DestinationKeyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::TokenMissing => StatusCode::UNAUTHORIZED,
         ErrorCode::TokenInvalid | ErrorCode::TokenExpired => StatusCode::FORBIDDEN,

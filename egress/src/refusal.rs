@@ -17,8 +17,8 @@ pub(crate) enum StartError {
         reason: DestinationError,
     },
     #[error(
-        "HLS and recordings have no address or key that could be changed. Send {{}} to try again, or remove this \
-         destination and add another one"
+        "HLS, recordings and thumbnails have no address or key that could be changed. Send {{}} to try again, or \
+         remove this destination and add another one"
     )]
     NoAddress,
     #[error("The identity of the participant must be 1 to 128 characters")]
@@ -34,6 +34,8 @@ pub(crate) enum StartError {
          another one"
     )]
     PresetFixed,
+    #[error("An output of sound alone has no picture to take thumbnails of")]
+    NoPicture,
     #[error("Destination {0}: this output sends to that address with that key already")]
     Duplicate(usize),
     #[error("This output has no destination “{0}”")]

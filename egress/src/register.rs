@@ -14,10 +14,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::{self, Load, Work},
+    album::{Album, Albums},
     config::Config,
     destination,
     hls::Shelf,
     jobs::Jobs,
+    journal,
     leftover::Leftovers,
     link::Failure,
     origin::{Numbers, Origin},
@@ -56,6 +58,7 @@ pub(crate) struct Register {
     pub(crate) store: Mutex<Store>,
     pub(crate) leftovers: Leftovers,
     pub(crate) desk: Desk,
+    pub(crate) albums: Albums,
     pub(crate) thumbnails: Thumbnails,
     /// Where old HLS segments are kept while their job runs.
     pub(crate) rewind_folder: PathBuf,
@@ -126,9 +129,10 @@ impl Register {
             if others.any(|other| other.accepted.target == accepted.target) {
                 return Err(match accepted.kind {
                     DestinationType::Hls => StartError::HlsActive,
-                    DestinationType::Rtmp | DestinationType::Srt | DestinationType::Recording => {
-                        StartError::Duplicate(place)
-                    }
+                    DestinationType::Rtmp
+                    | DestinationType::Srt
+                    | DestinationType::Recording
+                    | DestinationType::Thumbnails => StartError::Duplicate(place),
                 });
             }
             plan.push(Planned {
@@ -181,6 +185,7 @@ impl Register {
         plan.retain(|planned| !removed.contains(&planned.number));
         let added = self.plan(room, &change.add, &plan, entry.next_number, trusted)?;
         self.check_disk(&added)?;
+        entry.wish.check_thumbnails(&added)?;
         let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
         let with_hls = added.iter().any(is_hls);
         let had_hls = entry.plan.iter().any(is_hls) && plan.iter().all(|p| !is_hls(p));
@@ -188,15 +193,9 @@ impl Register {
             return Err(StartError::HlsActive);
         }
         plan.extend(added.iter().cloned());
-        let work = Work {
-            mode: wish
-                .as_ref()
-                .unwrap_or(&entry.wish)
-                .mode()
-                .ok_or(StartError::Preset)?,
-            destinations: plan.len(),
-            ..entry.work()
-        };
+        let mode = wish.as_ref().unwrap_or(&entry.wish).mode();
+        let mode = mode.ok_or(StartError::Preset)?;
+        let work = Work::of(mode, entry.wish.audio_only, &plan);
         self.check_growth(&entry.work(), &work, &loads)?;
         let count = removed.len() + retried.len() + added.len() + usize::from(wish.is_some());
         let place = |_| entry.orders.clone().try_reserve_owned();
@@ -324,6 +323,40 @@ impl Register {
             numbers.map(|number| Library::id(&entry.id, number))
         });
         recordings.collect()
+    }
+
+    /// Returns the pictures of a job's destination; `None` when none was taken yet.
+    pub(crate) fn album(
+        &self,
+        room: RoomId,
+        job: &str,
+        destination: &str,
+    ) -> Result<Option<Arc<Album>>, StartError> {
+        let rooms = self.lock();
+        let entry = rooms.get(&room).and_then(|jobs| jobs.find(job));
+        let entry = entry.ok_or(StartError::UnknownJob)?;
+        let album = journal::number(destination).and_then(|number| self.albums.find(job, number));
+        let planned = entry.planned(destination);
+        let is_one = |p: &Planned| p.accepted.kind == DestinationType::Thumbnails;
+        if album.is_none() && !planned.is_some_and(is_one) {
+            return Err(StartError::UnknownDestination(destination.to_owned()));
+        }
+        Ok(album)
+    }
+
+    /// Removes the pictures of jobs that are forgotten.
+    pub(crate) fn forget_albums(&self) {
+        let mut forgotten = self.albums.jobs();
+        if forgotten.is_empty() {
+            return;
+        }
+        let rooms = self.lock();
+        forgotten.retain(|job| rooms.values().all(|jobs| jobs.find(job).is_none()));
+        drop(rooms);
+        for job in forgotten {
+            let albums = self.albums.clone();
+            self.tasks.spawn_blocking(move || albums.forget(&job));
+        }
     }
 
     /// Ends all recordings when they have become too large together.

@@ -7,7 +7,8 @@ use crate::{
     preset::Mode,
     refusal::StartError,
     scene::Layout,
-    status::{Change, Preset, PresetName, Request, Source},
+    status::{Change, DestinationType, Preset, PresetName, Request, Source, Track},
+    supervisor::Planned,
 };
 
 /// A request without its destinations.
@@ -41,6 +42,20 @@ impl Wish {
             Some(Mode::PassThrough) if wish.layout.is_some() => Err(StartError::Preset),
             Some(_) => Ok(wish),
         }
+    }
+
+    /// Refuses thumbnails of what has no picture.
+    pub(crate) fn check_thumbnails(&self, plan: &[Planned]) -> Result<(), StartError> {
+        let is_sound = |track| matches!(track, Track::Microphone | Track::ScreenAudio);
+        let silent = match self.source {
+            Source::Track { track, .. } => is_sound(track),
+            Source::Program {} | Source::Stage {} | Source::Participant { .. } => false,
+        };
+        let thumbnails = |planned: &Planned| planned.accepted.kind == DestinationType::Thumbnails;
+        if (self.audio_only || silent) && plan.iter().any(thumbnails) {
+            return Err(StartError::NoPicture);
+        }
+        Ok(())
     }
 
     /// Returns what it becomes by a change; `None` when the change does not touch it.

@@ -12,9 +12,11 @@ mod record;
 mod record_file;
 mod rtmp;
 mod rtmp_failure;
+mod schedule;
 mod srt;
 mod srt_failure;
 mod stop;
+mod thumbnails;
 mod tls;
 
 pub(crate) use attempt::{Attempt, start};
@@ -24,6 +26,7 @@ pub(crate) use record::Record;
 pub(crate) use rtmp::{Limits, Rtmp};
 pub(crate) use srt::Srt;
 pub(crate) use stop::Stop;
+pub(crate) use thumbnails::{Answer, Thumbnails, answers};
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

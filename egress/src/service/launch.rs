@@ -58,6 +58,7 @@ impl Service {
         let wish = Wish::of(request)?;
         let plan = register.plan(&room, &request.destinations, &[], 1, trusted)?;
         register.check_disk(&plan)?;
+        wish.check_thumbnails(&plan)?;
         let number = register.next_job.fetch_add(1, Ordering::Relaxed);
         let record = Record {
             id: format!("eg_{number:x}"),
@@ -90,15 +91,18 @@ impl Service {
                 "egress workers of an earlier run were ended"
             );
         }
+        let albums = &self.register.albums;
         let loaded = self.register.lock_store().load();
         let (records, unreadable) = match loaded {
             Ok(loaded) => loaded,
             Err(e) => {
+                albums.jobs().iter().for_each(|job| albums.leave(job));
                 tracing::error!(error = %e, "egress jobs of the last run cannot be read");
                 return;
             }
         };
         for file in unreadable {
+            albums.leave(file.trim_end_matches(".job"));
             tracing::error!(
                 file,
                 "egress job cannot be read: it was written with another key, or is damaged"
@@ -106,6 +110,7 @@ impl Service {
         }
         for record in records {
             if let Err(e) = self.resume_one(&record).await {
+                albums.leave(&record.id);
                 tracing::error!(id = %record.id, room = %record.slug, error = %e, "egress job cannot be resumed");
             }
         }
@@ -169,11 +174,7 @@ impl Service {
             return Err(StartError::Stopping);
         }
         if is_new {
-            let work = Work {
-                mode,
-                audio_only: record.wish.audio_only,
-                destinations: plan.len(),
-            };
+            let work = Work::of(mode, record.wish.audio_only, &plan);
             register.admit(&work, &register.loads(&rooms, room.id))?;
         }
         let hls = plan.iter().any(|p| p.accepted.kind == DestinationType::Hls);
@@ -209,6 +210,7 @@ impl Service {
             leftovers: register.leftovers.clone(),
             origin: origin.clone(),
             library: self.register.desk.library.clone(),
+            albums: self.register.albums.clone(),
             sources: register.sources.clone(),
             status,
             end: end.clone(),

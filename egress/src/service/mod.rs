@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
+    album::{Album, Albums},
     api,
     config::{Config, ConfigError},
     hls,
@@ -137,6 +138,8 @@ impl Service {
             signer: signer.clone(),
             link_ms: config.recording.link_hours * 3_600_000,
         };
+        let min_free_bytes = config.recording.min_free_mb << 20;
+        let albums = Albums::open(folder.join("thumbnails"), min_free_bytes, stills.clone());
         let seconds = config.thumbnail_seconds;
         Ok(Self {
             register: Arc::new(Register {
@@ -157,6 +160,7 @@ impl Service {
                 signer,
                 leftovers: Leftovers::open(folder.join("workers"))?,
                 desk,
+                albums,
                 thumbnails: Thumbnails::new(seconds, stills),
                 keyed: tokio::sync::Mutex::default(),
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -238,6 +242,7 @@ impl Service {
             self.register.keep_quota();
             self.register.thumbnails.forget_old(now);
             self.register.sweep(now);
+            self.register.forget_albums();
             self.register.balance(&mut overload, now);
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -417,6 +422,16 @@ impl Service {
         let rooms = self.register.lock();
         let entry = rooms.get(&room)?.find(id)?;
         Some(entry.status.borrow().clone())
+    }
+
+    /// Returns the pictures of a job's destination; `None` when none was taken yet.
+    pub(crate) fn album(
+        &self,
+        room: RoomId,
+        job: &str,
+        destination: &str,
+    ) -> Result<Option<Arc<Album>>, StartError> {
+        self.register.album(room, job, destination)
     }
 
     /// Ends a job and waits until it is over; returns what it was. One that has failed is forgotten.

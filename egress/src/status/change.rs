@@ -70,7 +70,9 @@ impl DestinationChange {
                 passphrase,
                 latency_ms,
             }),
-            Destination::Hls { .. } | Destination::Recording(_) => None,
+            Destination::Hls { .. } | Destination::Recording(_) | Destination::Thumbnails(_) => {
+                None
+            }
         }
     }
 }

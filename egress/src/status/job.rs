@@ -97,9 +97,9 @@ pub enum JobState {
 pub struct DestinationStatus {
     /// Its id within the job.
     pub id: String,
-    /// `rtmp`, `srt` or `hls`.
+    /// Its kind.
     pub r#type: DestinationType,
-    /// The RTMP URL without its key, or the playlist's path.
+    /// The URL without its key, or the path of what is made here.
     pub url: String,
     /// What it is doing.
     pub state: DestinationState,
@@ -180,7 +180,7 @@ pub enum FailureCode {
     TlsFailed,
     /// The broadcast is in a video codec that this server cannot decode: live again with one that it can.
     CodecUnsupported,
-    /// The disk has no room for the recording.
+    /// The disk has no room for the recording or the pictures.
     DiskFull,
     /// No media arrived while it was recorded.
     NothingRecorded,
@@ -205,6 +205,8 @@ pub enum DestinationType {
     Hls,
     /// A recording.
     Recording,
+    /// Thumbnails.
+    Thumbnails,
 }
 
 /// What a destination is doing.

@@ -6,6 +6,7 @@ mod job;
 mod problem;
 mod recording;
 mod request;
+mod thumbnail;
 
 pub use change::{Change, DestinationChange};
 pub use hls::{HlsToken, HlsTokenRequest};
@@ -20,8 +21,9 @@ pub use recording::{
 };
 pub use request::{
     CustomPreset, Destination, Preset, PresetName, RecordingOptions, Request, Source, StreamKey,
-    Track,
+    ThumbnailOptions, Track,
 };
+pub use thumbnail::{Thumbnail, ThumbnailList};
 
 pub use crate::platform::Platform;
 pub use crate::scene::Layout;

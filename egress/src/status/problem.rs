@@ -72,8 +72,10 @@ pub enum ErrorCode {
     StorageUnavailable,
     /// The link is no longer valid.
     LinkInvalid,
-    /// There is no picture of the room: it is not live.
+    /// There is no such picture, or none of the room: it is not live.
     ThumbnailUnknown,
+    /// The options of thumbnails cannot be used, or there is no picture to take them of.
+    ThumbnailsOptionsInvalid,
     /// The source, the preset and the layout do not go together, or the preset is out of range.
     PresetInvalid,
     /// The source cannot be used.

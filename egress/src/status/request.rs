@@ -180,6 +180,8 @@ pub enum Destination {
     },
     /// A recording, `/api/rooms/{room}/recordings/{id}`.
     Recording(RecordingOptions),
+    /// Pictures of what the job shows, `/api/rooms/{room}/egress/{id}/thumbnails/{destination}`.
+    Thumbnails(ThumbnailOptions),
 }
 
 /// How a recording is made.
@@ -197,6 +199,22 @@ pub struct RecordingOptions {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[ts(as = "Option<bool>")]
     pub tracks: bool,
+}
+
+/// Which pictures are made, and how many are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, TS)]
+#[serde(deny_unknown_fields, default)]
+#[ts(rename = "ThumbnailOptions", optional_fields)]
+pub struct ThumbnailOptions {
+    /// A picture every so many seconds, 1 to 3600; 10 if nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_seconds: Option<u32>,
+    /// Their width in pixels, 160 to 1920; 640 if nothing is said. The height follows from the picture's shape.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// How many are kept, the newest, 1 to 10000; 360 if nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
 }
 
 /// A stream key: a secret that does not print.

@@ -1,6 +1,7 @@
 //! Runs one job: obeys its state machine, and tells what it does.
 
 mod composed;
+mod pictured;
 mod recorded;
 mod shown;
 
@@ -20,6 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    album::Albums,
     config::Config,
     destination::Accepted,
     feed::{Demand, feed},
@@ -96,6 +98,7 @@ pub(crate) struct Supervisor {
     /// Where the HLS destination's files go, if it has one.
     pub(crate) origin: Option<Arc<Origin>>,
     pub(crate) library: Library,
+    pub(crate) albums: Albums,
     /// Where tracks come from that are recorded apart.
     pub(crate) sources: Arc<dyn Sources>,
     /// Keeps the latest; nobody waits for anybody.
@@ -120,6 +123,8 @@ struct Run {
     recordings: BTreeSet<usize>,
     /// Brings tracks that are recorded apart, from the first such recording on.
     tracks: JoinSet<()>,
+    /// Pictures that are being made.
+    developing: JoinSet<pictured::Outcome>,
     /// Who the library knows to be on stage.
     cast: Vec<Cast>,
     /// What ends for a reason.
@@ -136,6 +141,7 @@ enum Event {
     Scene,
     Report(Report, Bytes),
     Order(Order),
+    Pictured(pictured::Outcome),
     Gone,
     End,
     Due,
@@ -164,6 +170,7 @@ impl Supervisor {
             clock: WallClock::take(),
             recordings: BTreeSet::new(),
             tracks: JoinSet::new(),
+            developing: JoinSet::new(),
             cast: Vec::new(),
             doomed: BTreeMap::new(),
             degraded: (Level::Full, Instant::now()),
@@ -203,14 +210,17 @@ impl Run {
                 () = end.cancelled(), if !ending => Event::End,
                 Ok(()) = self.supervisor.level.changed(), if !ending => Event::Level,
                 Some(order) = self.supervisor.orders.recv(), if !ending => Event::Order(order),
+                event = pictured::next_picture(&mut self.developing) => event,
                 Ok(()) = self.supervisor.stage.changed() => Event::Scene,
             };
             let now = Instant::now();
             match event {
                 Event::Report(report, body) => {
+                    self.handle_picture(&report, body.clone());
                     self.handle_report(&report, body, now);
                     self.catch_up();
                 }
+                Event::Pictured(outcome) => self.answer_picture(outcome),
                 Event::Order(Order::Show(wish)) => self.show(wish),
                 Event::Order(order) => self.handle_order(order, now),
                 Event::Level => self.handle_level(now),

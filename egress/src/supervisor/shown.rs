@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Run;
 use crate::{
+    album,
     delivery::Delivery,
     journal,
     overload::Level,
@@ -16,7 +17,7 @@ impl Run {
     /// Shows the job as it is now.
     pub(super) fn publish(&mut self) {
         self.journal.note(self.job.destinations(), Instant::now());
-        let wanted = self.job.wants_keyframes();
+        let wanted = self.job.wants_keyframes() && self.needs_keyframes();
         let renditions = self.supervisor.mode == Mode::PassThrough && self.serves_hls();
         let video = self.supervisor.wish.video(renditions);
         self.demand.send_if_modified(|demand| {
@@ -44,6 +45,14 @@ impl Run {
         self.supervisor
             .status
             .send_if_modified(|current| std::mem::replace(current, status.clone()) != status);
+    }
+
+    /// Returns whether keyframes are to come regularly. Thumbnails ask for those that they need.
+    fn needs_keyframes(&self) -> bool {
+        self.job.destinations().iter().any(|destination| {
+            let accepted = self.accepted.get(&destination.number());
+            accepted.is_some_and(|accepted| accepted.kind != DestinationType::Thumbnails)
+        })
     }
 
     fn serves_hls(&self) -> bool {
@@ -88,7 +97,7 @@ impl Run {
                     acknowledged_bytes: counters.acknowledged_bytes,
                     delay_ms: counters.delay_ms,
                     r#type: accepted.kind,
-                    url: accepted.shown_url.clone(),
+                    url: album::shown_url(accepted, &self.supervisor.id, destination.number()),
                     state: destination.state(),
                     code: destination.failure().map(|failure| failure.code),
                     last_error: destination.failure().map(|failure| failure.message.clone()),

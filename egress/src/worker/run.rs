@@ -24,8 +24,9 @@ use sfu::Codec;
 use super::{Reporter, pulse::Pulse, tracks::Tracks};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
-    output::{self, Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop},
+    output::{self, Answer, Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop, Thumbnails},
     pipeline::{Air, Attached, Clock, Hub, Intake},
+    preset::Mode,
     sandbox::{self, Reach},
     status::{DestinationState, FailureCode},
 };
@@ -107,6 +108,8 @@ struct Worker {
     reporter: Reporter,
     pulse: Arc<Pulse>,
     running: BTreeMap<usize, Running>,
+    /// How those that take pictures hear what became of them.
+    answers: BTreeMap<usize, SyncSender<Answer>>,
     /// Destinations that were told that the broadcast cannot be read.
     refused: BTreeSet<usize>,
 }
@@ -148,6 +151,7 @@ impl Worker {
             reporter,
             pulse,
             running: BTreeMap::new(),
+            answers: BTreeMap::new(),
             refused: BTreeSet::new(),
         }
     }
@@ -168,6 +172,15 @@ impl Worker {
                 Ok(Command::Drain) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Command::Scene(scene)) => self.lock_intake().set_scene(scene)?,
                 Ok(Command::Preset(preset)) => self.lock_intake().set_preset(preset)?,
+                Ok(Command::Pictured {
+                    destination,
+                    shot,
+                    outcome,
+                }) => {
+                    if let Some(answers) = self.answers.get(&destination) {
+                        let _ = answers.try_send((shot, outcome));
+                    }
+                }
                 Ok(Command::Setup(_)) => anyhow::bail!("a second set-up"),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -285,6 +298,18 @@ impl Worker {
                 let run = move || record.run();
                 Running::Thread(output::start(number, reporter, run), stop)
             }
+            Target::Thumbnails(target) => {
+                let (answer, answers) = output::answers();
+                self.answers.insert(number, answer);
+                let thumbnails = Thumbnails {
+                    attempt,
+                    target,
+                    answers,
+                    may_ask: self.setup.mode == Mode::PassThrough,
+                };
+                let run = move || thumbnails.run();
+                Running::Thread(output::start(number, reporter, run), stop)
+            }
             Target::Hls(target) => Running::Hls(self.hub.attach(Box::new(Hls::new(
                 number,
                 &target,
@@ -313,6 +338,7 @@ impl Worker {
     /// Ends one destination cleanly; it reports its end itself.
     fn disconnect(&mut self, number: usize) {
         self.lock_tracks().remove(number);
+        self.answers.remove(&number);
         self.refused.remove(&number);
         match self.running.remove(&number) {
             Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),

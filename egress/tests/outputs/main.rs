@@ -20,3 +20,4 @@ mod sources;
 mod srt;
 mod storage;
 mod support;
+mod thumbnails;

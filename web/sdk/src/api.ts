@@ -131,6 +131,13 @@ export class Api {
     await this.#call('DELETE', path, undefined, () => undefined, signal);
   }
 
+  /** The newest thumbnail at the address of a destination of type `thumbnails`. */
+  async latestThumbnail(url: string, signal?: AbortSignal): Promise<Blob> {
+    const response = await this.#fetch('GET', `${url}/latest.jpg`, undefined, signal);
+    if (!response.ok) throw refusal(response, await json(response));
+    return await response.blob();
+  }
+
   /** The room's recordings, the newest first, with links that open without a token for a day or so. */
   async recordings(slug: string, signal?: AbortSignal): Promise<Recording[]> {
     const path = `${roomPath(slug)}/recordings`;
@@ -151,14 +158,29 @@ export class Api {
     parse: (answer: unknown) => T,
     signal: AbortSignal | undefined,
   ): Promise<T> {
+    const response = await this.#fetch(method, path, body, signal);
+    const answer = await json(response);
+    if (!response.ok) throw refusal(response, answer);
+    try {
+      return parse(answer);
+    } catch (cause) {
+      throw FanlightError.from(cause);
+    }
+  }
+
+  async #fetch(
+    method: string,
+    path: string,
+    body: unknown,
+    signal: AbortSignal | undefined,
+  ): Promise<Response> {
     const headers = new Headers({ accept: 'application/json' });
     if (this.#token) headers.set('authorization', `Bearer ${this.#token}`);
     const isFile = body instanceof Blob;
     if (isFile) headers.set('content-type', body.type);
     else if (body !== undefined) headers.set('content-type', 'application/json');
-    let response: Response;
     try {
-      response = await fetch(new URL(path, this.#server), {
+      return await fetch(new URL(path, this.#server), {
         method,
         headers,
         body: isFile ? body : body === undefined ? null : JSON.stringify(body),
@@ -170,14 +192,11 @@ export class Api {
         ? FanlightError.from(cause)
         : new FanlightError('server_unreachable', undefined, { cause });
     }
-    const answer: unknown = await response.json().catch(() => undefined);
-    if (!response.ok) throw refusal(response, answer);
-    try {
-      return parse(answer);
-    } catch (cause) {
-      throw FanlightError.from(cause);
-    }
   }
+}
+
+async function json(response: Response): Promise<unknown> {
+  return await response.json().catch(() => undefined);
 }
 
 function roomPath(slug: string): string {

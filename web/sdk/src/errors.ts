@@ -253,6 +253,11 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     advice: 'Choose 10 seconds to 12 hours.',
     passing: false,
   },
+  thumbnails_options_invalid: {
+    message: 'Such pictures cannot be taken.',
+    advice: 'Choose one every 1 to 3600 seconds, of an output with a picture.',
+    passing: false,
+  },
   recording_unknown: {
     message: 'That recording is gone.',
     advice: 'It may have been deleted.',
@@ -279,8 +284,8 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
     passing: false,
   },
   thumbnail_unknown: {
-    message: 'There is no picture of this room.',
-    advice: 'It has one while it is live.',
+    message: 'There is no such picture.',
+    advice: 'A room has one while it is live.',
     passing: true,
   },
   hls_active: {

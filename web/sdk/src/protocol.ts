@@ -246,7 +246,7 @@ const failureCode = oneOf(
 
 const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinationStatus>({
   id: string,
-  type: oneOf('rtmp', 'srt', 'hls', 'recording'),
+  type: oneOf('rtmp', 'srt', 'hls', 'recording', 'thumbnails'),
   url: string,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
   code: nullable(failureCode),

@@ -2,3 +2,4 @@
 
 pub(crate) mod client;
 pub(crate) mod memory;
+pub(crate) mod stopwatch;

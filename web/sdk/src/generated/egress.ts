@@ -122,7 +122,7 @@ latency_ms?: number, } | { "type": "hls",
 /**
  * Whether players need a token (`POST /api/rooms/{room}/hls/tokens`).
  */
-private?: boolean, } | { "type": "recording" } & RecordingOptions;
+private?: boolean, } | { "type": "recording" } & RecordingOptions | { "type": "thumbnails" } & ThumbnailOptions;
 
 /**
  * That a job is less than what was asked for.
@@ -235,11 +235,11 @@ export type EgressDestinationStatus = {
  */
 id: string, 
 /**
- * `rtmp`, `srt` or `hls`.
+ * Its kind.
  */
 type: EgressDestinationType, 
 /**
- * The RTMP URL without its key, or the playlist's path.
+ * The URL without its key, or the path of what is made here.
  */
 url: string, 
 /**
@@ -355,7 +355,7 @@ key?: string, };
 /**
  * The kind of a destination.
  */
-export type EgressDestinationType = "rtmp" | "srt" | "hls" | "recording";
+export type EgressDestinationType = "rtmp" | "srt" | "hls" | "recording" | "thumbnails";
 
 /**
  * What a destination is doing.
@@ -399,7 +399,7 @@ free?: EgressFree, };
 /**
  * Why a request was refused.
  */
-export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "storage_unavailable" | "link_invalid" | "thumbnail_unknown" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "storage_unavailable" | "link_invalid" | "thumbnail_unknown" | "thumbnails_options_invalid" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
 
 /**
  * What is left for new jobs.
@@ -434,6 +434,61 @@ segment_mb?: number,
  * Whether every track of the stage is recorded into files of its own, too.
  */
 tracks?: boolean, };
+
+/**
+ * Which pictures are made, and how many are kept.
+ */
+export type ThumbnailOptions = { 
+/**
+ * A picture every so many seconds, 1 to 3600; 10 if nothing is said.
+ */
+interval_seconds?: number, 
+/**
+ * Their width in pixels, 160 to 1920; 640 if nothing is said. The height follows from the picture's shape.
+ */
+width?: number, 
+/**
+ * How many are kept, the newest, 1 to 10000; 360 if nothing is said.
+ */
+keep?: number, };
+
+/**
+ * One picture (JPEG) of what a job showed.
+ */
+export type Thumbnail = { 
+/**
+ * Its number among those of its destination, from 1 on; never used twice.
+ */
+number: number, 
+/**
+ * When what it shows was to be seen, Unix milliseconds.
+ */
+taken_at_ms: number, 
+/**
+ * Its size.
+ */
+bytes: number, 
+/**
+ * Width in pixels.
+ */
+width: number, 
+/**
+ * Height in pixels.
+ */
+height: number, 
+/**
+ * Its address, which never shows another one. It needs the grant that the list needs.
+ */
+url: string, };
+
+/**
+ * The answer of `GET /api/rooms/{room}/egress/{id}/thumbnails/{destination}`.
+ */
+export type ThumbnailList = { 
+/**
+ * The newest first.
+ */
+thumbnails: Array<Thumbnail>, };
 
 /**
  * One recording, as `GET /api/rooms/{room}/recordings/{id}` answers. Links in it open without a token until
