@@ -537,9 +537,9 @@ fn refused_offer(error: &HandleError) -> Problem {
         HandleError::Negotiate(error @ NegotiateError::Sdp(_)) => {
             Problem::new(ErrorCode::SdpInvalid, error.to_string())
         }
-        HandleError::Negotiate(error @ NegotiateError::NoCommonMedia) => {
-            Problem::new(ErrorCode::NoCommonMedia, error.to_string())
-        }
+        HandleError::Negotiate(
+            error @ (NegotiateError::NoCommonMedia | NegotiateError::NoCommonCodec(_)),
+        ) => Problem::new(ErrorCode::NoCommonMedia, error.to_string()),
     }
 }
 

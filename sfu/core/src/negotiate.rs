@@ -66,6 +66,20 @@ impl Plan {
         self.lines.iter().all(|line| *line == Line::Reject)
     }
 
+    /// Returns a kind of media that a publisher offers, in codecs of which none was accepted.
+    pub(crate) fn missing_kind(&self, offer: &Offer) -> Option<MediaKind> {
+        let offered = |kind| {
+            let mut media = offer.media.iter();
+            media.any(|media| media.sends && media.media_kind() == Some(kind))
+        };
+        let accepted = |kind| {
+            let mut lines = self.lines.iter();
+            lines.any(|line| matches!(line, Line::Receive(_)) && line.kind() == Some(kind))
+        };
+        let mut kinds = [MediaKind::Audio, MediaKind::Video].into_iter();
+        kinds.find(|kind| offered(*kind) && !accepted(*kind))
+    }
+
     fn decide(&self, media: &MediaLine, role: Role) -> Line {
         if media.kind == MediaLineKind::DataChannel {
             return match self.lines.contains(&Line::DataChannel) {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Sfu;
 use crate::{
-    ParticipantId, PeerId, PublicationId, RoomId, Ssrc, SubscriptionId,
+    MediaKind, ParticipantId, PeerId, PublicationId, RoomId, Ssrc, SubscriptionId,
     allotment::Allotment,
     demux::Bound,
     flow::Flow,
@@ -84,9 +84,24 @@ pub enum NegotiateError {
         "the offer has no media the server supports (H264 constrained baseline, VP8, VP9, AV1, Opus)"
     )]
     NoCommonMedia,
+    /// A publisher's sound or picture would be missing.
+    #[error("{}", no_codec(*.0))]
+    NoCommonCodec(MediaKind),
     /// The limit of peers is reached.
     #[error("the server is full")]
     Full,
+}
+
+fn no_codec(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Audio => {
+            "the server does not forward the audio codecs that are offered: send Opus"
+        }
+        MediaKind::Video => {
+            "the server does not forward the video codecs that are offered: send H264 in the profile baseline, VP8, VP9 \
+             or AV1"
+        }
+    }
 }
 
 impl Sfu {
@@ -113,6 +128,11 @@ impl Sfu {
         let plan = Plan::of(&offer, join.role);
         if plan.is_empty() {
             return Err(NegotiateError::NoCommonMedia);
+        }
+        if join.role == Role::Publisher
+            && let Some(kind) = plan.missing_kind(&offer)
+        {
+            return Err(NegotiateError::NoCommonCodec(kind));
         }
         let credentials = self.new_credentials();
         let ufrag = credentials.ufrag.clone();

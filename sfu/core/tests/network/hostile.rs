@@ -195,6 +195,13 @@ fn unusable_offers_change_nothing() {
     let offer = client.offer(h265);
     let refused = sfu.negotiate(join(Role::Viewer), &offer, start);
     assert!(matches!(refused, Err(NegotiateError::NoCommonMedia)));
+    // A broadcast without its picture would be a surprise.
+    let opus =
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n";
+    let offer = client.offer(&format!("{h265}{opus}"));
+    let refused = sfu.negotiate(join(Role::Publisher), &offer, start);
+    let video = sfu_core::MediaKind::Video;
+    assert!(matches!(refused, Err(NegotiateError::NoCommonCodec(kind)) if kind == video));
     let refused = sfu.negotiate(join(Role::Viewer), "nonsense", start);
     assert!(matches!(refused, Err(NegotiateError::Sdp(_))));
     assert_eq!(sfu.poll_timeout(), None);
