@@ -310,6 +310,7 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
   state: oneOf('starting', 'running', 'restarting', 'draining', 'paused', 'ended', 'failed'),
   created_at_ms: number,
   receiving: boolean,
+  hold_ms: nullable(number),
   restarts: number,
   worker_pid: nullable(number),
   cpu_percent: number,

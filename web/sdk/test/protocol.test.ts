@@ -77,6 +77,7 @@ const job = {
   state: 'running',
   created_at_ms: 1,
   receiving: true,
+  hold_ms: 60_000,
   restarts: 0,
   worker_pid: null,
   degraded: null,
@@ -149,6 +150,7 @@ test('broken messages are refused with the place of the fault', () => {
 
 test('an answer of the API is read', () => {
   assert.deepEqual(parseEgressJob(job), job);
+  assert.deepEqual(parseEgressJob({ ...job, hold_ms: null }).hold_ms, null);
   assert.deepEqual(parseProblem({ code: 'x', detail: 'y', status: 400 }), {
     code: 'x',
     detail: 'y',
