@@ -155,9 +155,12 @@ test('one of several destinations is tried again, given another key, or put out 
 test('the broadcast plays as HLS in the watch page', async ({ server, room, newPage }) => {
   const studio = await Studio.open(await newPage(), server, room);
   await studio.goLive();
+  const link = studio.page.getByTestId('share-link-hls');
+  await expect(link).toHaveCount(0);
   await studio.switchHls();
   await studio.expectOutput('/hls/', 'live');
 
+  await expect(link).toHaveValue(`${server.origin}/watch/${room}?player=hls`);
   const viewer = await newPage();
   const watch = await Watch.open(viewer, server, room, '?player=hls');
   await expectPicture(viewer, 15_000);
