@@ -7,6 +7,7 @@ import {
   parseProblem,
   parseRoomEvent,
   parseServerMessage,
+  parseThumbnailList,
 } from '../src/protocol.ts';
 
 const room = {
@@ -151,6 +152,8 @@ test('broken messages are refused with the place of the fault', () => {
 test('an answer of the API is read', () => {
   assert.deepEqual(parseEgressJob(job), job);
   assert.deepEqual(parseEgressJob({ ...job, hold_ms: null }).hold_ms, null);
+  const picture = { number: 7, taken_at_ms: 1, bytes: 2, width: 640, height: 360, url: '/7.jpg' };
+  assert.deepEqual(parseThumbnailList({ thumbnails: [picture] }), { thumbnails: [picture] });
   assert.deepEqual(parseProblem({ code: 'x', detail: 'y', status: 400 }), {
     code: 'x',
     detail: 'y',
