@@ -47,13 +47,13 @@ pub(crate) struct ServeArgs {
     /// Config file (TOML).
     #[arg(long, value_name = "FILE", env = "FANLIGHT_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Folder for the database, the token secret and certificates [default: ./data].
+    /// Folder for everything that the server keeps: database, secrets, recordings [default: ./data].
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Address of the pages, the API and signaling [default: 0.0.0.0:8080].
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) http: Option<SocketAddr>,
-    /// UDP port for media; 0 takes any free one [default: 7000].
+    /// First UDP port for media, one for each processor core; 0 takes any free ones [default: 7000].
     #[arg(long, value_name = "PORT")]
     pub(crate) udp_port: Option<u16>,
     /// Address that browsers reach this machine by, as in a public cloud; may be repeated. Guessed otherwise.

@@ -36,7 +36,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Puts load on WHIP and WHEP servers, and measures Fanlight's forwarding plane.
 ///
-/// Without a command: all figures of Fanlight with their goals, in about five minutes. Leave the machine alone
+/// Without a command: all figures of Fanlight with their goals, in five to eight minutes. Leave the machine alone
 /// meanwhile, or run it with a real-time priority (`chrt -r 1`): on a busy machine delays mean nothing without it.
 #[derive(Parser)]
 #[command(

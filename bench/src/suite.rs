@@ -103,7 +103,7 @@ pub(crate) async fn run_all(args: &SuiteArgs) -> anyhow::Result<()> {
     outcomes.into_iter().collect()
 }
 
-/// Measures the cost of forwarding only.
+/// Measures the cost of forwarding, of setting up connections, and of those that rest.
 ///
 /// # Errors
 /// When the server or a connection fails.

@@ -103,7 +103,7 @@ async fn assert_plays(url: &str, ended: &Media) {
     );
 }
 
-/// Fragments are numbered without a gap over all segments (ISO/IEC 14496-12, 8.8.5): VLC minds.
+/// Fragments are numbered without a gap over all segments (ISO/IEC 14496-12, 8.8.5).
 async fn assert_numbered(url: &str, listed: &Media) {
     let mut numbers = Vec::new();
     for segment in &listed.segments {

@@ -139,7 +139,6 @@ async fn throw_at_http(server: &Server, host: &str) {
 /// Sends datagrams of every protocol's looks.
 fn throw(target: SocketAddr, ufrag: &str) {
     let mut random = Random::new();
-    eprintln!("seed of the storm: {}", random.seed());
     let socket = UdpSocket::bind(SocketAddr::new(target.ip(), 0)).unwrap();
     let stun = binding_request(ufrag);
     for round in 0..4000_u32 {

@@ -13,6 +13,7 @@ use crate::support::{
     output::{self, Output, rtmp},
     peer::Peer,
     probe::{self, Track, track},
+    random::Random,
     rtmp::{FAILURE_SHOWN, RtmpServer, free_port},
     server::{self, Server, Setup},
     source::Source,
@@ -328,6 +329,7 @@ async fn only_the_owner_sends_into_the_servers_own_network() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_leaves_no_worker_behind_and_takes_its_outputs_up_again() {
     let kills = std::env::var("FANLIGHT_TEST_KILLS").map_or(3, |kills| kills.parse().unwrap());
+    let mut random = Random::new();
     let source = Source::h264();
     let nginx = RtmpServer::start().await;
     let mut server = Server::start();
@@ -354,9 +356,7 @@ async fn a_killed_server_leaves_no_worker_behind_and_takes_its_outputs_up_again(
         if round % 3 == 0 {
             output.destination(0, "live").await;
         } else {
-            source
-                .play(usize::try_from(17 * round % 100).unwrap())
-                .await;
+            source.play(random.below(100)).await;
         }
         let hangs = round % 3 == 2;
         if hangs {

@@ -13,6 +13,7 @@ use crate::support::{
     output::Output,
     peer::Peer,
     probe,
+    random::Random,
     server::{self, Server},
     session::Session,
     source::Source,
@@ -23,7 +24,7 @@ use crate::support::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_servers_and_workers_lose_little_and_no_recording() {
     let kills = std::env::var("FANLIGHT_TEST_KILLS").map_or(3, |kills| kills.parse().unwrap());
-    let mut random = Random::seeded();
+    let mut random = Random::new();
     let source = Source::h264();
     let mut server = Server::start();
     let host = server.host("stage");
@@ -42,9 +43,7 @@ async fn killed_servers_and_workers_lose_little_and_no_recording() {
         if random.below(4) > 0 {
             output.destination(0, "live").await;
         }
-        source
-            .play(usize::try_from(random.below(300)).unwrap())
-            .await;
+        source.play(random.below(300)).await;
         let is_live = output.job().await["destinations"][0]["state"] == "live";
         let pid = output.job().await["worker_pid"].as_u64();
         let pid = pid.unwrap_or(job["worker_pid"].as_u64().unwrap());
@@ -354,24 +353,4 @@ fn names(folder: &Path) -> Vec<String> {
     entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect()
-}
-
-/// xorshift64 with a printed seed.
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let given = std::env::var("FANLIGHT_TEST_SEED").ok();
-        let seed = given.map_or(now.as_secs() | 1, |seed| seed.parse().unwrap());
-        eprintln!("FANLIGHT_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }

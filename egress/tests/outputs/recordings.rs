@@ -217,7 +217,7 @@ async fn files_of_a_size_join_without_a_gap() {
     stage.stop().await;
 }
 
-/// `FANLIGHT_TEST_KILLS=50 cargo test -p egress --test recordings killed -- --nocapture` for a long run.
+/// `FANLIGHT_TEST_KILLS=50 cargo test -p egress --test outputs recordings::a_killed -- --nocapture` for a long run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_loses_little_and_the_recording_goes_on() {
     let kills = std::env::var("FANLIGHT_TEST_KILLS").map_or(3, |kills| kills.parse().unwrap());

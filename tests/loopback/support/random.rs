@@ -6,14 +6,15 @@ use std::{collections::hash_map::RandomState, hash::BuildHasher};
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Starts anywhere.
+    /// Starts anywhere, or where `FANLIGHT_TEST_SEED` says, and prints where.
     pub(crate) fn new() -> Self {
-        Self(RandomState::new().hash_one(0) | 1)
-    }
-
-    /// Returns what to start from to see the same again.
-    pub(crate) fn seed(&self) -> u64 {
-        self.0
+        let given = std::env::var("FANLIGHT_TEST_SEED").ok();
+        let seed = given.map_or_else(
+            || RandomState::new().hash_one(0) | 1,
+            |seed| seed.parse().unwrap(),
+        );
+        eprintln!("FANLIGHT_TEST_SEED={seed}");
+        Self(seed)
     }
 
     pub(crate) fn next(&mut self) -> u64 {
