@@ -37,7 +37,7 @@ impl From<StartError> for Problem {
             StartError::Destination { reason, .. } => reason.code(),
             StartError::NoAddress => ErrorCode::DestinationUrlInvalid,
             StartError::Source => ErrorCode::SourceInvalid,
-            StartError::Preset => ErrorCode::PresetInvalid,
+            StartError::Preset | StartError::Layout => ErrorCode::PresetInvalid,
             StartError::NoPicture => ErrorCode::ThumbnailsOptionsInvalid,
             StartError::PresetFixed => ErrorCode::PresetFixed,
             StartError::HlsActive => ErrorCode::HlsActive,

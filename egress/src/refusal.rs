@@ -25,10 +25,15 @@ pub(crate) enum StartError {
     Source,
     #[error(
         "This preset cannot be used: width and height are even, 64 to 3840, with 1 to 60 frames/s, 100000 to \
-         20000000 bit/s and a keyframe every 500 to 10000 ms; the stage is always composed, so that it has no \
-         pass_through; and a layout needs a composed picture"
+         20000000 bit/s and a keyframe every 500 to 10000 ms; and the stage is always composed, so that it has no \
+         pass_through"
     )]
     Preset,
+    #[error(
+        "A layout arranges several people, and this output shows one picture. Leave the layout out, or send \
+         everybody on stage: {{\"source\": {{\"type\": \"stage\"}}}}"
+    )]
+    Layout,
     #[error(
         "An output that passes the picture through cannot become a composed one, nor the other way round. Start \
          another one"

@@ -66,6 +66,10 @@ async fn what_does_not_go_together_is_refused() {
         ),
         (json!({"layout": "grid"}), "preset_invalid"),
         (
+            json!({"layout": "grid", "preset": "720p30"}),
+            "preset_invalid",
+        ),
+        (
             json!({"preset": {"width": 641, "height": 360, "frame_rate": 30, "bitrate_bps": 1_000_000}}),
             "preset_invalid",
         ),
