@@ -347,6 +347,7 @@ impl Worker {
         self.answers.remove(&number);
         self.turns.remove(&number);
         self.refused.remove(&number);
+        self.pulse.forget(number);
         match self.running.remove(&number) {
             Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),
             Some(Running::Hls(attached)) => {
