@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::{self, Load, Work},
     album, journal,
+    link::Target,
     origin::{Numbers, Origin},
     overload::{Level, Running},
     preset::Mode,
@@ -193,6 +194,21 @@ impl Entry {
     pub(crate) fn serves_hls(&self) -> bool {
         let planned = |p: &Planned| p.accepted.kind == DestinationType::Hls;
         !self.is_over() && self.plan.iter().any(planned)
+    }
+
+    /// Returns whether it sends there, or will: what was given up it does not.
+    pub(crate) fn sends_to(&self, target: &Target) -> bool {
+        if self.is_ending() {
+            return false;
+        }
+        let status = self.status.borrow();
+        let is_given_up = |planned: &Planned| {
+            let id = journal::id(planned.number);
+            let mut shown = status.destinations.iter();
+            shown.any(|d| d.id == id && d.state == DestinationState::Failed)
+        };
+        let mut planned = self.plan.iter();
+        planned.any(|p| p.accepted.target.collides(target) && !is_given_up(p))
     }
 
     /// Returns the numbers of the recordings that it is making.

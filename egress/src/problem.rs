@@ -41,7 +41,9 @@ impl From<StartError> for Problem {
             StartError::NoPicture => ErrorCode::ThumbnailsOptionsInvalid,
             StartError::PresetFixed => ErrorCode::PresetFixed,
             StartError::HlsActive => ErrorCode::HlsActive,
-            StartError::Duplicate(_) => ErrorCode::DestinationDuplicate,
+            StartError::Duplicate(_) | StartError::SentElsewhere { .. } => {
+                ErrorCode::DestinationDuplicate
+            }
             StartError::UnknownDestination(_) => ErrorCode::DestinationUnknown,
             StartError::Capacity(_) => ErrorCode::EgressCapacity,
             StartError::KeyReused => ErrorCode::IdempotencyKeyReused,

@@ -43,6 +43,11 @@ pub(crate) enum StartError {
     NoPicture,
     #[error("Destination {0}: this output sends to that address with that key already")]
     Duplicate(usize),
+    #[error(
+        "Destination {number}: the output {job} of this room sends to that address with that key already, and a \
+         server takes one of them. End that one, or take the destination out of it, first"
+    )]
+    SentElsewhere { number: usize, job: String },
     #[error("This output has no destination “{0}”")]
     UnknownDestination(String),
     #[error("This room has an HLS output already. End it before starting another one")]

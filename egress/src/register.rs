@@ -126,7 +126,11 @@ impl Register {
                     reason,
                 })?;
             let mut others = present.iter().chain(&plan);
-            if others.any(|other| other.accepted.target == accepted.target) {
+            let is_twin = |other: &Planned| {
+                let (this, that) = (&accepted.target, &other.accepted.target);
+                this == that || this.collides(that)
+            };
+            if others.any(is_twin) {
                 return Err(match accepted.kind {
                     DestinationType::Hls => StartError::HlsActive,
                     DestinationType::Rtmp
@@ -144,6 +148,25 @@ impl Register {
             });
         }
         Ok(plan)
+    }
+
+    /// Refuses what another job of the room sends already. `job` is the one that is started or changed.
+    pub(crate) fn check_elsewhere<'a>(
+        jobs: &Jobs,
+        job: &str,
+        planned: impl IntoIterator<Item = &'a Planned>,
+    ) -> Result<(), StartError> {
+        let others = || jobs.jobs.iter().filter(|entry| entry.id != job);
+        for (planned, number) in planned.into_iter().zip(1..) {
+            let target = &planned.accepted.target;
+            if let Some(other) = others().find(|entry| entry.sends_to(target)) {
+                return Err(StartError::SentElsewhere {
+                    number,
+                    job: other.id.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses recordings for which there is no room.
@@ -186,6 +209,9 @@ impl Register {
         let added = self.plan(room, &change.add, &plan, entry.next_number, trusted)?;
         self.check_disk(&added)?;
         entry.wish.check_thumbnails(&added)?;
+        Self::check_elsewhere(jobs, id, &added)?;
+        let again = plan.iter().filter(|p| retried.contains(&p.number));
+        Self::check_elsewhere(jobs, id, again)?;
         let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
         let with_hls = added.iter().any(is_hls);
         let had_hls = entry.plan.iter().any(is_hls) && plan.iter().all(|p| !is_hls(p));

@@ -13,6 +13,7 @@ use crate::{
     jobs::{Entry, Jobs, first_status},
     overload::Level,
     refusal::StartError,
+    register::Register,
     source::Source,
     status::{self, DestinationType},
     store::Record,
@@ -176,6 +177,9 @@ impl Service {
         if is_new {
             let work = Work::of(mode, record.wish.audio_only, &plan);
             register.admit(&work, &register.loads(&rooms, room.id))?;
+        }
+        if is_new && let Some(jobs) = rooms.get(&room.id) {
+            Register::check_elsewhere(jobs, &record.id, &plan)?;
         }
         let hls = plan.iter().any(|p| p.accepted.kind == DestinationType::Hls);
         let jobs = rooms

@@ -50,7 +50,7 @@ pub enum ErrorCode {
     EgressCapacity,
     /// There is no such destination in the job.
     DestinationUnknown,
-    /// The job sends to this address with this key already.
+    /// The job, or another one of the room, sends to this address with this key already.
     DestinationDuplicate,
     /// The job is over.
     EgressOver,

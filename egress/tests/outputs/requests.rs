@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use egress::{Config, status::Job};
+use egress::{
+    Config,
+    status::{DestinationState, Job},
+};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::{secs, stage::Stage};
+use crate::support::{broadcaster::Sends, rtmp_server::RtmpServer, secs, stage::Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_with_an_idempotency_key_starts_one_job() {
@@ -91,6 +94,86 @@ async fn what_needs_more_processor_time_than_there_is_is_refused() {
     }
     let added = |job: &Job| job.destinations.len() == 2;
     stage.wait_for(&job, secs(5), added).await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_two_outputs_of_a_room_send_to_one_place_with_one_key() {
+    let stage = Stage::new();
+    let jobs = "/api/rooms/room/egress";
+    let rtmp = |key: &str| json!({"type": "rtmp", "url": "rtmp://127.0.0.1:1/app", "key": key});
+    let srt = |latency: u32, stream: &str| json!({"type": "srt", "url": "srt://127.0.0.1:1", "stream_id": stream, "latency_ms": latency});
+    let first = stage
+        .start(json!([rtmp("hush-a"), srt(200, "hush-s")]))
+        .await;
+    let refused = async |method: &str, path: &str, body: Value| {
+        let (status, _, problem) = stage.request(method, path, body.to_string()).await;
+        let problem: Value = serde_json::from_slice(&problem).unwrap();
+        assert_eq!(status, StatusCode::CONFLICT, "{body}: {problem}");
+        assert_eq!(problem["code"], "destination_duplicate");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(!detail.contains("hush"), "{detail}");
+        detail.to_owned()
+    };
+    let detail = refused(
+        "POST",
+        jobs,
+        json!({"destinations": [{"type": "hls"}, rtmp("hush-a")]}),
+    )
+    .await;
+    let id = first.rsplit('/').next().unwrap();
+    assert!(
+        detail.contains("Destination 2") && detail.contains(id),
+        "{detail}"
+    );
+    refused("POST", jobs, json!({"destinations": [srt(300, "hush-s")]})).await;
+    // Also within one.
+    let twice = json!({"destinations": [srt(200, "hush-t"), srt(300, "hush-t")]});
+    refused("POST", jobs, twice).await;
+    let second = stage
+        .start(json!([rtmp("hush-b"), srt(200, "hush-t")]))
+        .await;
+    refused("PATCH", &second, json!({"add": [rtmp("hush-a")]})).await;
+    let readdressed = format!("{second}/destinations/d1");
+    refused("PATCH", &readdressed, json!({"key": "hush-a"})).await;
+    let added = format!("{second}/destinations");
+    refused("POST", &added, rtmp("hush-a")).await;
+    assert_eq!(
+        stage.job(&second).await.destinations.len(),
+        2,
+        "nothing of it happened"
+    );
+    // What another one does not send any more is free.
+    let change = json!({"remove": ["d1"]}).to_string();
+    let (status, _, _) = stage.request("PATCH", &first, change).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, _, _) = stage
+        .request("POST", &added, rtmp("hush-a").to_string())
+        .await;
+    assert_eq!(status, StatusCode::CREATED);
+    stage.end(&second).await;
+    stage.start(json!([rtmp("hush-a")])).await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_is_free_for_another_output() {
+    let stage = Stage::new();
+    let server = RtmpServer::start(&stage.path("server"));
+    let _broadcaster = stage.broadcast(Sends::default());
+    let denied = json!({"type": "rtmp", "url": server.url("deny"), "key": "k"});
+    let first = stage.start(json!([{"type": "hls"}, denied])).await;
+    let given_up = |job: &Job| job.destinations[1].state == DestinationState::Failed;
+    stage.wait_for(&first, secs(20), given_up).await;
+    let second = stage.start(json!([denied])).await;
+    // It is not tried again beside that one.
+    let (status, _, problem) = stage.request("PATCH", &first, r#"{"retry": ["d2"]}"#).await;
+    let problem: Value = serde_json::from_slice(&problem).unwrap();
+    assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+    assert_eq!(problem["code"], "destination_duplicate");
+    stage.end(&second).await;
+    let (status, _, _) = stage.request("PATCH", &first, r#"{"retry": ["d2"]}"#).await;
+    assert_eq!(status, StatusCode::OK);
     stage.stop().await;
 }
 
