@@ -9,16 +9,17 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{self, Load, Work},
+    admission::{self, Broadcast, Load, Work},
     album, journal,
     link::Target,
     origin::{Numbers, Origin},
     overload::{Level, Running},
     preset::Mode,
+    scene::Scene,
     service::{Changed, Room},
     status::{self, DestinationState, DestinationType, JobState},
     store::{Record, RecordedDestination},
-    supervisor::{Order, Planned},
+    supervisor::{Order, Planned, Strain},
     wish::Wish,
 };
 
@@ -45,8 +46,9 @@ pub(crate) struct Entry {
     pub(crate) orders: mpsc::Sender<Order>,
     /// How much it is degraded. Keeps the latest.
     pub(crate) level: watch::Sender<Level>,
-    /// How long after they should its frames come out.
-    late_ms: watch::Receiver<u64>,
+    strain: watch::Receiver<Strain>,
+    /// The room's stage.
+    stage: watch::Receiver<Scene>,
     pub(crate) origin: Option<Arc<Origin>>,
     /// What it was asked to send to.
     pub(crate) plan: Vec<Planned>,
@@ -160,7 +162,11 @@ impl Entry {
         status: watch::Receiver<status::Job>,
         end: CancellationToken,
         orders: mpsc::Sender<Order>,
-        (level, late_ms): (watch::Sender<Level>, watch::Receiver<u64>),
+        (level, strain, stage): (
+            watch::Sender<Level>,
+            watch::Receiver<Strain>,
+            watch::Receiver<Scene>,
+        ),
         origin: Option<Arc<Origin>>,
     ) -> Self {
         Self {
@@ -170,7 +176,8 @@ impl Entry {
             end,
             orders,
             level,
-            late_ms,
+            strain,
+            stage,
             origin,
             plan,
             next_number: record.next_number,
@@ -235,7 +242,17 @@ impl Entry {
 
     /// Returns what it is expected to cost.
     pub(crate) fn work(&self) -> Work {
-        Work::of(self.mode(), self.wish.audio_only, &self.plan)
+        Work::of(
+            self.mode(),
+            self.wish.audio_only,
+            &self.plan,
+            self.broadcast(),
+        )
+    }
+
+    /// Returns what comes in, as far as it is known.
+    pub(crate) fn broadcast(&self) -> Broadcast {
+        self.stage.borrow().broadcast(self.strain.borrow().foreign)
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -252,7 +269,9 @@ impl Entry {
             level: *self.level.borrow(),
             measured_percent: status.cpu_percent,
             full_percent: admission::percent(admission::expected_percent(&work, loads)),
-            late: composed && status.state == JobState::Running && *self.late_ms.borrow() > LATE_MS,
+            late: composed
+                && status.state == JobState::Running
+                && self.strain.borrow().late_ms > LATE_MS,
         }
     }
 

@@ -227,6 +227,8 @@ pub(crate) enum Report {
         receiving: bool,
         /// How long after they should have the frames of the last second came out.
         late_ms: u64,
+        /// Whether the picture that passes through is in another codec than H.264; nothing while there is none.
+        foreign: Option<bool>,
         /// Processor time used since the worker started.
         cpu_ms: u64,
         /// Each destination's, since the worker started.

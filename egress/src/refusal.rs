@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{destination::DestinationError, status::Free};
+use crate::{admission::Shortage, destination::DestinationError};
 
 /// Why a job was not started or changed.
 #[derive(Debug, Error)]
@@ -53,11 +53,11 @@ pub(crate) enum StartError {
     #[error("This room has an HLS output already. End it before starting another one")]
     HlsActive,
     #[error(
-        "There is no room for this output: {} more can run on this server and {} in this room, with {} % of a \
-         processor core. Try again when another one has ended",
-        .0.jobs, .0.jobs_in_room, .0.cpu_percent
+        "There is no room for this: it needs about {} % of a processor core, and {} % are free; {} more outputs can \
+         run on this server, and {} in this room. {}ry again when another one has ended",
+        .0.needed_percent, .0.free.cpu_percent, .0.free.jobs, .0.free.jobs_in_room, instead(.0)
     )]
-    Capacity(Free),
+    Capacity(Shortage),
     #[error("This idempotency key came with a different request before")]
     KeyReused,
     #[error("The room has no such output, or it ended long ago")]
@@ -73,4 +73,15 @@ pub(crate) enum StartError {
     Stopping,
     #[error("The output cannot be written to the data folder, so it would not survive a restart")]
     Store,
+}
+
+/// Says what would fit, and begins what is said next.
+fn instead(shortage: &Shortage) -> String {
+    match shortage.instead {
+        Some((preset, percent)) => {
+            let preset = preset.as_str();
+            format!("With the preset “{preset}” ({percent} %) it would fit; or t")
+        }
+        None => "T".to_owned(),
+    }
 }

@@ -56,6 +56,15 @@ pub(crate) struct Planned {
     pub(crate) proved: bool,
 }
 
+/// What a worker has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Strain {
+    /// How long after they should its frames come out, milliseconds.
+    pub(crate) late_ms: u64,
+    /// Whether the last picture that came to be passed through was in another codec than H.264.
+    pub(crate) foreign: bool,
+}
+
 /// A change of a running job.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -89,8 +98,8 @@ pub(crate) struct Supervisor {
     pub(crate) stage: watch::Receiver<Scene>,
     /// How much the job is degraded.
     pub(crate) level: watch::Receiver<Level>,
-    /// How long after they should the worker's frames come out, milliseconds.
-    pub(crate) late_ms: watch::Sender<u64>,
+    /// Keeps the latest.
+    pub(crate) strain: watch::Sender<Strain>,
     /// At most [`ORDER_LIMIT`] wait; then the one who orders waits, too.
     pub(crate) orders: mpsc::Receiver<Order>,
     /// Where a worker is noted while it lives.
@@ -382,11 +391,17 @@ impl Run {
             (
                 _,
                 Report::Alive {
-                    cpu_ms, late_ms, ..
+                    cpu_ms,
+                    late_ms,
+                    foreign,
+                    ..
                 },
             ) => {
                 self.cpu.record(*cpu_ms, now);
-                self.supervisor.late_ms.send_replace(*late_ms);
+                self.supervisor.strain.send_modify(|strain| {
+                    strain.late_ms = *late_ms;
+                    strain.foreign = foreign.unwrap_or(strain.foreign);
+                });
             }
             _ => {}
         }
@@ -551,7 +566,7 @@ mod tests {
             mode: Mode::PassThrough,
             stage: watch::channel(Scene::default()).1,
             level: watch::channel(Level::Full).1,
-            late_ms: watch::channel(0).0,
+            strain: watch::channel(Strain::default()).0,
             orders: mpsc::channel(1).1,
             leftovers: Leftovers::open(folder.join("workers")).unwrap(),
             origin: None,

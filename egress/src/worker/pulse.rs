@@ -26,6 +26,8 @@ struct State {
     leaving: BTreeSet<usize>,
     /// When the worker's own loop last came round.
     ticked: Instant,
+    /// As [`Report::Alive`] has it.
+    foreign: Option<bool>,
     ended: bool,
 }
 
@@ -38,6 +40,7 @@ impl Pulse {
                 meters: BTreeMap::new(),
                 leaving: BTreeSet::new(),
                 ticked: Instant::now(),
+                foreign: None,
                 ended: false,
             }),
         });
@@ -50,9 +53,11 @@ impl Pulse {
         pulse
     }
 
-    /// Takes in that the worker's loop came round.
-    pub(super) fn tick(&self) {
-        self.lock().ticked = Instant::now();
+    /// Takes in that the worker's loop came round, and what passes through.
+    pub(super) fn tick(&self, foreign: Option<bool>) {
+        let mut state = self.lock();
+        state.ticked = Instant::now();
+        state.foreign = foreign;
     }
 
     /// Returns the meter of a destination.
@@ -101,6 +106,7 @@ impl Pulse {
             receiving: self.hub.is_receiving(),
             late_ms: u64::try_from(self.hub.lateness().as_millis()).unwrap_or(u64::MAX),
             cpu_ms: cpu_ms(),
+            foreign: state.foreign,
             counters: counters.collect(),
         };
         self.reporter.send(&report, &[]);

@@ -202,7 +202,8 @@ impl Worker {
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
             }
-            self.pulse.tick();
+            let foreign = self.lock_intake().is_foreign();
+            self.pulse.tick(foreign);
         }
         self.drain();
         Ok(())

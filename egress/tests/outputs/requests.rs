@@ -4,13 +4,19 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use egress::{
-    Config,
+    Config, Scene, Sources as _, Tile,
     status::{DestinationState, Job},
 };
 use serde_json::{Value, json};
+use sfu::{Codec, RoomId};
 use tokio::time::sleep;
 
-use crate::support::{broadcaster::Sends, rtmp_server::RtmpServer, secs, stage::Stage};
+use crate::support::{
+    broadcaster::{Sends, media_file},
+    rtmp_server::RtmpServer,
+    secs,
+    stage::Stage,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_with_an_idempotency_key_starts_one_job() {
@@ -73,16 +79,29 @@ async fn what_needs_more_processor_time_than_there_is_is_refused() {
     });
     let jobs = "/api/rooms/room/egress";
     let composed = json!({"source": {"type": "stage"}, "destinations": [{"type": "hls"}]});
-    let (status, free) = refusal(&stage, "POST", jobs, &composed).await;
+    let (status, problem) = refusal(&stage, "POST", jobs, &composed).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(free["cpu_percent"], 12);
+    assert_eq!(problem["free"]["cpu_percent"], 12);
+    assert_eq!(problem["needed"]["cpu_percent"], 49);
+    assert_eq!(problem["instead"], Value::Null, "the stage is composed");
+    // One picture need not be.
+    let one = json!({"preset": "720p30", "destinations": [{"type": "hls"}]});
+    let (_, problem) = refusal(&stage, "POST", jobs, &one).await;
+    let through = json!({"preset": "pass_through", "cpu_percent": 6});
+    assert_eq!(problem["instead"], through);
+    let detail = problem["detail"].as_str().unwrap();
+    for said in ["49 %", "12 %", "“pass_through” (6 %)"] {
+        assert!(detail.contains(said), "{detail}");
+    }
     let job = stage.start(json!([{"type": "hls"}])).await;
     let rtmp =
         |n: usize| json!({"type": "rtmp", "url": "rtmp://127.0.0.1:1/a", "key": n.to_string()});
     let seven = json!({"add": (0..7).map(rtmp).collect::<Vec<_>>()});
-    let (status, free) = refusal(&stage, "PATCH", &job, &seven).await;
+    let (status, problem) = refusal(&stage, "PATCH", &job, &seven).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(free["cpu_percent"].as_u64().unwrap() <= 6, "{free}");
+    let free = &problem["free"]["cpu_percent"];
+    assert!(free.as_u64().unwrap() <= 6, "{problem}");
+    assert_eq!(problem["instead"], Value::Null, "{problem}");
     let destinations = stage.job(&job).await.destinations.len();
     assert_eq!(destinations, 1, "nothing of it happened");
     // A worker that starts takes more than it does later.
@@ -177,12 +196,69 @@ async fn what_was_given_up_is_free_for_another_output() {
     stage.stop().await;
 }
 
-/// Sends what does not fit; returns what is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_transcoded_or_recorded_apart_is_weighed_as_such() {
+    let stage = Stage::with_config(Config {
+        max_cpu_percent: 20,
+        ..Config::default()
+    });
+    let jobs = "/api/rooms/room/egress";
+    let tile = |lane: u32| Tile {
+        video: Some(lane),
+        audio: vec![lane + 100],
+        ..Tile::default()
+    };
+    let three = Scene {
+        tiles: (1..=3).map(tile).collect(),
+        ..Scene::default()
+    };
+    stage.service.stage_changed(RoomId(1), three);
+    let tracks = json!({"destinations": [{"type": "recording", "tracks": true}]});
+    let (_, problem) = refusal(&stage, "POST", jobs, &tracks).await;
+    assert_eq!(problem["needed"]["cpu_percent"], 21, "{problem}");
+    stage.service.stage_changed(RoomId(1), Scene::default());
+
+    let foreign = Sends {
+        codec: Some(Codec::Vp9),
+        ..Sends::default()
+    };
+    media_file(foreign);
+    let broadcaster = stage.broadcast(foreign);
+    on_air(&stage, Codec::Vp9).await;
+    let hls = json!({"destinations": [{"type": "hls"}]});
+    let (_, problem) = refusal(&stage, "POST", jobs, &hls).await;
+    assert_eq!(problem["needed"]["cpu_percent"], 40, "{problem}");
+    // Its sound is not transcoded, and H.264 is not.
+    let sound = json!({"audio_only": true, "destinations": [{"type": "hls"}]});
+    let (status, headers, _) = stage.request("POST", jobs, sound.to_string()).await;
+    assert_eq!(status, StatusCode::CREATED);
+    stage.end(headers["location"].to_str().unwrap()).await;
+    drop(broadcaster);
+    let _broadcaster = stage.broadcast(Sends::default());
+    on_air(&stage, Codec::H264).await;
+    stage.start(json!([{"type": "hls"}])).await;
+    stage.stop().await;
+}
+
+/// Waits until the room has a keyframe in this codec.
+async fn on_air(stage: &Stage, codec: Codec) {
+    let deadline = Instant::now() + secs(20);
+    loop {
+        let snapshot = stage.program.snapshot(RoomId(1), None).await;
+        if snapshot.is_some_and(|snapshot| snapshot.codec == codec) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no keyframe in {codec:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Sends what does not fit; returns why.
 async fn refusal(stage: &Stage, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
     let (status, _, problem) = stage.request(method, path, body.to_string()).await;
-    let mut problem: Value = serde_json::from_slice(&problem).unwrap();
+    let problem: Value = serde_json::from_slice(&problem).unwrap();
     assert_eq!(problem["code"], "egress_capacity", "{problem}");
-    (status, problem["free"].take())
+    (status, problem)
 }
 
 #[tokio::test(flavor = "multi_thread")]
