@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{self, Broadcast, Load, Work},
-    album, journal,
+    album,
+    config::Config,
+    journal,
     link::Target,
     origin::{Numbers, Origin},
     overload::{Level, Running},
@@ -332,7 +334,12 @@ impl Entry {
 }
 
 /// Returns what is known of a job that is about to be started.
-pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> status::Job {
+pub(crate) fn first_status(
+    room: &Room,
+    record: &Record,
+    plan: &[Planned],
+    config: &Config,
+) -> status::Job {
     let destinations = plan.iter().map(|planned| status::DestinationStatus {
         id: journal::id(planned.number),
         r#type: planned.accepted.kind,
@@ -362,6 +369,7 @@ pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> st
         degraded: None,
         created_at_ms: record.created_at_ms,
         receiving: false,
+        hold_ms: record.wish.mode().and_then(|mode| mode.hold_ms(config)),
         restarts: 0,
         worker_pid: None,
         cpu_percent: 0.0,
