@@ -573,7 +573,13 @@ mod tests {
             library: Library::open(recordings, &config, stills.clone()).unwrap(),
             albums: Albums::open(folder.join("albums"), 0, stills),
             sources: Arc::new(Silence),
-            status: watch::channel(crate::jobs::first_status(&room, &record, &[], &Config::default())).0,
+            status: watch::channel(crate::jobs::first_status(
+                &room,
+                &record,
+                &[],
+                &Config::default(),
+            ))
+            .0,
             end: CancellationToken::new(),
             room,
         };
