@@ -22,7 +22,7 @@ FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
       ca-certificates curl gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
       gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav \
-      gstreamer1.0-x fonts-dejavu-core \
+      gstreamer1.0-x fonts-dejavu-core fonts-noto-ui-core fonts-wqy-microhei fonts-noto-color-emoji \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --create-home --home-dir /var/lib/fanlight fanlight
 COPY --from=server /out/fanlight /usr/local/bin/fanlight

@@ -139,6 +139,10 @@ impl Delivery {
 
     /// Takes in what was delivered since the worker started.
     pub(crate) fn handle_counters(&mut self, counters: Counters, now: Instant) {
+        // One that is tried again after it was ended is counted anew.
+        if counters.bytes < self.current.bytes {
+            self.bank_counters();
+        }
         self.current = counters;
         self.rate.record(self.counters().bytes, now);
     }

@@ -558,6 +558,7 @@ mod tests {
         let later = t0 + Duration::from_secs(3600);
         let alive = Report::Alive {
             late_ms: 0,
+            foreign: None,
             receiving: true,
             cpu_ms: 0,
             counters: Vec::new(),
@@ -666,6 +667,7 @@ mod tests {
         };
         let alive = Report::Alive {
             late_ms: 0,
+            foreign: None,
             receiving: true,
             cpu_ms: 0,
             counters: vec![(0, counters), (1, counters)],

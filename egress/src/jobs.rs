@@ -9,17 +9,19 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{self, Load, Work},
+    admission::{self, Broadcast, Load, Work},
     album,
     config::Config,
     journal,
+    link::Target,
     origin::{Numbers, Origin},
     overload::{Level, Running},
     preset::Mode,
+    scene::Scene,
     service::{Changed, Room},
     status::{self, DestinationState, DestinationType, JobState},
     store::{Record, RecordedDestination},
-    supervisor::{Order, Planned},
+    supervisor::{Order, Planned, Strain},
     wish::Wish,
 };
 
@@ -46,8 +48,9 @@ pub(crate) struct Entry {
     pub(crate) orders: mpsc::Sender<Order>,
     /// How much it is degraded. Keeps the latest.
     pub(crate) level: watch::Sender<Level>,
-    /// How long after they should its frames come out.
-    late_ms: watch::Receiver<u64>,
+    strain: watch::Receiver<Strain>,
+    /// The room's stage.
+    stage: watch::Receiver<Scene>,
     pub(crate) origin: Option<Arc<Origin>>,
     /// What it was asked to send to.
     pub(crate) plan: Vec<Planned>,
@@ -161,7 +164,11 @@ impl Entry {
         status: watch::Receiver<status::Job>,
         end: CancellationToken,
         orders: mpsc::Sender<Order>,
-        (level, late_ms): (watch::Sender<Level>, watch::Receiver<u64>),
+        (level, strain, stage): (
+            watch::Sender<Level>,
+            watch::Receiver<Strain>,
+            watch::Receiver<Scene>,
+        ),
         origin: Option<Arc<Origin>>,
     ) -> Self {
         Self {
@@ -171,7 +178,8 @@ impl Entry {
             end,
             orders,
             level,
-            late_ms,
+            strain,
+            stage,
             origin,
             plan,
             next_number: record.next_number,
@@ -195,6 +203,21 @@ impl Entry {
     pub(crate) fn serves_hls(&self) -> bool {
         let planned = |p: &Planned| p.accepted.kind == DestinationType::Hls;
         !self.is_over() && self.plan.iter().any(planned)
+    }
+
+    /// Returns whether it sends there, or will: what was given up it does not.
+    pub(crate) fn sends_to(&self, target: &Target) -> bool {
+        if self.is_ending() {
+            return false;
+        }
+        let status = self.status.borrow();
+        let is_given_up = |planned: &Planned| {
+            let id = journal::id(planned.number);
+            let mut shown = status.destinations.iter();
+            shown.any(|d| d.id == id && d.state == DestinationState::Failed)
+        };
+        let mut planned = self.plan.iter();
+        planned.any(|p| p.accepted.target.collides(target) && !is_given_up(p))
     }
 
     /// Returns the numbers of the recordings that it is making.
@@ -221,7 +244,17 @@ impl Entry {
 
     /// Returns what it is expected to cost.
     pub(crate) fn work(&self) -> Work {
-        Work::of(self.mode(), self.wish.audio_only, &self.plan)
+        Work::of(
+            self.mode(),
+            self.wish.audio_only,
+            &self.plan,
+            self.broadcast(),
+        )
+    }
+
+    /// Returns what comes in, as far as it is known.
+    pub(crate) fn broadcast(&self) -> Broadcast {
+        self.stage.borrow().broadcast(self.strain.borrow().foreign)
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -238,7 +271,9 @@ impl Entry {
             level: *self.level.borrow(),
             measured_percent: status.cpu_percent,
             full_percent: admission::percent(admission::expected_percent(&work, loads)),
-            late: composed && status.state == JobState::Running && *self.late_ms.borrow() > LATE_MS,
+            late: composed
+                && status.state == JobState::Running
+                && self.strain.borrow().late_ms > LATE_MS,
         }
     }
 

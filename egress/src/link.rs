@@ -134,6 +134,20 @@ pub(crate) struct RtmpTarget {
 }
 
 impl Target {
+    /// Returns whether a server would take only one of the two: they go to the same place with the same key.
+    pub(crate) fn collides(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Rtmp(a), Self::Rtmp(b)) => a == b,
+            (Self::Srt(a), Self::Srt(b)) => {
+                a.host == b.host && a.port == b.port && a.stream_id == b.stream_id
+            }
+            (
+                Self::Rtmp(_) | Self::Srt(_) | Self::Hls(_) | Self::Record(_) | Self::Thumbnails(_),
+                _,
+            ) => false,
+        }
+    }
+
     /// Returns `text` without the key, if there is one, and on one line.
     pub(crate) fn scrub(&self, text: &str) -> String {
         match self {
@@ -213,6 +227,8 @@ pub(crate) enum Report {
         receiving: bool,
         /// How long after they should have the frames of the last second came out.
         late_ms: u64,
+        /// Whether the picture that passes through is in another codec than H.264; nothing while there is none.
+        foreign: Option<bool>,
         /// Processor time used since the worker started.
         cpu_ms: u64,
         /// Each destination's, since the worker started.

@@ -7,8 +7,9 @@ use axum::{
 };
 
 use crate::{
+    admission::Shortage,
     refusal::StartError,
-    status::{ErrorCode, Free, ProblemBody},
+    status::{ErrorCode, Instead, Needed, ProblemBody},
 };
 
 /// A refused request.
@@ -16,7 +17,7 @@ use crate::{
 pub(crate) struct Problem {
     code: ErrorCode,
     detail: String,
-    free: Option<Free>,
+    shortage: Option<Shortage>,
 }
 
 impl Problem {
@@ -24,7 +25,7 @@ impl Problem {
         Self {
             code,
             detail: detail.into(),
-            free: None,
+            shortage: None,
         }
     }
 }
@@ -37,11 +38,13 @@ impl From<StartError> for Problem {
             StartError::Destination { reason, .. } => reason.code(),
             StartError::NoAddress => ErrorCode::DestinationUrlInvalid,
             StartError::Source => ErrorCode::SourceInvalid,
-            StartError::Preset => ErrorCode::PresetInvalid,
+            StartError::Preset | StartError::Layout => ErrorCode::PresetInvalid,
             StartError::NoPicture => ErrorCode::ThumbnailsOptionsInvalid,
             StartError::PresetFixed => ErrorCode::PresetFixed,
             StartError::HlsActive => ErrorCode::HlsActive,
-            StartError::Duplicate(_) => ErrorCode::DestinationDuplicate,
+            StartError::Duplicate(_) | StartError::SentElsewhere { .. } => {
+                ErrorCode::DestinationDuplicate
+            }
             StartError::UnknownDestination(_) => ErrorCode::DestinationUnknown,
             StartError::Capacity(_) => ErrorCode::EgressCapacity,
             StartError::KeyReused => ErrorCode::IdempotencyKeyReused,
@@ -51,15 +54,15 @@ impl From<StartError> for Problem {
             StartError::Stopping => ErrorCode::Stopping,
             StartError::Store => ErrorCode::Internal,
         };
-        let free = if let StartError::Capacity(free) = &error {
-            Some(*free)
+        let shortage = if let StartError::Capacity(shortage) = &error {
+            Some(*shortage)
         } else {
             None
         };
         Self {
             code,
             detail: format!("{error}."),
-            free,
+            shortage,
         }
     }
 }
@@ -73,7 +76,16 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             detail: self.detail,
             code: self.code,
-            free: self.free,
+            needed: self.shortage.map(|shortage| Needed {
+                cpu_percent: shortage.needed_percent,
+            }),
+            free: self.shortage.map(|shortage| shortage.free),
+            instead: self.shortage.and_then(|shortage| shortage.instead).map(
+                |(preset, cpu_percent)| Instead {
+                    preset,
+                    cpu_percent,
+                },
+            ),
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();

@@ -32,7 +32,7 @@ pub(crate) struct Process {
     /// At most [`COMMAND_LIMIT`] wait to be read; a worker that lets more gather is killed.
     commands: mpsc::Sender<Vec<u8>>,
     packets: Arc<UnixDatagram>,
-    /// What must not appear in the worker's words.
+    /// What must not appear in the worker's words: the newest [`SECRET_LIMIT`].
     secrets: Arc<Mutex<Vec<Target>>>,
     /// At most [`REPORT_LIMIT`] wait; then the worker's own queue fills.
     reports: mpsc::Receiver<(Report, Bytes)>,
@@ -98,9 +98,7 @@ impl Process {
     pub(crate) fn send(&mut self, command: &link::Command) {
         if let link::Command::Connect { target, .. } = command {
             let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-            if !secrets.contains(target) {
-                secrets.push(target.clone());
-            }
+            note_secret(&mut secrets, target);
         }
         if let Ok(frame) = link::encode_frame(command, &[]) {
             // One that has gone is found dead by its reports.
@@ -179,6 +177,15 @@ async fn write_commands(mut commands: mpsc::Receiver<Vec<u8>>, mut control: Owne
     }
 }
 
+/// Notes a target as the newest, and forgets the oldest when there are too many.
+fn note_secret(secrets: &mut Vec<Target>, target: &Target) {
+    secrets.retain(|known| known != target);
+    if secrets.len() >= SECRET_LIMIT {
+        secrets.remove(0);
+    }
+    secrets.push(target.clone());
+}
+
 async fn log_lines(stderr: ChildStderr, secrets: Arc<Mutex<Vec<Target>>>) {
     let mut stderr = BufReader::new(stderr);
     loop {
@@ -223,10 +230,35 @@ const REPORT_LIMIT: usize = 16;
 /// Above what one change of a job with all its destinations makes.
 const COMMAND_LIMIT: usize = 128;
 const LINE_LIMIT: u64 = 4096;
+/// Many times the destinations that a job may have.
+const SECRET_LIMIT: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::RtmpTarget;
+
+    #[test]
+    fn the_newest_secrets_are_known_and_no_more_than_so_many() {
+        let target = |n: usize| {
+            Target::Rtmp(RtmpTarget {
+                tls: false,
+                host: "host".to_owned(),
+                port: 1935,
+                application: "app".to_owned(),
+                key: format!("key-{n:04}"),
+            })
+        };
+        let mut secrets = Vec::new();
+        for n in 0..1000 {
+            note_secret(&mut secrets, &target(n));
+            note_secret(&mut secrets, &target(7));
+        }
+        assert_eq!(secrets.len(), SECRET_LIMIT);
+        for n in [7, 999, 1000 - SECRET_LIMIT + 1] {
+            assert!(secrets.contains(&target(n)), "{n}");
+        }
+    }
 
     #[test]
     fn waiting_for_a_processor_is_seen() {

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{destination::DestinationError, status::Free};
+use crate::{admission::Shortage, destination::DestinationError};
 
 /// Why a job was not started or changed.
 #[derive(Debug, Error)]
@@ -25,10 +25,15 @@ pub(crate) enum StartError {
     Source,
     #[error(
         "This preset cannot be used: width and height are even, 64 to 3840, with 1 to 60 frames/s, 100000 to \
-         20000000 bit/s and a keyframe every 500 to 10000 ms; the stage is always composed, so that it has no \
-         pass_through; and a layout needs a composed picture"
+         20000000 bit/s and a keyframe every 500 to 10000 ms; and the stage is always composed, so that it has no \
+         pass_through"
     )]
     Preset,
+    #[error(
+        "A layout arranges several people, and this output shows one picture. Leave the layout out, or send \
+         everybody on stage: {{\"source\": {{\"type\": \"stage\"}}}}"
+    )]
+    Layout,
     #[error(
         "An output that passes the picture through cannot become a composed one, nor the other way round. Start \
          another one"
@@ -38,16 +43,21 @@ pub(crate) enum StartError {
     NoPicture,
     #[error("Destination {0}: this output sends to that address with that key already")]
     Duplicate(usize),
+    #[error(
+        "Destination {number}: the output {job} of this room sends to that address with that key already, and a \
+         server takes one of them. End that one, or take the destination out of it, first"
+    )]
+    SentElsewhere { number: usize, job: String },
     #[error("This output has no destination “{0}”")]
     UnknownDestination(String),
     #[error("This room has an HLS output already. End it before starting another one")]
     HlsActive,
     #[error(
-        "There is no room for this output: {} more can run on this server and {} in this room, with {} % of a \
-         processor core. Try again when another one has ended",
-        .0.jobs, .0.jobs_in_room, .0.cpu_percent
+        "There is no room for this: it needs about {} % of a processor core, and {} % are free; {} more outputs can \
+         run on this server, and {} in this room. {}ry again when another one has ended",
+        .0.needed_percent, .0.free.cpu_percent, .0.free.jobs, .0.free.jobs_in_room, instead(.0)
     )]
-    Capacity(Free),
+    Capacity(Shortage),
     #[error("This idempotency key came with a different request before")]
     KeyReused,
     #[error("The room has no such output, or it ended long ago")]
@@ -63,4 +73,15 @@ pub(crate) enum StartError {
     Stopping,
     #[error("The output cannot be written to the data folder, so it would not survive a restart")]
     Store,
+}
+
+/// Says what would fit, and begins what is said next.
+fn instead(shortage: &Shortage) -> String {
+    match shortage.instead {
+        Some((preset, percent)) => {
+            let preset = preset.as_str();
+            format!("With the preset “{preset}” ({percent} %) it would fit; or t")
+        }
+        None => "T".to_owned(),
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use sfu::RoomId;
+use sfu::{Codec, RoomId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -126,7 +126,11 @@ impl Register {
                     reason,
                 })?;
             let mut others = present.iter().chain(&plan);
-            if others.any(|other| other.accepted.target == accepted.target) {
+            let is_twin = |other: &Planned| {
+                let (this, that) = (&accepted.target, &other.accepted.target);
+                this == that || this.collides(that)
+            };
+            if others.any(is_twin) {
                 return Err(match accepted.kind {
                     DestinationType::Hls => StartError::HlsActive,
                     DestinationType::Rtmp
@@ -144,6 +148,25 @@ impl Register {
             });
         }
         Ok(plan)
+    }
+
+    /// Refuses what another job of the room sends already. `job` is the one that is started or changed.
+    pub(crate) fn check_elsewhere<'a>(
+        jobs: &Jobs,
+        job: &str,
+        planned: impl IntoIterator<Item = &'a Planned>,
+    ) -> Result<(), StartError> {
+        let others = || jobs.jobs.iter().filter(|entry| entry.id != job);
+        for (planned, number) in planned.into_iter().zip(1..) {
+            let target = &planned.accepted.target;
+            if let Some(other) = others().find(|entry| entry.sends_to(target)) {
+                return Err(StartError::SentElsewhere {
+                    number,
+                    job: other.id.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses recordings for which there is no room.
@@ -186,6 +209,9 @@ impl Register {
         let added = self.plan(room, &change.add, &plan, entry.next_number, trusted)?;
         self.check_disk(&added)?;
         entry.wish.check_thumbnails(&added)?;
+        Self::check_elsewhere(jobs, id, &added)?;
+        let again = plan.iter().filter(|p| retried.contains(&p.number));
+        Self::check_elsewhere(jobs, id, again)?;
         let is_hls = |planned: &Planned| planned.accepted.kind == DestinationType::Hls;
         let with_hls = added.iter().any(is_hls);
         let had_hls = entry.plan.iter().any(is_hls) && plan.iter().all(|p| !is_hls(p));
@@ -195,7 +221,7 @@ impl Register {
         plan.extend(added.iter().cloned());
         let mode = wish.as_ref().unwrap_or(&entry.wish).mode();
         let mode = mode.ok_or(StartError::Preset)?;
-        let work = Work::of(mode, entry.wish.audio_only, &plan);
+        let work = Work::of(mode, entry.wish.audio_only, &plan, entry.broadcast());
         self.check_growth(&entry.work(), &work, &loads)?;
         let count = removed.len() + retried.len() + added.len() + usize::from(wish.is_some());
         let place = |_| entry.orders.clone().try_reserve_owned();
@@ -277,25 +303,29 @@ impl Register {
         jobs.collect()
     }
 
-    /// Checks that a new job fits.
-    pub(crate) fn admit(&self, work: &Work, loads: &[Load]) -> Result<(), StartError> {
+    /// Checks that a new job fits. `may_pass` says whether it could pass the picture through.
+    pub(crate) fn admit(
+        &self,
+        work: &Work,
+        loads: &[Load],
+        may_pass: bool,
+    ) -> Result<(), StartError> {
         let free = admission::free(&self.config, self.cores, loads);
-        if admission::fits(&free, admission::expected_percent(work, loads)) {
-            Ok(())
-        } else {
-            Err(StartError::Capacity(free))
-        }
+        let checked = admission::check(work, None, free, loads, may_pass);
+        checked.map_err(StartError::Capacity)
     }
 
     /// Checks that a job still fits when it is to do `next` instead of what it does.
     fn check_growth(&self, current: &Work, next: &Work, loads: &[Load]) -> Result<(), StartError> {
-        let percent = |work: &Work| admission::expected_percent(work, loads);
-        let more = percent(next).saturating_sub(percent(current));
         let free = admission::free(&self.config, self.cores, loads);
-        if more > free.cpu_percent {
-            return Err(StartError::Capacity(free));
-        }
-        Ok(())
+        let checked = admission::check(next, Some(current), free, loads, false);
+        checked.map_err(StartError::Capacity)
+    }
+
+    /// Returns whether what a room sends has to be transcoded to be passed through, as far as it is known.
+    pub(crate) async fn is_foreign(&self, room: RoomId) -> bool {
+        let snapshot = self.sources.snapshot(room, None).await;
+        snapshot.is_some_and(|snapshot| snapshot.codec != Codec::H264)
     }
 
     /// Takes back what there is too much of, or gives it back.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::admission::Broadcast;
+
 /// How the pictures of a stage are arranged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +98,18 @@ pub struct Image {
 }
 
 impl Scene {
+    /// Returns what comes in from who is on stage, in another codec than H.264 or not.
+    pub(crate) fn broadcast(&self, foreign: bool) -> Broadcast {
+        let sounds = self.tiles.iter().map(|tile| tile.audio.len()).sum();
+        let pictures = self.tiles.iter().filter(|tile| tile.video.is_some());
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Broadcast {
+            foreign,
+            pictures: count(pictures.count()),
+            sounds: count(sounds),
+        }
+    }
+
     /// Returns the scene of a job with one picture: lane 0 over all of it, as the source has it.
     pub fn of_one() -> Self {
         Self {

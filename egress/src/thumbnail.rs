@@ -18,6 +18,7 @@ use sfu::{RoomId, Snapshot};
 
 use crate::{
     api::wrong_method,
+    etag,
     problem::Problem,
     register::Register,
     service::Room,
@@ -54,7 +55,8 @@ struct Shot {
     /// When the keyframe came that it shows.
     of: Instant,
     jpeg: Bytes,
-    tag: HeaderValue,
+    /// With its quotes.
+    tag: String,
 }
 
 impl Thumbnails {
@@ -113,7 +115,7 @@ impl Thumbnails {
         Some(Shot {
             of: snapshot.received,
             jpeg: jpeg.into(),
-            tag: HeaderValue::from_str(&tag).ok()?,
+            tag,
         })
     }
 
@@ -164,16 +166,14 @@ async fn thumbnail(
             "There is no picture of this room: it is not live, or sends no picture that can be shown.",
         )
     })?;
-    let known = headers.get(header::IF_NONE_MATCH);
-    let unchanged = known.is_some_and(|tag| *tag == shot.tag);
-    let mut response = if unchanged {
+    let mut response = if etag::is_known(&headers, &shot.tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         shot.jpeg.into_response()
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
-    headers.insert(header::ETAG, shot.tag);
+    headers.extend(HeaderValue::from_str(&shot.tag).map(|tag| (header::ETAG, tag)));
     let age = register.config.thumbnail_seconds;
     let cache = HeaderValue::from_str(&format!("public, max-age={age}"));
     headers.extend(cache.map(|value| (header::CACHE_CONTROL, value)));

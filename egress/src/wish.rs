@@ -37,10 +37,22 @@ impl Wish {
         if !identity.is_none_or(is_name) {
             return Err(StartError::Source);
         }
-        match wish.mode() {
-            None => Err(StartError::Preset),
-            Some(Mode::PassThrough) if wish.layout.is_some() => Err(StartError::Preset),
-            Some(_) => Ok(wish),
+        wish.check_picture()?;
+        Ok(wish)
+    }
+
+    /// Refuses presets that are out of range, also where they would not be used, and what does not go together.
+    fn check_picture(&self) -> Result<(), StartError> {
+        if self.layout.is_some() && !self.is_stage() {
+            return Err(StartError::Layout);
+        }
+        let usable = match &self.preset {
+            Some(Preset::Custom(custom)) => Mode::custom(custom).is_some(),
+            Some(Preset::Named(_)) | None => true,
+        };
+        match self.mode() {
+            Some(_) if usable => Ok(()),
+            Some(_) | None => Err(StartError::Preset),
         }
     }
 
@@ -60,18 +72,17 @@ impl Wish {
 
     /// Returns what it becomes by a change; `None` when the change does not touch it.
     pub(crate) fn changed(&self, change: &Change) -> Result<Option<Self>, StartError> {
-        if change.layout.is_none() && change.preset.is_none() {
-            return Ok(None);
-        }
         let changed = Self {
             layout: change.layout.unwrap_or(self.layout),
             preset: change.preset.clone().or_else(|| self.preset.clone()),
             ..self.clone()
         };
+        if changed == *self {
+            return Ok(None);
+        }
+        changed.check_picture()?;
         match (self.mode(), changed.mode()) {
-            (_, None) => Err(StartError::Preset),
             (Some(Mode::Composed(_)), Some(Mode::Composed(_))) => Ok(Some(changed)),
-            _ if change.preset.is_none() => Err(StartError::Preset),
             _ => Err(StartError::PresetFixed),
         }
     }
@@ -111,6 +122,86 @@ impl Wish {
             (true, _) => TapVideo::None,
             (false, true) => TapVideo::Layers,
             (false, false) => TapVideo::Best,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::CustomPreset;
+
+    fn request(source: Source, audio_only: bool, preset: Option<Preset>) -> Request {
+        Request {
+            source,
+            audio_only,
+            preset,
+            layout: None,
+            destinations: Vec::new(),
+        }
+    }
+
+    fn custom(width: u32, bitrate_bps: u32) -> Preset {
+        Preset::Custom(CustomPreset {
+            width,
+            height: 360,
+            frame_rate: 30,
+            bitrate_bps,
+            keyframe_interval_ms: None,
+        })
+    }
+
+    #[test]
+    fn a_preset_that_is_out_of_range_is_refused_also_where_there_is_no_picture() {
+        for source in [Source::Program {}, Source::Stage {}] {
+            for audio_only in [false, true] {
+                let of = |preset| Wish::of(&request(source.clone(), audio_only, Some(preset)));
+                assert!(of(custom(640, 1_000_000)).is_ok(), "{source:?}");
+                for wrong in [
+                    custom(641, 1_000_000),
+                    custom(62, 1_000_000),
+                    custom(640, 99_999),
+                ] {
+                    let refused = matches!(of(wrong.clone()), Err(StartError::Preset));
+                    assert!(refused, "{source:?}, {audio_only}: {wrong:?}");
+                }
+                let wish = of(custom(640, 1_000_000)).unwrap();
+                let change = Change {
+                    preset: Some(custom(641, 1_000_000)),
+                    ..Change::default()
+                };
+                let refused = matches!(wish.changed(&change), Err(StartError::Preset));
+                assert!(refused, "{source:?}, {audio_only}: a change");
+            }
+        }
+    }
+
+    #[test]
+    fn a_layout_is_for_the_stage() {
+        let one = Source::Participant {
+            identity: "ann".to_owned(),
+        };
+        let composed = Preset::Named(PresetName::P720p30);
+        let sources = [
+            (Source::Stage {}, true),
+            (Source::Program {}, false),
+            (one, false),
+        ];
+        for (source, expected) in sources {
+            let mut request = request(source, false, Some(composed.clone()));
+            let wish = Wish::of(&request).unwrap();
+            request.layout = Some(Layout::Grid);
+            let asked = Wish::of(&request);
+            assert_eq!(asked.is_ok(), expected, "{request:?}");
+            let refused = matches!(asked, Err(StartError::Layout));
+            assert_eq!(refused, !expected, "{request:?}");
+            let change = |layout| Change {
+                layout: Some(layout),
+                ..Change::default()
+            };
+            let changed = wish.changed(&change(Some(Layout::Grid)));
+            assert_eq!(changed.is_ok(), expected, "{request:?}");
+            assert!(wish.changed(&change(None)).unwrap().is_none(), "as it is");
         }
     }
 }

@@ -173,7 +173,20 @@ impl Service {
         let claims = self.claims(headers)?;
         let member = self.admit(claims.as_ref(), room, None)?;
         member.allow(grant)?;
-        let id = self.room(room, false).await?;
+        let id = self.room(room, false).await.map_err(|problem| {
+            if problem.code != ErrorCode::RoomUnknown {
+                return problem;
+            }
+            // Who has come so far works on the room, and is no viewer with a wrong link.
+            let how = if check_owner(claims.as_ref()).is_ok() {
+                format!("make it: POST /api/rooms {{\"slug\": \"{room}\"}}")
+            } else {
+                "have it made: by its host, who goes live, or by the owner of the server (POST /api/rooms)"
+                    .to_owned()
+            };
+            let detail = format!("There is no room \"{room}\". Check the name, or {how}.");
+            Problem::new(ErrorCode::RoomUnknown, detail)
+        })?;
         Ok(RoomRef {
             id,
             slug: room.to_owned(),

@@ -276,6 +276,27 @@ async fn wrong_requests_for_outputs_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owner_is_told_how_to_make_a_room_that_is_not_there() {
+    let server = Server::start();
+    let hls = json!({"destinations": [{"type": "hls"}]});
+    let start = || output::request(&server, "nowhere", Some(server.owner()), &hls);
+    let refused = start().await;
+    assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["code"], "room_unknown");
+    // It is done as it is said.
+    let detail = problem["detail"].as_str().unwrap();
+    let (_, body) = detail.split_once("POST /api/rooms ").unwrap();
+    let body: Value = serde_json::from_str(body.trim_end_matches('.')).unwrap();
+    let made = http::client()
+        .post(server.url("/api/rooms"))
+        .bearer_auth(server.owner())
+        .json(&body);
+    assert_eq!(made.send().await.unwrap().status(), StatusCode::CREATED);
+    assert_eq!(start().await.status(), StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_end_when_the_token_does() {
     let server = Server::start();
     let host = server.host("stage");

@@ -2,12 +2,19 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use serde_json::json;
+use egress::Config;
+use serde_json::{Value, json};
+use sfu::Codec;
 use tokio::time::sleep;
 
 use crate::{
     goal,
-    support::{broadcaster::Sends, rtmp_server::RtmpServer, secs, stage::Stage},
+    support::{
+        broadcaster::{Picture, Sends, media_file},
+        rtmp_server::RtmpServer,
+        secs,
+        stage::Stage,
+    },
 };
 
 /// Passes 720p30 through to one, two and five RTMP destinations.
@@ -47,6 +54,81 @@ pub(crate) async fn pass_through(seconds: u64) {
         }
     }
     stage.stop().await;
+}
+
+/// Sends 720p30 in each codec that has to be transcoded to one RTMP server.
+pub(crate) async fn transcode(seconds: u64) {
+    for codec in [Codec::Vp8, Codec::Vp9, Codec::Av1] {
+        let stage = Stage::with_config(all_is_admitted());
+        let server = RtmpServer::start(&stage.path("server"));
+        let sends = lively(Some(codec));
+        media_file(sends);
+        let _broadcaster = stage.broadcast(sends);
+        let rtmp = json!([{"type": "rtmp", "url": server.url("live"), "key": "k"}]);
+        let job = stage.start(rtmp).await;
+        let percent = percent_of(&stage, &job, seconds).await;
+        println!("720p30 in {codec:?} to one RTMP, transcoded: {percent:.1} % of a core");
+        stage.stop().await;
+    }
+}
+
+/// Records a picture in each codec, and then it and a sound in files of their own besides.
+pub(crate) async fn tracks(seconds: u64) {
+    for codec in [None, Some(Codec::Vp8), Some(Codec::Vp9), Some(Codec::Av1)] {
+        let stage = Stage::with_config(all_is_admitted());
+        let picture = Sends {
+            no_audio: true,
+            ..lively(codec)
+        };
+        let sound = Sends {
+            lane: 1,
+            no_video: true,
+            ..Sends::default()
+        };
+        media_file(picture);
+        let _picture = stage.broadcast(picture);
+        let measure = async |options: Value| {
+            let job = stage.start(json!([options])).await;
+            percent_of(&stage, &job, seconds).await
+        };
+        let whole = measure(json!({"type": "recording"})).await;
+        let apart = measure(json!({"type": "recording", "tracks": true})).await;
+        println!(
+            "720p30 in {codec:?} recorded: {whole:.1} % of a core, {apart:.1} % with its track"
+        );
+        let _sound = stage.broadcast(sound);
+        let both = measure(json!({"type": "recording", "tracks": true})).await;
+        println!("    {both:.1} % with that of a sound, too");
+        stage.stop().await;
+    }
+}
+
+/// 720p30 that moves.
+fn lively(codec: Option<Codec>) -> Sends {
+    Sends {
+        large: true,
+        codec,
+        picture: Picture::Pattern,
+        ..Sends::default()
+    }
+}
+
+/// Returns what a job's worker uses once it is live, and ends it.
+async fn percent_of(stage: &Stage, job: &str, seconds: u64) -> f64 {
+    let pid = stage.wait_live(job).await.worker_pid.unwrap();
+    sleep(secs(3)).await;
+    let before = Cost::of(pid);
+    sleep(secs(seconds)).await;
+    let percent = Cost::of(pid).percent_since(&before, seconds);
+    stage.end(job).await;
+    percent
+}
+
+fn all_is_admitted() -> Config {
+    Config {
+        max_cpu_percent: 1000,
+        ..Config::default()
+    }
 }
 
 /// What a process has used so far.

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! cargo bench -p egress --bench figures -- cost 20      seconds to measure each
+//! cargo bench -p egress --bench figures -- transcode 20 seconds to measure each
+//! cargo bench -p egress --bench figures -- tracks 20    seconds to measure each
 //! cargo bench -p egress --bench figures -- compose 20   seconds to measure each
 //! cargo bench -p egress --bench figures -- start 5      times
 //! cargo bench -p egress --bench figures -- away 60      seconds that the RTMP server is away
@@ -41,6 +43,12 @@ fn main() {
         let wanted = |figure: &str| all || name.as_deref() == Some(figure);
         if wanted("cost") {
             cost::pass_through(number.unwrap_or(20)).await;
+        }
+        if wanted("transcode") {
+            cost::transcode(number.unwrap_or(20)).await;
+        }
+        if wanted("tracks") {
+            cost::tracks(number.unwrap_or(20)).await;
         }
         if wanted("compose") {
             compose::compose(number.unwrap_or(20)).await;

@@ -15,7 +15,7 @@ use super::{
     address::{AddressError, parameter, parse, split_token},
 };
 use crate::{
-    problem::Problem, service::Service, signed::TokenError, status::ErrorCode,
+    etag, problem::Problem, service::Service, signed::TokenError, status::ErrorCode,
     wall_clock::unix_ms_now,
 };
 
@@ -116,14 +116,7 @@ fn serve(file: File, path: &str, headers: &HeaderMap, longest: u64, target: u64)
         File::Media(bytes) => ("video/iso.segment", FOR_EVER, bytes, tag_of(path)),
     };
     let tag = format!("\"{tag}\"");
-    let known = headers.get(header::IF_NONE_MATCH);
-    let known = known
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let mut known = known
-        .split(',')
-        .map(|known| known.trim().trim_start_matches("W/"));
-    let (status, body) = if known.any(|known| known == tag) {
+    let (status, body) = if etag::is_known(headers, &tag) {
         (StatusCode::NOT_MODIFIED, Bytes::new())
     } else {
         (StatusCode::OK, body)

@@ -18,6 +18,7 @@ mod srt_failure;
 mod stop;
 mod thumbnails;
 mod tls;
+mod turn;
 
 pub(crate) use attempt::{Attempt, start};
 pub(crate) use dial::Policy;
@@ -27,6 +28,7 @@ pub(crate) use rtmp::{Limits, Rtmp};
 pub(crate) use srt::Srt;
 pub(crate) use stop::Stop;
 pub(crate) use thumbnails::{Answer, Thumbnails, answers};
+pub(crate) use turn::Turn;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -18,7 +18,7 @@ use crate::{
     fmp4::{AUDIO_TIMESCALE, VideoFormat},
     link::{Failure, RtmpTarget},
     pipeline::{Air, Frame},
-    rtmp::{ACK_WINDOW, Client, Metadata, RANDOM},
+    rtmp::{ACK_WINDOW, Client, Metadata, Progress, RANDOM, Refusal},
     status::{DestinationState, FailureCode},
 };
 
@@ -113,7 +113,8 @@ impl Rtmp {
         } else {
             None
         };
-        Connection::new(tcp, tls, self.limits.stall).map_err(|error| broken(&error, target, false))
+        Connection::new(tcp, tls, self.limits.stall)
+            .map_err(|error| broken(&error, target, Progress::Nothing))
     }
 
     fn greet(&self) -> Result<Client, Failure> {
@@ -136,7 +137,7 @@ impl Rtmp {
         let mut connection = self.connect()?;
         let mut client = self.greet()?;
         let mut buffer = [0; 4096];
-        while !client.is_greeted() {
+        while client.progress() == Progress::Nothing {
             let patience = deadline.saturating_duration_since(Instant::now());
             if patience.is_zero() {
                 return Err(failure(FailureCode::Timeout, &self.target, ""));
@@ -148,10 +149,10 @@ impl Rtmp {
                 .send(client.output())
                 .and_then(|_| connection.receive(&mut buffer));
             let received =
-                moved.map_err(|_| refused(&crate::rtmp::Refusal::NotRtmp, &self.target, false))?;
+                moved.map_err(|_| refused(&Refusal::NotRtmp, &self.target, Progress::Nothing))?;
             client
                 .handle_input(buffer.get(..received).unwrap_or_default())
-                .map_err(|refusal| refused(&refusal, &self.target, false))?;
+                .map_err(|refusal| refused(&refusal, &self.target, client.progress()))?;
             if received == 0 {
                 connection.wait(
                     !client.output().is_empty(),
@@ -183,24 +184,23 @@ impl Session {
     fn step(&mut self, rtmp: &Rtmp, buffer: &mut [u8]) -> Result<(), Failure> {
         let now = Instant::now();
         let target = &rtmp.target;
-        let published = self.live;
-        let failed = |error: &std::io::Error| broken(error, target, published);
         loop {
-            let received = self.connection.receive(buffer).map_err(|e| failed(&e))?;
+            let received = self.connection.receive(buffer);
+            let received = received.map_err(|e| broken(&e, target, self.progress()))?;
             if received == 0 {
                 break;
             }
             let received = buffer.get(..received).unwrap_or_default();
             self.client
                 .handle_input(received)
-                .map_err(|refusal| refused(&refusal, target, published))?;
+                .map_err(|refusal| refused(&refusal, target, self.progress()))?;
         }
         if self.client.is_publishing() {
             self.accepted.get_or_insert(now);
             self.take_frames(rtmp);
         }
         let sent = self.connection.send(self.client.output());
-        let sent = sent.map_err(|e| failed(&e))? as u64;
+        let sent = sent.map_err(|e| broken(&e, target, self.progress()))? as u64;
         self.sent += sent;
         rtmp.attempt.meter.count_bytes(sent);
         if sent > 0 || self.client.output().is_empty() {
@@ -215,6 +215,16 @@ impl Session {
             self.last_acknowledged = now;
         }
         self.judge(rtmp, now)
+    }
+
+    /// Returns how far the server went along: one that refuses late has not taken the stream.
+    fn progress(&self) -> Progress {
+        let progress = self.client.progress();
+        if progress == Progress::Published && !self.live {
+            Progress::Connected
+        } else {
+            progress
+        }
     }
 
     /// Says when it is live, and notices when nothing moves.

@@ -5,12 +5,12 @@ use std::io;
 use super::dial;
 use crate::{
     link::{Failure, RtmpTarget},
-    rtmp::Refusal,
+    rtmp::{Progress, Refusal},
     status::FailureCode,
 };
 
-/// Explains what the server said. `published` says whether it had accepted the stream before.
-pub(super) fn refused(refusal: &Refusal, target: &RtmpTarget, published: bool) -> Failure {
+/// Explains what the server said, which had gone along so far.
+pub(super) fn refused(refusal: &Refusal, target: &RtmpTarget, progress: Progress) -> Failure {
     let (code, description) = match refusal {
         Refusal::NotRtmp => return no_rtmp(target),
         Refusal::Said { code, description } => (code, description),
@@ -21,16 +21,15 @@ pub(super) fn refused(refusal: &Refusal, target: &RtmpTarget, published: bool) -
     let said: String = said.chars().take(200).collect();
     let words = description.to_lowercase();
     let busy = words.contains("already") || words.contains("in use");
-    let code = match (published, busy) {
-        (true, _) => FailureCode::ClosedByServer,
-        (false, true) => FailureCode::AlreadyPublishing,
-        (false, false) => FailureCode::Rejected,
-    };
-    failure(code, target, &said)
+    match (progress, busy) {
+        (Progress::Published, _) => failure(FailureCode::ClosedByServer, target, &said),
+        (_, true) => failure(FailureCode::AlreadyPublishing, target, &said),
+        (_, false) => rejected(target, progress, &said),
+    }
 }
 
-/// Explains an error of the connection.
-pub(super) fn broken(error: &io::Error, target: &RtmpTarget, published: bool) -> Failure {
+/// Explains an error of the connection with a server that had gone along so far.
+pub(super) fn broken(error: &io::Error, target: &RtmpTarget, progress: Progress) -> Failure {
     use io::ErrorKind as Kind;
     let closed = matches!(
         error.kind(),
@@ -39,19 +38,39 @@ pub(super) fn broken(error: &io::Error, target: &RtmpTarget, published: bool) ->
     if error.get_ref().is_some_and(|e| e.is::<rustls::Error>()) {
         return failure(FailureCode::TlsFailed, target, &error.to_string());
     }
-    let code = match (closed, published) {
-        (true, true) => FailureCode::ClosedByServer,
+    match (closed, progress) {
+        (true, Progress::Published) => failure(FailureCode::ClosedByServer, target, CLOSED),
         // Before it accepts the stream, that is how many servers refuse it.
-        (true, false) => FailureCode::Rejected,
-        (false, true) if error.kind() == Kind::TimedOut => FailureCode::Stalled,
-        (false, _) => dial::code(error),
+        (true, _) => rejected(target, progress, CLOSED),
+        (false, Progress::Published) if error.kind() == Kind::TimedOut => {
+            failure(FailureCode::Stalled, target, "")
+        }
+        (false, _) => failure(dial::code(error), target, ""),
+    }
+}
+
+/// Explains that the server refused what it was asked for last.
+fn rejected(target: &RtmpTarget, progress: Progress, said: &str) -> Failure {
+    let words = quoted(said);
+    let message = match progress {
+        // Some platforms want their secrets in the query.
+        Progress::Greeted => format!(
+            "The server refused the application “{}”{words}, before it was told the key. Copy the server's URL again \
+             from the platform's live settings: the application is what comes after the server's name.",
+            target.application.split('?').next().unwrap_or_default()
+        ),
+        Progress::Connected => format!(
+            "The server knows the application, and refused the stream{words}. Copy the key again from the platform's \
+             live settings, and check that nothing else is sending with this key."
+        ),
+        Progress::Nothing | Progress::Published => {
+            return failure(FailureCode::Rejected, target, said);
+        }
     };
-    let said = if closed {
-        "the connection was closed"
-    } else {
-        ""
-    };
-    failure(code, target, said)
+    Failure {
+        code: FailureCode::Rejected,
+        message,
+    }
 }
 
 /// Explains that something else than RTMP answered.
@@ -130,6 +149,8 @@ pub(super) fn failure(code: FailureCode, target: &RtmpTarget, said: &str) -> Fai
     Failure { code, message }
 }
 
+const CLOSED: &str = "the connection was closed";
+
 fn quoted(said: &str) -> String {
     if said.is_empty() {
         String::new()
@@ -194,7 +215,12 @@ mod tests {
             ),
         ];
         for (code, description, published, expected) in table {
-            let failure = refused(&said(code, description), &target(), published);
+            let progress = if published {
+                Progress::Published
+            } else {
+                Progress::Connected
+            };
+            let failure = refused(&said(code, description), &target(), progress);
             assert_eq!(failure.code, expected, "{code}: {description}");
             assert!(failure.message.contains(code), "{}", failure.message);
         }
@@ -216,8 +242,42 @@ mod tests {
             (Kind::NetworkUnreachable, false, FailureCode::Unreachable),
         ];
         for (kind, published, expected) in table {
-            let failure = broken(&kind.into(), &target(), published);
+            let progress = if published {
+                Progress::Published
+            } else {
+                Progress::Connected
+            };
+            let failure = broken(&kind.into(), &target(), progress);
             assert_eq!(failure.code, expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_last_is_what_to_look_at() {
+        let mut target = target();
+        target.application = "app?secret=1".into();
+        let closed = |progress| broken(&io::ErrorKind::UnexpectedEof.into(), &target, progress);
+        let refused = |progress| {
+            let no = said("NetConnection.Connect.Rejected", "no");
+            refused(&no, &target, progress)
+        };
+        let of: [&dyn Fn(Progress) -> Failure; 2] = [&closed, &refused];
+        for explain in of {
+            let application = explain(Progress::Greeted);
+            assert_eq!(application.code, FailureCode::Rejected);
+            assert!(
+                application.message.contains("the application “app”"),
+                "{application:?}"
+            );
+            assert!(!application.message.contains("secret"), "{application:?}");
+            assert!(
+                !application.message.contains("Copy the key"),
+                "{application:?}"
+            );
+            let key = explain(Progress::Connected);
+            assert_eq!(key.code, FailureCode::Rejected);
+            assert!(key.message.contains("Copy the key"), "{key:?}");
+            assert_ne!(explain(Progress::Nothing).message, key.message);
         }
     }
 
@@ -227,7 +287,7 @@ mod tests {
             "no such stream abcd-efgh?token=1",
             "no such stream abcd-efgh",
         ] {
-            let failure = refused(&said("x", text), &target(), false);
+            let failure = refused(&said("x", text), &target(), Progress::Connected);
             assert!(
                 !failure.message.contains("abcd-efgh"),
                 "{}",

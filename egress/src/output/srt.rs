@@ -11,7 +11,7 @@ use gstreamer_app as gst_app;
 use sfu::MediaKind;
 
 use super::{
-    Attempt, Limits, Policy,
+    Attempt, Limits, Policy, Turn,
     dial::resolve,
     feed::{SharedQueue, lock},
     srt_failure::{explain, failure},
@@ -28,6 +28,8 @@ pub(crate) struct Srt {
     pub(crate) target: SrtTarget,
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
+    /// Of the receiver's addresses.
+    pub(crate) turn: Turn,
 }
 
 /// A connection being made or used.
@@ -38,6 +40,7 @@ struct Session {
     audio: gst_app::AppSrc,
     queue: SharedQueue,
     started: Instant,
+    address: SocketAddr,
     live: bool,
     measured: Instant,
     progress: Progress,
@@ -59,20 +62,25 @@ impl Srt {
     pub(crate) fn run(&self) {
         self.attempt.deliver(
             |_| Ok(()),
-            |air, video, queue| self.open(video, queue)?.run(self, air),
+            |air, video, queue| {
+                let session = self.open(video, queue)?;
+                let address = session.address;
+                session.run(self, air)?;
+                self.turn.keep(address);
+                Ok(())
+            },
         );
     }
 
     /// Starts to call the listener, at the very address that was checked: the sink gets no name that could
-    /// change its mind.
+    /// change its mind. It tells only after a while that nobody answers, so that each attempt calls one address.
     fn open(&self, video: bool, queue: SharedQueue) -> Result<Session, Failure> {
         let target = &self.target;
         let addresses = resolve(&target.host, target.port, &self.policy)
             .map_err(|code| failure(code, target, ""))?;
-        let address = addresses
-            .first()
-            .ok_or_else(|| failure(FailureCode::HostNotFound, target, ""))?;
-        self.build(video, *address, queue)
+        let address = self.turn.take(&addresses);
+        let address = address.ok_or_else(|| failure(FailureCode::HostNotFound, target, ""))?;
+        self.build(video, address, queue)
             .map_err(|error| failure(FailureCode::Internal, target, &error.to_string()))
     }
 
@@ -108,6 +116,7 @@ impl Srt {
             graph,
             queue,
             started: now,
+            address,
             live: false,
             measured: now,
             progress: Progress::default(),
@@ -203,6 +212,7 @@ impl Session {
         self.confirmed += confirmed;
         self.last_acknowledged = now;
         if !std::mem::replace(&mut self.live, true) {
+            srt.turn.keep(self.address);
             srt.attempt.report_state(DestinationState::Live);
         }
     }

@@ -105,6 +105,12 @@ impl Intake {
         self.refused.filter(|_| self.hub.is_unreadable())
     }
 
+    /// Returns whether the picture that passes through is in another codec than H.264, if there is one.
+    pub(crate) fn is_foreign(&self) -> Option<bool> {
+        let video = self.video.as_ref()?;
+        Some(video.codec != Codec::H264)
+    }
+
     /// Takes in a packet.
     pub(crate) fn push(&mut self, packet: &Packet<'_>) -> Result<(), GraphError> {
         let Some(time) = self.clock.running_time(packet.presentation_ns) else {

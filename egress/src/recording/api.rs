@@ -1,12 +1,12 @@
 //! The HTTP routes of recordings.
 
-use std::time::Duration;
+use std::{path::Path as FilePath, time::Duration};
 
 use axum::{
     Extension, Json, Router,
     body::Body,
     extract::{Path, Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     api::{no_store, wrong_method},
+    etag,
     problem::Problem,
     service::Room,
     signed::{Signer, TokenError},
@@ -143,19 +144,27 @@ async fn file(
     }
     let mut files = entry.files.iter();
     let far = files.find(|file| file.name == name && file.place == Place::Remote);
+    let path = desk.library.folder(&id).join(&name);
+    if request.headers().contains_key(header::IF_RANGE) {
+        let version = match far {
+            // What is passed on has nothing that a version could be told by.
+            Some(_) => HeaderMap::new(),
+            None => version_of(&path).await,
+        };
+        if !etag::has_rest(request.headers(), &version) {
+            request.headers_mut().remove(header::RANGE);
+        }
+    }
     let mut response = match far {
         Some(file) => {
             let (method, headers) = (request.method().clone(), request.headers().clone());
             let asked = (method, headers.get(header::RANGE).cloned());
             desk.pass_on(&entry, file, asked, downloads).await?
         }
-        None => {
-            let path = desk.library.folder(&id).join(&name);
-            match ServeFile::new(path).oneshot(request).await {
-                Ok(response) => response.map(Body::new),
-                Err(never) => match never {},
-            }
-        }
+        None => match ServeFile::new(path).oneshot(request).await {
+            Ok(response) => response.map(Body::new),
+            Err(never) => match never {},
+        },
     };
     if response.status() == StatusCode::NOT_FOUND {
         return Err(unknown());
@@ -173,6 +182,16 @@ async fn file(
         headers.insert(header::CONTENT_DISPOSITION, attachment);
     }
     Ok(response)
+}
+
+/// Returns the headers that a file of this folder is served with, among them what its version is told by.
+async fn version_of(path: &FilePath) -> HeaderMap {
+    let mut look = Request::new(Body::empty());
+    *look.method_mut() = Method::HEAD;
+    match ServeFile::new(path).oneshot(look).await {
+        Ok(response) => response.into_parts().0.headers,
+        Err(never) => match never {},
+    }
 }
 
 impl Desk {

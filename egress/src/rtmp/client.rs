@@ -50,6 +50,19 @@ pub(crate) enum Refusal {
     NotRtmp,
 }
 
+/// How far a server went along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It has not shaken hands.
+    Nothing,
+    /// It was asked for the application.
+    Greeted,
+    /// It has the application, and was asked to take the stream.
+    Connected,
+    /// It took the stream.
+    Published,
+}
+
 /// What players are told before the first frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Metadata {
@@ -108,9 +121,14 @@ impl Client {
         &mut self.output
     }
 
-    /// Returns whether the server has shaken hands.
-    pub(crate) fn is_greeted(&self) -> bool {
-        !matches!(self.stage, Stage::Version | Stage::Greeting)
+    /// Returns how far the server went along: where it stops, it refuses what it was asked for.
+    pub(crate) fn progress(&self) -> Progress {
+        match self.stage {
+            Stage::Version | Stage::Greeting => Progress::Nothing,
+            Stage::Connecting => Progress::Greeted,
+            Stage::Creating | Stage::Asking => Progress::Connected,
+            Stage::Publishing | Stage::Over => Progress::Published,
+        }
     }
 
     /// Returns whether the server has accepted the stream.

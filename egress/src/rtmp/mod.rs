@@ -7,4 +7,4 @@ mod amf;
 mod chunk;
 mod client;
 
-pub(crate) use client::{ACK_WINDOW, Client, Metadata, RANDOM, Refusal};
+pub(crate) use client::{ACK_WINDOW, Client, Metadata, Progress, RANDOM, Refusal};

@@ -13,10 +13,11 @@ use crate::{
     jobs::{Entry, Jobs, first_status},
     overload::Level,
     refusal::StartError,
+    register::Register,
     source::Source,
     status::{self, DestinationType},
     store::Record,
-    supervisor::{ORDER_LIMIT, Planned, Supervisor},
+    supervisor::{ORDER_LIMIT, Planned, Strain, Supervisor},
     wall_clock::unix_ms_now,
     wish::Wish,
 };
@@ -71,7 +72,8 @@ impl Service {
             idempotency,
         };
         let source = register.open_source(&room, &record.wish.source).await?;
-        let job = self.launch(&room, &record, plan, source, true)?;
+        let foreign = register.is_foreign(room.id).await;
+        let job = self.launch(&room, &record, plan, source, Some(foreign))?;
         if !self.persist(room.id, &job.id).await {
             self.end(room.id, &job.id).await;
             return Err(StartError::Store);
@@ -153,19 +155,20 @@ impl Service {
             .register
             .open_source(&room, &record.wish.source)
             .await?;
-        self.launch(&room, record, plan, source, false)?;
+        self.launch(&room, record, plan, source, None)?;
         tracing::info!(id = %record.id, room = %record.slug, "egress job resumed");
         Ok(())
     }
 
-    /// Admits and starts a job. Waits for nothing: admission and insertion are one step.
+    /// Admits and starts a job. Waits for nothing: admission and insertion are one step. A `new` one is weighed,
+    /// by whether what it passes through has to be transcoded.
     fn launch(
         &self,
         room: &Room,
         record: &Record,
         plan: Vec<Planned>,
         source: Box<dyn Source>,
-        is_new: bool,
+        new: Option<bool>,
     ) -> Result<status::Job, StartError> {
         let register = &self.register;
         let mode = record.wish.mode().ok_or(StartError::Preset)?;
@@ -173,9 +176,17 @@ impl Service {
         if register.cancel.is_cancelled() {
             return Err(StartError::Stopping);
         }
-        if is_new {
-            let work = Work::of(mode, record.wish.audio_only, &plan);
-            register.admit(&work, &register.loads(&rooms, room.id))?;
+        let stage = register.scene(room.id);
+        if let Some(foreign) = new {
+            let broadcast = stage.borrow().broadcast(foreign);
+            let work = Work::of(mode, record.wish.audio_only, &plan, broadcast);
+            let may_pass = !record.wish.is_stage();
+            register.admit(&work, &register.loads(&rooms, room.id), may_pass)?;
+        }
+        if new.is_some()
+            && let Some(jobs) = rooms.get(&room.id)
+        {
+            Register::check_elsewhere(jobs, &record.id, &plan)?;
         }
         let hls = plan.iter().any(|p| p.accepted.kind == DestinationType::Hls);
         let jobs = rooms
@@ -190,7 +201,10 @@ impl Service {
         let (status, watched) = watch::channel(first_status(room, record, &plan, &register.config));
         let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
         let (level, levels) = watch::channel(Level::Full);
-        let (lateness, late_ms) = watch::channel(0);
+        let (strain, strained) = watch::channel(Strain {
+            foreign: new.unwrap_or_default(),
+            ..Strain::default()
+        });
         let end = register.cancel.child_token();
         let supervisor = Supervisor {
             id: record.id.clone(),
@@ -203,9 +217,9 @@ impl Service {
             planned: plan.clone(),
             mode,
             wish: record.wish.clone(),
-            stage: register.scene(room.id),
+            stage: stage.clone(),
             level: levels,
-            late_ms: lateness,
+            strain,
             orders: ordered,
             leftovers: register.leftovers.clone(),
             origin: origin.clone(),
@@ -230,7 +244,7 @@ impl Service {
             watched,
             end,
             orders,
-            (level, late_ms),
+            (level, strained, stage),
             origin,
         ));
         drop(rooms);

@@ -14,7 +14,7 @@ pub use job::{
     Degraded, DegradedReason, DestinationState, DestinationStatus, DestinationType, FailureCode,
     Job, JobList, JobState, PastFailure,
 };
-pub use problem::{ErrorCode, Free, ProblemBody};
+pub use problem::{ErrorCode, Free, Instead, Needed, ProblemBody};
 pub use recording::{
     Recording, RecordingFile, RecordingList, RecordingState, RecordingTrack, StorageCode,
     StorageTrouble,

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use super::PresetName;
+
 /// The body of every refusal, `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[ts(rename = "EgressProblem")]
@@ -17,10 +19,36 @@ pub struct ProblemBody {
     pub detail: String,
     /// Stable code.
     pub code: ErrorCode,
+    /// What was asked for, with `egress_capacity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub needed: Option<Needed>,
     /// What is left, with `egress_capacity`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub free: Option<Free>,
+    /// What would fit, with `egress_capacity`, if anything like it would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub instead: Option<Instead>,
+}
+
+/// What a job is expected to use, or what it would use more than now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressNeeded")]
+pub struct Needed {
+    /// Processor time, percent of a core.
+    pub cpu_percent: u32,
+}
+
+/// The largest preset with which a job would fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(rename = "EgressInstead")]
+pub struct Instead {
+    /// It.
+    pub preset: PresetName,
+    /// The processor time that it needs, percent of a core.
+    pub cpu_percent: u32,
 }
 
 /// What is left for new jobs.
@@ -50,7 +78,7 @@ pub enum ErrorCode {
     EgressCapacity,
     /// There is no such destination in the job.
     DestinationUnknown,
-    /// The job sends to this address with this key already.
+    /// The job, or another one of the room, sends to this address with this key already.
     DestinationDuplicate,
     /// The job is over.
     EgressOver,

@@ -116,6 +116,20 @@ pub enum PresetName {
     P1080p60,
 }
 
+impl PresetName {
+    /// Returns it as JSON has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::PassThrough => "pass_through",
+            Self::P480p30 => "480p30",
+            Self::P720p30 => "720p30",
+            Self::P720p60 => "720p60",
+            Self::P1080p30 => "1080p30",
+            Self::P1080p60 => "1080p60",
+        }
+    }
+}
+
 /// A preset of one's own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, TS)]
 #[serde(deny_unknown_fields)]

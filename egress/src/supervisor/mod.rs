@@ -56,6 +56,15 @@ pub(crate) struct Planned {
     pub(crate) proved: bool,
 }
 
+/// What a worker has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Strain {
+    /// How long after they should its frames come out, milliseconds.
+    pub(crate) late_ms: u64,
+    /// Whether the last picture that came to be passed through was in another codec than H.264.
+    pub(crate) foreign: bool,
+}
+
 /// A change of a running job.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -89,8 +98,8 @@ pub(crate) struct Supervisor {
     pub(crate) stage: watch::Receiver<Scene>,
     /// How much the job is degraded.
     pub(crate) level: watch::Receiver<Level>,
-    /// How long after they should the worker's frames come out, milliseconds.
-    pub(crate) late_ms: watch::Sender<u64>,
+    /// Keeps the latest.
+    pub(crate) strain: watch::Sender<Strain>,
     /// At most [`ORDER_LIMIT`] wait; then the one who orders waits, too.
     pub(crate) orders: mpsc::Receiver<Order>,
     /// Where a worker is noted while it lives.
@@ -150,7 +159,6 @@ enum Event {
 impl Supervisor {
     /// Runs the job until it is over.
     pub(crate) async fn run(mut self, source: Box<dyn Source>) {
-        let seed = self.seed;
         let (demand, demanded) = watch::channel(Demand {
             video: self.wish.video(false),
             ..Demand::default()
@@ -159,9 +167,20 @@ impl Supervisor {
         let interval = self.config.keyframe_interval();
         tasks.spawn(feed(source, demanded, interval, false));
         let planned = std::mem::take(&mut self.planned);
-        let mut run = Run {
-            job: Job::new(seed, Instant::now()),
-            supervisor: self,
+        let mut run = Run::new(self, demand);
+        for planned in planned {
+            run.add(planned);
+        }
+        run.run().await;
+        tasks.shutdown().await;
+    }
+}
+
+impl Run {
+    fn new(supervisor: Supervisor, demand: watch::Sender<Demand>) -> Self {
+        Self {
+            job: Job::new(supervisor.seed, Instant::now()),
+            supervisor,
             accepted: BTreeMap::new(),
             journal: Journal::default(),
             cpu: Rate::default(),
@@ -175,16 +194,9 @@ impl Supervisor {
             doomed: BTreeMap::new(),
             degraded: (Level::Full, Instant::now()),
             behind: false,
-        };
-        for planned in planned {
-            run.add(planned);
         }
-        run.run().await;
-        tasks.shutdown().await;
     }
-}
 
-impl Run {
     async fn run(&mut self) {
         tracing::info!("egress started");
         let end = self.supervisor.end.clone();
@@ -379,11 +391,17 @@ impl Run {
             (
                 _,
                 Report::Alive {
-                    cpu_ms, late_ms, ..
+                    cpu_ms,
+                    late_ms,
+                    foreign,
+                    ..
                 },
             ) => {
                 self.cpu.record(*cpu_ms, now);
-                self.supervisor.late_ms.send_replace(*late_ms);
+                self.supervisor.strain.send_modify(|strain| {
+                    strain.late_ms = *late_ms;
+                    strain.foreign = foreign.unwrap_or(strain.foreign);
+                });
             }
             _ => {}
         }
@@ -474,3 +492,115 @@ async fn sleep_until_some(at: Option<Instant>) {
 /// What one change can make: every destination removed, tried again and replaced, and something else shown.
 pub(crate) const ORDER_LIMIT: usize = 64;
 const EXIT_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use super::*;
+    use crate::{
+        config::RecordingConfig,
+        destination,
+        source::BoxFuture,
+        status::{Destination, StreamKey},
+        still::Stills,
+        store::Record,
+    };
+
+    /// Nobody sends anything.
+    #[derive(Debug)]
+    struct Silence;
+
+    impl Sources for Silence {
+        fn open<'a>(
+            &'a self,
+            _room: sfu::RoomId,
+            _source: &'a status::Source,
+        ) -> BoxFuture<'a, Option<Box<dyn Source>>> {
+            Box::pin(async { None })
+        }
+    }
+
+    fn planned(number: usize) -> Planned {
+        let requested = Destination::Rtmp {
+            url: "rtmp://127.0.0.1/app".to_owned(),
+            platform: None,
+            key: StreamKey::from(format!("key-{number}")),
+        };
+        Planned {
+            number,
+            accepted: destination::accept(&requested, "room", &Config::default(), true).unwrap(),
+            requested,
+            trusted: true,
+            proved: false,
+        }
+    }
+
+    fn run(folder: &Path) -> Run {
+        let room = Room {
+            id: sfu::RoomId(1),
+            slug: "room".to_owned(),
+        };
+        let record = Record {
+            id: "eg_1".to_owned(),
+            room: 1,
+            slug: "room".to_owned(),
+            created_at_ms: 0,
+            next_number: 1,
+            wish: Wish::default(),
+            destinations: Vec::new(),
+            idempotency: None,
+        };
+        let stills = Stills::start("false".into());
+        let config = RecordingConfig::default();
+        let recordings = folder.join("recordings");
+        let supervisor = Supervisor {
+            id: record.id.clone(),
+            created_at_ms: 0,
+            seed: 1,
+            config: Config::default(),
+            worker_program: "false".into(),
+            images: folder.join("images"),
+            planned: Vec::new(),
+            wish: Wish::default(),
+            mode: Mode::PassThrough,
+            stage: watch::channel(Scene::default()).1,
+            level: watch::channel(Level::Full).1,
+            strain: watch::channel(Strain::default()).0,
+            orders: mpsc::channel(1).1,
+            leftovers: Leftovers::open(folder.join("workers")).unwrap(),
+            origin: None,
+            library: Library::open(recordings, &config, stills.clone()).unwrap(),
+            albums: Albums::open(folder.join("albums"), 0, stills),
+            sources: Arc::new(Silence),
+            status: watch::channel(crate::jobs::first_status(
+                &room,
+                &record,
+                &[],
+                &Config::default(),
+            ))
+            .0,
+            end: CancellationToken::new(),
+            room,
+        };
+        Run::new(supervisor, watch::channel(Demand::default()).0)
+    }
+
+    #[tokio::test]
+    async fn destinations_that_come_and_go_leave_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = run(folder.path());
+        let t0 = Instant::now();
+        run.add(planned(1));
+        for number in 2..200 {
+            let now = t0 + Duration::from_secs(number as u64);
+            run.handle_order(Order::Add(Box::new(planned(number)), None), now);
+            run.publish();
+            assert_eq!(run.accepted.len(), 2);
+            run.handle_order(Order::Remove(number), now);
+            run.publish();
+        }
+        assert!(run.accepted.keys().eq([&1]), "{:?}", run.accepted.keys());
+        assert!(run.doomed.is_empty());
+    }
+}

@@ -17,6 +17,7 @@ impl Run {
     /// Shows the job as it is now.
     pub(super) fn publish(&mut self) {
         self.journal.note(self.job.destinations(), Instant::now());
+        self.forget_left();
         let wanted = self.job.wants_keyframes() && self.needs_keyframes();
         let renditions = self.supervisor.mode == Mode::PassThrough && self.serves_hls();
         let video = self.supervisor.wish.video(renditions);
@@ -46,6 +47,16 @@ impl Run {
         self.supervisor
             .status
             .send_if_modified(|current| std::mem::replace(current, status.clone()) != status);
+    }
+
+    /// Forgets destinations that were taken out and have said goodbye, once the library knows that too.
+    fn forget_left(&mut self) {
+        let destinations = self.job.destinations();
+        let stays = |number: &usize| destinations.iter().any(|d| d.number() == *number);
+        let recordings = &self.recordings;
+        self.accepted
+            .retain(|number, _| stays(number) || recordings.contains(number));
+        self.doomed.retain(|number, _| stays(number));
     }
 
     /// Returns whether keyframes are to come regularly. Thumbnails ask for those that they need.

@@ -1,7 +1,7 @@
 //! Says that the worker is alive.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -22,8 +22,12 @@ pub(super) struct Pulse {
 
 struct State {
     meters: BTreeMap<usize, Arc<Meter>>,
+    /// Destinations that were told to end. Their meters go when nobody counts any more, and that is reported.
+    leaving: BTreeSet<usize>,
     /// When the worker's own loop last came round.
     ticked: Instant,
+    /// As [`Report::Alive`] has it.
+    foreign: Option<bool>,
     ended: bool,
 }
 
@@ -34,7 +38,9 @@ impl Pulse {
             reporter,
             state: Mutex::new(State {
                 meters: BTreeMap::new(),
+                leaving: BTreeSet::new(),
                 ticked: Instant::now(),
+                foreign: None,
                 ended: false,
             }),
         });
@@ -47,14 +53,23 @@ impl Pulse {
         pulse
     }
 
-    /// Takes in that the worker's loop came round.
-    pub(super) fn tick(&self) {
-        self.lock().ticked = Instant::now();
+    /// Takes in that the worker's loop came round, and what passes through.
+    pub(super) fn tick(&self, foreign: Option<bool>) {
+        let mut state = self.lock();
+        state.ticked = Instant::now();
+        state.foreign = foreign;
     }
 
     /// Returns the meter of a destination.
     pub(super) fn meter(&self, number: usize) -> Arc<Meter> {
-        self.lock().meters.entry(number).or_default().clone()
+        let mut state = self.lock();
+        state.leaving.remove(&number);
+        state.meters.entry(number).or_default().clone()
+    }
+
+    /// Forgets a destination once it has ended.
+    pub(super) fn forget(&self, number: usize) {
+        self.lock().leaving.insert(number);
     }
 
     /// Reports for the last time.
@@ -66,9 +81,20 @@ impl Pulse {
 
     /// Returns whether to go on.
     fn beat_if_well(&self) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         if !state.ended && state.ticked.elapsed() < STUCK {
+            // What nobody counts in any more says the same as long as it is kept.
+            let counts = |meter: &Arc<Meter>| Arc::strong_count(meter) > 1;
+            let State {
+                meters, leaving, ..
+            } = &*state;
+            let over = |number: &&usize| !meters.get(*number).is_some_and(counts);
+            let over: Vec<usize> = leaving.iter().filter(over).copied().collect();
             self.report(&state);
+            for number in over {
+                state.leaving.remove(&number);
+                state.meters.remove(&number);
+            }
         }
         !state.ended
     }
@@ -80,6 +106,7 @@ impl Pulse {
             receiving: self.hub.is_receiving(),
             late_ms: u64::try_from(self.hub.lateness().as_millis()).unwrap_or(u64::MAX),
             cpu_ms: cpu_ms(),
+            foreign: state.foreign,
             counters: counters.collect(),
         };
         self.reporter.send(&report, &[]);
@@ -99,3 +126,37 @@ fn cpu_ms() -> u64 {
 
 const HEARTBEAT: Duration = Duration::from_millis(250);
 const STUCK: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Clock;
+
+    #[test]
+    fn the_meters_of_destinations_that_have_ended_are_forgotten() {
+        let hub = Hub::new(Duration::ZERO, false, Clock::start());
+        let pulse = Pulse::start(hub, Reporter::silent());
+        let known = || pulse.lock().meters.keys().copied().collect::<Vec<_>>();
+        let (first, second) = (pulse.meter(1), pulse.meter(2));
+        first.count_bytes(10);
+        drop(first);
+        pulse.beat_if_well();
+        assert_eq!(known(), [1, 2], "it may be tried again");
+        assert_eq!(pulse.meter(1).counters().bytes, 10);
+        pulse.forget(1);
+        pulse.forget(2);
+        pulse.beat_if_well();
+        assert_eq!(known(), [2], "which still says goodbye");
+        drop(second);
+        pulse.beat_if_well();
+        assert!(known().is_empty());
+        // One that was ended and is tried again is counted anew.
+        let again = pulse.meter(1);
+        pulse.forget(1);
+        let once_more = pulse.meter(1);
+        drop((again, once_more));
+        pulse.beat_if_well();
+        assert_eq!(known(), [1]);
+        pulse.end();
+    }
+}

@@ -24,7 +24,9 @@ use sfu::Codec;
 use super::{Reporter, pulse::Pulse, tracks::Tracks};
 use crate::{
     link::{self, Command, Failure, Report, Setup, Target},
-    output::{self, Answer, Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop, Thumbnails},
+    output::{
+        self, Answer, Attempt, Hls, Limits, Policy, Record, Rtmp, Srt, Stop, Thumbnails, Turn,
+    },
     pipeline::{Air, Attached, Clock, Hub, Intake},
     preset::Mode,
     sandbox::{self, Reach},
@@ -110,6 +112,8 @@ struct Worker {
     running: BTreeMap<usize, Running>,
     /// How those that take pictures hear what became of them.
     answers: BTreeMap<usize, SyncSender<Answer>>,
+    /// Which addresses SRT receivers are called at.
+    turns: BTreeMap<usize, Turn>,
     /// Destinations that were told that the broadcast cannot be read.
     refused: BTreeSet<usize>,
 }
@@ -152,6 +156,7 @@ impl Worker {
             pulse,
             running: BTreeMap::new(),
             answers: BTreeMap::new(),
+            turns: BTreeMap::new(),
             refused: BTreeSet::new(),
         }
     }
@@ -197,7 +202,8 @@ impl Worker {
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
             }
-            self.pulse.tick();
+            let foreign = self.lock_intake().is_foreign();
+            self.pulse.tick(foreign);
         }
         self.drain();
         Ok(())
@@ -284,6 +290,7 @@ impl Worker {
                     target,
                     limits,
                     policy,
+                    turn: self.turns.entry(number).or_default().clone(),
                 };
                 let run = move || srt.run();
                 Running::Thread(output::start(number, reporter, run), stop)
@@ -339,7 +346,9 @@ impl Worker {
     fn disconnect(&mut self, number: usize) {
         self.lock_tracks().remove(number);
         self.answers.remove(&number);
+        self.turns.remove(&number);
         self.refused.remove(&number);
+        self.pulse.forget(number);
         match self.running.remove(&number) {
             Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),
             Some(Running::Hls(attached)) => {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use egress::{
     Config, RecordingConfig,
     status::{DestinationState, FailureCode, Job, Recording, RecordingList, RecordingState},
@@ -104,6 +104,7 @@ async fn assert_ranges(stage: &Stage, recording: &Recording) {
         let length = u64::try_from(body.len()).unwrap();
         assert_eq!((status, length), (StatusCode::OK, recording.files[0].bytes));
     }
+    assert_rest(stage, url, &headers).await;
     for query in ["download", "download=1"] {
         let (_, headers, _) = stage.request("GET", &format!("{url}?{query}"), "").await;
         assert_eq!(headers["content-disposition"], "attachment");
@@ -119,6 +120,31 @@ async fn assert_ranges(stage: &Stage, recording: &Recording) {
         let (status, _, _) = stage.request("GET", &wrong, "").await;
         let refused = matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
         assert!(refused, "{wrong}: {status}");
+    }
+}
+
+/// A download that was broken off goes on only with the file that it began with.
+async fn assert_rest(stage: &Stage, url: &str, version: &HeaderMap) {
+    let tag = version["etag"].to_str().unwrap();
+    let weak = format!("W/{tag}");
+    let table = [
+        (tag, StatusCode::PARTIAL_CONTENT),
+        (
+            version["last-modified"].to_str().unwrap(),
+            StatusCode::PARTIAL_CONTENT,
+        ),
+        ("\"another\"", StatusCode::OK),
+        (&weak, StatusCode::OK),
+        ("Mon, 01 Jan 2024 00:00:00 GMT", StatusCode::OK),
+    ];
+    for (validator, expected) in table {
+        let request = Request::builder().uri(url).header("range", "bytes=4-7");
+        let request = request.header("if-range", validator);
+        let (status, headers, body) = stage.send(request.body("".into()).unwrap()).await;
+        assert_eq!(status, expected, "{validator}");
+        let length = headers["content-length"].to_str().unwrap();
+        assert_eq!(length, body.len().to_string(), "{validator}");
+        assert_eq!(body.len() == 4, expected == StatusCode::PARTIAL_CONTENT);
     }
 }
 

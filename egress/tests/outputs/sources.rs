@@ -66,6 +66,10 @@ async fn what_does_not_go_together_is_refused() {
         ),
         (json!({"layout": "grid"}), "preset_invalid"),
         (
+            json!({"layout": "grid", "preset": "720p30"}),
+            "preset_invalid",
+        ),
+        (
             json!({"preset": {"width": 641, "height": 360, "frame_rate": 30, "bitrate_bps": 1_000_000}}),
             "preset_invalid",
         ),
@@ -176,15 +180,20 @@ async fn a_room_has_a_picture_whatever_codec_it_is_in() {
         let made = async {
             loop {
                 let path = "/api/rooms/room/thumbnail.jpg";
-                let (status, _, body) = stage.request("GET", path, "").await;
+                let (status, headers, body) = stage.request("GET", path, "").await;
                 if status == StatusCode::OK {
-                    return body;
+                    return (headers, body);
                 }
                 sleep(secs(1) / 10).await;
             }
         };
         let jpeg = timeout(secs(10), made).await;
-        let jpeg = jpeg.unwrap_or_else(|_| panic!("no picture of {codec:?}"));
+        let (headers, jpeg) = jpeg.unwrap_or_else(|_| panic!("no picture of {codec:?}"));
+        let known = format!("\"1\", W/{}", headers["etag"].to_str().unwrap());
+        let again = Request::get("/api/rooms/room/thumbnail.jpg").header("if-none-match", known);
+        let (status, again, _) = stage.send(again.body(Body::empty()).unwrap()).await;
+        let is_known = status == StatusCode::NOT_MODIFIED;
+        assert_eq!(is_known, again["etag"] == headers["etag"], "{codec:?}");
         let picture = image::load_from_memory(&jpeg).unwrap().to_luma8();
         assert_eq!(picture.dimensions(), (640, 360), "{codec:?}");
         // Every keyframe is in a flash.

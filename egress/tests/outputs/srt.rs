@@ -1,5 +1,7 @@
 //! SRT: MPEG-TS to a listener of ffmpeg's.
 
+use std::net::{IpAddr, ToSocketAddrs as _};
+
 use axum::http::StatusCode;
 use egress::{
     Config,
@@ -94,6 +96,33 @@ async fn a_receiver_that_comes_back_is_called_again_and_another_does_not_notice(
         probe.assert_sound(&["aac", "h264"]);
         assert!(probe.longest_gap() < 0.1, "{}", probe.longest_gap());
     }
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_called_at_one_address_of_its_name_after_the_other() {
+    // On most machines that is ::1, where nobody listens, and then 127.0.0.1.
+    let addresses = ("localhost", 1).to_socket_addrs().unwrap();
+    let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+    let here = IpAddr::from([127, 0, 0, 1]);
+    if addresses.first() == Some(&here) || !addresses.contains(&here) {
+        println!("“localhost” has no other address before 127.0.0.1: not tested");
+        return;
+    }
+    let stage = Stage::with_config(Config {
+        connect_timeout_ms: 1000,
+        ..Config::default()
+    });
+    let port = free_udp_port();
+    let _receiver = SrtReceiver::start(&stage.path("srt").join("a.ts"), port, "");
+    let _broadcaster = stage.broadcast(Sends::obedient());
+    let srt = json!({"type": "srt", "url": format!("srt://localhost:{port}")});
+    let job = stage.start(json!([srt])).await;
+    let live = |job: &Job| job.destinations[0].state == DestinationState::Live;
+    let (job, took) = stage.wait_for(&job, secs(20), live).await;
+    println!("live after {took:?}");
+    let past = job.destinations[0].past_failure.as_ref();
+    assert_eq!(past.map(|past| past.code), Some(FailureCode::Timeout));
     stage.stop().await;
 }
 

@@ -106,6 +106,25 @@ fn names_and_title_come_and_go_at_once() {
 }
 
 #[test]
+fn a_name_is_one_line_at_the_foot_of_its_picture_whatever_it_is_written_in() {
+    let rig = Rig::start(SMALL, scene(Layout::Grid, &[1]));
+    let _red = rig.camera(1, Codec::H264, RED, (640, 360));
+    rig.run_until_shown(&places(1));
+    let (name, above) = (rect(6, 336, 30, 18), rect(6, 40, 80, 290));
+    for written in ["Zoë", "Ann 日本", "Zoë 🎉", "عمر", "\u{12000}\u{10ffff}"] {
+        let mut next = scene(Layout::Grid, &[1]);
+        next.look.title = String::new();
+        next.tiles[0].name = written.to_owned();
+        rig.set_scene(next);
+        rig.run(ms(500));
+        let seen = last(&rig);
+        save(&seen, written);
+        assert!(!seen.shows(name, RED), "{written}");
+        assert!(seen.shows(above, RED), "nothing above {written}");
+    }
+}
+
+#[test]
 fn the_slates_image_is_shown_while_nobody_is_on_stage() {
     let folder = tempfile::tempdir().unwrap();
     let slate = file(&folder, "slate", 200, 200, |_, y| {

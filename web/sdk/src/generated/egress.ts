@@ -397,14 +397,31 @@ detail: string,
  */
 code: EgressErrorCode, 
 /**
+ * What was asked for, with `egress_capacity`.
+ */
+needed?: EgressNeeded, 
+/**
  * What is left, with `egress_capacity`.
  */
-free?: EgressFree, };
+free?: EgressFree, 
+/**
+ * What would fit, with `egress_capacity`, if anything like it would.
+ */
+instead?: EgressInstead, };
 
 /**
  * Why a request was refused.
  */
 export type EgressErrorCode = "bad_request" | "body_too_large" | "egress_unknown" | "egress_capacity" | "destination_unknown" | "destination_duplicate" | "egress_over" | "idempotency_key_reused" | "unsupported_media_type" | "destination_not_allowed" | "recording_options_invalid" | "recording_unknown" | "recording_active" | "disk_full" | "storage_unavailable" | "link_invalid" | "thumbnail_unknown" | "thumbnails_options_invalid" | "preset_invalid" | "source_invalid" | "preset_fixed" | "hls_active" | "hls_unknown" | "hls_late" | "token_missing" | "token_invalid" | "token_expired" | "destinations_empty" | "destinations_too_many" | "destination_url_invalid" | "destination_key_invalid" | "method_not_allowed" | "stopping" | "internal";
+
+/**
+ * What a job is expected to use, or what it would use more than now.
+ */
+export type EgressNeeded = { 
+/**
+ * Processor time, percent of a core.
+ */
+cpu_percent: number, };
 
 /**
  * What is left for new jobs.
@@ -420,6 +437,19 @@ jobs: number,
 jobs_in_room: number, 
 /**
  * Processor time, percent of a core.
+ */
+cpu_percent: number, };
+
+/**
+ * The largest preset with which a job would fit.
+ */
+export type EgressInstead = { 
+/**
+ * It.
+ */
+preset: EgressPresetName, 
+/**
+ * The processor time that it needs, percent of a core.
  */
 cpu_percent: number, };
 
