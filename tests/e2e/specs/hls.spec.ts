@@ -109,6 +109,53 @@ test('who watches goes on when HLS is replaced, or switched off and on', async (
   await expectPicture(viewer);
 });
 
+test('a quality that was shown long ago is shown again at once', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const studio = await Studio.open(await newPage(), server, room, '?codec=h264');
+  await studio.goLive();
+  await studio.switchHls();
+  await studio.expectOutput('/hls/', 'live');
+  const viewer = await newPage();
+  // One segment is much longer than others: who guesses from these where a playlist is by now is far out.
+  let first: number | undefined;
+  await viewer.route(/\/v\d+\/index\.m3u8/, async (route) => {
+    const response = await route.fetch({ timeout: 0 });
+    const playlist = await response.text();
+    const number = Number(/MEDIA-SEQUENCE:(\d+)/.exec(playlist)?.[1]);
+    first ??= number;
+    const body = number === first ? withLongSegment(playlist, number - 1) : playlist;
+    await route.fulfill({ response, body });
+  });
+  const watch = await Watch.open(viewer, server, room, '?player=hls');
+  await watch.expectPlaying(1);
+  const menu = viewer.getByTestId('quality-menu');
+  const height = () => watch.player.evaluate((video) => (video as HTMLVideoElement).videoHeight);
+  const labels = await menu.locator('option').allTextContents();
+  const heights = labels.map((label) => parseInt(label, 10)).filter((height) => height > 0);
+  const [least, most] = [Math.min(...heights), Math.max(...heights)];
+  await menu.selectOption(`${least}p`);
+  await expect.poll(height, { message: 'the smallest is shown' }).toBe(least);
+  const listed = async (which: 'first' | 'last') => {
+    const playlist = await fetch(`${server.origin}/hls/${room}/v0/index.m3u8`);
+    const names = [...(await playlist.text()).matchAll(/\nseg-(\d+)/g)].map(([, name]) => name);
+    return Number(names.at(which === 'first' ? 0 : -1));
+  };
+  await menu.selectOption(`${most}p`);
+  await expect.poll(height, { message: 'the largest is shown' }).toBeGreaterThan(least);
+  const left = await listed('last');
+  expect(await listed('first'), 'the long segment was there').toBe(first);
+  const gone = { message: 'what the player knew is gone', timeout: 40_000 };
+  await expect.poll(() => listed('first'), gone).toBeGreaterThan(left);
+
+  await menu.selectOption(`${least}p`);
+  expect(await watch.longestStand(10), 'it goes on').toBeLessThan(5);
+  expect(await height()).toBe(least);
+  await viewer.unrouteAll({ behavior: 'ignoreErrors' });
+});
+
 test('a private broadcast plays until its address expires', async ({ server, room, newPage }) => {
   const studio = await Studio.open(await newPage(), server, room);
   await studio.goLive();
@@ -163,3 +210,14 @@ test('viewers rewind and come back to live', async ({ newPage }) => {
     await server.stop();
   }
 });
+
+/** Puts a segment of half a minute with that number before those in a playlist. */
+function withLongSegment(playlist: string, number: number): string {
+  const [, map = ''] = /(#EXT-X-MAP:.*\n)/.exec(playlist) ?? [];
+  const begins = Date.parse(/DATE-TIME:(.*)/.exec(playlist)?.[1] ?? '') - 30_000;
+  const date = `#EXT-X-PROGRAM-DATE-TIME:${new Date(begins).toISOString()}\n`;
+  const segment = `${map}${date}#EXTINF:30.0,\nseg-${number}.m4s\n`;
+  return playlist
+    .replace(/MEDIA-SEQUENCE:\d+/, `MEDIA-SEQUENCE:${number}`)
+    .replace(/(#EXT-X-INDEPENDENT-SEGMENTS\n)/, `$1${segment}`);
+}

@@ -262,6 +262,7 @@ export class HlsView {
       this.#hls = undefined;
       hls.destroy();
     };
+    hls.on(Hls.Events.LEVEL_SWITCHING, (_event, { level }) => forgetIfOld(hls, level));
     hls.on(Hls.Events.MANIFEST_LOADED, (_event, { levels }) => {
       known = levels.map((level) => level.url);
     });
@@ -362,6 +363,18 @@ export class HlsView {
     // Without an answer, what is said already stays.
     ask().catch(() => {});
   }
+}
+
+/**
+ * Makes hls.js forget what it knew of a quality whose playlist it has not read for a while. From that it would only
+ * guess how far the playlist has moved on since, and when it guesses too little, it waits until the end of the playlist
+ * has come to where the player is. What it does not know, it lines up with the quality that it shows.
+ */
+function forgetIfOld(hls: Hls, level: number): void {
+  const quality = hls.levels[level];
+  const shown = hls.latestLevelDetails;
+  // One more segment may be gone when the answer comes.
+  if (quality?.details && shown && quality.details.endSN <= shown.startSN) delete quality.details;
 }
 
 /** The addresses in a playlist. */
