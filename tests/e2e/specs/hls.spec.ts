@@ -94,18 +94,38 @@ test('who watches goes on when HLS is replaced, or switched off and on', async (
   await server.api('DELETE', `${jobs}/${first.id}`);
   await watch.expectOverlay(/Not available/);
   // All that had come is played.
-  let last = -1;
-  const moved = async () => {
-    const at = await watch.position();
-    const by = at - last;
-    last = at;
-    return by;
-  };
-  await expect.poll(moved, { message: 'the player stands', intervals: [1500] }).toBe(0);
+  await watch.expectStanding();
   await start();
   await studio.expectOutput('/hls/', 'live');
   await watch.expectNoOverlay();
   await watch.expectPlaying(4);
+  await expectPicture(viewer);
+});
+
+test('a player that stands still gets going by itself', async ({ server, room, newPage }) => {
+  const studio = await Studio.open(await newPage(), server, room);
+  await studio.goLive();
+  await studio.switchHls();
+  await studio.expectOutput('/hls/', 'live');
+  const viewer = await newPage();
+  await viewer.addInitScript(() => {
+    const { appendBuffer } = SourceBuffer.prototype;
+    const stuck = new WeakSet<SourceBuffer>();
+    const seen = new Set<SourceBuffer>();
+    SourceBuffer.prototype.appendBuffer = function (data) {
+      seen.add(this);
+      if (!stuck.has(this)) appendBuffer.call(this, data);
+    };
+    window.addEventListener('stick', () => {
+      for (const buffer of seen) stuck.add(buffer);
+    });
+  });
+  const watch = await Watch.open(viewer, server, room, '?player=hls');
+  await watch.expectPlaying(2);
+  // What it has takes in no more, and never says so.
+  await viewer.evaluate(() => window.dispatchEvent(new Event('stick')));
+  await watch.expectStanding();
+  await watch.expectPlaying(3, 45_000);
   await expectPicture(viewer);
 });
 

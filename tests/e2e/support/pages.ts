@@ -168,6 +168,18 @@ export class Watch {
     await expect.poll(played, { message: 'the player goes on', timeout }).toBeGreaterThan(seconds);
   }
 
+  /** Waits until the player does not go on. */
+  async expectStanding(): Promise<void> {
+    let last = -1;
+    const moved = async () => {
+      const at = await this.position();
+      const by = at - last;
+      last = at;
+      return by;
+    };
+    await expect.poll(moved, { message: 'the player stands', intervals: [1500] }).toBe(0);
+  }
+
   /** Returns for how long the player stood at most during the next so many seconds. */
   async longestStand(seconds: number): Promise<number> {
     return this.player.evaluate(async (video, lookMs) => {
