@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{self, Load, Work},
-    album, journal,
+    album,
+    config::Config,
+    journal,
     origin::{Numbers, Origin},
     overload::{Level, Running},
     preset::Mode,
@@ -297,7 +299,12 @@ impl Entry {
 }
 
 /// Returns what is known of a job that is about to be started.
-pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> status::Job {
+pub(crate) fn first_status(
+    room: &Room,
+    record: &Record,
+    plan: &[Planned],
+    config: &Config,
+) -> status::Job {
     let destinations = plan.iter().map(|planned| status::DestinationStatus {
         id: journal::id(planned.number),
         r#type: planned.accepted.kind,
@@ -327,6 +334,7 @@ pub(crate) fn first_status(room: &Room, record: &Record, plan: &[Planned]) -> st
         degraded: None,
         created_at_ms: record.created_at_ms,
         receiving: false,
+        hold_ms: record.wish.mode().and_then(|mode| mode.hold_ms(config)),
         restarts: 0,
         worker_pid: None,
         cpu_percent: 0.0,

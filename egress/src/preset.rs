@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    config::Config,
     overload::Level,
     status::{CustomPreset, PresetName},
 };
@@ -55,6 +56,14 @@ impl Mode {
             bitrate_bps: 100_000,
             keyframe_interval_ms: KEYFRAME_INTERVAL_MS,
         })
+    }
+
+    /// Returns for how long sessions are held open while nothing arrives; `None` where a slate goes out instead.
+    pub(crate) fn hold_ms(self, config: &Config) -> Option<u64> {
+        match self {
+            Self::PassThrough => Some(config.hold_ms),
+            Self::Composed(_) => None,
+        }
     }
 
     /// Returns what somebody's own preset asks for; `None` when it is out of range.
@@ -111,3 +120,15 @@ impl Preset {
 
 /// What the platforms and HLS want.
 const KEYFRAME_INTERVAL_MS: u32 = 2000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slate_goes_out_for_as_long_as_its_job_runs() {
+        let config = Config::default();
+        assert_eq!(Mode::PassThrough.hold_ms(&config), Some(60_000));
+        assert_eq!(Mode::named(PresetName::P720p30).hold_ms(&config), None);
+    }
+}

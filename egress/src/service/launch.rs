@@ -187,7 +187,7 @@ impl Service {
         jobs.room = room.clone();
         jobs.dirty = true;
         let origin = hls.then(|| register.new_origin(&record.id, &plan, jobs.end_playlists()));
-        let (status, watched) = watch::channel(first_status(room, record, &plan));
+        let (status, watched) = watch::channel(first_status(room, record, &plan, &register.config));
         let (orders, ordered) = mpsc::channel(ORDER_LIMIT);
         let (level, levels) = watch::channel(Level::Full);
         let (lateness, late_ms) = watch::channel(0);

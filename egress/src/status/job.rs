@@ -30,6 +30,10 @@ pub struct Job {
     pub created_at_ms: u64,
     /// Whether media of the broadcaster is arriving.
     pub receiving: bool,
+    /// For how long its sessions are held open while nothing arrives, milliseconds; `None` when it shows a slate
+    /// instead, for as long as it runs.
+    #[ts(type = "number | null")]
+    pub hold_ms: Option<u64>,
     /// How often its worker process was restarted.
     pub restarts: u32,
     /// The worker's process id while it runs.

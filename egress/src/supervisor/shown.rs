@@ -37,6 +37,7 @@ impl Run {
             degraded: self.shown_degraded(),
             created_at_ms: self.supervisor.created_at_ms,
             receiving: self.job.receiving(),
+            hold_ms: self.supervisor.mode.hold_ms(&self.supervisor.config),
             restarts: self.job.restarts(),
             cpu_percent: self.cpu.per_second(now) as f32 / 10.0,
             worker_pid: self.process.as_ref().and_then(Process::pid),

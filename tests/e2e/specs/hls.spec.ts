@@ -92,7 +92,10 @@ test('who watches goes on when HLS is replaced, or switched off and on', async (
   await expectPicture(viewer);
 
   await server.api('DELETE', `${jobs}/${first.id}`);
-  await watch.expectOverlay(/Not available/);
+  await watch.expectOverlay(/Not available.*is live, but .* switched off/s);
+  const usual = viewer.getByTestId('player-overlay').getByRole('link');
+  await expect(usual).toHaveAttribute('href', `/watch/${room}`);
+  await expect(viewer.locator('body')).not.toContainText('Off air');
   // All that had come is played.
   await watch.expectStanding();
   await start();

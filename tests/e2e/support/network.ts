@@ -22,8 +22,8 @@ export interface Address {
 
 /**
  * The network between a page and the server's media ports: a router with an access line, in user space. Answers lead
- * the page here, and each address that it sends from gets one of its own on the server's side, as by a NAT. HTTP,
- * WebSockets and media over TCP go past it.
+ * the page here, and each address that it sends from gets one of its own on the server's side, as by a NAT. HTTP and
+ * WebSockets go past it. So does media over TCP, which answers name only where UDP is blocked.
  */
 export class Network {
   readonly #up: Link<() => void>;
@@ -82,9 +82,11 @@ export class Network {
     return { up: { ...this.#up.counters }, down: { ...this.#down.counters } };
   }
 
-  /** Rewrites the UDP candidates of an answer, so that whoever reads it sends through this network. */
+  /** Rewrites the candidates of an answer, so that whoever reads it sends through this network. */
   async lead(answer: string): Promise<string> {
-    const lines = answer.split('\r\n').map(async (line) => {
+    const passes = (line: string) => this.#udpBlocked || !TCP_CANDIDATE.test(line);
+    const offered = answer.split('\r\n').filter(passes);
+    const lines = offered.map(async (line) => {
       const [, head, ip, port, tail] = UDP_CANDIDATE.exec(line) ?? [];
       if (!head || !ip || !port) return line;
       const door = await this.door({ ip, port: Number(port) });
@@ -178,4 +180,5 @@ function openSocket(ip: string): Socket {
   return createSocket(isIPv6(ip) ? 'udp6' : 'udp4').on('error', () => {});
 }
 
+const TCP_CANDIDATE = /^a=candidate:\S+ \d+ tcp /i;
 const UDP_CANDIDATE = /^(a=candidate:\S+ \d+ udp \d+) (\S+) (\d+) (.*)$/i;

@@ -67,11 +67,12 @@ export class Studio {
 
   /** Adds an RTMP server of one's own to the outputs. */
   async addRtmp(url: string, key: string): Promise<void> {
+    const before = await this.output(url).count();
     await this.page.getByTestId('output-platform').selectOption('custom');
     await this.page.getByTestId('output-url').fill(url);
     await this.page.getByTestId('output-key').fill(key);
     await this.page.getByTestId('output-add').click();
-    await expect(this.output(url)).toBeVisible();
+    await expect(this.output(url)).toHaveCount(before + 1);
   }
 
   /** Adds a receiver of SRT to the outputs. */

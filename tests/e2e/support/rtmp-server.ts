@@ -1,28 +1,43 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { createServer, type Server } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort, Program, run } from './process.ts';
 
-/** A real RTMP server: nginx with its rtmp module. */
+/** A real RTMP server: nginx with its rtmp module. It refuses some keys. */
 export class RtmpServer {
+  /** The keys that it refuses from here on. */
+  readonly refused = new Set<string>();
   readonly #folder: string;
   readonly #process: Program;
   readonly #port: number;
+  /** nginx asks there whether it may take a stream. */
+  readonly #door: Server;
 
-  private constructor(folder: string, process: Program, port: number) {
+  private constructor(folder: string, process: Program, port: number, door: Server) {
     this.#folder = folder;
     this.#process = process;
     this.#port = port;
+    this.#door = door;
   }
 
   static async start(): Promise<RtmpServer> {
     const folder = await mkdtemp(join(tmpdir(), 'fanlight-rtmp-'));
     const port = await freePort();
+    const door = createServer();
+    await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
     const config = join(folder, 'nginx.conf');
-    await writeFile(config, configuration(folder, port));
+    const { port: doorPort } = door.address() as AddressInfo;
+    await writeFile(config, configuration(folder, port, doorPort));
     const process = new Program('/usr/sbin/nginx', ['-e', 'stderr', '-p', folder, '-c', config]);
-    const server = new RtmpServer(folder, process, port);
+    const server = new RtmpServer(folder, process, port, door);
+    door.on('request', async (request, response) => {
+      let body = '';
+      for await (const chunk of request) body += String(chunk);
+      const key = new URLSearchParams(body).get('name') ?? '';
+      response.writeHead(server.refused.has(key) ? 403 : 200, { connection: 'close' }).end();
+    });
     try {
       await server.#listening();
     } catch (error) {
@@ -49,6 +64,7 @@ export class RtmpServer {
 
   async stop(): Promise<void> {
     await this.#process.end('SIGTERM');
+    this.#door.close();
     await rm(this.#folder, { recursive: true, force: true });
   }
 
@@ -83,7 +99,7 @@ function accepts(port: number): Promise<boolean> {
   });
 }
 
-function configuration(folder: string, port: number): string {
+function configuration(folder: string, port: number, door: number): string {
   return `
 load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
 daemon off;
@@ -95,7 +111,7 @@ rtmp {
   access_log off;
   server {
     listen 127.0.0.1:${port};
-    application live { live on; }
+    application live { live on; on_publish http://127.0.0.1:${door}/; }
   }
 }
 `;

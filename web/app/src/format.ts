@@ -6,6 +6,14 @@ export function duration(ms: number): string {
   return parts.map((part, i) => (i === 0 ? `${part}` : `${part}`.padStart(2, '0'))).join(':');
 }
 
+/** `60 s`, `5 minutes` or `2 hours`. */
+export function span(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  if (seconds <= 120) return `${seconds} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes <= 120 ? `${minutes} minutes` : `${Math.round(minutes / 60)} hours`;
+}
+
 /** `2.5 Mbit/s` or `640 kbit/s`. */
 export function bitrate(bps: number): string {
   return bps >= 1e6 ? `${(bps / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bps / 1e3)} kbit/s`;
@@ -24,6 +32,11 @@ export function viewers(count: number): string {
 /** The time of day of a message. */
 export function timeOfDay(atMs: number): string {
   return new Date(atMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+}
+
+/** The time of day of a picture, to the second. */
+export function exactTimeOfDay(atMs: number): string {
+  return new Date(atMs).toLocaleTimeString([], { timeStyle: 'medium' });
 }
 
 /** `in 4 s`, for an attempt that comes. */

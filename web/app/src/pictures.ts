@@ -1,10 +1,13 @@
 import type { EgressJob, EgressRequest } from '@fanlight/sdk';
 
-/** What an output shows: a part of its request. */
+/** What an output shows: its request without where it goes. */
+export type Shown = Omit<EgressRequest, 'destinations'>;
+
+/** What may be chosen for new outputs. */
 export interface Picture {
   readonly id: string;
   readonly name: string;
-  readonly of: Pick<EgressRequest, 'source' | 'preset'>;
+  readonly of: Shown;
 }
 
 export const pictures: readonly Picture[] = [
@@ -21,10 +24,16 @@ export const pictures: readonly Picture[] = [
   },
 ];
 
+/** What `job` was asked to show. */
+export function shownBy({ source, preset, layout, audio_only }: EgressJob): Shown {
+  return { source, preset, layout, audio_only };
+}
+
 /** Whether `job` composes this very picture and can send it to one more destination: to compose it twice would
     cost twice. */
-export function isShared(job: EgressJob, picture: Picture): boolean {
+export function isShared(job: EgressJob, of: Shown): boolean {
+  const asked = of.source?.type === 'stage' && !of.layout && !of.audio_only;
   const composes = job.source.type === 'stage' && job.layout === null && !job.audio_only;
   const runs = job.state === 'starting' || job.state === 'running' || job.state === 'restarting';
-  return composes && runs && job.preset === picture.of.preset && job.destinations.length < 16;
+  return asked && composes && runs && job.preset === of.preset && job.destinations.length < 16;
 }

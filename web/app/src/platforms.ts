@@ -48,13 +48,14 @@ export function splitKey(url: string): { readonly url: string; readonly key: str
   return parts?.[1] && parts[2] ? { url: parts[1], key: parts[2] } : undefined;
 }
 
-/** The name of the platform that an address belongs to, else its host. */
+/** The name of the platform that an address belongs to, else its host and application. */
 export function platformName(url: string): string {
   const known = platforms.find((platform) => platform.url && url.startsWith(platform.url));
   if (known) return known.name;
   try {
     // `rtmp:` and `srt:` are no special schemes to every URL parser; `http:` is.
-    return new URL(url.replace(/^(rtmps?|srt):/, 'http:')).host;
+    const { host, pathname } = new URL(url.replace(/^(rtmps?|srt):/, 'http:'));
+    return (host + pathname).replace(/\/$/, '');
   } catch {
     return url;
   }

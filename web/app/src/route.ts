@@ -26,6 +26,11 @@ export function routeOf(address: Pick<Location, 'pathname' | 'search'>): Route {
   return { page: 'unknown' };
 }
 
+/** The address of a room's watch page. */
+export function watchLink(room: string, player: 'webrtc' | 'hls' = 'webrtc'): string {
+  return `${location.origin}/watch/${room}${player === 'hls' ? '?player=hls' : ''}`;
+}
+
 function decoded(segment: string): string | undefined {
   try {
     return decodeURIComponent(segment);

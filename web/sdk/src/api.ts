@@ -19,8 +19,10 @@ import {
   parseRecordingList,
   parseRoom,
   parseRoomList,
+  parseThumbnailList,
   type Recording,
   type RoomInfo,
+  type Thumbnail,
 } from './protocol.ts';
 
 /** The server's REST API. Every call rejects with a {@link FanlightError}, or the reason of its `signal`. */
@@ -131,9 +133,15 @@ export class Api {
     await this.#call('DELETE', path, undefined, () => undefined, signal);
   }
 
-  /** The newest thumbnail at the address of a destination of type `thumbnails`. */
-  async latestThumbnail(url: string, signal?: AbortSignal): Promise<Blob> {
-    const response = await this.#fetch('GET', `${url}/latest.jpg`, undefined, signal);
+  /** The pictures at the address of a destination of type `thumbnails`, the newest first. */
+  async thumbnails(url: string, signal?: AbortSignal): Promise<Thumbnail[]> {
+    const list = await this.#call('GET', url, undefined, parseThumbnailList, signal);
+    return list.thumbnails;
+  }
+
+  /** One of them, at its own address; a link alone would lack the token. */
+  async thumbnail(url: string, signal?: AbortSignal): Promise<Blob> {
+    const response = await this.#fetch('GET', url, undefined, signal);
     if (!response.ok) throw refusal(response, await json(response));
     return await response.blob();
   }

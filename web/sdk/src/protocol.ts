@@ -13,6 +13,8 @@ import type {
   RecordingList,
   RecordingTrack,
   StorageTrouble,
+  Thumbnail,
+  ThumbnailList,
 } from './generated/egress.ts';
 import type {
   ChatEvent,
@@ -126,6 +128,11 @@ export function parseEgressJobList(value: unknown): EgressJobList {
 /** Reads the answer of `GET /api/rooms/{room}/recordings`. */
 export function parseRecordingList(value: unknown): RecordingList {
   return object<RecordingList>({ recordings: array(recording) })(value, 'answer');
+}
+
+/** Reads the answer of `GET /api/rooms/{room}/egress/{id}/thumbnails/{destination}`. */
+export function parseThumbnailList(value: unknown): ThumbnailList {
+  return object<ThumbnailList>({ thumbnails: array(thumbnail) })(value, 'answer');
 }
 
 /** Reads an `application/problem+json` body; `undefined` when it is something else. */
@@ -310,6 +317,7 @@ const egressJob: Reader<EgressJob> = object<EgressJob>({
   state: oneOf('starting', 'running', 'restarting', 'draining', 'paused', 'ended', 'failed'),
   created_at_ms: number,
   receiving: boolean,
+  hold_ms: nullable(number),
   restarts: number,
   worker_pid: nullable(number),
   cpu_percent: number,
@@ -361,6 +369,15 @@ const recording: Reader<Recording> = object<Recording>({
     }),
   ),
   links_expire_at_ms: number,
+});
+
+const thumbnail: Reader<Thumbnail> = object<Thumbnail>({
+  number,
+  taken_at_ms: number,
+  bytes: number,
+  width: number,
+  height: number,
+  url: string,
 });
 
 const chatMessage: Reader<ChatMessage> = object<ChatMessage>({

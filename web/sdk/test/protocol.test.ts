@@ -7,6 +7,7 @@ import {
   parseProblem,
   parseRoomEvent,
   parseServerMessage,
+  parseThumbnailList,
 } from '../src/protocol.ts';
 
 const room = {
@@ -77,6 +78,7 @@ const job = {
   state: 'running',
   created_at_ms: 1,
   receiving: true,
+  hold_ms: 60_000,
   restarts: 0,
   worker_pid: null,
   degraded: null,
@@ -149,6 +151,9 @@ test('broken messages are refused with the place of the fault', () => {
 
 test('an answer of the API is read', () => {
   assert.deepEqual(parseEgressJob(job), job);
+  assert.deepEqual(parseEgressJob({ ...job, hold_ms: null }).hold_ms, null);
+  const picture = { number: 7, taken_at_ms: 1, bytes: 2, width: 640, height: 360, url: '/7.jpg' };
+  assert.deepEqual(parseThumbnailList({ thumbnails: [picture] }), { thumbnails: [picture] });
   assert.deepEqual(parseProblem({ code: 'x', detail: 'y', status: 400 }), {
     code: 'x',
     detail: 'y',

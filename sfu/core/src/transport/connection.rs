@@ -149,15 +149,21 @@ impl Transport {
         now: Instant,
         out: &mut Outgoing,
     ) -> Result<(), PacketError> {
-        if let Some((bytes, at)) = self.flight.take() {
+        let goes_on = !self.dtls.is_connected() && self.dtls.goes_on(datagram);
+        if goes_on && let Some((bytes, at)) = self.flight.take() {
             self.shown
                 .answered(bytes, now.saturating_duration_since(at));
         }
+        let before = self.flight;
         let handled = self
             .dtls
             .handle(shared.dtls(), datagram, now, &mut self.dtls_events);
         let delivered = self.deliver(shared, now);
         self.transmit(now, out);
+        if !goes_on && self.flight != before {
+            // It was sent before, and what comes next may answer that.
+            self.flight = None;
+        }
         handled.and(delivered)
     }
 

@@ -95,6 +95,8 @@ pub(super) struct Dtls {
     bytes: usize,
     outgoing: VecDeque<BytesMut>,
     flight: Flight,
+    /// The last piece of the client's messages so far.
+    newest: Option<Fragment>,
 }
 
 /// The server's last flight, repeated until the client goes on (RFC 6347 §4.2.4).
@@ -126,6 +128,7 @@ impl Dtls {
             bytes: 0,
             outgoing: VecDeque::new(),
             flight: Flight::default(),
+            newest: None,
         }
     }
 
@@ -181,6 +184,17 @@ impl Dtls {
             }
         }
         self.read(datagram, now, events)
+    }
+
+    /// Returns whether a datagram of the handshake says what the client has not said before: one that only repeats
+    /// answers nothing.
+    pub(super) fn goes_on(&mut self, datagram: &[u8]) -> bool {
+        let mut reader = Reader::new(datagram);
+        let records = std::iter::from_fn(|| Record::read(&mut reader));
+        let newest = records.filter_map(|record| record.last_fragment()).max();
+        let goes_on = newest > self.newest;
+        self.newest = self.newest.max(newest);
+        goes_on
     }
 
     /// Encrypts application data; then poll [`Dtls::poll_transmit`].
@@ -376,11 +390,7 @@ impl<'a> Record<'a> {
                 let mut reader = Reader::new(self.content);
                 let mut fragments = 0;
                 while !reader.is_empty() {
-                    let _kind_length_sequence_offset =
-                        reader.take(9).ok_or(PacketError::Malformed)?;
-                    let len = reader.u24().ok_or(PacketError::Malformed)?;
-                    let len = usize::try_from(len).map_err(|_| PacketError::Malformed)?;
-                    reader.take(len).ok_or(PacketError::Malformed)?;
+                    Fragment::read(&mut reader).ok_or(PacketError::Malformed)?;
                     fragments += 1;
                 }
                 Ok(fragments.max(1))
@@ -389,6 +399,33 @@ impl<'a> Record<'a> {
             (HANDSHAKE, _) if self.content.len() > MAX_FINISHED => Err(PacketError::OverBudget),
             _ => Ok(1),
         }
+    }
+
+    /// Returns which of the handshake's pieces is the last in this record.
+    fn last_fragment(&self) -> Option<Fragment> {
+        let mut reader = Reader::new(self.content);
+        let is_readable = (self.kind, self.epoch) == (HANDSHAKE, 0);
+        let mut fragments = std::iter::from_fn(|| Fragment::read(&mut reader));
+        is_readable.then(|| fragments.by_ref().max()).flatten()
+    }
+}
+
+/// A piece of a handshake message (RFC 6347 §4.2.2), in the order of what is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Fragment {
+    message: u16,
+    end: u32,
+}
+
+impl Fragment {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let _kind_and_length = reader.take(4)?;
+        let (message, offset, len) = (reader.u16()?, reader.u24()?, reader.u24()?);
+        reader.take(usize::try_from(len).ok()?)?;
+        Some(Self {
+            message,
+            end: offset + len,
+        })
     }
 }
 

@@ -76,6 +76,22 @@ fn a_publishers_round_trip_is_followed() {
     assert!((80.0..95.0).contains(&rtt(&world)), "{}", rtt(&world));
 }
 
+/// As browsers do whose timers are shorter than the way.
+#[test]
+fn who_repeats_what_the_handshake_says_is_not_taken_for_near() {
+    for patience in [1, 10, 50, 80] {
+        let mut world = World::new(5);
+        world.delay = ms(45);
+        world.patience = Some(ms(patience));
+        let publisher = world.publish(Publisher::new(1, Codec::H264));
+        while !world.is_connected(publisher) {
+            world.run(1);
+        }
+        let rtt = facts(&world, publisher).rtt_ms.unwrap();
+        assert!((90.0..95.0).contains(&rtt), "after {patience} ms: {rtt}");
+    }
+}
+
 fn facts(world: &World, index: usize) -> PeerStats {
     let peer = world.members[index].peer;
     world.sfu.peer_stats(peer, world.now).unwrap()

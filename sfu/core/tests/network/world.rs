@@ -87,6 +87,11 @@ fn is_rtcp(datagram: &[u8]) -> bool {
     is_media(datagram) && !is_rtp(datagram)
 }
 
+/// Returns whether a datagram begins with an unencrypted record of a DTLS handshake.
+fn is_handshake(datagram: &[u8]) -> bool {
+    datagram[0] == 22 && datagram[3..5] == [0, 0]
+}
+
 /// Returns whether an RTP packet of a publisher is a repeat.
 fn is_repair(datagram: &[u8]) -> bool {
     [46, 97, 99, 103].contains(&(datagram[1] & 0x7f))
@@ -131,6 +136,8 @@ pub(crate) struct World {
     pub(crate) links: BTreeMap<usize, Link>,
     /// Per mille lost of the RTCP packets of members behind such a way.
     pub(crate) reports_lost: u64,
+    /// After which time members say again what they said in a handshake.
+    pub(crate) patience: Option<Duration>,
     /// What the server has allocated, but for what it was made with.
     pub(crate) memory: Memory,
     pub(crate) costs: Costs,
@@ -200,6 +207,7 @@ impl World {
             delay: DELAY,
             links: BTreeMap::new(),
             reports_lost: 0,
+            patience: None,
             memory: Memory::default(),
             costs: Costs::default(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -558,6 +566,14 @@ impl World {
                 self.fly(member, to_server, datagram, at);
             }
             return;
+        }
+        if to_server && is_handshake(datagram) {
+            let again = self
+                .patience
+                .map(|patience| self.now + self.delay + patience);
+            if let Some(at) = again {
+                self.fly(member, to_server, datagram, at);
+            }
         }
         let network = if is_media(datagram) {
             self.network

@@ -196,6 +196,11 @@ created_at_ms: number,
  */
 receiving: boolean, 
 /**
+ * For how long its sessions are held open while nothing arrives, milliseconds; `None` when it shows a slate
+ * instead, for as long as it runs.
+ */
+hold_ms: number | null, 
+/**
  * How often its worker process was restarted.
  */
 restarts: number, 
