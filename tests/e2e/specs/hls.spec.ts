@@ -97,19 +97,86 @@ test('who watches goes on when HLS is replaced, or switched off and on', async (
   await expect(usual).toHaveAttribute('href', `/watch/${room}`);
   await expect(viewer.locator('body')).not.toContainText('Off air');
   // All that had come is played.
-  let last = -1;
-  const moved = async () => {
-    const at = await watch.position();
-    const by = at - last;
-    last = at;
-    return by;
-  };
-  await expect.poll(moved, { message: 'the player stands', intervals: [1500] }).toBe(0);
+  await watch.expectStanding();
   await start();
   await studio.expectOutput('/hls/', 'live');
   await watch.expectNoOverlay();
   await watch.expectPlaying(4);
   await expectPicture(viewer);
+});
+
+test('a player that stands still gets going by itself', async ({ server, room, newPage }) => {
+  const studio = await Studio.open(await newPage(), server, room);
+  await studio.goLive();
+  await studio.switchHls();
+  await studio.expectOutput('/hls/', 'live');
+  const viewer = await newPage();
+  await viewer.addInitScript(() => {
+    const { appendBuffer } = SourceBuffer.prototype;
+    const stuck = new WeakSet<SourceBuffer>();
+    const seen = new Set<SourceBuffer>();
+    SourceBuffer.prototype.appendBuffer = function (data) {
+      seen.add(this);
+      if (!stuck.has(this)) appendBuffer.call(this, data);
+    };
+    window.addEventListener('stick', () => {
+      for (const buffer of seen) stuck.add(buffer);
+    });
+  });
+  const watch = await Watch.open(viewer, server, room, '?player=hls');
+  await watch.expectPlaying(2);
+  // What it has takes in no more, and never says so.
+  await viewer.evaluate(() => window.dispatchEvent(new Event('stick')));
+  await watch.expectStanding();
+  await watch.expectPlaying(3, 45_000);
+  await expectPicture(viewer);
+});
+
+test('a quality that was shown long ago is shown again at once', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const studio = await Studio.open(await newPage(), server, room, '?codec=h264');
+  await studio.goLive();
+  await studio.switchHls();
+  await studio.expectOutput('/hls/', 'live');
+  const viewer = await newPage();
+  // One segment is much longer than others: who guesses from these where a playlist is by now is far out.
+  let first: number | undefined;
+  await viewer.route(/\/v\d+\/index\.m3u8/, async (route) => {
+    const response = await route.fetch({ timeout: 0 });
+    const playlist = await response.text();
+    const number = Number(/MEDIA-SEQUENCE:(\d+)/.exec(playlist)?.[1]);
+    first ??= number;
+    const body = number === first ? withLongSegment(playlist, number - 1) : playlist;
+    await route.fulfill({ response, body });
+  });
+  const watch = await Watch.open(viewer, server, room, '?player=hls');
+  await watch.expectPlaying(1);
+  const menu = viewer.getByTestId('quality-menu');
+  const height = () => watch.player.evaluate((video) => (video as HTMLVideoElement).videoHeight);
+  const labels = await menu.locator('option').allTextContents();
+  const heights = labels.map((label) => parseInt(label, 10)).filter((height) => height > 0);
+  const [least, most] = [Math.min(...heights), Math.max(...heights)];
+  await menu.selectOption(`${least}p`);
+  await expect.poll(height, { message: 'the smallest is shown' }).toBe(least);
+  const listed = async (which: 'first' | 'last') => {
+    const playlist = await fetch(`${server.origin}/hls/${room}/v0/index.m3u8`);
+    const names = [...(await playlist.text()).matchAll(/\nseg-(\d+)/g)].map(([, name]) => name);
+    return Number(names.at(which === 'first' ? 0 : -1));
+  };
+  await menu.selectOption(`${most}p`);
+  await expect.poll(height, { message: 'the largest is shown' }).toBeGreaterThan(least);
+  const left = await listed('last');
+  expect(await listed('first'), 'the long segment was there').toBe(first);
+  const gone = { message: 'what the player knew is gone', timeout: 40_000 };
+  await expect.poll(() => listed('first'), gone).toBeGreaterThan(left);
+
+  await menu.selectOption(`${least}p`);
+  expect(await watch.longestStand(10), 'it goes on').toBeLessThan(5);
+  expect(await height()).toBe(least);
+  await viewer.unrouteAll({ behavior: 'ignoreErrors' });
 });
 
 test('a private broadcast plays until its address expires', async ({ server, room, newPage }) => {
@@ -166,3 +233,14 @@ test('viewers rewind and come back to live', async ({ newPage }) => {
     await server.stop();
   }
 });
+
+/** Puts a segment of half a minute with that number before those in a playlist. */
+function withLongSegment(playlist: string, number: number): string {
+  const [, map = ''] = /(#EXT-X-MAP:.*\n)/.exec(playlist) ?? [];
+  const begins = Date.parse(/DATE-TIME:(.*)/.exec(playlist)?.[1] ?? '') - 30_000;
+  const date = `#EXT-X-PROGRAM-DATE-TIME:${new Date(begins).toISOString()}\n`;
+  const segment = `${map}${date}#EXTINF:30.0,\nseg-${number}.m4s\n`;
+  return playlist
+    .replace(/MEDIA-SEQUENCE:\d+/, `MEDIA-SEQUENCE:${number}`)
+    .replace(/(#EXT-X-INDEPENDENT-SEGMENTS\n)/, `$1${segment}`);
+}

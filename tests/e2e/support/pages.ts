@@ -169,6 +169,33 @@ export class Watch {
     await expect.poll(played, { message: 'the player goes on', timeout }).toBeGreaterThan(seconds);
   }
 
+  /** Waits until the player does not go on. */
+  async expectStanding(): Promise<void> {
+    let last = -1;
+    const moved = async () => {
+      const at = await this.position();
+      const by = at - last;
+      last = at;
+      return by;
+    };
+    await expect.poll(moved, { message: 'the player stands', intervals: [1500] }).toBe(0);
+  }
+
+  /** Returns for how long the player stood at most during the next so many seconds. */
+  async longestStand(seconds: number): Promise<number> {
+    return this.player.evaluate(async (video, lookMs) => {
+      const place = () => (video instanceof HTMLVideoElement ? video.currentTime : 0);
+      const endMs = performance.now() + lookMs;
+      let [at, movedMs, longestMs] = [place(), performance.now(), 0];
+      while (performance.now() < endMs) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        if (place() !== at) [at, movedMs] = [place(), performance.now()];
+        longestMs = Math.max(longestMs, performance.now() - movedMs);
+      }
+      return longestMs / 1000;
+    }, seconds * 1000);
+  }
+
   async unmute(): Promise<void> {
     await this.page.getByTestId('unmute').click();
     await expect(this.player).toHaveJSProperty('muted', false);

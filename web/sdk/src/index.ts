@@ -17,5 +17,6 @@ export type * from './protocol.ts';
 export { CHAT_TEXT_LIMIT, NAME_LIMIT } from './protocol.ts';
 export { GoLive, type GoLiveOptions, type GoLiveState } from './publisher.ts';
 export { Room, type RoomOptions, type RoomState, type StageSlots } from './room.ts';
+export { type Remedy, StandstillWatch } from './standstill.ts';
 export type { Health, PublisherStats, ViewerStats } from './stats.ts';
 export { type Tile, Watch, type WatchOptions, type WatchState } from './viewer.ts';

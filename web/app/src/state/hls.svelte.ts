@@ -1,5 +1,5 @@
 import type { Stretch, ViewerStats, WatchState } from '@fanlight/sdk';
-import { FanlightError, HoleWatch } from '@fanlight/sdk';
+import { FanlightError, HoleWatch, type Remedy, StandstillWatch } from '@fanlight/sdk';
 import type Hls from 'hls.js';
 import { offerDiagnostics } from '../diagnostics.ts';
 import { enter, type RoomView } from './room.svelte.ts';
@@ -44,6 +44,11 @@ export class HlsView {
   #element: HTMLMediaElement | undefined;
   #hls: Hls | undefined;
   readonly #holes = new HoleWatch();
+  readonly #standstill = new StandstillWatch();
+  /** The newest playlist that was seen while the player stood. */
+  #newest: string | undefined;
+  /** Whether the person has gone back. */
+  #rewound = false;
   #unload: (() => void) | undefined;
 
   /** `token` opens a private broadcast. */
@@ -103,6 +108,7 @@ export class HlsView {
     const loaded = there.some(({ start, end }) => start <= target && target < end);
     if (this.#hls && !loaded) this.#hls.currentLevel = this.quality ?? -1;
     element.currentTime = target;
+    this.#rewound = target < edge.live - CLOSE_S;
     this.#measure();
   }
 
@@ -111,6 +117,7 @@ export class HlsView {
     const edge = this.#edge();
     if (!element || edge === undefined) return;
     element.currentTime = edge.live;
+    this.#rewound = false;
     void element.play().catch(() => {});
     this.#measure();
   }
@@ -140,7 +147,10 @@ export class HlsView {
   #tick(): void {
     this.nowMs = Date.now();
     this.#measure();
-    if (this.#loading === 'loaded') this.#followOn();
+    if (this.#loading === 'loaded') {
+      this.#followOn();
+      this.#keepGoing();
+    }
     if (this.#loading !== 'idle' || !this.#element || !this.#offered || this.#refused) return;
     this.#loading = 'loading';
     this.#load(this.#element).catch((error: unknown) => {
@@ -155,12 +165,45 @@ export class HlsView {
     this.#over ||= !this.#offered || this.#hasEnded(element);
     const lookable = this.#over && this.#offered && this.view.info?.live === true;
     if (!lookable || this.#looking || this.rewind?.live === false) return;
+    this.#look(async (url) => {
+      if ((await this.#ongoing(url)) !== undefined && this.#loading === 'loaded') this.#startOver();
+    });
+  }
+
+  /**
+   * Gets a player going that stands still while the playlist goes on, whatever the reason: nobody has to reload the
+   * page.
+   */
+  #keepGoing(): void {
+    const element = this.#element;
+    const playable = element !== undefined && !element.paused && !element.ended && !this.#over;
+    if (!playable || this.state.kind !== 'playing') {
+      this.#standstill.reset();
+      this.stalledFor = 0;
+      return;
+    }
+    const remedy = this.#standstill.look(element.currentTime, this.nowMs);
+    // One that has not begun may have a slow link.
+    this.stalledFor = element.currentTime > 0 ? this.#standstill.stoodMs(this.nowMs) / 1000 : 0;
+    if (!remedy) this.#newest = undefined;
+    else if (!this.#looking) this.#look((url) => this.#help(element, remedy, url));
+  }
+
+  async #help(element: HTMLMediaElement, remedy: Remedy, url: string): Promise<void> {
+    const [at, before] = [element.currentTime, this.#newest];
+    this.#newest = await this.#ongoing(url);
+    const goesOn = before !== undefined && this.#newest !== undefined && this.#newest !== before;
+    if (!goesOn || this.#loading !== 'loaded' || element.currentTime !== at) return;
+    this.#standstill.tried();
+    if (remedy === 'renew') this.#startOver();
+    else if (this.#rewound && this.rewind) this.seek(this.rewind.behind);
+    else this.backToLive();
+  }
+
+  /** Has something looked for at the server, one thing at a time and not too often. */
+  #look(forIt: (url: string) => Promise<void>): void {
     this.#looking = true;
-    const url = this.#url;
-    const startOver = async () => {
-      if ((await this.#goesOn(url)) && this.#loading === 'loaded') this.#startOver();
-    };
-    startOver()
+    forIt(this.#url)
       .catch(() => {})
       .finally(() => {
         setTimeout(() => {
@@ -174,20 +217,22 @@ export class HlsView {
     return element.ended || element.error !== null;
   }
 
-  /** Asks whether there is a playlist that has not ended. */
-  async #goesOn(url: string): Promise<boolean> {
+  /** Returns the playlist of a quality, if there is one that has not ended. */
+  async #ongoing(url: string): Promise<string | undefined> {
     const signal = AbortSignal.any([this.#ended.signal, AbortSignal.timeout(RELOAD_MS * 5)]);
     const all = await fetch(url, { signal, cache: 'no-store' });
     const [first] = all.ok ? addresses(await all.text()) : [];
-    if (first === undefined) return false;
+    if (first === undefined) return undefined;
     const one = await fetch(new URL(first, all.url), { signal, cache: 'no-store' });
-    return one.ok && !(await one.text()).includes('#EXT-X-ENDLIST');
+    const playlist = one.ok ? await one.text() : '#EXT-X-ENDLIST';
+    return playlist.includes('#EXT-X-ENDLIST') ? undefined : playlist;
   }
 
   #startOver(): void {
     this.#unload?.();
     this.quality = undefined;
     this.#over = false;
+    this.#rewound = false;
     this.#loading = 'idle';
   }
 
@@ -262,6 +307,7 @@ export class HlsView {
       this.#hls = undefined;
       hls.destroy();
     };
+    hls.on(Hls.Events.LEVEL_SWITCHING, (_event, { level }) => forgetIfOld(hls, level));
     hls.on(Hls.Events.MANIFEST_LOADED, (_event, { levels }) => {
       known = levels.map((level) => level.url);
     });
@@ -362,6 +408,18 @@ export class HlsView {
     // Without an answer, what is said already stays.
     ask().catch(() => {});
   }
+}
+
+/**
+ * Makes hls.js forget what it knew of a quality whose playlist it has not read for a while. From that it would only
+ * guess how far the playlist has moved on since, and when it guesses too little, it waits until the end of the playlist
+ * has come to where the player is. What it does not know, it lines up with the quality that it shows.
+ */
+function forgetIfOld(hls: Hls, level: number): void {
+  const quality = hls.levels[level];
+  const shown = hls.latestLevelDetails;
+  // One more segment may be gone when the answer comes.
+  if (quality?.details && shown && quality.details.endSN <= shown.startSN) delete quality.details;
 }
 
 /** The addresses in a playlist. */
