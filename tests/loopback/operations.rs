@@ -15,6 +15,16 @@ use crate::support::{
     wait,
 };
 
+#[test]
+fn the_servers_memory_never_becomes_a_file() {
+    let server = Server::start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let mut lines = limits.lines();
+    let core = lines.find_map(|line| line.strip_prefix("Max core file size"));
+    let core: Vec<_> = core.unwrap().split_whitespace().collect();
+    assert_eq!(core, ["0", "0", "bytes"], "soft and hard");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_and_metrics_tell_how_it_is() {
     let server = Server::start();

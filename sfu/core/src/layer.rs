@@ -595,6 +595,25 @@ mod tests {
     }
 
     #[test]
+    fn a_newcomer_is_not_sent_more_than_a_fresh_keyframe_would_cost() {
+        let mut f = Fixture::new(Codec::H264);
+        f.layer = Layer::new(Codec::H264, 1024);
+        f.receive(0, 0, IDR, 0).unwrap();
+        let mut delta = vec![0; 1200];
+        delta[0] = DELTA[0];
+        for seq in 1..=700 {
+            f.receive(seq, u32::from(seq) * 90, &delta, u64::from(seq))
+                .unwrap();
+            let bytes = u64::from(seq) * 1200;
+            let is_short = f.layer.starting_point(AGE, f.at(u64::from(seq))).is_some();
+            assert!(is_short || bytes > MAX_REPLAY - 1200, "{bytes}");
+            assert!(!is_short || bytes <= MAX_REPLAY, "{bytes}");
+        }
+        f.receive(701, 90_000, IDR, 1000).unwrap();
+        assert!(f.layer.starting_point(AGE, f.at(1000)).is_some());
+    }
+
+    #[test]
     fn packets_of_a_frame_become_as_long_as_the_longest_behind_them() {
         let mut f = Fixture::new(Codec::H264);
         let lengths = [

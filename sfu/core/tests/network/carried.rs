@@ -30,17 +30,21 @@ fn capture_times_and_playout_delays_are_forwarded_with_every_packet() {
         let asks = asks.map(|(id, uri)| format!("a=extmap:{id} {uri}\r\n"));
         let viewer = world.watch(&(with_feedback() + &asks.concat()));
         let other = world.watch(BOTH);
+        world.joins_elsewhere = true;
+        let elsewhere = world.watch(&(with_feedback() + &asks.concat()));
         world.run(4000);
-        let got = world.viewer(viewer);
-        assert!(got.retransmissions > 5, "{}", got.retransmissions);
-        let packets = got.video.packets().len();
-        assert!(packets > 300, "{packets}");
-        for said in [(CAPTURE_ID, capture), (DELAY_ID, delay)] {
-            let count = got.carried.get(&said).copied().unwrap_or_default();
-            // What is sent again may come twice.
-            assert!(count as usize >= packets, "{said:?}: {count} of {packets}");
+        for viewer in [viewer, elsewhere] {
+            let got = world.viewer(viewer);
+            assert!(got.retransmissions > 5, "{}", got.retransmissions);
+            let packets = got.video.packets().len();
+            assert!(packets > 300, "{packets}");
+            for said in [(CAPTURE_ID, capture.clone()), (DELAY_ID, delay.clone())] {
+                let count = got.carried.get(&said).copied().unwrap_or_default();
+                // What is sent again may come twice.
+                assert!(count as usize >= packets, "{said:?}: {count} of {packets}");
+            }
+            assert_eq!(got.carried.len(), 2, "{:?}", got.carried);
         }
-        assert_eq!(got.carried.len(), 2, "{:?}", got.carried);
         let other = world.viewer(other);
         assert!(other.carried.is_empty(), "it did not ask");
         assert!(other.video.packets().len() > 300);
