@@ -58,12 +58,17 @@ impl Start {
         pace.min(self.most)
     }
 
-    /// So much is carried, and no probe will tell of more: more may be tried than the handshake seemed to allow,
-    /// which was perhaps held up by something else than the path.
-    fn carried(&mut self, bitrate: u64) {
+    /// So much is carried, and `times` as much may be: the handshake was perhaps held up by something else than the
+    /// path.
+    fn carried(&mut self, bitrate: u64, times: u64) {
         if bitrate >= self.most / 2 {
-            self.most = (self.most * 4).min(MOST_FIRST_PACE);
+            self.most = (self.most * times).min(MOST_FIRST_PACE);
         }
+    }
+
+    /// Packets wait in the path, which carries so much.
+    fn waited(&mut self, bitrate: u64) {
+        self.most = self.most.min(bitrate * 5 / 4).max(LEAST_PACE);
     }
 }
 
@@ -101,8 +106,8 @@ impl Default for Flow {
         Self {
             epoch: None,
             clock: (None, 0),
-            pacer: Pacer::new(FIRST_PACE, BURST),
-            repeats: Pacer::new(FIRST_PACE / 2, REPEAT_BURST),
+            pacer: Pacer::new(FIRST_PACE, BURST, LEAST_BURST),
+            repeats: Pacer::new(FIRST_PACE / 2, REPEAT_BURST, LEAST_REPEAT_BURST),
             tracked: None,
             fallback: Fallback::default(),
             rate: Rate::default(),
@@ -113,17 +118,21 @@ impl Default for Flow {
 }
 
 impl Flow {
-    /// The handshake is done. What it showed of the path decides how to begin.
-    pub(crate) fn begin(&mut self, shown: Shown, now: Instant) {
+    /// The handshake is done. What it showed of the path decides how to begin, as long as no report tells more.
+    pub(crate) fn begin(&mut self, shown: Shown, has_reports: bool, now: Instant) {
         let now = self.micros(now);
         self.rtt = shown.rtt;
         let rtt = shown.rtt.unwrap_or(UNKNOWN_RTT);
-        let slow = shown.guess.filter(|guess| rtt >= FAR && *guess < SLOW);
-        let most = slow.unwrap_or(MOST_FIRST_PACE);
-        let window = slow.map_or(FIRST_WINDOW, |guess| guess * SLOW_WINDOW / 8_000_000);
+        let most = match shown.guess {
+            _ if rtt < FAR => MOST_FIRST_PACE,
+            Some(guess) if has_reports || guess < SLOW => guess,
+            None if has_reports => SLOW,
+            Some(_) | None => MOST_FIRST_PACE,
+        };
+        let most = most.clamp(LEAST_PACE, MOST_FIRST_PACE);
         let rtt = rtt.as_micros();
         let start = Start {
-            most: most.clamp(LEAST_PACE, MOST_FIRST_PACE),
+            most,
             is_whole: None,
             since: now,
             rtt: u64::try_from(rtt)
@@ -131,6 +140,7 @@ impl Flow {
                 .clamp(1000, 1_000_000),
             bitrate: shown.bitrate.clamp(LEAST_FIRST_ESTIMATE, FIRST_ESTIMATE),
         };
+        let window = most * FIRST_WINDOW_TIME / 8_000_000;
         self.pacer.open(window.min(FIRST_WINDOW));
         self.pacer.set_pace(start.pace(now), now);
         self.start = Some(start);
@@ -143,11 +153,12 @@ impl Flow {
             return News::None;
         };
         let news = tracked.handle(report, now);
-        if let Some(start) = &mut self.start
-            && tracked.creeps
-            && tracked.estimator.is_idle()
-        {
-            start.carried(tracked.estimator.delivered());
+        if let Some(start) = &mut self.start {
+            let delivered = tracked.estimator.delivered();
+            match tracked.estimator.is_idle() {
+                true => start.carried(delivered, 2),
+                false => start.waited(delivered),
+            }
         }
         self.pace(now);
         news
@@ -173,7 +184,8 @@ impl Flow {
             if let Some(start) = &mut self.start
                 && start.is_whole.take() == Some(true)
             {
-                start.carried(self.rate.bps);
+                // It comes a second after the last one.
+                start.carried(self.rate.bps, 4);
             }
             self.pace(now);
         }
@@ -539,12 +551,12 @@ const MOST_ROUNDS: u64 = 5;
 const LEAST_FIRST_PACE: u64 = 1_000_000;
 const MOST_FIRST_PACE: u64 = 50_000_000;
 
-/// A path of less than this is not tried at more, bit/s. No such path is nearer than that.
+/// How fast a path is tried of which the handshake showed nothing, bit/s, unless it is nearer than that.
 const SLOW: u64 = 600_000;
 const FAR: Duration = Duration::from_millis(15);
 
-/// What such a path is sent at once takes it this long, in microseconds.
-const SLOW_WINDOW: u64 = 100_000;
+/// The first window takes no longer than this, in microseconds, at what the path is believed to carry.
+const FIRST_WINDOW_TIME: u64 = 50_000;
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 
 /// How much faster than the estimate what may be paced is sent, in tenths.
@@ -557,6 +569,11 @@ const LEAST_PACE: u64 = 300_000;
 /// is repeated at once.
 const BURST: u64 = 8000;
 const REPEAT_BURST: u64 = 100_000;
+
+/// And in bytes, however slow the path is. Without the few packets that a full one loses nothing behind them is of
+/// any use.
+const LEAST_BURST: u64 = 2 * 1250;
+const LEAST_REPEAT_BURST: u64 = 5 * 1250;
 
 /// The part of the estimate that repeats may take however full the path is.
 const REPEAT_SHARE: u64 = 10;

@@ -8,6 +8,8 @@ pub(crate) struct Pacer {
     pace: u64,
     /// How long what is sent at once may take.
     burst: u64,
+    /// Bits times 10^6 that are sent at once, however long that takes.
+    least: u64,
     /// Bits times 10^6 that are sent at once in the beginning, before the bucket fills.
     window: u64,
     /// Bits times 10^6 that have not leaked yet.
@@ -17,11 +19,12 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     /// Creates an empty bucket. At once it takes what `pace` bit/s carry in `burst` microseconds, and at least
-    /// two packets.
-    pub(crate) fn new(pace: u64, burst: u64) -> Self {
+    /// `least` bytes.
+    pub(crate) fn new(pace: u64, burst: u64, least: u64) -> Self {
         Self {
             pace,
             burst,
+            least: least * 8_000_000,
             window: 0,
             level: 0,
             updated: 0,
@@ -62,7 +65,7 @@ impl Pacer {
     }
 
     fn burst(&self) -> u64 {
-        self.pace.saturating_mul(self.burst).max(LEAST_BURST)
+        self.pace.saturating_mul(self.burst).max(self.least)
     }
 
     fn leak(&mut self, now: i64) {
@@ -71,8 +74,6 @@ impl Pacer {
         self.updated = self.updated.max(now);
     }
 }
-
-const LEAST_BURST: u64 = 2 * 1250 * 8_000_000;
 
 /// Live packets do not hold up the rest for longer than this.
 const MOST_DEBT: u64 = 500_000;
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn the_pace_is_kept_and_bursts_are_small() {
         for pace in [400_000, 5_000_000, 50_000_000] {
-            let mut pacer = Pacer::new(pace, 8000);
+            let mut pacer = Pacer::new(pace, 8000, 2500);
             let (mut now, mut bytes) = (1000, 0);
             while now < 1_001_000 {
                 let burst = fill(&mut pacer, now);
@@ -111,14 +112,14 @@ mod tests {
 
     #[test]
     fn the_slowest_pace_is_kept_too() {
-        let mut pacer = Pacer::new(40_000, 100_000);
+        let mut pacer = Pacer::new(40_000, 100_000, 2500);
         let bytes: u64 = (0..2000).map(|n| fill(&mut pacer, n * 5000)).sum();
         assert!(bytes < 10 * 5000 + 5000, "{bytes} in ten seconds");
     }
 
     #[test]
     fn the_first_window_is_taken_at_once() {
-        let mut pacer = Pacer::new(1_000_000, 8000);
+        let mut pacer = Pacer::new(1_000_000, 8000, 2500);
         pacer.open(15_000);
         assert_eq!(fill(&mut pacer, 0), 15_000 + 2500);
         assert_eq!(fill(&mut pacer, 0), 0);
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn live_packets_do_not_block_the_rest_for_long() {
-        let mut pacer = Pacer::new(1_000_000, 8000);
+        let mut pacer = Pacer::new(1_000_000, 8000, 2500);
         pacer.sent(10_000_000, 0);
         assert!(!pacer.has_room(400_000));
         assert_eq!(pacer.backlog(450_000), 50_000);

@@ -51,7 +51,9 @@ impl Sender<'_> {
     /// Returns whether a packet may be sent again now: what is repeated must not displace what is new.
     pub(crate) fn may_repeat(&mut self) -> bool {
         let now = self.flow.micros(self.now);
-        self.flow.pacer.has_room(now) && self.flow.repeats.has_room(now)
+        // On a full path live packets leave no room, and cannot be used without what was lost before them.
+        let has_room = self.flow.pacer.has_room(now) || self.is_congested() && self.may_go();
+        has_room && self.flow.repeats.has_room(now)
     }
 
     /// Notes that a packet of this length was sent again.

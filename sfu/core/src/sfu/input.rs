@@ -252,7 +252,8 @@ impl Sfu {
             return;
         };
         let join = peer.join;
-        peer.flow.begin(peer.transport.shown(), now);
+        let has_reports = peer.transport.has_feedback();
+        peer.flow.begin(peer.transport.shown(), has_reports, now);
         if join.role == Role::Publisher
             && let Some(room) = self.rooms.get(&join.room)
         {

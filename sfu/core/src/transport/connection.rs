@@ -65,6 +65,8 @@ pub struct Transport {
     sctp: Sctp,
     /// The server's last flight of the handshake: its bytes, and when it left.
     flight: Option<(usize, Instant)>,
+    /// How long it was, also when an answer may be to what was sent before.
+    flight_bytes: usize,
     shown: Shown,
     events: VecDeque<TransportEvent>,
     dtls_events: Vec<DtlsEvent>,
@@ -87,6 +89,7 @@ impl Transport {
             sctp: Sctp::default(),
             extensions,
             flight: None,
+            flight_bytes: 0,
             shown: Shown::default(),
             events: VecDeque::new(),
             dtls_events: Vec::new(),
@@ -149,21 +152,16 @@ impl Transport {
         now: Instant,
         out: &mut Outgoing,
     ) -> Result<(), PacketError> {
-        let goes_on = !self.dtls.is_connected() && self.dtls.goes_on(datagram);
-        if goes_on && let Some((bytes, at)) = self.flight.take() {
+        let is_answer = !self.dtls.is_connected() && self.dtls.goes_on(datagram);
+        if is_answer && let Some((bytes, at)) = self.flight.take() {
             self.shown
                 .answered(bytes, now.saturating_duration_since(at));
         }
-        let before = self.flight;
         let handled = self
             .dtls
             .handle(shared.dtls(), datagram, now, &mut self.dtls_events);
         let delivered = self.deliver(shared, now);
         self.transmit(now, out);
-        if !goes_on && self.flight != before {
-            // It was sent before, and what comes next may answer that.
-            self.flight = None;
-        }
         handled.and(delivered)
     }
 
@@ -358,8 +356,12 @@ impl Transport {
                 bytes += datagram.len();
             }
         }
-        let is_flight = bytes > 0 && !self.dtls.is_connected();
-        self.flight = is_flight.then_some((bytes, now)).or(self.flight);
+        if bytes > 0 && !self.dtls.is_connected() {
+            // What is sent again may have been answered already.
+            let is_repeat = bytes == self.flight_bytes;
+            self.flight = (!is_repeat).then_some((bytes, now));
+            self.flight_bytes = bytes;
+        }
     }
 }
 
@@ -368,11 +370,15 @@ impl Shown {
         self.rtt = Some(self.rtt.map_or(after, |rtt| rtt.min(after)));
         self.bitrate = self.bitrate.max(bitrate(bytes, after));
         let (before, earlier) = *self.first.get_or_insert((bytes, after));
-        if bytes > before {
+        let is_held_up = after + HELD_UP < earlier;
+        if bytes > before && !is_held_up {
             self.guess = Some(bitrate(bytes - before, after.saturating_sub(earlier)));
         }
     }
 }
+
+/// By so much no path's delay varies that is not full: an answer that came later had to wait for something else.
+const HELD_UP: Duration = Duration::from_millis(2);
 
 fn bitrate(bytes: usize, time: Duration) -> u64 {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);

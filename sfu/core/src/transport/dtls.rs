@@ -95,8 +95,8 @@ pub(super) struct Dtls {
     bytes: usize,
     outgoing: VecDeque<BytesMut>,
     flight: Flight,
-    /// The last piece of the client's messages so far.
-    newest: Option<Fragment>,
+    /// The number of the client's last message so far.
+    newest: Option<u16>,
 }
 
 /// The server's last flight, repeated until the client goes on (RFC 6347 §4.2.4).
@@ -186,12 +186,12 @@ impl Dtls {
         self.read(datagram, now, events)
     }
 
-    /// Returns whether a datagram of the handshake says what the client has not said before: one that only repeats
-    /// answers nothing.
+    /// Returns whether a message of the handshake begins in a datagram that the client has not sent before: one that
+    /// only repeats, or brings the rest of a long message, answers nothing.
     pub(super) fn goes_on(&mut self, datagram: &[u8]) -> bool {
         let mut reader = Reader::new(datagram);
         let records = std::iter::from_fn(|| Record::read(&mut reader));
-        let newest = records.filter_map(|record| record.last_fragment()).max();
+        let newest = records.filter_map(|record| record.newest_message()).max();
         let goes_on = newest > self.newest;
         self.newest = self.newest.max(newest);
         goes_on
@@ -390,7 +390,7 @@ impl<'a> Record<'a> {
                 let mut reader = Reader::new(self.content);
                 let mut fragments = 0;
                 while !reader.is_empty() {
-                    Fragment::read(&mut reader).ok_or(PacketError::Malformed)?;
+                    read_fragment(&mut reader).ok_or(PacketError::Malformed)?;
                     fragments += 1;
                 }
                 Ok(fragments.max(1))
@@ -401,32 +401,21 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Returns which of the handshake's pieces is the last in this record.
-    fn last_fragment(&self) -> Option<Fragment> {
+    /// Returns the highest number of a handshake message that is readable.
+    fn newest_message(&self) -> Option<u16> {
         let mut reader = Reader::new(self.content);
         let is_readable = (self.kind, self.epoch) == (HANDSHAKE, 0);
-        let mut fragments = std::iter::from_fn(|| Fragment::read(&mut reader));
-        is_readable.then(|| fragments.by_ref().max()).flatten()
+        let mut messages = std::iter::from_fn(|| read_fragment(&mut reader));
+        is_readable.then(|| messages.by_ref().max()).flatten()
     }
 }
 
-/// A piece of a handshake message (RFC 6347 §4.2.2), in the order of what is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Fragment {
-    message: u16,
-    end: u32,
-}
-
-impl Fragment {
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let _kind_and_length = reader.take(4)?;
-        let (message, offset, len) = (reader.u16()?, reader.u24()?, reader.u24()?);
-        reader.take(usize::try_from(len).ok()?)?;
-        Some(Self {
-            message,
-            end: offset + len,
-        })
-    }
+/// Reads a piece of a handshake message (RFC 6347 §4.2.2). Returns the message's number.
+fn read_fragment(reader: &mut Reader<'_>) -> Option<u16> {
+    let _kind_and_length = reader.take(4)?;
+    let (message, _offset, len) = (reader.u16()?, reader.u24()?, reader.u24()?);
+    reader.take(usize::try_from(len).ok()?)?;
+    Some(message)
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -219,7 +219,7 @@ fn sound_is_not_repeated_on_narrow_paths() {
     let viewer = world.watch(&with_red());
     let lossy = Conditions {
         loss: 80,
-        ..Conditions::of_rate(180_000)
+        ..Conditions::of_rate(200_000)
     };
     world.links.insert(viewer, Link::new(lossy, 1));
     world.run(8000);

@@ -1,6 +1,7 @@
 //! A virtual network between one `Sfu` and real client stacks. Time and chance are values.
 
 pub(crate) mod continuity;
+mod handshake;
 pub(crate) mod link;
 pub(crate) mod member;
 pub(crate) mod payload;
@@ -138,6 +139,8 @@ pub(crate) struct World {
     pub(crate) reports_lost: u64,
     /// After which time members say again what they said in a handshake.
     pub(crate) patience: Option<Duration>,
+    /// Whether the first messages of members come in two datagrams each.
+    pub(crate) has_long_hellos: bool,
     /// What the server has allocated, but for what it was made with.
     pub(crate) memory: Memory,
     pub(crate) costs: Costs,
@@ -208,6 +211,7 @@ impl World {
             links: BTreeMap::new(),
             reports_lost: 0,
             patience: None,
+            has_long_hellos: false,
             memory: Memory::default(),
             costs: Costs::default(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -567,13 +571,10 @@ impl World {
             }
             return;
         }
-        if to_server && is_handshake(datagram) {
-            let again = self
-                .patience
-                .map(|patience| self.now + self.delay + patience);
-            if let Some(at) = again {
-                self.fly(member, to_server, datagram, at);
-            }
+        let is_rewritten = self.patience.is_some() || self.has_long_hellos;
+        if to_server && is_rewritten && is_handshake(datagram) {
+            self.shake_hands(member, datagram);
+            return;
         }
         let network = if is_media(datagram) {
             self.network
@@ -588,6 +589,20 @@ impl World {
             let jitter = self.next_random() % (network.jitter + 1);
             let at = self.now + self.delay + Duration::from_millis(jitter);
             self.fly(member, to_server, datagram, at);
+        }
+    }
+
+    fn shake_hands(&mut self, member: usize, datagram: &[u8]) {
+        let datagrams = match self.has_long_hellos {
+            true => handshake::in_pieces(datagram),
+            false => vec![datagram.to_vec()],
+        };
+        let at = self.now + self.delay;
+        let again = self.patience.map(|patience| at + patience);
+        for at in [at].into_iter().chain(again) {
+            for datagram in &datagrams {
+                self.fly(member, true, datagram, at);
+            }
         }
     }
 
