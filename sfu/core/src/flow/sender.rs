@@ -98,7 +98,8 @@ impl Sender<'_> {
 
     /// Returns within which time a packet is not sent again twice: the answer to a second request is on its way.
     pub(crate) fn repeat_guard(&self) -> Duration {
-        let rtt = self.flow.rtt.unwrap_or(LEAST_GUARD);
+        // A second request is sent a round trip after the first, which jitter makes a little less.
+        let rtt = self.flow.rtt.unwrap_or(LEAST_GUARD) * 3 / 4;
         rtt.clamp(LEAST_GUARD, LONGEST_GUARD)
     }
 }
