@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use crate::world::{
     HERE, ROOM, World,
     link::{Conditions, Link},
+    ms,
     publisher::Publisher,
     viewer::{BOTH, with_feedback},
 };
@@ -127,11 +128,7 @@ fn retransmission_is_bounded() {
     world.memory.begin();
     for _ in 0..50 {
         for back in (0..300).step_by(17) {
-            let mut nack = vec![0x81, 205, 0, 3, 0, 0, 0, 1];
-            nack.extend(ssrc.to_be_bytes());
-            nack.extend(((newest - back) as u16).to_be_bytes());
-            nack.extend([0xff, 0xff]);
-            world.send_rtcp(viewer, &nack);
+            world.send_rtcp(viewer, &nack(ssrc, newest - back));
         }
         world.run(1);
     }
@@ -155,11 +152,7 @@ fn who_asks_for_what_came_again_does_not_keep_the_rest_waiting() {
     // As players do that do not see retransmissions where they count packets.
     for _ in 0..10 {
         for first in wanted.clone().step_by(17) {
-            let mut nack = vec![0x81, 205, 0, 3, 0, 0, 0, 1];
-            nack.extend(ssrc.to_be_bytes());
-            nack.extend(((first & 0xffff) as u16).to_be_bytes());
-            nack.extend([0xff, 0xff]);
-            world.send_rtcp(viewer, &nack);
+            world.send_rtcp(viewer, &nack(ssrc, first));
         }
         world.run(100);
     }
@@ -168,6 +161,26 @@ fn who_asks_for_what_came_again_does_not_keep_the_rest_waiting() {
         .filter(|number| !came.iter().any(|(_, n)| n == number))
         .collect();
     assert!(never.is_empty(), "{never:?} never came again");
+}
+
+#[test]
+fn what_is_too_old_to_be_of_use_is_not_sent_again() {
+    let mut world = World::new(1);
+    world.publish(Publisher::new(1, Codec::H264));
+    let viewer = world.watch(&with_feedback());
+    world.run(6000);
+    for (age, is_repeated) in [(3900, true), (4100, false)] {
+        let video = &world.viewer(viewer).video;
+        let at = world.now - ms(age);
+        let mut came = video.came.iter();
+        let (_, number) = came.find(|(since, _)| *since >= at).unwrap();
+        let (ssrc, number, before) = (video.ssrc(), *number, video.came.len());
+        world.send_rtcp(viewer, &nack(ssrc, number));
+        world.run(100);
+        let came = &world.viewer(viewer).video.came[before..];
+        let is_there = came.iter().any(|(_, n)| *n == number);
+        assert_eq!(is_there, is_repeated, "{age} ms old");
+    }
 }
 
 #[test]
@@ -222,4 +235,13 @@ fn rtp(pt: u8, seq: u16, ssrc: u32, payload: &[u8]) -> Vec<u8> {
     packet.push(0);
     packet.extend(payload);
     packet
+}
+
+/// Asks for a packet and the sixteen behind it (RFC 4585 §6.2.1).
+fn nack(ssrc: u32, first: u64) -> Vec<u8> {
+    let mut nack = vec![0x81, 205, 0, 3, 0, 0, 0, 1];
+    nack.extend(ssrc.to_be_bytes());
+    nack.extend((first as u16).to_be_bytes());
+    nack.extend([0xff, 0xff]);
+    nack
 }
