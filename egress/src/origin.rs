@@ -58,7 +58,8 @@ struct State {
 pub(crate) struct Numbers {
     segment: u64,
     init: u64,
-    /// The discontinuity sequence number; 0: no other playlist came before.
+    /// The discontinuity sequence number; 0: no other playlist came before. Players fill lists up to it: it is never
+    /// large.
     discontinuity: u64,
 }
 

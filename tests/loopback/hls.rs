@@ -29,8 +29,16 @@ async fn a_broadcast_plays_as_hls() {
     let broadcast = Broadcast::start(&server, &source, json!({"type": "hls"})).await;
 
     let master = text(&broadcast.url).await.unwrap();
-    assert!(master.contains("CODECS=\"avc1.42"), "{master}");
-    assert!(master.contains("\naudio/index.m3u8\n"), "{master}");
+    let variants = hls_rules::multivariant(&master).unwrap();
+    let seen: Vec<_> = variants.iter().map(|v| (&*v.uri, &*v.codecs)).collect();
+    let [("v0/index.m3u8", best), ("audio/index.m3u8", "mp4a.40.2")] = *seen else {
+        panic!("{master}");
+    };
+    assert!(
+        best.starts_with("avc1.42") && best.ends_with(",mp4a.40.2"),
+        "{best}"
+    );
+    assert!(variants[0].bandwidth > variants[1].bandwidth, "{master}");
     let url = resolve(&broadcast.url, "v0/index.m3u8");
     let first = wait::until("three segments", async || {
         let media = media(&url).await?;
@@ -397,6 +405,8 @@ async fn players_may_rewind_also_past_a_worker_that_died() {
         assert!(update.skipped > 0, "{update:?}");
     }
     assert_eq!(update.sequence, after.sequence);
+    let (host, path) = (broadcast.host.clone(), broadcast.output.path());
+    drop(broadcast);
     let setup = server.kill();
     let server = setup.start();
     wait::until("nothing is left of the last run", async || {
@@ -404,6 +414,19 @@ async fn players_may_rewind_also_past_a_worker_that_died() {
         wait::check(left < kept, left)
     })
     .await;
+
+    let broadcaster = Peer::publisher(&server, &source).await;
+    broadcaster.whip(&server, "stage", &host).await;
+    let output = Output::known(&server, &host, &path);
+    output.destination(0, "live").await;
+    let url = server.url("/hls/stage/v0/index.m3u8");
+    let again = wait::until("a segment", async || {
+        let media = media(&url).await?;
+        let is_there = !media.segments.is_empty();
+        wait::check(is_there, "none".to_owned()).map(|()| media)
+    })
+    .await;
+    assert!(again.sequence >= after.next_sequence(), "{again:?}");
 }
 
 fn files(folder: &std::path::Path) -> usize {
@@ -598,5 +621,30 @@ fn the_rules_are_strict() {
             hls_rules::parse(&good.replace(from, to)).is_err(),
             "{from} -> {to}"
         );
+    }
+}
+
+#[test]
+fn the_rules_of_variants_are_strict() {
+    let good = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-INDEPENDENT-SEGMENTS\n\
+        #EXT-X-STREAM-INF:BANDWIDTH=9,AVERAGE-BANDWIDTH=8,CODECS=\"avc1.42c01f,mp4a.40.2\",\
+        RESOLUTION=1280x720,FRAME-RATE=30.044\nv0/i\n\
+        #EXT-X-STREAM-INF:BANDWIDTH=2,AVERAGE-BANDWIDTH=1,CODECS=\"mp4a.40.2\"\na/i\n";
+    let variants = hls_rules::multivariant(good).unwrap();
+    assert_eq!(variants.len(), 2);
+    for (from, to) in [
+        ("#EXTM3U\n", ""),
+        ("BANDWIDTH=9", "BANDWIDTH=7"),
+        (",AVERAGE-BANDWIDTH=8", ""),
+        ("avc1.42c01f,", ""),
+        (",RESOLUTION=1280x720", ""),
+        (",FRAME-RATE=30.044", ""),
+        ("30.044", "30.0441"),
+        ("v0/i\n", ""),
+        ("v0/i", "a/i"),
+        ("#EXT-X-VERSION:9", "#EXT-X-TARGETDURATION:2"),
+    ] {
+        let bad = good.replace(from, to);
+        assert!(hls_rules::multivariant(&bad).is_err(), "{from} -> {to}");
     }
 }

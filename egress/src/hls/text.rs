@@ -296,8 +296,13 @@ mod tests {
             height: 0,
             ..entry(Rendition::Audio)
         };
+        let text = master(&[video, audio]);
+        let variants = crate::hls::rules::multivariant(&text).unwrap();
+        assert!(variants.iter().all(|v| v.bandwidth == 3_000_000));
+        let pictures: Vec<_> = variants.iter().map(|v| v.resolution.is_some()).collect();
+        assert_eq!(pictures, [true, false], "{:?}", variants[0].codecs);
         assert_eq!(
-            master(&[video, audio]),
+            text,
             "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-INDEPENDENT-SEGMENTS\n\
              #EXT-X-STREAM-INF:BANDWIDTH=3000000,AVERAGE-BANDWIDTH=2500000,\
              CODECS=\"avc1.42c01f,mp4a.40.2\",RESOLUTION=1280x720,FRAME-RATE=30.000\nv0/index.m3u8\n\

@@ -63,6 +63,74 @@ impl Media {
     }
 }
 
+/// What a multivariant playlist says of one of its media playlists.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Variant {
+    pub(crate) uri: String,
+    pub(crate) bandwidth: u64,
+    pub(crate) codecs: String,
+    /// `None` for sound alone.
+    pub(crate) resolution: Option<String>,
+}
+
+/// Strict like [`parse`], for a multivariant playlist (§4.4.6).
+pub(crate) fn multivariant(text: &str) -> Result<Vec<Variant>, String> {
+    let mut lines = text.lines();
+    check(lines.next() == Some("#EXTM3U"), "the first line is #EXTM3U")?;
+    let mut variants: Vec<Variant> = Vec::new();
+    while let Some(line) = lines.next() {
+        let (tag, value) = line.split_once(':').unwrap_or((line, ""));
+        if matches!(tag, "#EXT-X-VERSION" | "#EXT-X-INDEPENDENT-SEGMENTS") {
+            check(variants.is_empty(), &format!("{tag} after a variant"))?;
+            continue;
+        }
+        check(
+            tag == "#EXT-X-STREAM-INF",
+            &format!("{line} is out of place"),
+        )?;
+        let uri = lines
+            .next()
+            .filter(|uri| !uri.starts_with('#') && !uri.is_empty());
+        let variant = Variant::read(value, uri.ok_or("a variant without its URI")?)?;
+        let is_new = variants.iter().all(|other| other.uri != variant.uri);
+        check(is_new, &format!("{} is listed twice", variant.uri))?;
+        variants.push(variant);
+    }
+    check(!variants.is_empty(), "there are no variants")?;
+    Ok(variants)
+}
+
+impl Variant {
+    fn read(value: &str, uri: &str) -> Result<Self, String> {
+        let variant = Self {
+            uri: uri.to_owned(),
+            bandwidth: whole(value, "BANDWIDTH")?,
+            codecs: text(value, "CODECS")?,
+            resolution: attribute(value, "RESOLUTION").map(str::to_owned),
+        };
+        let average = whole(value, "AVERAGE-BANDWIDTH")?;
+        check(
+            0 < average && average <= variant.bandwidth,
+            &format!("BANDWIDTH is the peak: {value}"),
+        )?;
+        let has_picture = variant
+            .codecs
+            .split(',')
+            .any(|codec| codec.starts_with("avc1."));
+        check(
+            has_picture == variant.resolution.is_some(),
+            &format!("what has a picture has a RESOLUTION: {value}"),
+        )?;
+        if has_picture {
+            let rate = attribute(value, "FRAME-RATE").ok_or("a picture without FRAME-RATE")?;
+            let decimals = rate.split_once('.').map_or(0, |(_, digits)| digits.len());
+            let is_rate = rate.parse().is_ok_and(|rate: f64| rate > 0.0);
+            check(is_rate && decimals <= 3, &format!("FRAME-RATE={rate}"))?;
+        }
+        Ok(variant)
+    }
+}
+
 /// Strict: an unknown tag, a tag out of place or a broken rule is an error.
 pub(crate) fn parse(text: &str) -> Result<Media, String> {
     let mut parser = Parser::default();
@@ -307,7 +375,12 @@ pub(crate) fn in_step(one: &Media, other: &Media) -> Result<(), String> {
 }
 
 fn attribute<'a>(value: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = value.split(',').filter_map(|pair| pair.split_once('='));
+    let mut is_quoted = false;
+    let attributes = value.split(move |c| {
+        is_quoted ^= c == '"';
+        c == ',' && !is_quoted
+    });
+    let mut pairs = attributes.filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
