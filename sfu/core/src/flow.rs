@@ -1,6 +1,7 @@
 //! [`Flow`]: what the path to one peer carries.
 
 mod sender;
+mod start;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub(crate) use sender::Sender;
+use start::Start;
 
 /// The sending side of one peer's path. What every packet needs comes first, in neighbouring cache lines.
 #[derive(Debug)]
@@ -34,42 +36,6 @@ pub(crate) struct Flow {
     rtt: Option<Duration>,
     /// While nothing is known of the path.
     start: Option<Start>,
-}
-
-/// The beginning: as in TCP and QUIC a first window at once, then as much again in each round trip, twice as
-/// much in the next.
-#[derive(Clone, Copy, Debug)]
-struct Start {
-    since: i64,
-    rtt: u64,
-    /// What the path is believed to carry, bit/s.
-    bitrate: u64,
-    /// The fastest that it is tried at.
-    most: u64,
-    /// Whether the receiver reports of the packet being read say that nothing was lost; `None` without any.
-    is_whole: Option<bool>,
-}
-
-impl Start {
-    fn pace(&self, now: i64) -> u64 {
-        let rounds = u64::try_from(now - self.since).unwrap_or_default() / self.rtt;
-        let pace = FIRST_WINDOW * 8_000_000 / self.rtt;
-        let pace = (pace << rounds.min(MOST_ROUNDS)).max(LEAST_FIRST_PACE);
-        pace.min(self.most)
-    }
-
-    /// So much is carried, and `times` as much may be: the handshake was perhaps held up by something else than the
-    /// path.
-    fn carried(&mut self, bitrate: u64, times: u64) {
-        if bitrate >= self.most / 2 {
-            self.most = (self.most * times).min(MOST_FIRST_PACE);
-        }
-    }
-
-    /// Packets wait in the path, which carries so much.
-    fn waited(&mut self, bitrate: u64) {
-        self.most = self.most.min(bitrate * 5 / 4).max(LEAST_PACE);
-    }
 }
 
 #[derive(Debug)]
@@ -122,26 +88,8 @@ impl Flow {
     pub(crate) fn begin(&mut self, shown: Shown, has_reports: bool, now: Instant) {
         let now = self.micros(now);
         self.rtt = shown.rtt;
-        let rtt = shown.rtt.unwrap_or(UNKNOWN_RTT);
-        let most = match shown.guess {
-            _ if rtt < FAR => MOST_FIRST_PACE,
-            Some(guess) if has_reports || guess < SLOW => guess,
-            None if has_reports => SLOW,
-            Some(_) | None => MOST_FIRST_PACE,
-        };
-        let most = most.clamp(LEAST_PACE, MOST_FIRST_PACE);
-        let rtt = rtt.as_micros();
-        let start = Start {
-            most,
-            is_whole: None,
-            since: now,
-            rtt: u64::try_from(rtt)
-                .unwrap_or(u64::MAX)
-                .clamp(1000, 1_000_000),
-            bitrate: shown.bitrate.clamp(LEAST_FIRST_ESTIMATE, FIRST_ESTIMATE),
-        };
-        let window = most * FIRST_WINDOW_TIME / 8_000_000;
-        self.pacer.open(window.min(FIRST_WINDOW));
+        let start = Start::new(shown, has_reports, now);
+        self.pacer.open(start.window());
         self.pacer.set_pace(start.pace(now), now);
         self.start = Some(start);
     }
@@ -412,7 +360,7 @@ impl Flow {
 
 impl Tracked {
     fn new(start: Option<Start>) -> Box<Self> {
-        let bitrate = start.map_or(LEAST_FIRST_ESTIMATE, |start| start.bitrate);
+        let bitrate = start.map_or(start::LEAST_ESTIMATE, |start| start.bitrate);
         Box::new(Self {
             departures: Departures::default(),
             estimator: Estimator::new(bitrate),
@@ -533,31 +481,8 @@ impl Rate {
 /// IP and UDP headers.
 const OVERHEAD: usize = 28;
 
-/// What a path is believed to carry at most before anything is sent over it: a picture of 360p with sound. More
-/// comes within half a second where it is carried.
-const FIRST_ESTIMATE: u64 = 1_000_000;
-
-/// And at least: the smallest picture with sound. Where the handshake took longer than on a path of
-/// [`FIRST_ESTIMATE`], more would perhaps fill a queue, of which it takes seconds to recover.
-const LEAST_FIRST_ESTIMATE: u64 = 400_000;
-
 /// How fast a peer is sent what it missed before the handshake is done and no better is known, bit/s.
 const FIRST_PACE: u64 = 10_000_000;
-
-/// What a newcomer is sent at once, in bytes: twelve packets (RFC 6928, RFC 9002 §7.2). Then the same within
-/// each round trip, doubled with every one.
-const FIRST_WINDOW: u64 = 12 * 1250;
-const MOST_ROUNDS: u64 = 5;
-const LEAST_FIRST_PACE: u64 = 1_000_000;
-const MOST_FIRST_PACE: u64 = 50_000_000;
-
-/// How fast a path is tried of which the handshake showed nothing, bit/s, unless it is nearer than that.
-const SLOW: u64 = 600_000;
-const FAR: Duration = Duration::from_millis(15);
-
-/// The first window takes no longer than this, in microseconds, at what the path is believed to carry.
-const FIRST_WINDOW_TIME: u64 = 50_000;
-const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 
 /// How much faster than the estimate what may be paced is sent, in tenths.
 const PACE_TENTHS: u64 = 25;

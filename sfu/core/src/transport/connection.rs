@@ -48,7 +48,7 @@ pub struct Shown {
     /// What the path carries at least, bit/s: a whole flight within the time until its answer.
     pub bitrate: u64,
     /// What it may carry, bit/s, if a longer flight took longer because of its bytes. The peer's arithmetic
-    /// takes time, too.
+    /// takes time, too. `None` if the longer flight was answered sooner: the other one's answer was held up.
     pub guess: Option<u64>,
     first: Option<(usize, Duration)>,
 }
