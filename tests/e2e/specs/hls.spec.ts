@@ -12,9 +12,7 @@ test('low-latency HLS offers each layer as a quality, in step', async ({
   newPage,
 }) => {
   const studio = await Studio.open(await newPage(), server, room, '?codec=h264');
-  await studio.goLive();
-  await studio.switchHls();
-  await studio.expectOutput('/hls/', 'live');
+  await studio.goLiveAsHls();
   const viewer = await newPage();
   const watch = await Watch.open(viewer, server, room, '?player=hls');
   await watch.expectPlaying(3);
@@ -58,9 +56,7 @@ test('low-latency HLS offers each layer as a quality, in step', async ({
 test('who listens sees the camera that is switched on later', async ({ server, room, newPage }) => {
   const studio = await Studio.open(await newPage(), server, room, '?codec=h264');
   await studio.use('audio');
-  await studio.goLive();
-  await studio.switchHls();
-  await studio.expectOutput('/hls/', 'live');
+  await studio.goLiveAsHls();
   const viewer = await newPage();
   const watch = await Watch.open(viewer, server, room, '?player=hls');
   await watch.expectPlaying(1);
@@ -107,9 +103,7 @@ test('who watches goes on when HLS is replaced, or switched off and on', async (
 
 test('a player that stands still gets going by itself', async ({ server, room, newPage }) => {
   const studio = await Studio.open(await newPage(), server, room);
-  await studio.goLive();
-  await studio.switchHls();
-  await studio.expectOutput('/hls/', 'live');
+  await studio.goLiveAsHls();
   const viewer = await newPage();
   await viewer.addInitScript(() => {
     const { appendBuffer } = SourceBuffer.prototype;
@@ -138,9 +132,7 @@ test('a quality that was shown long ago is shown again at once', async ({
   newPage,
 }) => {
   const studio = await Studio.open(await newPage(), server, room, '?codec=h264');
-  await studio.goLive();
-  await studio.switchHls();
-  await studio.expectOutput('/hls/', 'live');
+  await studio.goLiveAsHls();
   const viewer = await newPage();
   // One segment is much longer than others: who guesses from these where a playlist is by now is far out.
   let first: number | undefined;
@@ -205,9 +197,7 @@ test('viewers rewind and come back to live', async ({ newPage }) => {
   try {
     await server.createRoom('rewound');
     const studio = await Studio.open(await newPage(), server, 'rewound');
-    await studio.goLive();
-    await studio.switchHls();
-    await studio.expectOutput('/hls/', 'live');
+    await studio.goLiveAsHls();
     const viewer = await newPage();
     const watch = await Watch.open(viewer, server, 'rewound', '?player=hls');
     await watch.expectPlaying(2);

@@ -83,6 +83,13 @@ export class Studio {
     await expect(this.output(url)).toBeVisible();
   }
 
+  /** Goes live, as HLS too. */
+  async goLiveAsHls(): Promise<void> {
+    await this.goLive();
+    await this.switchHls();
+    await this.expectOutput('/hls/', 'live');
+  }
+
   async switchHls(): Promise<void> {
     await this.page.getByTestId('hls-switch').click();
   }
