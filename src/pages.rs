@@ -5,6 +5,7 @@ use axum::{
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use egress::etag;
 
 /// The built pages. Empty when the server was compiled before they were built.
 #[derive(rust_embed::RustEmbed)]
@@ -35,19 +36,15 @@ pub(crate) async fn serve(request: Request) -> Response {
         return missing(name);
     };
     let hash = file.metadata.sha256_hash();
-    let etag = format!(
+    let tag = format!(
         "\"{}\"",
         hash.iter()
             .take(12)
             .map(|b| format!("{b:02x}"))
             .collect::<String>()
     );
-    if request
-        .headers()
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|v| v.as_bytes() == etag.as_bytes())
-    {
-        return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
+    if etag::is_known(request.headers(), &tag) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
     let cache = if name.starts_with("assets/") {
         "public, max-age=31536000, immutable"
@@ -58,7 +55,7 @@ pub(crate) async fn serve(request: Request) -> Response {
         [
             (header::CONTENT_TYPE, content_type(name)),
             (header::CACHE_CONTROL, cache),
-            (header::ETAG, &etag),
+            (header::ETAG, &tag),
             (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "same-origin"),

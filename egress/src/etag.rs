@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 
 /// Returns whether who asks has the version with this entity tag, which comes with its quotes (`If-None-Match`,
 /// §13.1.2): a 304 is the answer then.
-pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).into_iter();
     let mut known = known.filter_map(|value| value.to_str().ok());
     known.any(|known| known.trim() == "*" || opaque_tags(known).contains(&opaque(tag)))

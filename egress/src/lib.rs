@@ -10,7 +10,7 @@ mod backoff;
 mod config;
 mod delivery;
 mod destination;
-mod etag;
+pub mod etag;
 mod feed;
 mod fmp4;
 mod hls;

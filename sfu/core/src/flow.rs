@@ -495,8 +495,8 @@ const LEAST_PACE: u64 = 300_000;
 const BURST: u64 = 8000;
 const REPEAT_BURST: u64 = 100_000;
 
-/// And in bytes, however slow the path is. Without the few packets that a full one loses nothing behind them is of
-/// any use.
+/// And in bytes, however slow the path is. A full one loses a few packets, and until these are repeated, nothing
+/// behind them is of any use.
 const LEAST_BURST: u64 = 2 * 1250;
 const LEAST_REPEAT_BURST: u64 = 5 * 1250;
 

@@ -48,7 +48,7 @@ impl Sender<'_> {
         self.flow.pacer.has_room(now)
     }
 
-    /// Returns whether a packet may be sent again now: what is repeated must not displace what is new.
+    /// Returns whether a packet may be sent again now: what is repeated takes what is new leaves, or a small share.
     pub(crate) fn may_repeat(&mut self) -> bool {
         let now = self.flow.micros(self.now);
         // On a full path live packets leave no room, and cannot be used without what was lost before them.
@@ -98,10 +98,14 @@ impl Sender<'_> {
 
     /// Returns within which time a packet is not sent again twice: the answer to a second request is on its way.
     pub(crate) fn repeat_guard(&self) -> Duration {
-        // A second request is sent a round trip after the first, which jitter makes a little less.
-        let rtt = self.flow.rtt.unwrap_or(LEAST_GUARD) * 3 / 4;
-        rtt.clamp(LEAST_GUARD, LONGEST_GUARD)
+        repeat_guard(self.flow.rtt)
     }
+}
+
+/// A second request is sent a round trip after the first, which jitter makes a little less.
+fn repeat_guard(rtt: Option<Duration>) -> Duration {
+    let guard = rtt.unwrap_or_default() * 3 / 4;
+    guard.clamp(LEAST_GUARD, LONGEST_GUARD)
 }
 
 /// Below this repeated audio takes what the picture, or the audio itself, needs more, bit/s.
@@ -112,3 +116,21 @@ const RESTED: i64 = 10_000_000;
 const MOST_BACKLOG: u64 = 120_000;
 const LEAST_GUARD: Duration = Duration::from_millis(20);
 const LONGEST_GUARD: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_requests_are_answered_that_come_a_little_early() {
+        for (rtt, guard) in [
+            (None, 20),
+            (Some(10), 20),
+            (Some(80), 60),
+            (Some(4000), 500),
+        ] {
+            let guard = Duration::from_millis(guard);
+            assert_eq!(repeat_guard(rtt.map(Duration::from_millis)), guard);
+        }
+    }
+}

@@ -52,19 +52,18 @@ impl Start {
         pace.min(self.most)
     }
 
-    /// So much is carried, and `times` as much may be: the handshake was perhaps held up by something else than the
-    /// path.
+    /// So much is carried, so that `times` as much as so far is tried: the handshake was perhaps held up by something
+    /// else than the path.
     pub(super) fn carried(&mut self, bitrate: u64, times: u64) {
         if bitrate >= self.most / 2 {
             self.most = (self.most * times).min(MOST_PACE);
         }
     }
 
-    /// Packets wait in the path, which carries so much, as far as that is known.
+    /// Packets waited in the path, where so much arrived: perhaps all that it carries, perhaps all that was sent before
+    /// the radio paused.
     pub(super) fn waited(&mut self, bitrate: u64) {
-        if bitrate > 0 {
-            self.most = self.most.min(bitrate * 5 / 4).max(LEAST_PACE);
-        }
+        self.most = self.most.min((bitrate * 5 / 4).max(UNKNOWN_PACE));
     }
 }
 
@@ -89,7 +88,8 @@ const MOST_ROUNDS: u64 = 5;
 const LEAST_ROUND: u64 = 1_000_000;
 const MOST_PACE: u64 = 50_000_000;
 
-/// How fast a path is tried of which the handshake showed nothing, bit/s.
+/// How fast a path is tried of which nothing is known, bit/s. Below it the handshake takes so much longer that this is
+/// hardly chance.
 const UNKNOWN_PACE: u64 = 600_000;
 
 /// Who is nearer than this is not behind a slow path.
@@ -129,7 +129,7 @@ mod tests {
         let mut start = start(100, Some(400_000), true);
         start.carried(199_999, 2);
         start.waited(0);
-        assert_eq!(start.pace(0), 400_000, "nothing is known");
+        assert_eq!(start.pace(0), 400_000, "nothing is learnt");
         for pace in [800_000, 1_200_000, 1_200_000] {
             start.carried(800_000, 2);
             assert_eq!(start.pace(0), pace, "what a first round trip takes at most");
@@ -142,6 +142,6 @@ mod tests {
         start.waited(700_000);
         assert_eq!(start.pace(100_000), 875_000);
         start.waited(1);
-        assert_eq!(start.pace(100_000), 300_000);
+        assert_eq!(start.pace(100_000), 600_000);
     }
 }

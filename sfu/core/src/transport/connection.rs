@@ -65,7 +65,7 @@ pub struct Transport {
     sctp: Sctp,
     /// The server's last flight of the handshake: its bytes, and when it left.
     flight: Option<(usize, Instant)>,
-    /// How long it was, also when an answer may be to what was sent before.
+    /// Its bytes, also when it was a repeat.
     flight_bytes: usize,
     shown: Shown,
     events: VecDeque<TransportEvent>,
@@ -357,7 +357,8 @@ impl Transport {
             }
         }
         if bytes > 0 && !self.dtls.is_connected() {
-            // What is sent again may have been answered already.
+            // The library repeats the first flight alone, whose length never changes. An answer to what was sent again
+            // may be to what was sent before.
             let is_repeat = bytes == self.flight_bytes;
             self.flight = (!is_repeat).then_some((bytes, now));
             self.flight_bytes = bytes;
@@ -377,7 +378,8 @@ impl Shown {
     }
 }
 
-/// By so much no path's delay varies that is not full: an answer that came later had to wait for something else.
+/// By so much more than the longer flight's the first one's answer took when something else than the path held it up:
+/// the client's processor, or a radio.
 const HELD_UP: Duration = Duration::from_millis(2);
 
 fn bitrate(bytes: usize, time: Duration) -> u64 {

@@ -217,6 +217,7 @@ fn sound_is_not_repeated_on_narrow_paths() {
     let mut world = World::new(1);
     world.publish(Publisher::new(1, Codec::H264));
     let viewer = world.watch(&with_red());
+    // The picture and the sound just fit.
     let lossy = Conditions {
         loss: 80,
         ..Conditions::of_rate(200_000)

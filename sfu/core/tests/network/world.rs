@@ -593,15 +593,11 @@ impl World {
     }
 
     fn shake_hands(&mut self, member: usize, datagram: &[u8]) {
-        let datagrams = match self.has_long_hellos {
-            true => handshake::in_pieces(datagram),
-            false => vec![datagram.to_vec()],
-        };
         let at = self.now + self.delay;
         let again = self.patience.map(|patience| at + patience);
-        for at in [at].into_iter().chain(again) {
-            for datagram in &datagrams {
-                self.fly(member, true, datagram, at);
+        for (at, copy) in [at].into_iter().chain(again).zip(0..) {
+            for datagram in handshake::datagrams(datagram, self.has_long_hellos, copy) {
+                self.fly(member, true, &datagram, at);
             }
         }
     }
