@@ -106,7 +106,7 @@ impl Config {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The port is taken or not allowed.
-    #[error("cannot open UDP port {port} for media: {source}")]
+    #[error("cannot open UDP port {port} for media; choose another one (--udp-port)")]
     Socket {
         /// The port.
         port: u16,
@@ -115,7 +115,7 @@ pub enum BindError {
     },
     /// The TCP port is taken or not allowed.
     #[error(
-        "cannot open TCP port {port} for media: {source}; choose another one (tcp_port) or go without (tcp = false)"
+        "cannot open TCP port {port} for media; choose another one (tcp_port) or go without (tcp = false)"
     )]
     Listener {
         /// The port.

@@ -1,7 +1,7 @@
 import type { Page } from '@playwright/test';
 import { expect, test } from '../support/fixtures.ts';
 import { expectPicture, expectVideoFlows, POLL, received } from '../support/media.ts';
-import { message, Studio, say, Watch } from '../support/pages.ts';
+import { Guest, message, Studio, say, Watch } from '../support/pages.ts';
 import { Server } from '../support/server.ts';
 
 test('the broadcaster reloads the page and the viewer goes on', async ({
@@ -109,9 +109,7 @@ test('a change of network begins a new ICE session and interrupts nothing', asyn
   expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
 });
 
-test('broadcaster and viewer come back by themselves when the server was restarted', async ({
-  newPage,
-}) => {
+test('everybody comes back by themselves when the server was restarted', async ({ newPage }) => {
   const server = await Server.start();
   try {
     await server.createRoom('phoenix');
@@ -123,15 +121,23 @@ test('broadcaster and viewer come back by themselves when the server was restart
     await expectVideoFlows(viewer);
     await say(viewer, 'before');
     await expect(message(broadcaster, 'before')).toBeVisible();
+    const guest = await Guest.open(await newPage(), await studio.inviteGuests());
+    await guest.join();
 
     await server.kill();
     for (const page of [broadcaster, viewer]) {
       await expect(page.getByTestId('connection-state')).toContainText(/reconnecting/i);
     }
+    // The guest is back before the host, without whom there is no stage.
+    const refused = heard(guest.page, 'stage_closed');
+    await broadcaster.context().setOffline(true);
     await server.startAgain();
+    await refused;
+    await broadcaster.context().setOffline(false);
 
     await expectVideoFlows(viewer, 15, 20_000);
     await studio.expectOnAir(20_000);
+    await guest.expectOnStage();
     await expect(message(viewer, 'before')).toHaveCount(1);
     await say(viewer, 'after the restart');
     await expect(message(broadcaster, 'after the restart')).toBeVisible();
@@ -155,5 +161,16 @@ async function iceSession(page: Page): Promise<string> {
   return page.evaluate(() => {
     const sdp = openedConnections.at(-1)?.currentRemoteDescription?.sdp ?? '';
     return /a=ice-ufrag:(\S+)/.exec(sdp)?.[1] ?? '';
+  });
+}
+
+/** Waits until the server says this to a page, over a connection that is still to be made. */
+function heard(page: Page, what: string): Promise<void> {
+  return new Promise((resolve) => {
+    page.on('websocket', (socket) => {
+      socket.on('framereceived', ({ payload }) => {
+        if (String(payload).includes(what)) resolve();
+      });
+    });
   });
 }

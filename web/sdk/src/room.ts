@@ -257,8 +257,9 @@ export class Room {
     const stop = new AbortController();
     const signal = anySignal([stop.signal, this.#left.signal]);
     if (signal.aborted) return;
-    this.#kept.set(role.type, { role, stop });
-    void this.#keepMedia(role, signal);
+    const kept: Kept = { role, stop, isConnected: false };
+    this.#kept.set(role.type, kept);
+    void this.#keepMedia(kept, signal);
   }
 
   /** Keeps the chat alone connected while there is no media to carry it. */
@@ -267,21 +268,29 @@ export class Room {
   }
 
   /** Connects the role's media, and again whenever it is lost, until aborted or refused for good. */
-  async #keepMedia(role: MediaRole, signal: AbortSignal): Promise<void> {
+  async #keepMedia(kept: Kept, signal: AbortSignal): Promise<void> {
+    const { role } = kept;
     const backoff = new Backoff(MEDIA_WAITS);
+    let lostAt: number | undefined;
     while (!signal.aborted) {
       let session: Session | undefined;
       let error: FanlightError;
       try {
         session = await this.#whenConnected(signal);
         role.handleLink({ kind: 'connecting', attempt: backoff.attempt });
-        error = await this.#runMedia(role, session, backoff, signal);
+        error = await this.#runMedia(kept, session, backoff, signal);
       } catch (cause) {
         error = FanlightError.from(cause);
       }
       if (signal.aborted) return;
+      if (kept.isConnected) lostAt = error.passing ? performance.now() : undefined;
+      kept.isConnected = false;
       if (session?.over) continue;
-      if (!error.passing) {
+      // After a restart of the server guests may be back before the host.
+      const sinceLost =
+        lostAt === undefined ? Number.POSITIVE_INFINITY : performance.now() - lostAt;
+      const mayOpen = error.code === 'stage_closed' && sinceLost < HOST_RETURNS_MS;
+      if (!error.passing && !mayOpen) {
         role.handleLink({ kind: 'ended', error });
         this.#drop(role);
         this.#keepChat();
@@ -295,11 +304,12 @@ export class Room {
 
   /** Makes one media connection and returns why it ended. */
   async #runMedia(
-    role: MediaRole,
+    kept: Kept,
     session: Session,
     backoff: Backoff,
     signal: AbortSignal,
   ): Promise<FanlightError> {
+    const { role } = kept;
     const attempt = new AbortController();
     const both = anySignal([attempt.signal, signal]);
     const end = (error: FanlightError) => attempt.abort(error);
@@ -327,6 +337,7 @@ export class Room {
         (early) => this.#bind(early),
         both,
       );
+      kept.isConnected = true;
       role.handleLink({ kind: 'connected', peer });
       return await abortable(peer.ended, both);
     } finally {
@@ -444,6 +455,7 @@ function socketUrl(server: string | URL, room: string): URL {
 interface Kept {
   readonly role: MediaRole;
   readonly stop: AbortController;
+  isConnected: boolean;
 }
 
 function replaced(): DOMException {
@@ -472,5 +484,7 @@ const SESSION_WAITS = { firstMs: 250, capMs: 8_000 };
 const MEDIA_WAITS = { firstMs: 200, capMs: 8_000 };
 /** A connection that held this long was a good one: the next wait is short again. */
 const STEADY_MS = 10_000;
+/** How long a guest whose connection was lost waits for a host who was lost as well. */
+const HOST_RETURNS_MS = 30_000;
 /** How long the server may take for a sign of life after the network has changed. */
 const PROBE_MS = 3_000;
