@@ -115,7 +115,7 @@ const explanations: Readonly<Record<FanlightErrorCode, Explanation>> = {
   },
   removed_from_stage: {
     message: 'The host has taken you off the stage.',
-    advice: 'Ask for a new invite link to come back.',
+    advice: 'Ask the host before you come back with an invite link.',
     passing: false,
   },
   participant_unknown: {

@@ -319,7 +319,8 @@ export class HlsView {
       // While the best layer has not come, the first one shows the next.
       const isFirst = (height: number, level: number) =>
         heights.findIndex((other) => other.height === height) === level;
-      this.qualities = heights.filter(({ level, height }) => height > 0 && isFirst(height, level));
+      const shown = heights.filter(({ level, height }) => height > 0 && isFirst(height, level));
+      this.qualities = shown.toSorted((one, other) => other.height - one.height);
     });
     hls.on(Hls.Events.ERROR, (_event, { fatal, details, response }) => {
       if (response?.code === 401 || response?.code === 403) {
