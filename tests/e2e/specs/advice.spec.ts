@@ -49,6 +49,21 @@ test('somebody without a link is sent from the studio to the watch page', async 
   await expect(page.getByTestId('player')).toBeVisible();
 });
 
+test('a link that was not copied whole says so, and the one before stays good', async ({
+  server,
+  newPage,
+}) => {
+  const page = await newPage();
+  await page.goto(server.ownerLink);
+  await expect(page.getByTestId('create-room')).toBeVisible();
+  await page.goto('about:blank');
+  await page.goto(`${server.origin}/#token=abc`);
+  const banner = page.getByTestId('error-banner');
+  await expect(banner).toHaveAttribute('data-code', 'token_invalid');
+  await expect(banner).toContainText(/link that the server printed/i);
+  await expect(page.getByTestId('create-room')).toBeVisible();
+});
+
 function studioLink(server: Server, room: string, host = 'localhost'): string {
   const link = new URL(`/studio/${room}#token=${server.ownerToken}`, server.origin);
   link.hostname = host;

@@ -4,7 +4,14 @@
  */
 export function takeTokenFromAddress(room: string | undefined): void {
   const token = tokenInAddress();
-  if (token) remember(keyOf(room), token);
+  if (!token) return;
+  if (claimsOf(token)) remember(keyOf(room), token);
+  else cutOff = true;
+}
+
+/** Whether the address had a token that is none, as when a part of it was not copied. */
+export function tokenWasCutOff(): boolean {
+  return cutOff;
 }
 
 /**
@@ -135,3 +142,4 @@ function forget(key: string): void {
 }
 
 const memory = new Map<string, string>();
+let cutOff = false;
