@@ -1,4 +1,4 @@
-import type { Page } from '@playwright/test';
+import { expect, type Page } from '@playwright/test';
 import { replaceCameraByClock } from './clock.ts';
 import { expectVideoFlows } from './media.ts';
 import { Network, type NetworkShape } from './network.ts';
@@ -29,6 +29,30 @@ export async function encodedLines(page: Page): Promise<number[]> {
       .map((stat): number => stat.frameHeight)
       .sort((a, b) => a - b);
   });
+}
+
+/** Waits until a page sends a picture of that many lines at a bitrate, bit/s: encoders begin with less. */
+export async function untilSending(page: Page, lines: number, bitrate: number): Promise<void> {
+  let before = await sentBytes(page, lines);
+  const sent = async () => {
+    const now = await sentBytes(page, lines);
+    const since = ((now.bytes - before.bytes) * 8000) / (now.at - before.at);
+    before = now;
+    return since;
+  };
+  const options = { intervals: [1000], timeout: 30_000, message: `${lines} lines are sent` };
+  await expect.poll(sent, options).toBeGreaterThan(bitrate);
+}
+
+async function sentBytes(page: Page, lines: number): Promise<{ bytes: number; at: number }> {
+  return page.evaluate(async (lines) => {
+    const reports = await Promise.all(openedConnections.map((connection) => connection.getStats()));
+    const layers = reports
+      .flatMap((report) => [...report.values()])
+      .filter((stat) => stat.type === 'outbound-rtp' && stat.frameHeight === lines)
+      .map((stat): number => stat.bytesSent);
+    return { bytes: layers.reduce((sum, bytes) => sum + bytes, 0), at: performance.now() };
+  }, lines);
 }
 
 /** Watches through a network that is like that. */

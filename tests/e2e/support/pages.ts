@@ -125,8 +125,11 @@ export class Guest {
   }
 
   async introduce(name: string): Promise<void> {
-    await this.page.getByTestId('stage-name').fill(name);
-    await this.page.getByTestId('stage-name').blur();
+    const input = this.page.getByTestId('stage-name');
+    // Until the server has given a name, there is none to change.
+    await expect(input).not.toHaveValue('');
+    await input.fill(name);
+    await input.blur();
     await expect(this.page.getByText(`You are ${name}`)).toBeVisible();
   }
 
