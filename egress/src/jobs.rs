@@ -43,6 +43,8 @@ pub(crate) struct Jobs {
 pub(crate) struct Entry {
     pub(crate) id: String,
     pub(crate) created_at_ms: u64,
+    /// Nobody may borrow it twice at once: where its supervisor waits to change it, the second borrowing waits for the
+    /// supervisor, and the supervisor for the first.
     pub(crate) status: watch::Receiver<status::Job>,
     pub(crate) end: CancellationToken,
     pub(crate) orders: mpsc::Sender<Order>,
@@ -263,8 +265,8 @@ impl Entry {
 
     /// Returns how it takes part in the balance of the machine.
     pub(crate) fn running(&self, loads: &[Load]) -> Running {
-        let status = self.status.borrow();
         let work = self.work();
+        let status = self.status.borrow();
         let composed = work.mode != Mode::PassThrough;
         Running {
             composed,
@@ -278,16 +280,17 @@ impl Entry {
     }
 
     pub(crate) fn load(&self, in_same_room: bool) -> Load {
+        let work = self.work();
+        let is_over = self.is_over();
         let status = self.status.borrow();
         Load {
             in_same_room,
-            work: self.work(),
+            work,
             measured_percent: status.cpu_percent,
             receiving: status.receiving,
-            state: if self.is_over() {
-                JobState::Ended
-            } else {
-                status.state
+            state: match is_over {
+                true => JobState::Ended,
+                false => status.state,
             },
         }
     }
@@ -388,3 +391,70 @@ const LATE_MS: u64 = 2500;
 const OVER_LIMIT: usize = 20;
 const JOB_KEPT: Duration = Duration::from_secs(3600);
 const HLS_KEPT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            atomic::{AtomicBool, Ordering},
+            mpsc::channel,
+        },
+        thread,
+    };
+
+    use sfu::RoomId;
+
+    use super::*;
+
+    fn entry() -> (Entry, watch::Sender<status::Job>) {
+        let record = Record {
+            id: "eg_1".to_owned(),
+            room: 1,
+            slug: "room".to_owned(),
+            created_at_ms: 0,
+            next_number: 1,
+            wish: Wish::default(),
+            destinations: Vec::new(),
+            idempotency: None,
+        };
+        let room = Room {
+            id: RoomId(1),
+            slug: record.slug.clone(),
+        };
+        let (status, watched) =
+            watch::channel(first_status(&room, &record, &[], &Config::default()));
+        let (orders, _) = mpsc::channel(1);
+        let (_, strain) = watch::channel(Strain::default());
+        let (_, stage) = watch::channel(Scene::default());
+        let ends = (watch::channel(Level::Full).0, strain, stage);
+        let end = CancellationToken::new();
+        let entry = Entry::new(&record, Vec::new(), watched, end, orders, ends, None);
+        (entry, status)
+    }
+
+    /// Whoever reads a job's status twice at once gets stuck when the supervisor changes it in between.
+    #[test]
+    fn a_job_is_read_while_its_status_changes_all_the_time() {
+        let (entry, status) = entry();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let writer = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                status.send_modify(|job| job.cpu_percent += 1.0);
+            }
+        });
+        let (done, finished) = channel();
+        thread::spawn(move || {
+            for _ in 0..20_000 {
+                let loads = [entry.load(true)];
+                let _ = (entry.running(&loads), entry.is_ending(), entry.serves_hls());
+                let _ = (entry.recordings().count(), entry.work(), entry.is_over());
+            }
+            let _ = done.send(());
+        });
+        let result = finished.recv_timeout(Duration::from_secs(30));
+        assert_eq!(result, Ok(()), "it is stuck");
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+    }
+}
