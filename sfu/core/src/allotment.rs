@@ -18,7 +18,7 @@ pub(crate) struct Allotment {
     limit: Option<u8>,
     due: Option<Instant>,
     /// By subscription: what was chosen.
-    chosen: Vec<Option<Rung>>,
+    chosen: Vec<Option<Choice>>,
     climbed_at: Option<Instant>,
     no_climb_until: Option<Instant>,
     /// Climbs that the path did not carry since one that it did.
@@ -41,6 +41,24 @@ pub(crate) struct Slots<'a> {
     pub(crate) shown: &'a [Option<&'a Publication>],
     /// The publication that matters most.
     pub(crate) first: Option<PublicationId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    rung: Rung,
+    /// Since when less than half of the pictures are shown, for the sake of their size.
+    choppy_since: Option<Instant>,
+}
+
+/// What there is for a slot.
+#[derive(Debug)]
+struct Offer {
+    /// The position of its subscription.
+    position: usize,
+    /// The qualities that come into question, the lowest first.
+    ladder: Vec<Rung>,
+    /// The position of what is shown.
+    current: Option<usize>,
 }
 
 /// What a quality took at most, fading over some seconds: encoders ramp up, and quiet pictures take little.
@@ -69,7 +87,7 @@ impl Allotment {
 
     /// Returns what was chosen for a subscription.
     pub(crate) fn chosen(&self, position: usize) -> Option<Rung> {
-        self.chosen.get(position).copied().flatten()
+        Some(self.chosen.get(position)?.as_ref()?.rung)
     }
 
     /// Returns whether to choose anew: a few times a second, and at once after news.
@@ -109,17 +127,14 @@ impl Allotment {
         let audio = audio_share(subscriptions, slots.shown);
         self.audio = audio;
         self.note_peaks(slots, now);
-        let ladders = self.ladders(subscriptions, slots);
+        let offers = self.offers(subscriptions, slots, now);
         let may_climb = self.no_climb_until.is_none_or(|until| now >= until);
-        let wants: Vec<_> = ladders
+        let wants: Vec<_> = offers
             .iter()
-            .map(|(position, ladder)| {
-                let same = |chosen: Rung| ladder.iter().position(|rung| rung.is_same(chosen));
-                Want {
-                    ladder,
-                    current: self.chosen(*position).and_then(same),
-                    may_climb,
-                }
+            .map(|offer| Want {
+                ladder: &offer.ladder,
+                current: offer.current,
+                may_climb,
             })
             .collect();
         let mut chosen = match flow.budget() {
@@ -146,15 +161,36 @@ impl Allotment {
             chosen.contains(&None),
         );
         self.seek(audio, &wants, slots, flow, now);
-        self.chosen.clear();
+        self.note_choices(&offers, &chosen, subscriptions, now);
+    }
+
+    /// Keeps what was chosen, and tells the subscriptions.
+    fn note_choices(
+        &mut self,
+        offers: &[Offer],
+        chosen: &[Option<usize>],
+        subscriptions: &mut [Subscription],
+        now: Instant,
+    ) {
         self.chosen.resize(subscriptions.len(), None);
-        for ((position, ladder), choice) in ladders.iter().zip(chosen) {
+        for (position, before) in self.chosen.iter_mut().enumerate() {
+            let mut pairs = offers.iter().zip(chosen);
+            let Some((Offer { ladder, .. }, choice)) =
+                pairs.find(|(offer, _)| offer.position == position)
+            else {
+                *before = None;
+                continue;
+            };
             let rung = choice.and_then(|choice| ladder.get(choice)).copied();
-            if let (Some(slot), Some(subscription)) = (
-                self.chosen.get_mut(*position),
-                subscriptions.get_mut(*position),
-            ) {
-                *slot = rung;
+            *before = rung.map(|rung| {
+                let is_choppy = rung.level() > 0 && rung.is_choppy(ladder);
+                let since = before.and_then(|before| before.choppy_since);
+                Choice {
+                    rung,
+                    choppy_since: is_choppy.then_some(since.unwrap_or(now)),
+                }
+            });
+            if let Some(subscription) = subscriptions.get_mut(position) {
                 subscription.set_target(rung);
             }
         }
@@ -183,41 +219,59 @@ impl Allotment {
         }
     }
 
-    /// Returns the ladders of the video slots that show something, by the subscription's position, in order of
-    /// priority.
-    fn ladders(
+    /// Returns what there is for the video slots that show something, in order of priority.
+    fn offers(
         &self,
         subscriptions: &[Subscription],
         slots: &Slots<'_>,
-    ) -> Vec<(usize, Vec<Rung>)> {
-        let is_later = |position: &usize| {
-            let publication = slots.shown.get(*position).copied().flatten();
+        now: Instant,
+    ) -> Vec<Offer> {
+        let is_later = |offer: &Offer| {
+            let publication = slots.shown.get(offer.position).copied().flatten();
             publication.is_none_or(|p| Some(p.id) != slots.first)
         };
         let shown = subscriptions.iter().zip(slots.shown).enumerate();
         let video = shown.filter(|(_, (subscription, _))| subscription.kind == MediaKind::Video);
-        let mut ladders: Vec<_> = video
-            .filter_map(|(position, (_, publication))| {
-                let publication = (*publication)?;
-                let (id, ladder) = (publication.id, publication.ladder());
-                let within = |rung: &&Rung| self.limit.is_none_or(|limit| rung.level() <= limit);
-                let mut wanted: Vec<_> = ladder.iter().filter(within).copied().collect();
-                if wanted.is_empty() {
-                    wanted.extend(ladder.first());
-                }
-                let shown = self.chosen(position);
-                Rung::remove_detours(&mut wanted, shown);
-                let shown = wanted
-                    .iter()
-                    .position(|rung| shown.is_some_and(|s| rung.is_same(s)));
-                for rung in wanted.iter_mut().skip(shown.map_or(1, |shown| shown + 1)) {
-                    rung.bitrate = self.peak(id, *rung);
-                }
-                (!wanted.is_empty()).then_some((position, wanted))
-            })
+        let mut offers: Vec<_> = video
+            .filter_map(|(position, (_, publication))| self.offer(position, (*publication)?, now))
             .collect();
-        ladders.sort_by_key(|(position, _)| is_later(position));
-        ladders
+        offers.sort_by_key(is_later);
+        offers
+    }
+
+    fn offer(&self, position: usize, publication: &Publication, now: Instant) -> Option<Offer> {
+        let within = |rung: &&Rung| self.limit.is_none_or(|limit| rung.level() <= limit);
+        let mut ladder: Vec<_> = publication
+            .ladder()
+            .iter()
+            .filter(within)
+            .copied()
+            .collect();
+        if ladder.is_empty() {
+            ladder.extend(publication.ladder().first());
+        }
+        let chosen = self.chosen.get(position).copied().flatten();
+        let chosen = chosen.filter(|chosen| ladder.iter().any(|rung| rung.is_same(chosen.rung)));
+        let choppy_since = chosen.and_then(|chosen| chosen.choppy_since);
+        let bearable = choppy_since.is_none_or(|since| now < since + CHOPPY);
+        Rung::remove_detours(&mut ladder, chosen.map(|chosen| chosen.rung), bearable);
+        let current = chosen.and_then(|Choice { rung: shown, .. }| {
+            let left = ladder.iter().position(|rung| rung.is_same(shown));
+            // If it was removed, what takes no more is the next best.
+            let is_no_more = |rung: &Rung| rung.bitrate <= shown.bitrate;
+            left.or_else(|| ladder.iter().rposition(is_no_more))
+        });
+        for rung in ladder
+            .iter_mut()
+            .skip(current.map_or(1, |current| current + 1))
+        {
+            rung.bitrate = self.peak(publication.id, *rung);
+        }
+        (!ladder.is_empty()).then_some(Offer {
+            position,
+            ladder,
+            current,
+        })
     }
 
     /// Takes the present bitrates, and lets the peaks of before fade.
@@ -287,7 +341,7 @@ impl Allotment {
             return false;
         };
         let chosen = self.chosen.iter().flatten();
-        let taken: u64 = chosen.map(|rung| on_wire(rung.bitrate)).sum();
+        let taken: u64 = chosen.map(|chosen| on_wire(chosen.rung.bitrate)).sum();
         let more = on_wire(bitrate.saturating_sub(shown.map_or(0, |rung| rung.bitrate)));
         taken + self.audio + more * allocate::MARGIN / 100 <= budget
     }
@@ -346,6 +400,9 @@ const MOST_FALLS: u32 = 4;
 
 /// How long the lowest quality is shown though it does harm.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How long a large picture is shown at less than half its frame rate, where a smaller one could have all of it.
+const CHOPPY: Duration = Duration::from_secs(3);
 
 /// The part of a peak that is gone after [`INTERVAL`]: half of it after six seconds.
 const FADING: u64 = 30;

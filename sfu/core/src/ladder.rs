@@ -46,21 +46,33 @@ impl Rung {
     }
 
     /// Removes from a ladder what is no step up from `shown`: a larger picture at a lower frame rate costs a
-    /// keyframe as large as the full rate's. On the way down it costs none.
-    pub(crate) fn remove_detours(ladder: &mut Vec<Self>, shown: Option<Self>) {
+    /// keyframe as large as the full rate's. On the way down it costs none. Once `shown` is no longer `bearable`,
+    /// larger pictures at less than half the frame rate are removed wherever they are.
+    pub(crate) fn remove_detours(ladder: &mut Vec<Self>, shown: Option<Self>, bearable: bool) {
         let shown = shown.and_then(|shown| ladder.iter().position(|rung| rung.is_same(shown)));
         let mut position = 0;
         let all = ladder.clone();
         ladder.retain(|rung| {
             let is_above = shown.is_none_or(|shown| position > shown);
             position += 1;
-            let is_smoother = |other: &Self| {
-                let (picture, other_picture) =
-                    ((rung.layer, rung.spatial), (other.layer, other.spatial));
-                picture == other_picture && other.temporal > rung.temporal
+            let is_detour = match is_above {
+                true => rung.missing_temporal(&all) > 0,
+                false => !bearable && rung.is_choppy(&all),
             };
-            !(is_above && rung.level() > 0 && all.iter().any(is_smoother))
+            !(is_detour && rung.level() > 0)
         });
+    }
+
+    /// Returns whether less than half of the pictures are forwarded, of those of its size in `ladder`.
+    pub(crate) fn is_choppy(&self, ladder: &[Self]) -> bool {
+        self.missing_temporal(ladder) > 1
+    }
+
+    /// Returns how many temporal layers of its size are left out.
+    fn missing_temporal(&self, ladder: &[Self]) -> u8 {
+        let of_size = ladder.iter().filter(|rung| rung.has_size_of(*self));
+        let highest = of_size.map(|rung| rung.temporal).max();
+        highest.map_or(0, |highest| highest.saturating_sub(self.temporal))
     }
 
     /// Returns whether the same is forwarded.
@@ -125,12 +137,12 @@ mod tests {
         ];
         for (label, shown, expected) in cases {
             let mut ladder: Vec<_> = all.iter().copied().map(rung).collect();
-            Rung::remove_detours(&mut ladder, shown.map(rung));
+            Rung::remove_detours(&mut ladder, shown.map(rung), true);
             let left: Vec<_> = ladder.iter().map(|r| (r.spatial, r.temporal)).collect();
             assert_eq!(left, *expected, "{label}");
         }
         let mut whole = vec![Rung::whole(0, 150_000), Rung::whole(1, 500_000)];
-        Rung::remove_detours(&mut whole, None);
+        Rung::remove_detours(&mut whole, None, true);
         assert_eq!(whole.len(), 2);
         let simulcast = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(layer, temporal)| Rung {
             layer,
@@ -138,8 +150,43 @@ mod tests {
             ..rung((0, temporal))
         });
         let mut simulcast = simulcast.to_vec();
-        Rung::remove_detours(&mut simulcast, None);
+        Rung::remove_detours(&mut simulcast, None, true);
         let left: Vec<_> = simulcast.iter().map(|r| (r.layer, r.temporal)).collect();
         assert_eq!(left, [(0, 0), (0, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn larger_pictures_at_a_quarter_of_the_frame_rate_are_borne_for_a_while_only() {
+        let all = [
+            (0, 0),
+            (0, 1),
+            (0, 2),
+            (1, 0),
+            (1, 1),
+            (1, 2),
+            (2, 0),
+            (2, 1),
+        ];
+        let rung = |(spatial, temporal): (u8, u8)| Rung {
+            layer: 0,
+            spatial,
+            temporal,
+            bitrate: u64::from(spatial * 10 + temporal) * 1000,
+        };
+        let left = |bearable| {
+            let mut ladder: Vec<_> = all.iter().chain(&[(2, 2)]).copied().map(rung).collect();
+            Rung::remove_detours(&mut ladder, Some(rung((2, 0))), bearable);
+            ladder
+                .iter()
+                .map(|r| (r.spatial, r.temporal))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(left(true), [&all[..7], &[(2, 2)]].concat());
+        assert_eq!(
+            left(false),
+            [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+        );
+        assert!(rung((2, 0)).is_choppy(&[rung((2, 2)), rung((0, 0))]));
+        assert!(!rung((2, 1)).is_choppy(&[rung((2, 2)), rung((0, 0))]));
     }
 }

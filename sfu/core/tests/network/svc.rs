@@ -11,7 +11,7 @@ use crate::world::{
     ms,
     publisher::Publisher,
     svc::Svc,
-    viewer::{AV1, Packet, Received, VP9, describing, offering_feedback},
+    viewer::{AV1, Packet, Received, VP9, describing, offering_feedback, with_feedback},
 };
 use sfu_core::{Codec, Event};
 
@@ -70,6 +70,12 @@ impl World {
         told
     }
 
+    /// Returns which of the simulcast layers a viewer got last.
+    fn shown_layer(&mut self, index: usize) -> u8 {
+        let (newest, _) = self.viewer(index).video.newest().unwrap();
+        newest.publisher / 100
+    }
+
     /// Returns the share of pictures, per cent of those published, that a viewer got with each layer as their
     /// highest within the last `ms` milliseconds before it is called, and of each temporal layer.
     fn shares_within(&mut self, index: usize, ms: u64) -> (BTreeMap<u8, u64>, BTreeMap<u8, u64>) {
@@ -119,6 +125,9 @@ fn assert_decodable(packets: &[Packet], label: &str) {
                     "{label}: {needed} is missing before {packet:?}"
                 );
             }
+        }
+        if packet.starts_keyframe {
+            decoded = BTreeSet::from([0]);
         }
         if packet.ends {
             decoded.insert(packet.frame);
@@ -219,6 +228,42 @@ fn every_viewer_gets_the_spatial_layer_that_its_link_carries() {
             let packets = world.viewer(viewer).video.complete();
             assert_decodable(&packets, &label);
         }
+    }
+}
+
+/// Half of the pictures of a large size are as good as all of a smaller one, and cost no keyframe; a quarter of them
+/// is not.
+#[test]
+fn a_large_picture_is_kept_at_half_its_frame_rate_and_given_up_at_a_quarter() {
+    for (seed, rate, layer, share) in [(70, 1_500_000, 2, 50), (71, 1_200_000, 1, 98)] {
+        let mut world = World::live(seed, Publisher::temporal_ladder(1), 1500);
+        let viewer = world.watch(&with_feedback());
+        world.links.insert(viewer, Link::new(deep(rate), seed));
+        // The largest picture fits, and takes more and more.
+        world.publisher(0).layers[2].packets_per_frame = 3;
+        world.run(6000);
+        for packets in 4..=8 {
+            world.publisher(0).layers[2].packets_per_frame = packets;
+            world.run(1500);
+        }
+        let (keyframes, _) = (world.publisher(0).keyframes, world.run(5000));
+        let (_, temporal) = world.shares_within(viewer, 5000);
+        let pictures: u64 = temporal.values().sum();
+        assert!(
+            (share - 5..=share + 5).contains(&pictures),
+            "{rate}: {temporal:?}"
+        );
+        assert_eq!(world.shown_layer(viewer), layer, "{rate}");
+        let keyframes = world.publisher(0).keyframes - keyframes;
+        assert!(keyframes <= 1, "{rate}: {keyframes} keyframes");
+        world.set_rate(viewer, 0);
+        world.run(6000);
+        let (_, temporal) = world.shares_within(viewer, 1000);
+        let pictures: u64 = temporal.values().sum();
+        assert!(pictures > 95, "{rate}, then free: {temporal:?}");
+        assert_eq!(world.shown_layer(viewer), 2, "{rate}, then free");
+        let packets = world.viewer(viewer).video.complete();
+        assert_decodable(&packets, "VP8");
     }
 }
 

@@ -72,8 +72,6 @@ pub(crate) struct Publisher {
     next_report: Option<Instant>,
     picture: u16,
     frames: u32,
-    /// The last key picture.
-    key_frame: u32,
     /// The last reference time: its sender, the middle of its NTP time, and when it came.
     reference: Option<(u32, u32, Instant)>,
 }
@@ -129,7 +127,6 @@ impl Publisher {
             next_report: None,
             picture: u16::from(id).wrapping_mul(5000) & 0x7fff,
             frames: 0,
-            key_frame: 0,
             reference: None,
         }
     }
@@ -159,6 +156,14 @@ impl Publisher {
     pub(crate) fn with_descriptor(mut self) -> Self {
         self.has_descriptor = true;
         self
+    }
+
+    /// Sends VP8 as a browser does: the layers of [`Publisher::ladder`], each with three temporal ones.
+    pub(crate) fn temporal_ladder(id: u8) -> Self {
+        Self {
+            svc: Some(Svc::L1T3),
+            ..Self::ladder(id, Codec::Vp8)
+        }
     }
 
     /// Changes how many spatial layers are sent, as a browser does: with a key picture.
@@ -354,14 +359,12 @@ impl Publisher {
             let key = std::mem::take(&mut layer.wants_keyframe);
             if key {
                 layer.last_keyframe = Some(now);
+                layer.key_picture = self.frames;
                 self.keyframes += 1;
             }
-            if key {
-                self.key_frame = self.frames;
-            }
             let sizes = match &self.svc {
-                Some(svc) => &svc.sizes[..svc.spatial as usize],
-                None => &[(layer.packets_per_frame, layer.body_len)],
+                Some(svc) if self.codec != Codec::Vp8 => &svc.sizes[..svc.spatial as usize],
+                _ => &[(layer.packets_per_frame, layer.body_len)],
             };
             let timestamp = layer.timestamp(captured, epoch);
             if self.padding && self.frames.is_multiple_of(5) {
@@ -373,7 +376,7 @@ impl Publisher {
                 for n in 0..count {
                     let place = Place {
                         picture: self.frames,
-                        since_key: self.frames - self.key_frame,
+                        since_key: self.frames - layer.key_picture,
                         spatial,
                         starts: n == 0,
                         ends: n + 1 == count,
@@ -382,11 +385,13 @@ impl Publisher {
                     let mut payload = match (self.codec, svc) {
                         (Codec::Vp9, Some(svc)) => svc.vp9(place, self.picture),
                         (Codec::Av1, Some(svc)) => svc.av1(place),
+                        (Codec::Vp8, Some(svc)) => svc.vp8(place, self.picture),
                         (Codec::Vp8, _) => vp8(self.picture, self.frames, n == 0, key),
                         _ => h264(n, key),
                     };
                     let id = self.id + 100 * position as u8;
-                    let frames = svc.map(|svc| svc.frames(place)).unwrap_or_default();
+                    let frames = svc.map(|svc| svc.frames(place, position as u32));
+                    let frames = frames.unwrap_or_default();
                     let ms = captured_ms(captured, epoch);
                     payload.extend(layer.body(*len, id, ms, place.ends, frames));
                     self.transport_seq = self.transport_seq.wrapping_add(1);

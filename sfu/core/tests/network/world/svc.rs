@@ -1,5 +1,7 @@
 //! Streams with layers of their own: what their packets say, and which frames need which.
 
+use super::payload::vp8;
+
 /// How the layers of one stream hang together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Svc {
@@ -72,9 +74,10 @@ impl Svc {
         }
     }
 
-    /// Returns the number of a packet's frame, which is not 0, and those of the frames that it needs.
-    pub(crate) fn frames(&self, place: Place) -> (u32, [u32; 2]) {
-        let number = |picture: u32, spatial: u32| picture * 4 + spatial + 1;
+    /// Returns the number of a packet's frame in a simulcast layer, which is not 0, and those of the frames that it
+    /// needs.
+    pub(crate) fn frames(&self, place: Place, layer: u32) -> (u32, [u32; 2]) {
+        let number = |picture: u32, spatial: u32| picture * 4 + layer + spatial + 1;
         let (picture, spatial) = (place.picture, place.spatial);
         let is_key = place.since_key == 0;
         let before = match is_key {
@@ -91,6 +94,18 @@ impl Svc {
     /// Returns how many pictures ago the one is that a picture of a temporal layer needs.
     fn distance(&self, temporal: u32) -> u32 {
         1 << (self.temporal - 1 - temporal)
+    }
+
+    /// Returns a VP8 payload descriptor (RFC 7741 §4.2), and the first byte of a frame. Pictures that need nothing but
+    /// the lowest layer are marked, so that theirs can be entered there.
+    pub(crate) fn vp8(&self, place: Place, id: u16) -> Vec<u8> {
+        let lowest = place.since_key / self.distance(0);
+        let mut payload = vp8(id, lowest, place.starts, place.since_key == 0);
+        payload[1] |= 0x20;
+        let temporal = self.temporal_of(place) as u8;
+        let is_entry = matches!(place.since_key % self.distance(0), 1 | 2);
+        payload.insert(5, temporal << 6 | u8::from(is_entry) << 5);
+        payload
     }
 
     /// Returns a VP9 payload descriptor (RFC 9628 §4.2).

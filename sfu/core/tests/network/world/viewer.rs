@@ -216,6 +216,7 @@ impl Packet {
     pub(crate) fn read(codec: Codec, marker: bool, timestamp: u32, payload: &[u8]) -> Self {
         let (head, body) = payload.split_at(match codec {
             Codec::H264 | Codec::Av1 => 2,
+            Codec::Vp8 if payload[1] & 0x20 != 0 => 7,
             Codec::Vp8 => 6,
             Codec::Vp9 => 5,
             Codec::Opus => 0,
@@ -227,7 +228,7 @@ impl Packet {
             marker,
             starts_keyframe: match codec {
                 Codec::H264 => head[0] == 0x67,
-                Codec::Vp8 => head[0] == 0x90 && head[5] == 0,
+                Codec::Vp8 => head[0] == 0x90 && head[head.len() - 1] == 0,
                 Codec::Vp9 => head[0] & 0x48 == 0x08 && head[3] & 0x0e == 0,
                 Codec::Av1 => head[0] & 0x08 != 0,
                 Codec::Opus => true,
@@ -238,6 +239,7 @@ impl Packet {
                 Codec::H264 | Codec::Av1 | Codec::Opus => None,
             },
             layers: match codec {
+                Codec::Vp8 if head.len() == 7 => (0, head[5] >> 6),
                 Codec::Vp9 => (head[3] >> 1 & 7, head[3] >> 5),
                 Codec::Av1 => (head[1] & 15, head[1] >> 4),
                 _ => (0, 0),

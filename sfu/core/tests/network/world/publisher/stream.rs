@@ -23,6 +23,8 @@ pub(crate) struct Stream {
     pub(super) body_len: usize,
     pub(super) wants_keyframe: bool,
     pub(super) last_keyframe: Option<Instant>,
+    /// The last key picture.
+    pub(super) key_picture: u32,
     pub(super) again: Vec<u16>,
     pub(super) ssrc: u32,
     pt: u8,
@@ -49,6 +51,7 @@ impl Stream {
             body_len: 100,
             wants_keyframe: true,
             last_keyframe: None,
+            key_picture: 0,
             again: Vec::new(),
             ssrc,
             pt,
