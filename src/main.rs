@@ -13,7 +13,7 @@ mod telemetry;
 mod tls;
 mod token;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 
@@ -38,13 +38,20 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => {
             let config = Config::load(&args)?;
             telemetry::init(&config.log);
-            runtime()?.block_on(app::serve(config))?;
+            let runtime = runtime()?;
+            let served = runtime.block_on(app::serve(config));
+            // What still waits for a disk or a name server has nothing more to say.
+            runtime.shutdown_timeout(STUCK_LIMIT);
+            served?;
         }
         Command::Token(args) => runtime()?.block_on(token::print(args))?,
         Command::Config(args) => Config::load(&args)?.print()?,
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long the process stays for what has begun and cannot be interrupted.
+const STUCK_LIMIT: Duration = Duration::from_secs(3);
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()

@@ -72,8 +72,9 @@ pub(crate) async fn feed(
                 if changed.is_err() {
                     return;
                 }
-                follow(&mut told, &demand, source.as_ref(), apart);
+                // What changes from here on is a change of its own.
                 let wanted = demand.borrow_and_update().urgent;
+                follow(&mut told, &demand, source.as_ref(), apart);
                 if std::mem::replace(&mut urgent, wanted) != wanted {
                     last_keyframe = Instant::now();
                     source.request_keyframe();

@@ -847,7 +847,7 @@ mod tests {
     async fn a_long_window_is_on_disk_and_skipped_in_updates() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("job");
-        let shelf = Shelf::open(place.clone(), 1 << 20).unwrap();
+        let shelf = Shelf::open(place.clone(), 1 << 20);
         let mut play = Play::new(&config(100), Some(shelf));
         play.init(&[V0, V1, Rendition::Audio]);
         for number in 0..80_u64 {
@@ -896,18 +896,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_disk_that_fails_shortens_the_window() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("job");
-        let shelf = Shelf::open(place.clone(), 1 << 20).unwrap();
-        std::fs::remove_dir_all(&place).unwrap();
-        let mut play = Play::new(&config(100), Some(shelf));
-        play.init(&[V0, V1, Rendition::Audio]);
-        for _ in 0..40 {
-            play.segment(&ALL);
-            let media = play.check(V0).await;
-            let oldest = play.media(Wanted::Segment(V0, media.sequence)).await;
-            assert!(oldest.is_ok(), "what is listed can be had");
+        for from_the_start in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().join("job");
+            if from_the_start {
+                std::fs::write(&place, "in the way").unwrap();
+            }
+            let shelf = Shelf::open(place.clone(), 1 << 20);
+            while !place.exists() {
+                std::thread::yield_now();
+            }
+            if !from_the_start {
+                std::fs::remove_dir_all(&place).unwrap();
+            }
+            let mut play = Play::new(&config(100), Some(shelf));
+            play.init(&[V0, V1, Rendition::Audio]);
+            for _ in 0..40 {
+                play.segment(&ALL);
+                let media = play.check(V0).await;
+                let oldest = play.media(Wanted::Segment(V0, media.sequence)).await;
+                assert!(oldest.is_ok(), "what is listed can be had");
+            }
+            assert!(play.check(V0).await.segments.len() <= 12);
         }
-        assert!(play.check(V0).await.segments.len() <= 12);
     }
 }

@@ -169,10 +169,10 @@ impl Register {
         Ok(())
     }
 
-    /// Refuses recordings for which there is no room.
-    pub(crate) fn check_disk(&self, plan: &[Planned]) -> Result<(), StartError> {
-        let recording = |planned: &Planned| planned.accepted.kind == DestinationType::Recording;
-        if plan.iter().any(recording) && !self.desk.library.has_room() {
+    /// Refuses recordings for which there is no room. Asks the disk, which may take long.
+    pub(crate) fn check_disk(&self, requested: &[Destination]) -> Result<(), StartError> {
+        let is_recording = |requested: &Destination| matches!(requested, Destination::Recording(_));
+        if requested.iter().any(is_recording) && !self.desk.library.has_room() {
             return Err(StartError::DiskFull);
         }
         Ok(())
@@ -187,6 +187,7 @@ impl Register {
         change: &status::Change,
         trusted: bool,
     ) -> Result<(Vec<mpsc::OwnedPermit<Order>>, Vec<Order>), StartError> {
+        self.check_disk(&change.add)?;
         let mut rooms = self.lock();
         let loads = self.loads(&rooms, room.id);
         let jobs = rooms.get_mut(&room.id).ok_or(StartError::UnknownJob)?;
@@ -207,7 +208,6 @@ impl Register {
         let mut plan = entry.plan.clone();
         plan.retain(|planned| !removed.contains(&planned.number));
         let added = self.plan(room, &change.add, &plan, entry.next_number, trusted)?;
-        self.check_disk(&added)?;
         entry.wish.check_thumbnails(&added)?;
         Self::check_elsewhere(jobs, id, &added)?;
         let again = plan.iter().filter(|p| retried.contains(&p.number));
@@ -284,10 +284,6 @@ impl Register {
         let shelf = (config.dvr_seconds > 0).then(|| {
             let folder = self.rewind_folder.join(format!("{id}-{now}"));
             Shelf::open(folder, config.dvr_max_mb << 20)
-        });
-        let shelf = shelf.transpose().unwrap_or_else(|e| {
-            tracing::error!(error = %e, "the rewind window cannot be kept on disk");
-            None
         });
         let private = planned.iter().any(is_private);
         let first = last.unwrap_or(Numbers::at(now / 1000));

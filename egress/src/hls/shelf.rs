@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -32,21 +32,21 @@ enum Change {
 }
 
 impl Shelf {
-    /// Makes `folder`, for at most `limit` bytes.
-    pub(crate) fn open(folder: PathBuf, limit: u64) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
+    /// Has `folder` made, for at most `limit` bytes. Where that fails, nothing is kept.
+    pub(crate) fn open(folder: PathBuf, limit: u64) -> Self {
         let (changes, waiting) = sync_channel(QUEUE_LIMIT);
         let written = Arc::new(Mutex::new(BTreeMap::new()));
         let (place, noted) = (folder.clone(), written.clone());
-        thread::Builder::new()
-            .name("hls-shelf".into())
-            .spawn(move || work(&place, &waiting, &noted))?;
-        Ok(Self {
+        let thread = thread::Builder::new().name("hls-shelf".into());
+        if let Err(e) = thread.spawn(move || work(&place, &waiting, &noted)) {
+            tracing::error!(error = %e, "the rewind window cannot be kept on disk");
+        }
+        Self {
             folder,
             limit,
             changes,
             written,
-        })
+        }
     }
 
     /// Returns how many bytes it may hold.
@@ -92,6 +92,10 @@ impl Shelf {
 }
 
 fn work(folder: &Path, changes: &Receiver<Change>, written: &Mutex<BTreeMap<u64, bool>>) {
+    if let Err(e) = fs::create_dir_all(folder) {
+        tracing::error!(error = %e, "the rewind window cannot be kept on disk");
+        return;
+    }
     let mut failing = false;
     for change in changes {
         match change {

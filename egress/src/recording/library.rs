@@ -45,7 +45,11 @@ pub(super) struct Shelves {
     min_free_bytes: u64,
     /// All recordings may have so many bytes together.
     quota_bytes: Option<u64>,
+    /// Nobody waits for the disk with it in hand: those who answer requests take it.
     entries: Mutex<BTreeMap<String, Entry>>,
+    /// Held while records are written and folders moved, so that the last one written is the newest. Locked before the
+    /// entries.
+    filing: Mutex<()>,
     /// Recordings that became ready and nobody was told of.
     ready: Mutex<Vec<String>>,
     changed: Notify,
@@ -78,6 +82,7 @@ impl Library {
         let uploads = config.s3.is_some();
         let shelves = Arc::new(Shelves {
             entries: Mutex::new(load(&root, uploads)?),
+            filing: Mutex::default(),
             root,
             min_free_bytes: config.min_free_mb << 20,
             quota_bytes: (config.max_gb > 0).then_some(config.max_gb << 30),
@@ -148,8 +153,8 @@ impl Library {
 
     /// Returns whether recordings have to end because they take more room than they may.
     pub(crate) fn is_over_quota(&self) -> bool {
-        let used = self.shelves.used_bytes();
-        self.shelves.quota_bytes.is_some_and(|quota| used >= quota)
+        let quota = self.shelves.quota_bytes;
+        quota.is_some_and(|quota| self.shelves.used_bytes() >= quota)
     }
 
     /// Takes in that a job writes, or is about to write, into the folder of this recording. Blocks.
@@ -325,6 +330,7 @@ impl Shelves {
 
     fn begin(&self, id: &str, room: &Room, now_ms: u64) -> io::Result<()> {
         let folder = self.folder(id);
+        let _filing = self.lock_filing();
         fs::create_dir_all(&folder)?;
         let mut entries = self.lock();
         let entry = entries.entry(id.to_owned()).or_insert_with(|| Entry {
@@ -342,6 +348,8 @@ impl Shelves {
         });
         entry.phase = Phase::Open;
         entry.code = None;
+        let entry = entry.clone();
+        drop(entries);
         entry.save(&folder)
     }
 
@@ -409,22 +417,18 @@ impl Shelves {
     }
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Entry)) -> io::Result<()> {
-        let folder = self.folder(id);
-        let mut entries = self.lock();
-        match entries.get_mut(id) {
-            Some(entry) => {
-                change(entry);
-                entry.save(&folder)
-            }
-            None => Ok(()),
-        }
+        let _filing = self.lock_filing();
+        let changed = self.lock().get_mut(id).map(|entry| {
+            change(entry);
+            entry.clone()
+        });
+        changed.map_or(Ok(()), |entry| entry.save(&self.folder(id)))
     }
 
     fn delete(&self, room: RoomId, id: &str) -> Result<(), DeleteError> {
-        let mut entries = self.lock();
-        let entry = entries.get(id).filter(|entry| entry.room == room.0);
-        let entry = entry.ok_or(DeleteError::Unknown)?;
-        if entry.phase == Phase::Open {
+        let _filing = self.lock_filing();
+        let entry = self.get(id).filter(|entry| entry.room == room.0);
+        if entry.ok_or(DeleteError::Unknown)?.phase == Phase::Open {
             return Err(DeleteError::Active);
         }
         // Gone at once, and for good, whatever happens while the files are removed.
@@ -434,7 +438,7 @@ impl Shelves {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             moved => moved.map_err(DeleteError::Io)?,
         }
-        entries.remove(id);
+        self.lock().remove(id);
         let folder = self.folder(id);
         if let Some((folder, job)) = folder.parent().and_then(|f| Some((f, f.file_name()?))) {
             // The worker of a job that runs may be told to record into it again.
@@ -448,13 +452,11 @@ impl Shelves {
 
     /// Forgets a recording that is over and whose folder somebody has removed. Returns whether it was one.
     pub(super) fn forget_lost(&self, id: &str) -> bool {
-        let mut entries = self.lock();
-        let over = entries
-            .get(id)
-            .is_some_and(|entry| entry.phase != Phase::Open);
+        let _filing = self.lock_filing();
+        let over = self.phase(id).is_some_and(|phase| phase != Phase::Open);
         let lost = over && !self.folder(id).exists();
         if lost {
-            entries.remove(id);
+            self.lock().remove(id);
         }
         lost
     }
@@ -468,6 +470,10 @@ impl Shelves {
         let disk = statvfs(&self.root);
         let free = disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         free >= self.min_free_bytes && self.quota_bytes.is_none_or(|quota| used < quota)
+    }
+
+    fn lock_filing(&self) -> MutexGuard<'_, ()> {
+        self.filing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_jobs(&self) -> MutexGuard<'_, BTreeSet<String>> {

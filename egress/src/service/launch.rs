@@ -58,7 +58,7 @@ impl Service {
         }
         let wish = Wish::of(request)?;
         let plan = register.plan(&room, &request.destinations, &[], 1, trusted)?;
-        register.check_disk(&plan)?;
+        register.check_disk(&request.destinations)?;
         wish.check_thumbnails(&plan)?;
         let number = register.next_job.fetch_add(1, Ordering::Relaxed);
         let record = Record {

@@ -434,7 +434,7 @@ impl Service {
         self.register.album(room, job, destination)
     }
 
-    /// Ends a job and waits until it is over; returns what it was. One that has failed is forgotten.
+    /// Ends a job and waits until it is over, but not for ever; returns what it was. One that has failed is forgotten.
     pub(crate) async fn end(&self, room: RoomId, id: &str) -> Option<status::Job> {
         let mut status = {
             let mut rooms = self.register.lock();
@@ -445,8 +445,10 @@ impl Service {
         };
         // A server that dies from here on does not take it up again.
         self.persist(room, id).await;
-        // A job that ends with the sender dropped is over as well.
-        let _ = status.wait_for(|job| is_over(job.state)).await;
+        // A job that ends with the sender dropped is over as well. A worker that waits for a disk that hangs cannot even
+        // be killed.
+        let over = status.wait_for(|job| is_over(job.state));
+        let _ = timeout(END_LIMIT, over).await;
         let job = status.borrow().clone();
         if job.state == JobState::Failed
             && let Some(jobs) = self.register.lock().get_mut(&room)
@@ -515,5 +517,7 @@ const EVENT_LIMIT: usize = 64;
 const EVENT_INTERVAL: Duration = Duration::from_millis(500);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Above the time that a worker has until it is killed.
+const END_LIMIT: Duration = Duration::from_secs(15);
 /// Above the time that a destination has for its goodbye.
 const CHANGE_LIMIT: Duration = Duration::from_secs(5);
