@@ -344,19 +344,24 @@ impl Worker {
 
     /// Ends one destination cleanly; it reports its end itself.
     fn disconnect(&mut self, number: usize) {
-        self.lock_tracks().remove(number);
         self.answers.remove(&number);
         self.turns.remove(&number);
         self.refused.remove(&number);
         self.pulse.forget(number);
         match self.running.remove(&number) {
-            Some(Running::Thread(thread, stop)) if !thread.is_finished() => stop.stop(),
+            Some(Running::Thread(thread, stop)) if !thread.is_finished() => {
+                self.lock_tracks().remove(number, stop);
+            }
             Some(Running::Hls(attached)) => {
                 // Sends the last segment.
                 drop(attached);
                 self.report_ended(number);
             }
-            Some(Running::Thread(..)) | None => self.report_ended(number),
+            Some(Running::Thread(_, stop)) => {
+                self.lock_tracks().remove(number, stop);
+                self.report_ended(number);
+            }
+            None => self.report_ended(number),
         }
     }
 
@@ -369,14 +374,13 @@ impl Worker {
     }
 
     /// Ends every destination. Bounded by the time an RTMP server is given for a goodbye.
-    fn drain(self) {
+    fn drain(mut self) {
         let deadline = Instant::now() + DRAIN_LIMIT;
-        self.lock_tracks().end();
         let mut threads = Vec::new();
-        for (number, running) in self.running {
+        for (number, running) in std::mem::take(&mut self.running) {
             match running {
                 Running::Thread(thread, stop) => {
-                    stop.stop();
+                    self.lock_tracks().remove(number, stop);
                     threads.push(thread);
                 }
                 Running::Hls(attached) => {
@@ -391,6 +395,7 @@ impl Worker {
             }
         }
         while Instant::now() < deadline && threads.iter().any(|thread| !thread.is_finished()) {
+            self.lock_tracks().handle_timeout();
             thread::sleep(Duration::from_millis(10));
         }
         self.pulse.end();

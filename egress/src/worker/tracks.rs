@@ -17,7 +17,8 @@ use crate::{
     recording::track_folder,
 };
 
-/// The tracks that are recorded apart, each with a pipeline of its own: one that fails hurts no other.
+/// The tracks that are recorded apart, each with a pipeline of its own: one that fails hurts no other. Waits for no
+/// disk: what ends is looked after until it has written what it has.
 pub(super) struct Tracks {
     setup: Arc<Setup>,
     clock: Clock,
@@ -25,6 +26,8 @@ pub(super) struct Tracks {
     /// The destinations that want them, by number.
     targets: BTreeMap<usize, RecordTarget>,
     lanes: BTreeMap<u32, Lane>,
+    /// Attempts of destinations that end once all their tracks are written: they speak for these.
+    leaving: BTreeMap<usize, Stop>,
 }
 
 /// A track that comes in.
@@ -36,12 +39,16 @@ struct Lane {
     writers: BTreeMap<usize, Writer>,
     /// Whether anything of it was on air.
     started: bool,
+    /// Whether nothing more is taken of it.
+    over: bool,
 }
 
 struct Writer {
     thread: JoinHandle<()>,
     stop: Stop,
     since: Duration,
+    /// Whether it was told to end. Nobody else writes into its folder until it has.
+    ending: bool,
 }
 
 impl Tracks {
@@ -52,6 +59,7 @@ impl Tracks {
             reporter,
             targets: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            leaving: BTreeMap::new(),
         }
     }
 
@@ -60,29 +68,20 @@ impl Tracks {
         if target.tracks.is_none() {
             return;
         }
-        self.remove(number);
+        self.end_writers(number);
         self.targets.insert(number, target.clone());
-        for (id, lane) in &mut self.lanes {
-            lane.write(*id, number, target, self.clock);
-        }
+        self.write();
     }
 
-    /// Ends what is recorded for this destination, and waits until it is written.
-    pub(super) fn remove(&mut self, number: usize) {
+    /// Ends what is recorded for this destination, and then its own attempt.
+    pub(super) fn remove(&mut self, number: usize, attempt: Stop) {
         self.targets.remove(&number);
-        let lanes = self.lanes.values_mut();
-        end(lanes
-            .filter_map(|lane| lane.writers.remove(&number))
-            .collect());
+        self.end_writers(number);
         if self.targets.is_empty() {
-            self.lanes.clear();
+            self.lanes.values_mut().for_each(|lane| lane.over = true);
         }
-    }
-
-    pub(super) fn end(&mut self) {
-        for number in self.targets.keys().copied().collect::<Vec<_>>() {
-            self.remove(number);
-        }
+        self.leaving.insert(number, attempt);
+        self.release();
     }
 
     /// Takes in a packet of a track.
@@ -97,7 +96,8 @@ impl Tracks {
             }
             self.open(packet.lane, kind);
         }
-        let Some(lane) = self.lanes.get_mut(&packet.lane) else {
+        // Whoever comes back in the same lane goes on with its folder, once that is free.
+        let Some(lane) = self.lanes.get_mut(&packet.lane).filter(|lane| !lane.over) else {
             return;
         };
         let alone = Packet { lane: 0, ..*packet };
@@ -108,17 +108,16 @@ impl Tracks {
 
     fn open(&mut self, id: u32, kind: MediaKind) {
         let hub = Hub::new(HOLD, kind == MediaKind::Audio, self.clock);
-        let mut lane = Lane {
+        let lane = Lane {
             kind,
             intake: Intake::of_track(hub.clone(), self.clock, &self.setup, kind),
             hub,
             writers: BTreeMap::new(),
             started: false,
+            over: false,
         };
-        for (number, target) in &self.targets {
-            lane.write(id, *number, target, self.clock);
-        }
         self.lanes.insert(id, lane);
+        self.write();
         if kind == MediaKind::Video {
             self.reporter.send(&Report::KeyframeWanted, &[]);
         }
@@ -127,8 +126,7 @@ impl Tracks {
     /// Does what is due; returns what was wrong with pipelines.
     pub(super) fn handle_timeout(&mut self) -> Vec<String> {
         let mut failures = Vec::new();
-        let mut over = Vec::new();
-        for (id, lane) in &mut self.lanes {
+        for (id, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.over) {
             let due = lane.hub.handle_timeout();
             // It was opened with its first packet.
             lane.started |= due.is_some() || !lane.hub.is_off();
@@ -136,18 +134,63 @@ impl Tracks {
                 Ok(found) => failures.extend(found),
                 Err(error) => failures.push(format!("{error:#}")),
             }
-            failures.extend(lane.replace_fallen(*id, &self.targets, self.clock));
+            failures.extend(lane.forget_fallen(*id, self.clock.now()));
             if lane.started && lane.hub.is_off() {
-                over.push(*id);
+                lane.over = true;
+                lane.writers.values_mut().for_each(Writer::end);
             }
         }
-        // Whoever comes back in the same lane goes on with its folder.
-        for id in over {
-            if let Some(lane) = self.lanes.remove(&id) {
-                end(lane.writers.into_values().collect());
-            }
-        }
+        self.release();
+        self.write();
         failures
+    }
+
+    fn end_writers(&mut self, number: usize) {
+        let lanes = self.lanes.values_mut();
+        lanes
+            .filter_map(|lane| lane.writers.get_mut(&number))
+            .for_each(Writer::end);
+    }
+
+    /// Lets go of what has ended.
+    fn release(&mut self) {
+        for lane in self.lanes.values_mut() {
+            let writing = |writer: &Writer| !(writer.ending && writer.thread.is_finished());
+            lane.writers.retain(|_, writer| writing(writer));
+        }
+        let lanes = &self.lanes;
+        self.leaving.retain(|number, attempt| {
+            let writes = lanes.values().any(|lane| lane.writers.contains_key(number));
+            if !writes {
+                attempt.stop();
+            }
+            writes
+        });
+        let is_gone = |lane: &Lane| lane.over && lane.writers.is_empty();
+        let gone = self.lanes.extract_if(.., |_, lane| is_gone(lane));
+        let gone: Vec<Lane> = gone.map(|(_, lane)| lane).collect();
+        if !gone.is_empty() {
+            // Pipelines take their time to end.
+            thread::spawn(move || drop(gone));
+        }
+    }
+
+    /// Writes every track for every destination that wants them.
+    fn write(&mut self) {
+        for (id, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.over) {
+            for (number, target) in &self.targets {
+                if !lane.writers.contains_key(number) {
+                    lane.write(*id, *number, target, self.clock);
+                }
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn end(&mut self) {
+        self.ending = true;
+        self.stop.stop();
     }
 }
 
@@ -180,50 +223,126 @@ impl Lane {
                 thread,
                 stop,
                 since,
+                ending: false,
             },
         );
     }
 
-    /// Begins anew what has panicked; returns what to say of that.
-    fn replace_fallen(
-        &mut self,
-        id: u32,
-        targets: &BTreeMap<usize, RecordTarget>,
-        clock: Clock,
-    ) -> Vec<String> {
-        let now = clock.now();
-        let ended = self
-            .writers
-            .extract_if(.., |_, w| w.thread.is_finished() && now >= w.since + PAUSE);
-        let fallen =
-            ended.filter_map(|(number, writer)| writer.thread.join().err().map(|_| number));
-        let fallen: Vec<usize> = fallen.collect();
-        let mut said = Vec::new();
-        for number in fallen {
-            if let Some(target) = targets.get(&number) {
-                self.write(id, number, target, clock);
-                said.push(format!(
-                    "the recording of track {id} panicked, and begins anew"
-                ));
-            }
-        }
-        said
-    }
-}
-
-/// Ends writers, all at once. Each writes what it has, and is done.
-fn end(writers: Vec<Writer>) {
-    for writer in &writers {
-        writer.stop.stop();
-    }
-    for writer in writers {
-        let _ = writer.thread.join();
+    /// Lets go of what has ended by itself, so that it begins anew; returns what to say of that.
+    fn forget_fallen(&mut self, id: u32, now: Duration) -> Vec<String> {
+        let has_fallen = |w: &Writer| !w.ending && w.thread.is_finished() && now >= w.since + PAUSE;
+        let fallen = self.writers.extract_if(.., |_, w| has_fallen(w));
+        let panicked = fallen.filter_map(|(_, writer)| writer.thread.join().err());
+        let said =
+            panicked.map(|_| format!("the recording of track {id} panicked, and begins anew"));
+        said.collect()
     }
 }
 
 /// Pictures and sounds of nine people, with their screens.
 const LANE_LIMIT: usize = 40;
-/// How long what panics again and again is left alone.
+/// How long after it began what ends by itself is left alone.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a track that sends nothing is taken for one that pauses.
 const HOLD: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::PathBuf,
+        sync::mpsc::{Sender, channel},
+    };
+
+    use super::*;
+    use crate::preset::Mode;
+
+    fn tracks() -> Tracks {
+        let setup = Setup {
+            mode: Mode::PassThrough,
+            stage: true,
+            audio_only: false,
+            images: None,
+            folders: Vec::new(),
+            keyframe_interval_ms: 2000,
+            connect_timeout_ms: 5000,
+            stall_timeout_ms: 5000,
+            hold_ms: 5000,
+            audio_bitrate: 128_000,
+            transcode_bitrate: 2_500_000,
+            tls_ca_file: None,
+        };
+        Tracks::new(Arc::new(setup), Clock::start(), Reporter::silent())
+    }
+
+    /// A track of sound that destination 1 records, and whose disk answers when the sender is dropped.
+    fn with_slow_disk(tracks: &mut Tracks) -> Sender<()> {
+        tracks.open(7, MediaKind::Audio);
+        let (disk, answers) = channel::<()>();
+        let stop = Stop::default();
+        let writer = Writer {
+            thread: thread::spawn(move || drop(answers.recv())),
+            stop,
+            since: tracks.clock.now(),
+            ending: false,
+        };
+        let lane = tracks.lanes.get_mut(&7).unwrap();
+        lane.writers.insert(1, writer);
+        disk
+    }
+
+    fn target() -> RecordTarget {
+        RecordTarget {
+            folder: PathBuf::from("/nowhere"),
+            segment_ms: None,
+            segment_bytes: None,
+            min_free_bytes: 0,
+            tracks: Some("run".to_owned()),
+        }
+    }
+
+    fn settle(tracks: &mut Tracks, until: impl Fn(&Tracks) -> bool) {
+        for _ in 0..500 {
+            tracks.handle_timeout();
+            if until(tracks) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("not within five seconds");
+    }
+
+    #[test]
+    fn a_destination_ends_behind_its_tracks_and_nobody_waits_for_the_disk() {
+        let mut tracks = tracks();
+        let disk = with_slow_disk(&mut tracks);
+        let attempt = Stop::default();
+        tracks.remove(1, attempt.clone());
+        tracks.handle_timeout();
+        let lane = &tracks.lanes[&7];
+        assert!(lane.writers[&1].stop.is_stopped() && lane.over);
+        assert!(!attempt.is_stopped(), "its tracks are not written yet");
+        // Of others nothing is recorded here.
+        let other = Stop::default();
+        tracks.remove(2, other.clone());
+        assert!(other.is_stopped());
+        drop(disk);
+        settle(&mut tracks, |_| attempt.is_stopped());
+        assert!(tracks.lanes.is_empty());
+    }
+
+    #[test]
+    fn a_folder_is_written_by_one_at_a_time() {
+        let mut tracks = tracks();
+        let disk = with_slow_disk(&mut tracks);
+        tracks.add(1, &target());
+        tracks.handle_timeout();
+        assert!(tracks.lanes[&7].writers[&1].ending, "the one of before");
+        drop(disk);
+        settle(&mut tracks, |tracks| {
+            let writers = &tracks.lanes[&7].writers;
+            writers.get(&1).is_some_and(|writer| !writer.ending)
+        });
+        tracks.remove(1, Stop::default());
+        settle(&mut tracks, |tracks| tracks.lanes.is_empty());
+    }
+}
