@@ -37,7 +37,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::StillWorker => return Ok(egress::run_still_worker()),
         Command::Serve(args) => {
             let config = Config::load(&args)?;
-            telemetry::init(&config.log);
+            let _logs = telemetry::init(&config.log);
             let runtime = runtime()?;
             let served = runtime.block_on(app::serve(config));
             // What still waits for a disk or a name server has nothing more to say.

@@ -25,6 +25,24 @@ fn the_servers_memory_never_becomes_a_file() {
     assert_eq!(core, ["0", "0", "bytes"], "soft and hard");
 }
 
+#[tokio::test]
+#[expect(
+    clippy::await_holding_lock,
+    reason = "nobody but the log's reader waits for it, as is wanted"
+)]
+async fn a_log_that_nobody_reads_holds_up_nobody() {
+    let server = Setup::new().verbose().start();
+    let paused = server.pause_log();
+    // A pipe takes 64 KB.
+    for _ in 0..500 {
+        let response = http::client().get(server.url("/healthz")).send();
+        assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+    }
+    drop(paused);
+    let (_, _, log) = server.interrupt();
+    assert!(log.len() > 65_536, "{} bytes were logged", log.len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_and_metrics_tell_how_it_is() {
     let server = Server::start();

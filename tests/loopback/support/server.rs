@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, MutexGuard, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -27,6 +27,7 @@ pub(crate) struct Setup {
     config: String,
     private_targets: bool,
     args: Vec<String>,
+    log: &'static str,
     scheme: &'static str,
     http_port: u16,
     udp_port: u16,
@@ -50,6 +51,7 @@ impl Setup {
             config: String::new(),
             private_targets: true,
             args: Vec::new(),
+            log: LOG,
             scheme: "http",
             http_port: 0,
             udp_port: 0,
@@ -66,6 +68,12 @@ impl Setup {
     pub(crate) fn config(mut self, toml: &str) -> Self {
         self.config += toml;
         self.config += "\n";
+        self
+    }
+
+    /// Logs everything.
+    pub(crate) fn verbose(mut self) -> Self {
+        self.log = "trace";
         self
     }
 
@@ -102,7 +110,7 @@ impl Setup {
             ])
             .args(["--udp-port", &self.udp_port.to_string()])
             .args(["--public-ip", &self.ip.to_string()])
-            .args(["--log", LOG])
+            .args(["--log", self.log])
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -238,6 +246,11 @@ impl Server {
             .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
             .collect();
         (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// Reads nothing that the server logs while what it returns is there, like a terminal that was paused.
+    pub(crate) fn pause_log(&self) -> MutexGuard<'_, String> {
+        self.log.lock().unwrap()
     }
 
     /// Sends SIGINT, and returns what became of it and how long it took.
