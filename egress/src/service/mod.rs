@@ -13,6 +13,7 @@ use axum::Router;
 use sfu::RoomId;
 use thiserror::Error;
 use tokio::{
+    runtime::Handle,
     sync::{Notify, broadcast, mpsc, watch},
     time::{sleep, timeout},
 };
@@ -268,7 +269,11 @@ impl Service {
         if let (Some(remote), Some(s3)) = (register.desk.remote.clone(), s3) {
             let uploader = Uploader::new(register.desk.library.clone(), remote, s3.keep_local);
             let uploading = uploader.run(register.cancel.child_token());
-            register.tasks.spawn(uploading);
+            // It waits for the disk, too: on a thread of its own.
+            let runtime = Handle::current();
+            register
+                .tasks
+                .spawn_blocking(move || runtime.block_on(uploading));
         }
     }
 

@@ -280,7 +280,7 @@ mod tests {
         let (disk, answers) = channel::<()>();
         let stop = Stop::default();
         let writer = Writer {
-            thread: thread::spawn(move || drop(answers.recv())),
+            thread: thread::spawn(move || answers.recv().unwrap_or_default()),
             stop,
             since: tracks.clock.now(),
             ending: false,
