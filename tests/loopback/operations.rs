@@ -35,7 +35,8 @@ async fn a_log_that_nobody_reads_holds_up_nobody() {
     let paused = server.pause_log();
     // A pipe takes 64 KB.
     for _ in 0..500 {
-        let response = http::client().get(server.url("/healthz")).send();
+        let request = http::client().get(server.url("/healthz"));
+        let response = request.timeout(wait::PATIENCE).send();
         assert_eq!(response.await.unwrap().status(), StatusCode::OK);
     }
     drop(paused);
