@@ -224,6 +224,36 @@ test('viewers rewind and come back to live', async ({ newPage }) => {
   }
 });
 
+test('a player that has fallen behind goes on live, and one that was paused does not', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const studio = await Studio.open(await newPage(), server, room);
+  await studio.goLiveAsHls();
+  const viewer = await newPage();
+  const watch = await Watch.open(viewer, server, room, '?player=hls');
+  await watch.expectPlaying(7);
+  const behind = () =>
+    watch.player.evaluate((element) => {
+      const video = element as HTMLVideoElement;
+      return video.seekable.end(video.seekable.length - 1) - video.currentTime;
+    });
+  await watch.player.evaluate((video) => {
+    (video as HTMLVideoElement).currentTime -= 6;
+  });
+  await expect.poll(behind, { message: 'it is live again' }).toBeLessThan(4);
+  await watch.expectPlaying(1);
+
+  await watch.player.evaluate((video) => (video as HTMLVideoElement).pause());
+  await expect.poll(behind, { message: 'it is left behind' }).toBeGreaterThan(7);
+  await watch.player.evaluate((video) => void (video as HTMLVideoElement).play());
+  await watch.expectPlaying(3);
+  expect(await behind(), 'it goes on where it was paused').toBeGreaterThan(6);
+  await viewer.getByTestId('back-to-live').click();
+  await expect.poll(behind, { message: 'the viewer wants to be live' }).toBeLessThan(4);
+});
+
 /** Puts a segment of half a minute with that number before those in a playlist. */
 function withLongSegment(playlist: string, number: number): string {
   const [, map = ''] = /(#EXT-X-MAP:.*\n)/.exec(playlist) ?? [];

@@ -173,6 +173,7 @@ test('the broadcast plays as HLS in the watch page', async ({ server, room, newP
   await studio.expectOutput('/hls/', 'live');
 
   await expect(link).toHaveValue(`${server.origin}/watch/${room}?player=hls`);
+  await expect(studio.page.getByTestId('share-local')).toContainText('on this computer only');
   const viewer = await newPage();
   const watch = await Watch.open(viewer, server, room, '?player=hls');
   await expectPicture(viewer, 15_000);

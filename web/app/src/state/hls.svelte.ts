@@ -47,7 +47,7 @@ export class HlsView {
   readonly #standstill = new StandstillWatch();
   /** The newest playlist that was seen while the player stood. */
   #newest: string | undefined;
-  /** Whether the person has gone back. */
+  /** Whether the person has gone back, or has paused. */
   #rewound = false;
   #unload: (() => void) | undefined;
 
@@ -87,6 +87,10 @@ export class HlsView {
 
   attach(element: HTMLMediaElement): void {
     this.#element = element;
+    const pause = () => {
+      this.#rewound ||= this.#loading === 'loaded' && !element.ended;
+    };
+    element.addEventListener('pause', pause, { signal: this.#ended.signal });
     this.#tick();
   }
 
@@ -256,6 +260,7 @@ export class HlsView {
     const longest = edge.end - edge.start;
     // Players stop by themselves at the end.
     const live = (!element.paused || element.ended) && element.currentTime > edge.live - CLOSE_S;
+    if (live) this.#rewound = false;
     // Every playlist lists some segments: that is not worth a bar.
     this.rewind = longest > WORTH_S || !live ? { longest, behind, live } : undefined;
     const hls = this.#hls;
@@ -341,13 +346,19 @@ export class HlsView {
     hls.attachMedia(element);
   }
 
-  /** Plays a little faster while it is later than it needs to be, and has media ahead. */
+  /**
+   * Plays a little faster while it is later than it needs to be, and has media ahead. Where that would take long, as
+   * after a server was away, it goes on live at once.
+   */
   #catchUp(hls: Hls, element: HTMLMediaElement): void {
     const { targetLatency, latency } = hls;
     const { buffered, currentTime } = element;
     const ahead = buffered.length > 0 ? buffered.end(buffered.length - 1) - currentTime : 0;
     const late = targetLatency === null ? 0 : latency - targetLatency;
-    // Who is later has gone back.
+    if (late >= CLOSE_S && ahead > AHEAD_S && !element.paused && !this.#rewound) {
+      this.backToLive();
+      return;
+    }
     const wanted = late > 0.1 && late < CLOSE_S && ahead > AHEAD_S;
     const rate = wanted ? (late > 0.4 && ahead > 2 * AHEAD_S ? 1.15 : 1.07) : 1;
     if (element.playbackRate !== rate) element.playbackRate = rate;
