@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use recorded::Clerk;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -134,6 +135,7 @@ struct Run {
     tracks: JoinSet<()>,
     /// Pictures that are being made.
     developing: JoinSet<pictured::Outcome>,
+    clerk: Clerk,
     /// Who the library knows to be on stage.
     cast: Vec<Cast>,
     /// What ends for a reason.
@@ -190,6 +192,7 @@ impl Run {
             recordings: BTreeSet::new(),
             tracks: JoinSet::new(),
             developing: JoinSet::new(),
+            clerk: Clerk::start(),
             cast: Vec::new(),
             doomed: BTreeMap::new(),
             degraded: (Level::Full, Instant::now()),
@@ -253,6 +256,7 @@ impl Run {
         }
         self.publish();
         self.tell_library().await;
+        self.clerk.finish().await;
         let (library, id) = (self.supervisor.library.clone(), self.supervisor.id.clone());
         let _ = tokio::task::spawn_blocking(move || library.close_folder(&id)).await;
         tracing::info!(state = ?self.job.state(), "egress ended");

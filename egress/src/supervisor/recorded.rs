@@ -1,5 +1,12 @@
 //! What the library of recordings has to know of a job.
 
+use std::io;
+
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+};
+
 use super::Run;
 use crate::{
     feed::feed,
@@ -7,6 +14,46 @@ use crate::{
     status::{self, DestinationState, DestinationType},
     wall_clock::unix_ms_now,
 };
+
+/// Tells the library things in their order while the job goes on: its disk may be slow. When [`NOTE_LIMIT`] wait, the job
+/// waits, too.
+#[derive(Debug)]
+pub(super) struct Clerk {
+    notes: Option<mpsc::Sender<Note>>,
+    writing: JoinSet<()>,
+}
+
+type Note = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+impl Clerk {
+    pub(super) fn start() -> Self {
+        let (notes, mut next) = mpsc::channel::<Note>(NOTE_LIMIT);
+        let mut writing = JoinSet::new();
+        writing.spawn(async move {
+            while let Some(note) = next.recv().await {
+                if let Ok(Err(error)) = spawn_blocking(note).await {
+                    tracing::error!(%error, "the record of a recording cannot be written");
+                }
+            }
+        });
+        Self {
+            notes: Some(notes),
+            writing,
+        }
+    }
+
+    async fn take(&self, note: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        if let Some(notes) = &self.notes {
+            let _ = notes.send(Box::new(note)).await;
+        }
+    }
+
+    /// Waits until everything is written.
+    pub(super) async fn finish(&mut self) {
+        self.notes = None;
+        while self.writing.join_next().await.is_some() {}
+    }
+}
 
 impl Run {
     /// Tells the library which recordings are being written.
@@ -33,16 +80,14 @@ impl Run {
                 self.supervisor.library.clone(),
                 self.supervisor.room.clone(),
             );
-            let kept = tokio::task::spawn_blocking(move || {
+            let note = move || {
                 if writes {
                     return library.begin(&id, &room, unix_ms_now());
                 }
                 library.end(&id, code);
                 Ok(())
-            });
-            if let Ok(Err(error)) = kept.await {
-                tracing::error!(%error, "the record of a recording cannot be written");
-            }
+            };
+            self.clerk.take(note).await;
             self.cast.clear();
             if writes {
                 self.recordings.insert(number);
@@ -78,13 +123,45 @@ impl Run {
         for number in &self.recordings {
             let id = Library::id(&self.supervisor.id, *number);
             let (library, cast) = (self.supervisor.library.clone(), self.cast.clone());
-            let noted = tokio::task::spawn_blocking(move || library.note_cast(&id, cast)).await;
-            if let Ok(Err(error)) = noted {
-                tracing::error!(%error, "the record of a recording cannot be written");
-            }
+            let note = move || library.note_cast(&id, cast);
+            self.clerk.take(note).await;
         }
     }
 }
 
+const NOTE_LIMIT: usize = 64;
+
 /// Keyframes of tracks that are recorded apart are asked for so much less often.
 const TRACK_PATIENCE: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_job_goes_on_while_the_disk_is_slow_and_nothing_changes_its_order() {
+        let mut clerk = Clerk::start();
+        let (disk, answer) = channel::<()>();
+        let slow = move || {
+            answer.recv().unwrap();
+            Ok(())
+        };
+        clerk.take(slow).await;
+        let (written, order) = channel();
+        for n in 0..NOTE_LIMIT {
+            let written = written.clone();
+            let note = move || {
+                written.send(n).unwrap();
+                Ok(())
+            };
+            clerk.take(note).await;
+        }
+        assert!(order.try_recv().is_err(), "the disk has not answered yet");
+        disk.send(()).unwrap();
+        clerk.finish().await;
+        drop(written);
+        assert!(order.iter().eq(0..NOTE_LIMIT));
+    }
+}
