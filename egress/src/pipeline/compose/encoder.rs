@@ -1,6 +1,6 @@
 //! Which H.264 encoder is used, and how.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::mpsc::sync_channel, thread, time::Duration};
 
 use gstreamer as gst;
 
@@ -27,19 +27,23 @@ impl Encoder {
         let there = hardware
             .filter(|encoder| gst::ElementFactory::find(encoder.element()).is_some())
             .map(|encoder| (encoder, encoder.description(preset)));
-        Self::first_that_works(there, preset, clock)
+        Self::first_that_works(there.collect(), preset, clock)
     }
 
-    /// Returns the first one whose description works, else the one that does everywhere.
-    fn first_that_works(
-        candidates: impl IntoIterator<Item = (Self, String)>,
-        preset: &Preset,
-        clock: &Clock,
-    ) -> Self {
-        candidates
-            .into_iter()
-            .find(|(_, description)| works(description, preset, clock))
-            .map_or(Self::X264, |(encoder, _)| encoder)
+    /// Returns the first one whose description works, else the one that does everywhere: that as well when a driver
+    /// hangs for longer than [`PATIENCE`].
+    fn first_that_works(candidates: Vec<(Self, String)>, preset: &Preset, clock: &Clock) -> Self {
+        if candidates.is_empty() {
+            return Self::X264;
+        }
+        let (preset, clock) = (*preset, *clock);
+        let (found, chosen) = sync_channel(1);
+        thread::spawn(move || {
+            let mut candidates = candidates.into_iter();
+            let works = candidates.find(|(_, description)| works(description, &preset, &clock));
+            let _ = found.send(works.map_or(Self::X264, |(encoder, _)| encoder));
+        });
+        chosen.recv_timeout(PATIENCE).unwrap_or(Self::X264)
     }
 
     /// Returns the part of a pipeline that makes H.264 of I420, in access units with their lengths.
@@ -122,10 +126,14 @@ const FRAMES: &str = "video/x-h264,stream-format=avc,alignment=au";
 /// Makes frames of bytes; x264 writes frames itself.
 const PARSER: &str = "h264parse config-interval=0";
 const SAMPLE: u32 = 10;
+/// Below what is taken for a hang of the worker.
+const PATIENCE: Duration = Duration::from_secs(3);
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// Elements that every machine has, in the place of hardware encoders: some that work and some that are there and
@@ -153,13 +161,17 @@ mod tests {
         let choose = |nvenc: &str, va: &str| {
             let candidates = [(Encoder::Nvenc, nvenc), (Encoder::Va, va)];
             let candidates = candidates.map(|(encoder, text)| (encoder, text.to_owned()));
-            Encoder::first_that_works(candidates, &preset, &clock)
+            Encoder::first_that_works(candidates.to_vec(), &preset, &clock)
         };
         assert_eq!(choose(WORKING, WORKING), Encoder::Nvenc);
         for (label, broken) in BROKEN {
             assert_eq!(choose(broken, WORKING), Encoder::Va, "{label}");
             assert_eq!(choose(broken, broken), Encoder::X264, "{label}");
         }
+        let started = Instant::now();
+        let hangs = "x264enc ! identity sleep-time=60000000";
+        assert_eq!(choose(hangs, WORKING), Encoder::X264, "hangs");
+        assert!(started.elapsed() < PATIENCE + Duration::from_secs(1));
         let x264 = Encoder::X264.description(&preset);
         assert!(works(&x264, &preset, &clock), "what all else ends in");
     }
