@@ -2,8 +2,10 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs},
     path::PathBuf,
+    sync::mpsc::sync_channel,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,7 +31,7 @@ pub(super) fn dial(
     policy: &Policy,
     deadline: Instant,
 ) -> Result<TcpStream, FailureCode> {
-    let allowed = resolve(host, port, policy)?;
+    let allowed = resolve(host, port, policy, deadline)?;
     let mut result = Err(FailureCode::Timeout);
     for (address, left) in allowed.iter().zip((1..=allowed.len()).rev()) {
         let patience = deadline.saturating_duration_since(Instant::now());
@@ -54,11 +56,9 @@ pub(super) fn resolve(
     host: &str,
     port: u16,
     policy: &Policy,
+    deadline: Instant,
 ) -> Result<Vec<SocketAddr>, FailureCode> {
-    let addresses: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()
-        .map_err(|_| FailureCode::HostNotFound)?
-        .collect();
+    let addresses = look_up(host, port, deadline).ok_or(FailureCode::HostNotFound)?;
     let allowed = allowed(&addresses, policy);
     if !allowed.is_empty() {
         return Ok(allowed);
@@ -68,6 +68,22 @@ pub(super) fn resolve(
     } else {
         FailureCode::PrivateAddress
     })
+}
+
+/// Returns what a name stands for, if somebody says so in time.
+fn look_up(host: &str, port: u16, deadline: Instant) -> Option<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Some(vec![SocketAddr::new(ip, port)]);
+    }
+    let host = host.to_owned();
+    let (found, addresses) = sync_channel(1);
+    // The system takes its time where no name server answers, and cannot be told otherwise.
+    thread::spawn(move || {
+        let addresses = (host.as_str(), port).to_socket_addrs();
+        let _ = found.send(addresses.map(Vec::from_iter));
+    });
+    let patience = deadline.saturating_duration_since(Instant::now());
+    addresses.recv_timeout(patience).ok()?.ok()
 }
 
 fn allowed(addresses: &[SocketAddr], policy: &Policy) -> Vec<SocketAddr> {
@@ -134,6 +150,11 @@ mod tests {
             code("no.such.host.invalid", 1, true),
             Some(FailureCode::HostNotFound)
         );
+        let late = |host| dial(host, port, &policy(true), Instant::now()).err();
+        let unnamed = late("localhost");
+        let given_up = [FailureCode::HostNotFound, FailureCode::Timeout].map(Some);
+        assert!(given_up.contains(&unnamed), "{unnamed:?}");
+        assert_eq!(late("127.0.0.1"), Some(FailureCode::Timeout));
         // A name that is not private by its looks.
         assert_eq!(
             code("localhost", port, false),

@@ -76,7 +76,8 @@ impl Srt {
     /// change its mind. It tells only after a while that nobody answers, so that each attempt calls one address.
     fn open(&self, video: bool, queue: SharedQueue) -> Result<Session, Failure> {
         let target = &self.target;
-        let addresses = resolve(&target.host, target.port, &self.policy)
+        let deadline = Instant::now() + self.limits.connect;
+        let addresses = resolve(&target.host, target.port, &self.policy, deadline)
             .map_err(|code| failure(code, target, ""))?;
         let address = self.turn.take(&addresses);
         let address = address.ok_or_else(|| failure(FailureCode::HostNotFound, target, ""))?;
