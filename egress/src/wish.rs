@@ -37,6 +37,11 @@ impl Wish {
         if !identity.is_none_or(is_name) {
             return Err(StartError::Source);
         }
+        if let (Source::Track { track, .. }, true) = (&wish.source, wish.audio_only)
+            && !is_sound(*track)
+        {
+            return Err(StartError::Source);
+        }
         wish.check_picture()?;
         Ok(wish)
     }
@@ -58,7 +63,6 @@ impl Wish {
 
     /// Refuses thumbnails of what has no picture.
     pub(crate) fn check_thumbnails(&self, plan: &[Planned]) -> Result<(), StartError> {
-        let is_sound = |track| matches!(track, Track::Microphone | Track::ScreenAudio);
         let silent = match self.source {
             Source::Track { track, .. } => is_sound(track),
             Source::Program {} | Source::Stage {} | Source::Participant { .. } => false,
@@ -124,6 +128,10 @@ impl Wish {
             (false, false) => TapVideo::Best,
         }
     }
+}
+
+fn is_sound(track: Track) -> bool {
+    matches!(track, Track::Microphone | Track::ScreenAudio)
 }
 
 #[cfg(test)]

@@ -225,12 +225,8 @@ impl Session<'_> {
             return Ok(());
         }
         let folder: &PathBuf = &self.record.target.folder;
-        let last = Raw::list(folder)?.last().map_or(0, |raw| raw.number);
-        let raw = Raw {
-            number: last + 1,
-            start_us: self.record.attempt.clock.unix_us(first.time),
-            joins: self.joins,
-        };
+        let start_us = self.record.attempt.clock.unix_us(first.time);
+        let raw = Raw::next(folder, start_us, self.joins)?;
         self.joins = false;
         let path = folder.join(raw.name());
         let mut file = RecordFile::create(&path, first.time, video, audio)?;
@@ -321,7 +317,7 @@ fn failure(error: &io::Error) -> Failure {
         return Failure {
             code: FailureCode::DiskFull,
             message: "The disk is full. What was recorded until now is kept. Delete recordings or free space, \
-                      then start a new one."
+                      then try this one again."
                 .to_owned(),
         };
     }

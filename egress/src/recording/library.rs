@@ -425,6 +425,21 @@ impl Shelves {
         changed.map_or(Ok(()), |entry| entry.save(&self.folder(id)))
     }
 
+    /// Does something with a recording that nobody writes, and that nobody begins to write meanwhile. Returns whether
+    /// that was so.
+    pub(super) fn unless_open(
+        &self,
+        id: &str,
+        action: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let _filing = self.lock_filing();
+        if self.phase(id) == Some(Phase::Open) {
+            return Ok(false);
+        }
+        action()?;
+        Ok(true)
+    }
+
     fn delete(&self, room: RoomId, id: &str) -> Result<(), DeleteError> {
         let _filing = self.lock_filing();
         let entry = self.get(id).filter(|entry| entry.room == room.0);

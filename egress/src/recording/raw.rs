@@ -7,7 +7,7 @@ use std::{fs, io, path::Path, time::Duration};
 /// One fragmented file, named `raw-{number}-{start}-{j|s}.mp4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Raw {
-    /// Grows over all files of a recording.
+    /// Grows over all files of a recording, those included that are gone.
     pub(crate) number: u32,
     /// When its first frame is presented, Unix microseconds.
     pub(crate) start_us: u64,
@@ -19,6 +19,18 @@ impl Raw {
     pub(crate) fn name(&self) -> String {
         let joins = if self.joins { 'j' } else { 's' };
         format!("raw-{:06}-{}-{joins}.mp4", self.number, self.start_us)
+    }
+
+    /// Returns the file that follows those in `folder`. A recording that goes on after it was finished has none left
+    /// there, and must use no number again: Unix seconds are beyond all that were used.
+    pub(crate) fn next(folder: &Path, start_us: u64, joins: bool) -> io::Result<Self> {
+        let last = Self::list(folder)?.last().map_or(0, |raw| raw.number);
+        let seconds = u32::try_from(start_us / 1_000_000).unwrap_or(0);
+        Ok(Self {
+            number: seconds.max(last + 1),
+            start_us,
+            joins,
+        })
     }
 
     /// Reads a name; `None` for that of another file.
@@ -82,6 +94,20 @@ mod tests {
         ] {
             assert_eq!(Raw::parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn numbers_grow_whatever_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let next = |start_us| Raw::next(folder.path(), start_us, true).unwrap();
+        let first = next(1_800_000_000_500_000);
+        assert_eq!(first.number, 1_800_000_000);
+        fs::write(folder.path().join(first.name()), []).unwrap();
+        // Within a second, and where the clock was set back.
+        assert_eq!(next(1_800_000_000_900_000).number, 1_800_000_001);
+        assert_eq!(next(1_700_000_000_000_000).number, 1_800_000_001);
+        fs::remove_file(folder.path().join(first.name())).unwrap();
+        assert!(next(1_800_000_002_000_000).number > first.number);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct Workshop {
     uploads: bool,
     /// How far each unfinished recording was read.
     followers: HashMap<(String, Option<String>), Follower>,
+    /// What kept recordings from being finished, as it was last said.
+    troubles: HashMap<String, io::ErrorKind>,
 }
 
 impl Workshop {
@@ -41,6 +43,7 @@ impl Workshop {
             stills,
             uploads,
             followers: HashMap::new(),
+            troubles: HashMap::new(),
         }
     }
 
@@ -53,8 +56,15 @@ impl Workshop {
                 self.clear_trash();
             }
             for id in self.shelves.unfinished() {
-                if let Err(error) = self.work_on(&id) {
-                    tracing::error!(recording = %id, %error, "recording cannot be finished; it is tried again");
+                match self.work_on(&id) {
+                    Ok(()) => _ = self.troubles.remove(&id),
+                    // Said once.
+                    Err(error) => {
+                        let kind = error.kind();
+                        if self.troubles.insert(id.clone(), kind) != Some(kind) {
+                            tracing::error!(recording = %id, %error, "recording cannot be finished; it is tried again");
+                        }
+                    }
                 }
             }
             match wake.recv_timeout(TICK) {
@@ -74,11 +84,8 @@ impl Workshop {
             return Ok(());
         }
         let mut done = self.work_in(id, None)?;
-        for entry in fs::read_dir(&folder)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if is_track_folder(&name) {
-                done &= self.work_in(id, Some(&name))?;
-            }
+        for track in tracks(&folder)? {
+            done &= self.work_in(id, Some(&track))?;
         }
         if done {
             self.shelves.note_done(id)?;
@@ -118,13 +125,12 @@ impl Workshop {
                 forget_used(&from, &entry, track)?;
             }
         }
-        for raw in Raw::list(&from)? {
-            fs::remove_file(from.join(raw.name()))?;
-        }
-        if track.is_some() {
-            fs::remove_dir(from)?;
-        }
-        Ok(true)
+        self.shelves.unless_open(id, || {
+            for raw in Raw::list(&from)? {
+                fs::remove_file(from.join(raw.name()))?;
+            }
+            track.map_or(Ok(()), |_| fs::remove_dir(from))
+        })
     }
 
     fn finish_one(
@@ -243,6 +249,20 @@ impl Pictures<'_> {
         let picture = Picture::AccessUnit { avcc, data };
         self.stills.decode_waiting(picture, width, height)
     }
+}
+
+/// Returns the folders of tracks, in the order in which they began.
+fn tracks(folder: &Path) -> io::Result<Vec<String>> {
+    let mut tracks = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if is_track_folder(&name) {
+            let first = Raw::list(&folder.join(&name))?.first().copied();
+            tracks.push((first.map(|raw| raw.start_us), name));
+        }
+    }
+    tracks.sort_unstable();
+    Ok(tracks.into_iter().map(|(_, name)| name).collect())
 }
 
 /// Removes the fragmented files that a finished one of the programme, or of a track, consists of.

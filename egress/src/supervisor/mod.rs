@@ -205,6 +205,8 @@ impl Run {
         let end = self.supervisor.end.clone();
         let mut ending = false;
         loop {
+            // Before a worker begins to write.
+            self.tell_library().await;
             while let Some(action) = self.job.poll_action() {
                 self.obey(action).await;
             }
@@ -213,7 +215,6 @@ impl Run {
             }
             self.end_left_playlist();
             self.publish();
-            self.tell_library().await;
             self.tell_cast().await;
             let due = self.job.poll_timeout();
             let event = tokio::select! {

@@ -3,7 +3,7 @@
 use std::io;
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::{JoinSet, spawn_blocking},
 };
 
@@ -48,6 +48,18 @@ impl Clerk {
         }
     }
 
+    /// The same, and waits until it is written.
+    async fn take_first(&self, note: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        let (written, wait) = oneshot::channel();
+        let note = move || {
+            let result = note();
+            let _ = written.send(());
+            result
+        };
+        self.take(note).await;
+        let _ = wait.await;
+    }
+
     /// Waits until everything is written.
     pub(super) async fn finish(&mut self) {
         self.notes = None;
@@ -87,7 +99,12 @@ impl Run {
                 library.end(&id, code);
                 Ok(())
             };
-            self.clerk.take(note).await;
+            if writes {
+                // What a worker has written of one that is over is removed.
+                self.clerk.take_first(note).await;
+            } else {
+                self.clerk.take(note).await;
+            }
             self.cast.clear();
             if writes {
                 self.recordings.insert(number);

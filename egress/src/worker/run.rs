@@ -199,6 +199,7 @@ impl Worker {
                 self.reporter.send(&Report::KeyframeWanted, &[]);
             }
             self.refuse();
+            self.end_orphaned_tracks();
             for failure in failures {
                 eprintln!("pipeline made anew: {failure}");
             }
@@ -207,6 +208,19 @@ impl Worker {
         }
         self.drain();
         Ok(())
+    }
+
+    /// Ends the tracks of recordings that have failed: nobody speaks for them any more.
+    fn end_orphaned_tracks(&self) {
+        let mut tracks = self.lock_tracks();
+        for (number, running) in &self.running {
+            if let Running::Thread(thread, stop) = running
+                && thread.is_finished()
+                && tracks.has(*number)
+            {
+                tracks.remove(*number, stop.clone());
+            }
+        }
     }
 
     fn lock_tracks(&self) -> MutexGuard<'_, Tracks> {

@@ -44,7 +44,8 @@ struct Lane {
 }
 
 struct Writer {
-    thread: JoinHandle<()>,
+    /// `None` when it has ended by itself, as on a disk that is full. It stays so until it is wanted anew.
+    thread: Option<JoinHandle<()>>,
     stop: Stop,
     since: Duration,
     /// Whether it was told to end. Nobody else writes into its folder until it has.
@@ -82,6 +83,11 @@ impl Tracks {
         }
         self.leaving.insert(number, attempt);
         self.release();
+    }
+
+    /// Returns whether tracks are recorded for this destination.
+    pub(super) fn has(&self, number: usize) -> bool {
+        self.targets.contains_key(&number)
     }
 
     /// Takes in a packet of a track.
@@ -155,8 +161,8 @@ impl Tracks {
     /// Lets go of what has ended.
     fn release(&mut self) {
         for lane in self.lanes.values_mut() {
-            let writing = |writer: &Writer| !(writer.ending && writer.thread.is_finished());
-            lane.writers.retain(|_, writer| writing(writer));
+            lane.writers
+                .retain(|_, writer| !(writer.ending && writer.has_ended()));
         }
         let lanes = &self.lanes;
         self.leaving.retain(|number, attempt| {
@@ -188,6 +194,10 @@ impl Tracks {
 }
 
 impl Writer {
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     fn end(&mut self) {
         self.ending = true;
         self.stop.stop();
@@ -220,7 +230,7 @@ impl Lane {
         self.writers.insert(
             number,
             Writer {
-                thread,
+                thread: Some(thread),
                 stop,
                 since,
                 ending: false,
@@ -228,20 +238,27 @@ impl Lane {
         );
     }
 
-    /// Lets go of what has ended by itself, so that it begins anew; returns what to say of that.
+    /// Lets go of what has panicked, so that it begins anew; returns what to say of that.
     fn forget_fallen(&mut self, id: u32, now: Duration) -> Vec<String> {
-        let has_fallen = |w: &Writer| !w.ending && w.thread.is_finished() && now >= w.since + PAUSE;
-        let fallen = self.writers.extract_if(.., |_, w| has_fallen(w));
-        let panicked = fallen.filter_map(|(_, writer)| writer.thread.join().err());
-        let said =
-            panicked.map(|_| format!("the recording of track {id} panicked, and begins anew"));
-        said.collect()
+        let mut said = Vec::new();
+        self.writers.retain(|_, writer| {
+            let rests = !writer.ending && now >= writer.since + PAUSE && writer.has_ended();
+            let ended = writer.thread.take_if(|_| rests);
+            let has_panicked = ended.is_some_and(|thread| thread.join().is_err());
+            if has_panicked {
+                said.push(format!(
+                    "the recording of track {id} panicked, and begins anew"
+                ));
+            }
+            !has_panicked
+        });
+        said
     }
 }
 
 /// Pictures and sounds of nine people, with their screens.
 const LANE_LIMIT: usize = 40;
-/// How long after it began what ends by itself is left alone.
+/// How long after it began what panics is left alone.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a track that sends nothing is taken for one that pauses.
 const HOLD: Duration = Duration::from_secs(5);
@@ -280,7 +297,7 @@ mod tests {
         let (disk, answers) = channel::<()>();
         let stop = Stop::default();
         let writer = Writer {
-            thread: thread::spawn(move || answers.recv().unwrap_or_default()),
+            thread: Some(thread::spawn(move || answers.recv().unwrap_or_default())),
             stop,
             since: tracks.clock.now(),
             ending: false,

@@ -315,7 +315,7 @@ async fn a_full_disk_refuses_a_recording_and_ends_one_cleanly() {
     let stage = Stage::with_config(config(free_mb(place.path()) - 30));
     let _broadcaster = stage.broadcast(Sends::default());
     let job = stage
-        .start(json!([{"type": "recording"}, {"type": "hls"}]))
+        .start(json!([{"type": "recording", "tracks": true}, {"type": "hls"}]))
         .await;
     stage.wait_live(&job).await;
     stage.plays(&job, 0, 3).await;
@@ -329,10 +329,33 @@ async fn a_full_disk_refuses_a_recording_and_ends_one_cleanly() {
     fs::remove_file(ballast).unwrap();
     let recording = ready(&stage).await;
     assert_eq!(recording.code, Some(FailureCode::DiskFull));
+    let tracks = recording.tracks.len();
+    assert!(tracks > 0, "{recording:?}");
+    // Where nothing is recorded, nobody is recorded apart.
+    let folder = folder_of(&stage, &recording.id);
+    let kept = names(&folder);
+    sleep(secs(4)).await;
+    assert_eq!(names(&folder), kept);
     let file = download(&stage, &recording.files[0].url).await;
     let probe = Probe::of(&file);
     probe.assert_sound(&["aac", "h264"]);
     assert!(probe.length() > 2.5, "{}", probe.length());
+
+    // What is tried again goes on behind what there is.
+    let again = json!({"retry": ["d1"]}).to_string();
+    let (status, _, body) = stage.request("PATCH", &job, again).await;
+    assert_eq!(status, StatusCode::OK, "{body:?}");
+    stage.wait_live(&job).await;
+    stage.plays(&job, 0, 4).await;
+    stage.end(&job).await;
+    let recording = ready(&stage).await;
+    assert_eq!(recording.code, None);
+    assert_eq!(recording.files.len(), 2, "{recording:?}");
+    assert_eq!(recording.tracks.len(), tracks * 2, "{recording:?}");
+    let file = download(&stage, &recording.files[1].url).await;
+    let probe = Probe::of(&file);
+    probe.assert_sound(&["aac", "h264"]);
+    assert!(probe.length() > 3.5, "{}", probe.length());
     stage.stop().await;
 }
 

@@ -77,6 +77,10 @@ async fn what_does_not_go_together_is_refused() {
             json!({"source": {"type": "participant", "identity": ""}}),
             "source_invalid",
         ),
+        (
+            json!({"source": {"type": "track", "identity": "ann", "track": "camera"}, "audio_only": true}),
+            "source_invalid",
+        ),
         (json!({"source": {"type": "nobody"}}), "bad_request"),
         (json!({"preset": "8k"}), "bad_request"),
     ];
