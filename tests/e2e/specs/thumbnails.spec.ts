@@ -16,8 +16,10 @@ test('the host has pictures taken, and sees and opens the latest', async ({
   // A second job of the kind, with pictures of another size, is listed, and leaves the switch alone.
   await expect(page.getByTestId('output-state')).toHaveCount(1);
   const quick = { type: 'thumbnails', interval_seconds: 1, width: 320 };
-  await server.api('POST', `/api/rooms/${room}/egress`, { destinations: [quick] });
-  const second = page.getByTestId('output-row').filter({ hasText: 'Pictures · 2' });
+  const made = await server.api('POST', `/api/rooms/${room}/egress`, { destinations: [quick] });
+  expect(made.status, await made.text()).toBe(201);
+  const named = page.getByTestId('output-name').getByText('Pictures · 2', { exact: true });
+  const second = page.getByTestId('output-row').filter({ has: named });
   await expect(second).toContainText(/Taking pictures · [2-9] so far/);
 
   const newest = pictures.first().locator('img');

@@ -74,6 +74,17 @@ export class Server {
     });
   }
 
+  /** Ends what a room still sends out. */
+  async endOutputs(room: string): Promise<void> {
+    const path = `/api/rooms/${room}/egress`;
+    const { jobs }: { jobs: { id: string; state: string }[] } = await (
+      await this.api('GET', path)
+    ).json();
+    const over = ['ended', 'failed'];
+    const running = jobs.filter(({ state }) => !over.includes(state));
+    await Promise.all(running.map(({ id }) => this.api('DELETE', `${path}/${id}`)));
+  }
+
   /** Returns a token made on the command line, such as `token('room', '--publish')`. */
   async token(room: string, ...grants: string[]): Promise<string> {
     const args = ['token', '--data-dir', this.#dataDir, '--room', room, ...grants];
