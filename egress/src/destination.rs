@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use nix::ifaddrs::getifaddrs;
 use thiserror::Error;
 use url::{Host, Url};
 
@@ -325,13 +326,29 @@ fn is_private(host: &Host<String>) -> bool {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             name == "localhost" || name.ends_with(".localhost")
         }
-        Host::Ipv4(address) => is_private_address(IpAddr::V4(*address)),
-        Host::Ipv6(address) => is_private_address(IpAddr::V6(*address)),
+        Host::Ipv4(address) => is_off_limits(IpAddr::V4(*address)),
+        Host::Ipv6(address) => is_off_limits(IpAddr::V6(*address)),
     }
 }
 
-/// Returns whether an address is not one of the Internet. A worker asks it again of what a name resolves to.
-pub(crate) fn is_private_address(ip: IpAddr) -> bool {
+/// Returns whether an address is not one of other machines of the Internet. A worker asks it again of what a name
+/// resolves to.
+pub(crate) fn is_off_limits(ip: IpAddr) -> bool {
+    is_private_address(ip) || is_of_this_machine(ip)
+}
+
+/// Returns whether an address is one of this machine's, behind whose firewall everything is reached by it.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    let addresses = getifaddrs().into_iter().flatten();
+    let mut addresses = addresses.filter_map(|interface| interface.address);
+    addresses.any(|address| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let v6 = || address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
+        v4.or_else(v6) == Some(ip.to_canonical())
+    })
+}
+
+fn is_private_address(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             ip.is_private()
@@ -565,6 +582,27 @@ mod tests {
                 rtmp("rtmp://host/app", key, true).err(),
                 Some(DestinationError::Key)
             );
+        }
+    }
+
+    #[test]
+    fn the_server_s_own_machine_is_no_target() {
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("::ffff:127.0.0.1", true),
+            ("203.0.113.9", false),
+            ("2001:db8::9", false),
+        ] {
+            let ip = address.parse().unwrap();
+            assert_eq!(is_of_this_machine(ip), expected, "{address}");
+        }
+        let ours = getifaddrs().unwrap().filter_map(|interface| {
+            let address = interface.address?;
+            Some(address.as_sockaddr_in()?.ip())
+        });
+        for ip in ours {
+            let refused = rtmp(&format!("rtmp://{ip}/app"), "k", false);
+            assert!(refused.is_err(), "{ip}");
         }
     }
 

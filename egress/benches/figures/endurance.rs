@@ -134,7 +134,6 @@ fn full_screen() -> Scene {
 
 /// Returns the files of all recordings, once they are finished.
 async fn recordings(stage: &Stage) -> Vec<PathBuf> {
-    let mut files = Vec::new();
     let list = loop {
         let (_, _, body) = stage.request("GET", "/api/rooms/room/recordings", "").await;
         let list: RecordingList = serde_json::from_slice(&body).unwrap();
@@ -144,17 +143,14 @@ async fn recordings(stage: &Stage) -> Vec<PathBuf> {
         }
         sleep(secs(1)).await;
     };
-    for file in list
-        .recordings
-        .iter()
-        .flat_map(|recording| &recording.files)
-    {
-        let (_, _, body) = stage.request("GET", &file.url, "").await;
-        let path = stage.path("files").join(format!("{}.mp4", files.len()));
-        std::fs::write(&path, body).unwrap();
-        files.push(path);
-    }
-    files
+    let root = stage.path("data/recordings");
+    let files = list.recordings.iter().flat_map(|recording| {
+        let job = recording.id.trim_start_matches("rec_").split('_').next();
+        let folder = root.join(job.unwrap()).join(&recording.id);
+        let files = recording.files.iter();
+        files.map(move |file| folder.join(&file.name))
+    });
+    files.collect()
 }
 
 fn say_file(label: &str, file: &Path) {

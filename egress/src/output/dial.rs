@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{destination::is_private_address, status::FailureCode};
+use crate::{destination::is_off_limits, status::FailureCode};
 
 /// What a worker may connect to and trust.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ fn look_up(host: &str, port: u16, deadline: Instant) -> Option<Vec<SocketAddr>> 
 fn allowed(addresses: &[SocketAddr], policy: &Policy) -> Vec<SocketAddr> {
     let addresses = addresses.iter().copied();
     addresses
-        .filter(|address| policy.allow_private || !is_private_address(address.ip()))
+        .filter(|address| policy.allow_private || !is_off_limits(address.ip()))
         .collect()
 }
 
