@@ -263,9 +263,16 @@ impl Entry {
         self.wish.mode().unwrap_or(Mode::PassThrough)
     }
 
-    /// Returns how it takes part in the balance of the machine.
-    pub(crate) fn running(&self, loads: &[Load]) -> Running {
-        let work = self.work();
+    /// Returns what comes in for another job of the room, if this one runs and has the same source.
+    pub(crate) fn seen_for(&self, other: &Self) -> Option<Broadcast> {
+        let sees = *self.level.borrow() != Level::Paused && self.wish.source == other.wish.source;
+        sees.then(|| self.broadcast())
+    }
+
+    /// Returns how it takes part in the balance of the machine, where `seen` comes in.
+    pub(crate) fn running(&self, loads: &[Load], seen: Option<Broadcast>) -> Running {
+        let broadcast = seen.unwrap_or_else(|| self.broadcast());
+        let work = Work::of(self.mode(), self.wish.audio_only, &self.plan, broadcast);
         let status = self.status.borrow();
         let composed = work.mode != Mode::PassThrough;
         Running {
@@ -447,7 +454,11 @@ mod tests {
         thread::spawn(move || {
             for _ in 0..20_000 {
                 let loads = [entry.load(true)];
-                let _ = (entry.running(&loads), entry.is_ending(), entry.serves_hls());
+                let _ = (
+                    entry.running(&loads, None),
+                    entry.is_ending(),
+                    entry.serves_hls(),
+                );
                 let _ = (entry.recordings().count(), entry.work(), entry.is_over());
             }
             let _ = done.send(());

@@ -327,14 +327,22 @@ impl Register {
     /// Takes back what there is too much of, or gives it back.
     pub(crate) fn balance(&self, overload: &mut Overload, now: Instant) {
         let rooms = self.lock();
-        let entries = rooms.values().flat_map(|jobs| &jobs.jobs);
-        let mut entries: Vec<_> = entries.filter(|entry| !entry.is_ending()).collect();
-        entries.sort_by_key(|entry| (entry.created_at_ms, &entry.id));
+        let entries = rooms
+            .iter()
+            .flat_map(|(room, jobs)| jobs.jobs.iter().map(move |entry| (room, entry)));
+        let mut entries: Vec<_> = entries.filter(|(_, entry)| !entry.is_ending()).collect();
+        entries.sort_by_key(|(_, entry)| (entry.created_at_ms, &entry.id));
         let loads = self.loads(&rooms, RoomId(0));
-        let running: Vec<_> = entries.iter().map(|entry| entry.running(&loads)).collect();
+        let running = entries.iter().map(|(room, entry)| {
+            // One that is paused sees nothing of what comes in. Perhaps another one does.
+            let mut others = entries.iter().filter(|(of, _)| of == room);
+            let seen = others.find_map(|(_, other)| other.seen_for(entry));
+            entry.running(&loads, seen)
+        });
+        let running: Vec<_> = running.collect();
         let limit = admission::percent(admission::limit_percent(&self.config, self.cores));
         if let Some((at, level)) = overload.look(&running, limit, now)
-            && let Some(entry) = entries.get(at)
+            && let Some((_, entry)) = entries.get(at)
         {
             entry.level.send_replace(level);
         }

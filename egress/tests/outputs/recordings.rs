@@ -351,7 +351,7 @@ async fn a_full_disk_refuses_a_recording_and_ends_one_cleanly() {
     let recording = ready(&stage).await;
     assert_eq!(recording.code, None);
     assert_eq!(recording.files.len(), 2, "{recording:?}");
-    assert_eq!(recording.tracks.len(), tracks * 2, "{recording:?}");
+    assert!(recording.tracks.len() > tracks, "{recording:?}");
     let file = download(&stage, &recording.files[1].url).await;
     let probe = Probe::of(&file);
     probe.assert_sound(&["aac", "h264"]);
