@@ -67,6 +67,16 @@ struct Relay {
 
 impl Relay {
     async fn start(secret: &str) -> Self {
+        for _ in 0..3 {
+            if let Some(relay) = Self::try_start(secret).await {
+                return relay;
+            }
+        }
+        panic!("turnserver did not answer");
+    }
+
+    /// Starts it; `None` if it does not answer, as when somebody was faster to take its port.
+    async fn try_start(secret: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (port, first_relayed) = (free_port(), free_port().min(65_000));
         let process = Command::new("turnserver")
@@ -91,12 +101,11 @@ impl Relay {
             .kill_on_drop(true)
             .spawn()
             .expect("turnserver: `make setup` installs coturn");
-        wait_for_answer(port).await;
-        Self {
+        answers(port).await.then_some(Self {
             port,
             _process: process,
             _folder: folder,
-        }
+        })
     }
 
     /// Returns whether somebody with these credentials gets a relayed address.
@@ -130,8 +139,8 @@ impl Relay {
     }
 }
 
-/// Sends binding requests (RFC 8489) until one is answered.
-async fn wait_for_answer(port: u16) {
+/// Sends binding requests (RFC 8489) until one is answered, for ten seconds; returns whether one was.
+async fn answers(port: u16) -> bool {
     let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .expect("a port");
@@ -142,10 +151,10 @@ async fn wait_for_answer(port: u16) {
         let _ = socket.send_to(&request, (Ipv4Addr::LOCALHOST, port)).await;
         let answer = timeout(Duration::from_millis(50), socket.recv_from(&mut [0; 1500])).await;
         if matches!(answer, Ok(Ok(_))) {
-            return;
+            return true;
         }
     }
-    panic!("turnserver did not answer within 10 s");
+    false
 }
 
 fn free_port() -> u16 {
