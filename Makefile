@@ -47,6 +47,9 @@ test: setup web test-rust test-web e2e ## Run all tests
 test-rust:
 	cargo test --workspace --locked
 
+test-web: web/node_modules/.package-lock.json
+	cd web && npm test
+
 e2e: web tests/e2e/node_modules/.package-lock.json ## Run the browser tests
 	# As test-rust builds it, so that the server is not compiled twice.
 	cargo test --workspace --locked --no-run
