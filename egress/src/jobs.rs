@@ -414,16 +414,7 @@ mod tests {
     use super::*;
 
     fn entry() -> (Entry, watch::Sender<status::Job>) {
-        let record = Record {
-            id: "eg_1".to_owned(),
-            room: 1,
-            slug: "room".to_owned(),
-            created_at_ms: 0,
-            next_number: 1,
-            wish: Wish::default(),
-            destinations: Vec::new(),
-            idempotency: None,
-        };
+        let record = Record::sample();
         let room = Room {
             id: RoomId(1),
             slug: record.slug.clone(),

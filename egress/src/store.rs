@@ -34,6 +34,23 @@ pub(crate) struct Record {
     pub(crate) idempotency: Option<(String, Vec<u8>)>,
 }
 
+#[cfg(test)]
+impl Record {
+    /// That of a job which sends nowhere.
+    pub(crate) fn sample() -> Self {
+        Self {
+            id: "eg_1".to_owned(),
+            room: 1,
+            slug: "room".to_owned(),
+            created_at_ms: 0,
+            next_number: 1,
+            wish: Wish::default(),
+            destinations: Vec::new(),
+            idempotency: None,
+        }
+    }
+}
+
 /// A destination of a recorded job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RecordedDestination {

@@ -546,16 +546,7 @@ mod tests {
             id: sfu::RoomId(1),
             slug: "room".to_owned(),
         };
-        let record = Record {
-            id: "eg_1".to_owned(),
-            room: 1,
-            slug: "room".to_owned(),
-            created_at_ms: 0,
-            next_number: 1,
-            wish: Wish::default(),
-            destinations: Vec::new(),
-            idempotency: None,
-        };
+        let record = Record::sample();
         let stills = Stills::start("false".into());
         let config = RecordingConfig::default();
         let recordings = folder.join("recordings");
