@@ -243,6 +243,7 @@ struct Track {
     /// How much was left out.
     skipped: Duration,
     started: bool,
+    muted: bool,
 }
 
 struct Packet {
@@ -309,6 +310,7 @@ impl Track {
             rounds: 0,
             skipped: Duration::ZERO,
             started: false,
+            muted: false,
         }
     }
 
@@ -323,6 +325,11 @@ impl Track {
             self.next = 0;
             self.rounds += 1;
         }
+    }
+
+    /// Returns whether all of a picture is sent, and nothing of the next: no sender breaks off before.
+    fn is_between_pictures(&self) -> bool {
+        self.next == 0 || self.packets[self.next - 1].at != self.packets[self.next].at
     }
 
     /// Returns how far it is to the next keyframe.
@@ -354,7 +361,10 @@ impl Track {
         }
         // The SFU starts every stream at a keyframe.
         self.started |= packet.keyframe;
-        if program.is_muted(self.codec.kind()) {
+        if self.is_between_pictures() {
+            self.muted = program.is_muted(self.codec.kind());
+        }
+        if self.muted {
             self.advance();
             return;
         }
@@ -383,7 +393,8 @@ fn play(program: &Program, mut tracks: Vec<Track>, sends: Sends, stop: &AtomicBo
     let mut requests = program.keyframe_requests.load(Ordering::Relaxed);
     while !stop.load(Ordering::Relaxed) {
         let asked = program.keyframe_requests.load(Ordering::Relaxed);
-        if sends.obeys && std::mem::replace(&mut requests, asked) != asked {
+        let may_skip = sends.obeys && tracks.iter().all(Track::is_between_pictures);
+        if may_skip && std::mem::replace(&mut requests, asked) != asked {
             let until_keyframe = tracks.iter().map(Track::until_keyframe).max();
             // One that is about to come anyway answers as well.
             if let Some(part) = until_keyframe.filter(|part| *part > Duration::from_millis(300)) {
