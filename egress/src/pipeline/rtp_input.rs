@@ -189,24 +189,71 @@ mod tests {
     }
 
     #[test]
-    fn two_pictures_of_a_moment_both_come_through() {
+    fn a_picture_that_breaks_off_before_a_gap_is_left_out() {
         gst::init().unwrap();
         let clock = Clock::start();
-        let encoded = "videotestsrc num-buffers=4 ! video/x-raw,width=320,height=180 ! \
-                       x264enc tune=zerolatency key-int-max=2 ! rtph264pay mtu=400 config-interval=-1 ! \
-                       appsink name=out sync=false";
-        let encoder = Graph::build(encoded, &clock).unwrap();
+        let packets = encoded(3, 1);
+        let mut pictures = packets.split_inclusive(|rtp| rtp[1] & 0x80 != 0);
+        let [first, broken, last] = [(); 3].map(|()| pictures.next().unwrap());
+        let graph = parsing(&clock);
+        let input = RtpInput::of(&graph, Codec::H264, || {}).unwrap();
+        graph.play().unwrap();
+        let sink = graph.sink("out").unwrap();
+        let start = clock.now();
+        let time = |picture: u32| start + Duration::from_millis(33) * picture;
+        let mut number = 0_u16;
+        let mut push = |packets: &[Vec<u8>], picture: u32| {
+            for rtp in packets {
+                let mut rtp = rtp.clone();
+                rtp[2..4].copy_from_slice(&number.to_be_bytes());
+                number += 1;
+                input.push(&rtp, time(picture));
+            }
+            // As the SFU does where what it hands on breaks off.
+            number += 1;
+        };
+        let come = |picture: u32| {
+            let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(20));
+            let time_of = sample.unwrap().buffer().unwrap().pts();
+            assert_eq!(time_of, Some(clock_time(time(picture))));
+        };
+        push(first, 0);
+        come(0);
+        push(&broken[..broken.len() / 2], 1);
+        push(last, 2);
+        come(2);
+    }
+
+    /// Returns pictures in RTP packets, the first of each `interval` a keyframe.
+    fn encoded(pictures: u32, interval: u32) -> Vec<Vec<u8>> {
+        let encoded = format!(
+            "videotestsrc pattern=snow num-buffers={pictures} ! video/x-raw,width=320,height=180 ! \
+             x264enc tune=zerolatency key-int-max={interval} ! rtph264pay mtu=400 config-interval=-1 ! \
+             appsink name=out sync=false"
+        );
+        let encoder = Graph::build(&encoded, &Clock::start()).unwrap();
         encoder.play().unwrap();
         let sink = encoder.sink("out").unwrap();
         let packets = std::iter::from_fn(|| sink.pull_sample().ok());
-        let packets: Vec<Vec<u8>> = packets
-            .map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec())
-            .collect();
+        let packets =
+            packets.map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec());
+        packets.collect()
+    }
+
+    fn parsing(clock: &Clock) -> Graph {
         let graph = format!(
             "{} ! h264parse ! video/x-h264,alignment=au ! appsink name=out sync=false",
             RtpInput::description(Codec::H264)
         );
-        let graph = Graph::build(&graph, &clock).unwrap();
+        Graph::build(&graph, clock).unwrap()
+    }
+
+    #[test]
+    fn two_pictures_of_a_moment_both_come_through() {
+        gst::init().unwrap();
+        let clock = Clock::start();
+        let packets = encoded(4, 2);
+        let graph = parsing(&clock);
         let input = RtpInput::of(&graph, Codec::H264, || {}).unwrap();
         graph.play().unwrap();
         let time = clock.now();

@@ -161,6 +161,12 @@ impl Rewrite {
         });
     }
 
+    /// Ends the run, and leaves a number out, as if a packet were lost.
+    pub(crate) fn break_off(&mut self) {
+        self.close();
+        self.next_seq = self.next_seq.wrapping_add(1);
+    }
+
     /// Returns the fields of a packet that is sent for the first time; `None` for one that does not belong to
     /// what was begun last.
     pub(crate) fn apply(&mut self, packet: &Packet<'_>, now: Instant) -> Option<Rewritten> {
@@ -275,7 +281,9 @@ impl Rewrite {
     /// Ends the run behind its last packet.
     fn close(&mut self) {
         let next_seq = self.next_seq;
-        if let Some(run) = self.runs.back_mut() {
+        if let Some(run) = self.runs.back_mut()
+            && run.end == u64::MAX
+        {
             let start = low32(run.first).wrapping_add(run.seq_shift);
             run.end = run.first + u64::from(next_seq.wrapping_sub(start));
             if run.end == run.first {

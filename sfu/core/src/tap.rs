@@ -135,6 +135,8 @@ struct Cursor {
     /// Timestamp and presentation of the newest packet.
     last: Option<(u32, Instant)>,
     keyframe: Option<u32>,
+    /// Whether the newest packet is not the last of its picture.
+    amid_picture: bool,
 }
 
 impl Queue {
@@ -340,6 +342,7 @@ impl Cursor {
             rewrite: Rewrite::new(0, 0),
             last: None,
             keyframe: None,
+            amid_picture: false,
         }
     }
 
@@ -404,6 +407,10 @@ impl Cursor {
 
     fn begin(&mut self, source: Source, first: u64, layer: &Layer, codec: Codec) {
         if let Some(packet) = layer.packet(first) {
+            if std::mem::take(&mut self.amid_picture) {
+                // A reader would take the half picture for a whole one.
+                self.rewrite.break_off();
+            }
             self.rewrite.begin(&Start {
                 source,
                 first: packet,
@@ -449,6 +456,7 @@ impl Cursor {
             None => packet.meta.presentation,
         };
         self.last = Some((rewritten.timestamp, presentation));
+        self.amid_picture = self.kind == MediaKind::Video && !rewritten.marker;
         let keyframe = match self.kind {
             MediaKind::Audio => true,
             MediaKind::Video => {
@@ -573,6 +581,24 @@ mod tests {
             self.video.refresh(now);
         }
 
+        /// Walks with a full queue; returns how many packets were dropped.
+        fn walk_full(&mut self, ms: u64) -> u64 {
+            let filler = TapPacket {
+                lane: 0,
+                codec: Codec::H264,
+                presentation: self.t0,
+                keyframe: false,
+                rtp: Bytes::new(),
+            };
+            self.queue.packets.resize(QUEUE_LIMIT, (TapId(1), filler));
+            let shown = Shown::new(std::slice::from_ref(&self.video));
+            let now = self.t0 + Duration::from_millis(ms);
+            let dropped = self.tap.walk(&self.stage, &shown, &mut self.queue, now);
+            self.video.layers[0].forwarded();
+            self.queue.remove(TapId(1));
+            dropped
+        }
+
         fn walk(&mut self, ms: u64) -> Vec<(u16, u8, bool)> {
             let shown = Shown::new(std::slice::from_ref(&self.video));
             let now = self.t0 + Duration::from_millis(ms);
@@ -640,23 +666,34 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_shows_where_a_picture_breaks_off() {
+        let mut f = Fixture::new();
+        f.receive(1, 0, &[0x65, 1], 0);
+        assert_eq!(f.walk(0), [(0, 1, true)]);
+        f.receive(2, 100, &[0x41, 2], 1);
+        assert_eq!(f.walk_full(1), 1);
+        f.receive(3, 200, &[0x65, 3], 401);
+        let amid_picture = Arrival {
+            seq: 4,
+            timestamp: 300,
+            payload: &[0x41, 4],
+            ..Arrival::default()
+        };
+        f.arrive(&amid_picture, 402);
+        assert_eq!(f.walk(402), [(1, 3, true), (2, 4, false)], "none yet");
+        f.receive(5, 300, &[0x41, 5], 403);
+        assert_eq!(f.walk_full(403), 1);
+        f.receive(6, 400, &[0x65, 6], 404);
+        f.receive(7, 500, &[0x41, 7], 405);
+        assert_eq!(f.walk(405), [(4, 6, true), (5, 7, false)], "3 is left out");
+    }
+
+    #[test]
     fn a_full_queue_drops_and_resumes_at_a_keyframe() {
         let mut f = Fixture::new();
-        let filler = TapPacket {
-            lane: 0,
-            codec: Codec::H264,
-            presentation: f.t0,
-            keyframe: false,
-            rtp: Bytes::new(),
-        };
-        f.queue.packets.resize(QUEUE_LIMIT, (TapId(1), filler));
         f.receive(1, 0, &[0x65, 1], 0);
-        let shown = Shown::new(std::slice::from_ref(&f.video));
-        let dropped = f.tap.walk(&f.stage, &shown, &mut f.queue, f.t0);
-        assert_eq!(dropped, 1);
-        f.video.layers[0].forwarded();
+        assert_eq!(f.walk_full(0), 1);
         assert!(f.video.layers[0].keyframes.poll_send(f.t0 + START));
-        f.queue.remove(TapId(1));
         f.receive(2, 100, &[0x41, 2], 400);
         assert_eq!(f.walk(400), []);
         f.receive(3, 200, &[0x65, 3], 401);
