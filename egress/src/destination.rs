@@ -239,14 +239,15 @@ fn accept_rtmp(
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let host = bare_host(host);
+    let port = url.port().or(pattern::usual_port(url.scheme()));
+    let (host, port) = (bare_host(host), port.ok_or_else(not_rtmp)?);
     Ok(Accepted {
         kind: DestinationType::Rtmp,
         shown_url: without_query(given),
         target: Target::Rtmp(RtmpTarget {
             tls,
             host,
-            port: url.port().unwrap_or(if tls { 443 } else { 1935 }),
+            port,
             application,
             key: key.to_owned(),
         }),

@@ -5,22 +5,34 @@ use url::Url;
 /// Returns whether `url` matches one of the patterns; always, if there is none.
 ///
 /// A pattern is `scheme://host[:port]/path`. `*` stands for anything within the host or within the path, so that
-/// `rtmp://*.example.com/*` does not match another host with that name in its path.
+/// `rtmp://*.example.com/*` does not match another host with that name in its path. The usual port of a scheme may be
+/// named or not.
 pub(crate) fn is_allowed(patterns: &[String], url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-    let authority = match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host,
-    };
+    let usual = usual_port(url.scheme());
+    let port = url.port().or(usual);
+    let with_port = port.map(|port| format!("{host}:{port}"));
+    let authorities = [(port == usual).then_some(host), with_port];
     let path = url.path().trim_matches('/');
     patterns.is_empty()
         || patterns.iter().any(|pattern| {
             parts(pattern).is_some_and(|(scheme, wanted_authority, wanted_path)| {
+                let wanted_authority = wanted_authority.to_ascii_lowercase();
+                let mut authorities = authorities.iter().flatten();
                 scheme == url.scheme()
-                    && matches(&wanted_authority.to_ascii_lowercase(), &authority)
+                    && authorities.any(|authority| matches(&wanted_authority, authority))
                     && matches(wanted_path.trim_matches('/'), path)
             })
         })
+}
+
+/// Returns the port that is meant where a URL names none.
+pub(crate) fn usual_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "rtmp" => Some(1935),
+        "rtmps" => Some(443),
+        _ => None,
+    }
 }
 
 /// Returns whether a pattern can be used.
@@ -74,6 +86,20 @@ mod tests {
                 "rtmp://live.example.com:99/app",
                 false,
             ),
+            (
+                "rtmp://live.example.com/app",
+                "rtmp://live.example.com:1935/app",
+                true,
+            ),
+            (
+                "rtmp://live.example.com:1935/app",
+                "rtmp://live.example.com/app",
+                true,
+            ),
+            ("rtmps://h:443/app", "rtmps://h/app", true),
+            ("rtmps://h/app", "rtmps://h:1935/app", false),
+            ("srt://h:99", "srt://h:99", true),
+            ("srt://h", "srt://h:99", false),
             (
                 "rtmp://live.example.com:*/*",
                 "rtmp://live.example.com:99/app",

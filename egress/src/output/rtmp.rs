@@ -95,26 +95,10 @@ impl Rtmp {
     }
 
     fn connect(&self) -> Result<Connection, Failure> {
-        let deadline = Instant::now() + self.limits.connect;
-        let target = &self.target;
-        let mut tcp = dial(&target.host, target.port, &self.policy, deadline)
-            .map_err(|code| failure(code, target, ""))?;
-        let tls = if target.tls {
-            let ca_file = self.policy.tls_ca_file.as_deref();
-            let tls = tls::connect(&mut tcp, &target.host, ca_file, deadline);
-            Some(tls.map_err(|error| {
-                use std::io::ErrorKind as Kind;
-                if matches!(error.kind(), Kind::WouldBlock | Kind::TimedOut) {
-                    failure(FailureCode::Timeout, target, "")
-                } else {
-                    failure(FailureCode::TlsFailed, target, &error.to_string())
-                }
-            })?)
-        } else {
-            None
-        };
-        Connection::new(tcp, tls, self.limits.stall)
-            .map_err(|error| broken(&error, target, Progress::Nothing))
+        let (target, policy, limits) = (self.target.clone(), self.policy.clone(), self.limits);
+        let connecting = move || connect(&target, &policy, limits);
+        let connected = self.attempt.stop.unless_stopped(connecting);
+        connected.unwrap_or_else(|| Err(failure(FailureCode::Internal, &self.target, "ended")))
     }
 
     fn greet(&self) -> Result<Client, Failure> {
@@ -165,6 +149,28 @@ impl Rtmp {
     }
 }
 
+fn connect(target: &RtmpTarget, policy: &Policy, limits: Limits) -> Result<Connection, Failure> {
+    let deadline = Instant::now() + limits.connect;
+    let mut tcp = dial(&target.host, target.port, policy, deadline)
+        .map_err(|code| failure(code, target, ""))?;
+    let tls = if target.tls {
+        let ca_file = policy.tls_ca_file.as_deref();
+        let tls = tls::connect(&mut tcp, &target.host, ca_file, deadline);
+        Some(tls.map_err(|error| {
+            use std::io::ErrorKind as Kind;
+            if matches!(error.kind(), Kind::WouldBlock | Kind::TimedOut) {
+                failure(FailureCode::Timeout, target, "")
+            } else {
+                failure(FailureCode::TlsFailed, target, &error.to_string())
+            }
+        })?)
+    } else {
+        None
+    };
+    Connection::new(tcp, tls, limits.stall)
+        .map_err(|error| broken(&error, target, Progress::Nothing))
+}
+
 impl Session {
     fn run(mut self, rtmp: &Rtmp, air: Air) -> Result<(), Failure> {
         let mut buffer = vec![0; 8192];
@@ -173,6 +179,9 @@ impl Session {
             let sending = !self.client.output().is_empty();
             self.connection
                 .wait(sending, Some(&rtmp.attempt.stop), POLL);
+        }
+        if self.accepted.is_none() {
+            return Ok(());
         }
         self.client.end();
         let output = std::mem::take(self.client.output());

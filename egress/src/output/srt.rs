@@ -42,6 +42,8 @@ struct Session {
     started: Instant,
     address: SocketAddr,
     live: bool,
+    /// Frames that nobody has been told of.
+    uncounted: u64,
     measured: Instant,
     progress: Progress,
     confirmed: u64,
@@ -119,6 +121,7 @@ impl Srt {
             started: now,
             address,
             live: false,
+            uncounted: 0,
             measured: now,
             progress: Progress::default(),
             confirmed: 0,
@@ -147,17 +150,27 @@ impl Session {
             let Some(frame) = lock(&self.queue).pop(now) else {
                 return;
             };
+            if frame.kind == MediaKind::Video {
+                self.count_frame(srt);
+                srt.attempt.meter.set_delay(now.saturating_sub(frame.time));
+            }
             let source = match frame.kind {
                 MediaKind::Video => self.video.as_ref(),
                 MediaKind::Audio => Some(&self.audio),
             };
-            if frame.kind == MediaKind::Video {
-                srt.attempt.meter.count_frame();
-                srt.attempt.meter.set_delay(now.saturating_sub(frame.time));
-            }
             if let Some(source) = source {
                 // Refused only when the pipeline has failed, which its bus tells.
                 let _ = source.push_sample(&frame.to_sample());
+            }
+        }
+    }
+
+    /// Counts what goes out; what waits for the connection, once that stands.
+    fn count_frame(&mut self, srt: &Srt) {
+        self.uncounted += 1;
+        if self.live {
+            for _ in 0..std::mem::take(&mut self.uncounted) {
+                srt.attempt.meter.count_frame();
             }
         }
     }
@@ -238,6 +251,9 @@ impl Session {
 
     /// Sends what is left, and waits until it is confirmed; then closing tells the listener.
     fn end(&mut self, srt: &Srt) {
+        if !self.live {
+            return;
+        }
         let deadline = Instant::now() + GOODBYE_LIMIT;
         self.take_frames(srt);
         if let Some(video) = &self.video {

@@ -4,6 +4,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{TryRecvError, sync_channel},
     },
     thread,
     time::Duration,
@@ -69,6 +70,28 @@ impl Stop {
         }
     }
 
+    /// Does `work`, which cannot be interrupted, on a thread of its own, and waits for it. `None` when told to end
+    /// before: nobody waits for it then.
+    pub(super) fn unless_stopped<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, outcome) = sync_channel(1);
+        let waiting = self.clone();
+        thread::spawn(move || {
+            let _ = done.send(work());
+            waiting.wake();
+        });
+        while !self.is_stopped() {
+            match outcome.try_recv() {
+                Ok(outcome) => return Some(outcome),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.wait(WORK_POLL),
+            }
+        }
+        None
+    }
+
     /// What becomes readable with a wake-up.
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.shared.event.as_ref().map(AsFd::as_fd)
@@ -79,5 +102,28 @@ impl Stop {
         if let Some(event) = &self.shared.event {
             let _ = read(event, &mut [0; 8]);
         }
+    }
+}
+
+/// A wake-up may have been taken for another.
+const WORK_POLL: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::channel, time::Instant};
+
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_not_waited_for_by_who_is_to_end() {
+        let stop = Stop::default();
+        assert_eq!(stop.unless_stopped(|| 7), Some(7));
+        let (release, held) = channel::<()>();
+        let (ending, started) = (stop.clone(), Instant::now());
+        let ended = thread::spawn(move || stop.unless_stopped(move || held.recv()));
+        ending.stop();
+        assert!(ended.join().unwrap().is_none());
+        assert!(started.elapsed() < Duration::from_secs(5));
+        drop(release);
     }
 }

@@ -1,6 +1,9 @@
 //! What is wrong is said, fast and in words that help.
 
-use std::net::ToSocketAddrs;
+use std::{
+    net::ToSocketAddrs,
+    time::{Duration, Instant},
+};
 
 use axum::http::StatusCode;
 use egress::status::{DestinationState, FailureCode, Job};
@@ -64,6 +67,37 @@ async fn what_is_wrong_with_a_server_is_said_within_ten_seconds() {
     let said = |place: usize| job.destinations[place].last_error.clone().unwrap();
     assert!(said(2).contains("Copy the key"), "{}", said(2));
     assert!(said(3).contains("the application “nosuch”"), "{}", said(3));
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_answer_holds_up_no_end_and_gets_no_frames() {
+    let stage = Stage::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = listener.local_addr().unwrap().port();
+    let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let deaf_port = deaf.local_addr().unwrap().port();
+    let _broadcaster = stage.broadcast(Sends::default());
+    let job = stage
+        .start(json!([
+            {"type": "rtmp", "url": format!("rtmp://127.0.0.1:{mute}/live"), "key": "k"},
+            {"type": "rtmp", "url": format!("rtmps://127.0.0.1:{mute}/live"), "key": "k"},
+            {"type": "srt", "url": format!("srt://127.0.0.1:{deaf_port}")},
+        ]))
+        .await;
+    let called = |job: &Job| job.receiving && job.destinations.iter().all(|d| d.attempt > 0);
+    stage.wait_for(&job, secs(10), called).await;
+    // All three have called by now: those two, and the third.
+    listener.accept().unwrap();
+    listener.accept().unwrap();
+    deaf.recv(&mut [0; 1500]).unwrap();
+    let asked = Instant::now();
+    let ended = stage.end(&job).await;
+    let took = asked.elapsed();
+    assert!(took < Duration::from_millis(2500), "ended after {took:?}");
+    for destination in &ended.destinations {
+        assert_eq!((destination.frames, destination.bytes), (0, 0));
+    }
     stage.stop().await;
 }
 
