@@ -149,6 +149,7 @@ impl Audience {
         let (id, session) = self.sessions.pop_front()?;
         let (http, crowd) = (self.watching.clone(), Arc::clone(&self.crowd));
         Some(async move {
+            crowd.expect_end(id);
             let ended = http.end(&session).await;
             crowd.leave(id);
             ended

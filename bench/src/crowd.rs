@@ -46,6 +46,8 @@ struct Shared {
 
 enum Order {
     Admit(Box<Viewer>),
+    /// Is about to leave.
+    ExpectEnd(u64),
     Leave(u64),
 }
 
@@ -121,9 +123,18 @@ impl Crowd {
 
     /// Lets a viewer leave.
     pub(crate) fn leave(&self, id: u64) {
+        self.order(|| Order::Leave(id));
+    }
+
+    /// From here on it is a viewer's own wish when the server ends it.
+    pub(crate) fn expect_end(&self, id: u64) {
+        self.order(|| Order::ExpectEnd(id));
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
         for worker in &self.workers {
             // A worker that has ended has no viewers.
-            let _ = worker.orders.send(Order::Leave(id));
+            let _ = worker.orders.send(order());
         }
     }
 
@@ -198,6 +209,12 @@ impl Drain {
         for order in self.ordered.try_iter() {
             match order {
                 Order::Admit(viewer) => self.viewers.push(*viewer),
+                Order::ExpectEnd(id) => {
+                    let viewer = self.viewers.iter_mut().find(|viewer| viewer.id == id);
+                    if let Some(viewer) = viewer {
+                        viewer.expect_end();
+                    }
+                }
                 Order::Leave(id) => self.viewers.retain_mut(|viewer| {
                     let stays = viewer.id != id;
                     if !stays {

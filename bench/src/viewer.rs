@@ -123,6 +123,11 @@ impl Viewer {
         self.next_due = self.peer.transport.poll_timeout().min(now + nap);
     }
 
+    /// It is no surprise when the server ends it.
+    pub(crate) fn expect_end(&mut self) {
+        self.progress.is_closed = true;
+    }
+
     /// Leaves.
     pub(crate) fn close(&mut self, tally: &mut Tally) {
         for stream in [&mut self.video, &mut self.audio].into_iter().flatten() {
@@ -209,7 +214,7 @@ impl Viewer {
         true
     }
 
-    /// Takes a retransmission (RFC 4588), or padding made of one.
+    /// Takes a retransmission (RFC 4588), or padding. Returns whether it is new.
     fn take_repair(
         &mut self,
         header: &Header,
@@ -223,9 +228,14 @@ impl Viewer {
         let Some(plain) = self.peer.transport.open_rtp(datagram.bytes) else {
             return false;
         };
-        let Some((seq, payload)) = plain.get(header.len..).and_then(|p| p.split_first_chunk())
-        else {
-            return false;
+        let is_padded = datagram
+            .bytes
+            .first()
+            .is_some_and(|first| first & PADDED != 0);
+        let payload = plain.get(header.len..).unwrap_or_default();
+        let Some((seq, payload)) = unpadded(payload, is_padded).split_first_chunk() else {
+            // Padding alone, by which the server looks for room on the path.
+            return true;
         };
         let original = Header {
             seq: u16::from_be_bytes(*seq),
@@ -335,6 +345,20 @@ impl Stream {
     }
 }
 
+/// Returns a payload without its padding (RFC 3550 §5.1); empty if there is nothing else.
+fn unpadded(payload: &[u8], is_padded: bool) -> &[u8] {
+    let padding = payload.last().filter(|_| is_padded);
+    let length = padding.map_or(Some(payload.len()), |padding| {
+        payload.len().checked_sub(usize::from(*padding))
+    });
+    length
+        .and_then(|length| payload.get(..length))
+        .unwrap_or_default()
+}
+
+/// The P bit of an RTP header.
+const PADDED: u8 = 0x20;
+
 const OWN_SSRC: u32 = 1;
 
 /// How often Chromium sends transport-wide feedback at these bitrates.
@@ -350,3 +374,22 @@ const REPLAY: i64 = 2_000_000_000;
 
 const SHORT_NAP: Duration = Duration::from_millis(2);
 const LONG_NAP: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_no_media() {
+        let table: [(&[u8], bool, &[u8]); 5] = [
+            (&[1, 2, 3], false, &[1, 2, 3]),
+            (&[1, 2, 0, 2], true, &[1, 2]),
+            (&[0, 0, 3], true, &[]),
+            (&[0, 9], true, &[]),
+            (&[], true, &[]),
+        ];
+        for (payload, is_padded, media) in table {
+            assert_eq!(unpadded(payload, is_padded), media, "{payload:?}");
+        }
+    }
+}
