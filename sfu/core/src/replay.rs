@@ -92,23 +92,39 @@ impl Replays {
                 .iter()
                 .filter(move |moved| moved.number == number)
         };
-        let Some(last) = run()
-            .next_back()
-            .filter(|last| !is_later(timestamp, last.from))
-        else {
+        let Some(last) = run().next_back() else {
             return Some(timestamp);
         };
         if last.from == timestamp {
             return Some(last.to);
+        }
+        if is_later(timestamp, last.from) {
+            // One that comes late belongs behind those that were moved past its time.
+            let behind = last
+                .to
+                .wrapping_add(1 + rank(timestamp.wrapping_sub(last.from)));
+            return Some(if is_later(timestamp, last.to) {
+                timestamp
+            } else {
+                behind
+            });
         }
         let first = run().next()?;
         let next = run().find(|moved| !is_later(timestamp, moved.from))?;
         match next.from == timestamp {
             true => Some(next.to),
             // It came when those behind it had been sent.
-            false => is_later(timestamp, first.from).then_some(next.to.wrapping_sub(1)),
+            false => is_later(timestamp, first.from).then(|| {
+                let before = rank(next.from.wrapping_sub(timestamp));
+                next.to.wrapping_sub(1 + before)
+            }),
         }
     }
+}
+
+/// Keeps pictures apart that share the ticks between two others: they are at least a ninetieth of a second apart.
+fn rank(distance: u32) -> u32 {
+    (distance / 1000).min(STEP - 2)
 }
 
 /// A picture that is sent within this part of a second of its time is live: 1/60 s.
@@ -125,3 +141,44 @@ const MAX_MOVED: usize = 256;
 
 /// A replay this long ago is over, in ticks: some minutes.
 const LONG_PAST: u32 = 1 << 24;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Ticks between two pictures, 30 a second at 90 kHz.
+    const PICTURE: u32 = 3000;
+
+    #[test]
+    fn pictures_that_come_late_keep_their_order_and_their_times_apart() {
+        let mut replays = Replays::default();
+        let received = Instant::now();
+        let live = Live {
+            timestamp: 10 * PICTURE,
+            received,
+        };
+        let run = replays.begin(90_000, Some(live));
+        // A keyframe that is sent 400 ms late; the two behind it are missing.
+        let now = received + Duration::from_millis(100);
+        let keyframe = replays.place(0, None, now);
+        assert_eq!(keyframe, 10 * PICTURE + 9000);
+        let next = |replays: &mut Replays, n: u32| {
+            let before = replays.moved.back().map(|moved| moved.to);
+            replays.place(n * PICTURE, before, now)
+        };
+        let third = next(&mut replays, 3);
+        assert_eq!(third, keyframe + STEP);
+        let order = |numbers: &[u32]| {
+            let placed = numbers.iter().map(|n| replays.find(run, n * PICTURE));
+            let placed: Vec<u32> = placed.map(Option::unwrap).collect();
+            assert!(placed.is_sorted_by(|a, b| a < b), "{placed:?}");
+            placed
+        };
+        order(&[0, 1, 2, 3]);
+        // Nothing behind it moved: those that are late belong behind it, and live ones keep their own.
+        let placed = order(&[3, 4, 5, 12, 14]);
+        assert_eq!(placed[4], 14 * PICTURE);
+    }
+}

@@ -4,7 +4,7 @@
 mod reference;
 mod watcher;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use crate::world::{
     Network, ROOM, World,
@@ -20,13 +20,15 @@ use watcher::Watcher;
 #[test]
 fn every_viewer_sees_what_a_naive_reference_says() {
     let mut switches = 0;
-    for seed in 1..=4 {
+    for seed in seeds() {
+        println!("seed {seed}");
         let mut run = Run::new(seed);
         // A room without anybody would be forgotten.
         for participant in 1..=3 {
             run.watch(participant);
             run.publish(participant);
         }
+        run.world.run(1500);
         for step in 0..22 {
             run.step(step);
         }
@@ -37,6 +39,15 @@ fn every_viewer_sees_what_a_naive_reference_says() {
     }
     println!("{switches} switches between layers");
     assert!(switches > 60, "{switches} switches between layers");
+}
+
+/// `FANLIGHT_TEST_SEEDS`, such as `1-60`; a few if there is none.
+fn seeds() -> RangeInclusive<u64> {
+    let asked = std::env::var("FANLIGHT_TEST_SEEDS").ok();
+    let asked = asked.as_deref().map(|seeds| seeds.split_once('-').unwrap());
+    asked.map_or(1..=6, |(first, last)| {
+        first.parse().unwrap()..=last.parse().unwrap()
+    })
 }
 
 struct Run {
