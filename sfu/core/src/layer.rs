@@ -189,7 +189,12 @@ impl Layer {
                 .record(gap.end, packet.timestamp, server.micros(now));
             return Ok(false);
         }
-        self.keep(packet, server, remote, now).map(|()| true)
+        match self.keep(packet, server, remote, now) {
+            Ok(()) => Ok(true),
+            // Publishers look for room on their path with packets that were sent before.
+            Err(Refused::Duplicate | Refused::TooOld) if packet.retransmitted => Ok(false),
+            Err(refused) => Err(refused),
+        }
     }
 
     fn keep(
@@ -557,11 +562,26 @@ mod tests {
         }
 
         fn receive(&mut self, seq: u16, timestamp: u32, payload: &[u8], at: u64) -> Outcome {
+            self.take(seq, (timestamp, false), payload, at)
+        }
+
+        fn repeat(&mut self, seq: u16, timestamp: u32, payload: &[u8], at: u64) -> Outcome {
+            self.take(seq, (timestamp, true), payload, at)
+        }
+
+        fn take(
+            &mut self,
+            seq: u16,
+            (timestamp, retransmitted): (u32, bool),
+            payload: &[u8],
+            at: u64,
+        ) -> Outcome {
             let packet = Arrival {
                 seq,
                 timestamp,
                 marker: true,
                 payload,
+                retransmitted,
                 ..Arrival::default()
             };
             let now = self.at(at);
@@ -684,6 +704,16 @@ mod tests {
         assert_eq!(f.receive(30_001, 100, DELTA, 0), Err(Refused::Stray));
         assert_eq!(f.receive(30_002, 100, DELTA, 0), Ok(true), "started anew");
         assert_eq!(f.layer.epoch, 1);
+    }
+
+    #[test]
+    fn what_is_repeated_without_need_is_no_fault() {
+        let mut f = Fixture::new(Codec::H264);
+        f.receive(1000, 100, DELTA, 0).unwrap();
+        f.receive(1100, 100, DELTA, 0).unwrap();
+        assert_eq!(f.repeat(1100, 100, DELTA, 1), Ok(false));
+        assert_eq!(f.repeat(1000, 100, DELTA, 1), Ok(false));
+        assert_eq!(f.repeat(1099, 100, DELTA, 1), Ok(true), "it was missing");
     }
 
     #[test]
