@@ -25,8 +25,8 @@ pub struct Config {
     /// Packets kept per video layer for retransmission; a power of two from 256 to 8192.
     pub history_packets: usize,
     /// How long the beginning of a video frame, or audio, may wait for what follows, so that a busy shard sends
-    /// each viewer several packets by one call; in milliseconds, 0 for never, at most 20. A complete frame
-    /// never waits.
+    /// each viewer several packets by one call; in milliseconds, 0 for never, at most 20. The end of a picture
+    /// ends the wait: of one in spatial layers the end of the uppermost.
     pub hold_ms: u8,
     /// How busy a shard has to be before it holds packets, in percent of one core; 0 for always. Up to there
     /// everything leaves at once.
