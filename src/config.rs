@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use figment::{
     Figment,
+    error::Kind,
     providers::{Env, Format, Toml},
 };
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,31 @@ impl Default for Log {
     }
 }
 
+/// Says what is wrong with settings, by the names that whoever has written them knows.
+fn explain(error: figment::Error) -> anyhow::Error {
+    let lines = error.into_iter().map(|error| {
+        let source = error.metadata.as_ref();
+        let file = source.and_then(|metadata| metadata.source.as_ref()?.file_path());
+        let (key, place) = match file {
+            Some(file) => (error.path.join("."), format!(" in {}", file.display())),
+            None => {
+                let key = error.path.join("__").to_uppercase();
+                (format!("FANLIGHT_{key}"), String::new())
+            }
+        };
+        if let Kind::UnknownField(_, known) = &error.kind {
+            let known = known.join(", ");
+            format!("{key}{place} is no setting; there are {known}")
+        } else {
+            format!("{key}{place}: {}", error.kind)
+        }
+    });
+    anyhow::anyhow!(
+        "read the settings: {}",
+        lines.collect::<Vec<_>>().join("; ")
+    )
+}
+
 impl Config {
     /// Loads and validates the settings.
     ///
@@ -137,7 +163,7 @@ impl Config {
                 figment = figment.merge((key, secret));
             }
         }
-        figment.extract().context("read the settings")
+        figment.extract().map_err(explain)
     }
 
     fn apply(&mut self, args: &ServeArgs) {
@@ -303,6 +329,24 @@ mod tests {
     #[test]
     fn half_a_certificate_is_an_error() {
         assert!(load("[http]\ntls_cert = 'a.pem'", ServeArgs::default()).is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("fanlight.toml");
+        for (text, words) in [
+            ("[signaling.chat]\nguets = true", "signaling.chat.guets in "),
+            ("[media]\nudp_port = \"x\"", "media.udp_port in "),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = Config::read(Some(&file)).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let error = figment::Error::from(Kind::UnknownField("udp_prot".to_owned(), &["udp_port"]));
+        let error = explain(error.with_path("media.udp_prot")).to_string();
+        assert!(error.contains("FANLIGHT_MEDIA__UDP_PROT"), "{error}");
+        assert!(error.contains("there are udp_port"), "{error}");
     }
 
     #[test]
