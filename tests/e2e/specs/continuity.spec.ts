@@ -73,6 +73,9 @@ test('the broadcaster switches to the screen and the viewer sees it without join
   const studio = await Studio.open(broadcaster, server, room);
   // The fake screen looks like the fake camera, so the camera is made smaller.
   await studio.chooseQuality('480p');
+  const microphone = broadcaster.getByTestId('mic-select');
+  await microphone.selectOption({ label: 'Fake Audio Input 2' });
+  const chosen = await microphone.inputValue();
   await studio.goLive();
   const viewer = await newPage();
   await Watch.open(viewer, server, room);
@@ -88,6 +91,10 @@ test('the broadcaster switches to the screen and the viewer sees it without join
   await expectVideoFlows(viewer);
   await expectPicture(viewer);
   expect((await received(viewer)).connections, 'the viewer kept its connection').toBe(1);
+  await expect(microphone).toHaveValue(chosen);
+  await broadcaster.getByTestId('source-camera').click();
+  await expect.poll(async () => (await received(viewer)).height, { intervals: POLL }).toBe(480);
+  await expect(microphone, 'it is the chosen one still').toHaveValue(chosen);
 });
 
 test('a change of network begins a new ICE session and interrupts nothing', async ({

@@ -54,6 +54,7 @@ test('a guest is seen, featured and removed', async ({ server, room, newPage }) 
   await expectVideoFlows(viewer, 5);
   await guest.join();
   await expectAllMove([viewer.mainFrame()], 2);
+  await expectRoomForTwo(viewer);
 
   // Host and guest see each other, and not themselves.
   for (const page of [studio.page, guest.page]) {
@@ -84,6 +85,27 @@ test('a guest is seen, featured and removed', async ({ server, room, newPage }) 
   await expect(guest.page.getByTestId('error-banner'), 'and cannot come back').toBeVisible();
   await studio.stop();
 });
+
+/** Neither of two pictures covers the other, or what the player is worked with, on phones held either way. */
+async function expectRoomForTwo(viewer: Page): Promise<void> {
+  const before = viewer.viewportSize();
+  for (const [width, height] of [
+    [390, 844],
+    [844, 390],
+  ] as const) {
+    await viewer.setViewportSize({ width, height });
+    await expect(viewer.getByTestId('fullscreen'), `${width} wide`).toBeInViewport({ ratio: 1 });
+    const [first, second] = await Promise.all(
+      [0, 1].map((n) => viewer.getByTestId('tile').nth(n).boundingBox()),
+    );
+    const bar = await viewer.getByTestId('fullscreen').boundingBox();
+    if (!first || !second || !bar) throw new Error('something is not shown');
+    const isAside = first.x + first.width <= second.x;
+    expect(isAside || first.y + first.height <= second.y, `${width} wide: apart`).toBe(true);
+    expect(second.y + second.height, `${width} wide: above the bar`).toBeLessThanOrEqual(bar.y);
+  }
+  if (before) await viewer.setViewportSize(before);
+}
 
 test('guests leave the stage when the host stops, and come back with a reload', async ({
   server,

@@ -45,9 +45,9 @@ export function countdown(atMs: number, nowMs: number): string {
   return seconds > 0 ? `in ${seconds} s` : 'now';
 }
 
-/** `12 MB` or `1.4 GB`. */
+/** `740 kB`, `12 MB` or `1.4 GB`. */
 export function fileSize(bytes: number): string {
-  return bytes >= 1e9
-    ? `${(bytes / 1e9).toFixed(1)} GB`
-    : `${Math.max(1, Math.round(bytes / 1e6))} MB`;
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
+  if (bytes >= 1e6) return `${Math.round(bytes / 1e6)} MB`;
+  return `${Math.ceil(bytes / 1e3)} kB`;
 }

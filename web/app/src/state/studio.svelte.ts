@@ -289,7 +289,8 @@ export class Studio {
     const { cameras, microphones } = await listDevices();
     this.cameras = cameras;
     this.microphones = microphones;
-    if (this.source.kind !== 'open') return;
+    // The sound of a screen is a mixture, of no microphone that could be chosen.
+    if (this.source.kind !== 'open' || this.source.capture.what === 'screen') return;
     const [camera] =
       this.source.capture.what === 'camera' ? this.source.capture.stream.getVideoTracks() : [];
     const [microphone] = this.source.capture.stream.getAudioTracks();
