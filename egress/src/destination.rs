@@ -25,6 +25,8 @@ pub(crate) struct Accepted {
     pub(crate) target: Target,
     /// Whether it may be at a loopback or private address.
     pub(crate) allow_private: bool,
+    /// Whether only who has a token gets what is made here.
+    pub(crate) needs_token: bool,
 }
 
 /// Why a destination cannot be used.
@@ -147,9 +149,10 @@ pub(crate) fn accept(
                 shown_url: url.trim().to_owned(),
                 target: Target::Srt(target),
                 allow_private: rules.private,
+                needs_token: false,
             })
         }
-        Destination::Hls { .. } => Ok(Accepted {
+        Destination::Hls { private } => Ok(Accepted {
             kind: DestinationType::Hls,
             shown_url: format!("/hls/{room}/index.m3u8"),
             target: Target::Hls(HlsTarget {
@@ -157,6 +160,7 @@ pub(crate) fn accept(
                 part_ms: config.hls.part_ms,
             }),
             allow_private: false,
+            needs_token: *private,
         }),
         Destination::Recording(options) => accept_recording(options, room, config),
         Destination::Thumbnails(options) => Ok(Accepted {
@@ -166,6 +170,7 @@ pub(crate) fn accept(
                 ThumbnailTarget::of(options).ok_or(DestinationError::Thumbnails)?,
             ),
             allow_private: false,
+            needs_token: false,
         }),
     }
 }
@@ -195,6 +200,7 @@ fn accept_recording(
             tracks: options.tracks.then(String::new),
         }),
         allow_private: false,
+        needs_token: false,
     })
 }
 
@@ -252,6 +258,7 @@ fn accept_rtmp(
             key: key.to_owned(),
         }),
         allow_private: rules.private,
+        needs_token: false,
     })
 }
 

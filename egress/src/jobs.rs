@@ -354,6 +354,7 @@ pub(crate) fn first_status(
         id: journal::id(planned.number),
         r#type: planned.accepted.kind,
         url: album::shown_url(&planned.accepted, &record.id, planned.number),
+        private: planned.accepted.needs_token,
         state: DestinationState::Connecting,
         code: None,
         last_error: None,

@@ -5,8 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::counter;
+
 use crate::{
     delivery::Delivery,
+    meters::FAILED,
     status::{DestinationState, FailureCode},
 };
 
@@ -46,21 +49,26 @@ impl Journal {
             let reason = destination
                 .failure()
                 .map_or("", |failure| failure.message.as_str());
+            if line == Line::Changed && state == DestinationState::Failed {
+                counter!(FAILED).increment(1);
+            }
+            let code = code.map_or("", FailureCode::as_str);
             match line {
                 Line::Nothing => {}
                 Line::StillFailing(times) => {
                     tracing::warn!(
                         destination = destination_id,
-                        ?code,
+                        code,
                         times,
+                        reason,
                         "egress destination goes on failing"
                     );
                 }
-                Line::Changed if code.is_some() => {
+                Line::Changed if destination.failure().is_some() => {
                     tracing::warn!(
                         destination = destination_id,
-                        ?state,
-                        ?code,
+                        state = state.as_str(),
+                        code,
                         reason,
                         "egress destination changed"
                     );
@@ -68,7 +76,7 @@ impl Journal {
                 Line::Changed => {
                     tracing::info!(
                         destination = destination_id,
-                        ?state,
+                        state = state.as_str(),
                         "egress destination changed"
                     );
                 }

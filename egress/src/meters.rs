@@ -10,7 +10,14 @@ pub(crate) fn describe() {
     }
 }
 
-const METERS: [(&str, &str); 5] = [
+/// Counts destinations that were given up.
+pub(crate) const FAILED: &str = "fanlight_egress_failed_total";
+
+const METERS: [(&str, &str); 6] = [
+    (
+        FAILED,
+        "Destinations that were given up: somebody has to do something",
+    ),
     (
         "fanlight_thumbnails_total",
         "Pictures made of live rooms on request",

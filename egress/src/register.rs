@@ -228,7 +228,7 @@ impl Register {
         let places = (0..count).map(place).collect::<Result<Vec<_>, _>>();
         let places = places.map_err(|_| StartError::Over)?;
         let mut orders = Vec::new();
-        let private = added.iter().any(is_private);
+        let private = added.iter().any(|planned| planned.accepted.needs_token);
         let going_on = entry.origin.as_ref().filter(|origin| {
             // Whoever was let in by a token sees nothing of a public one, and the other way round.
             had_hls && !origin.has_ended() && origin.is_private() == private
@@ -285,7 +285,7 @@ impl Register {
             let folder = self.rewind_folder.join(format!("{id}-{now}"));
             Shelf::open(folder, config.dvr_max_mb << 20)
         });
-        let private = planned.iter().any(is_private);
+        let private = planned.iter().any(|planned| planned.accepted.needs_token);
         let first = last.unwrap_or(Numbers::at(now / 1000));
         Arc::new(Origin::new(config, first, private, shelf))
     }
@@ -448,8 +448,4 @@ impl Register {
     pub(crate) fn lock_store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_private(planned: &Planned) -> bool {
-    planned.requested == Destination::Hls { private: true }
 }

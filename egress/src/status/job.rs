@@ -105,6 +105,9 @@ pub struct DestinationStatus {
     pub r#type: DestinationType,
     /// The URL without its key, or the path of what is made here.
     pub url: String,
+    /// Of HLS: whether players need a token.
+    #[serde(default)]
+    pub private: bool,
     /// What it is doing.
     pub state: DestinationState,
     /// Why it is not live, while it is not because something failed.
@@ -228,4 +231,62 @@ pub enum DestinationState {
     Failed,
     /// It has ended with the job.
     Ended,
+}
+
+impl FailureCode {
+    /// Returns the word that stands for it in answers and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectionRefused => "connection_refused",
+            Self::HostNotFound => "host_not_found",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Rejected => "rejected",
+            Self::PassphraseWrong => "passphrase_wrong",
+            Self::AlreadyPublishing => "already_publishing",
+            Self::PrivateAddress => "private_address",
+            Self::ClosedByServer => "closed_by_server",
+            Self::Stalled => "stalled",
+            Self::TlsFailed => "tls_failed",
+            Self::CodecUnsupported => "codec_unsupported",
+            Self::DiskFull => "disk_full",
+            Self::NothingRecorded => "nothing_recorded",
+            Self::WorkerDied => "worker_died",
+            Self::Overloaded => "overloaded",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl DestinationState {
+    /// Returns the word that stands for it in answers and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Live => "live",
+            Self::Retrying => "retrying",
+            Self::Failed => "failed",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_answers() {
+        let codes = [
+            FailureCode::ConnectionRefused,
+            FailureCode::AlreadyPublishing,
+            FailureCode::TlsFailed,
+        ];
+        for code in codes {
+            let answer = serde_json::to_value(code).unwrap();
+            assert_eq!(answer, code.as_str());
+        }
+        let answer = serde_json::to_value(DestinationState::Retrying).unwrap();
+        assert_eq!(answer, DestinationState::Retrying.as_str());
+    }
 }

@@ -434,7 +434,9 @@ impl Run {
             // It has closed its sockets; one that lives on is of no use.
             let ended = timeout(EXIT_GRACE, process.wait()).await;
             if self.job.state() != JobState::Draining {
-                tracing::warn!(status = ?ended.ok(), "egress worker died");
+                let status = ended.ok().and_then(Result::ok);
+                let status = status.map_or("none yet".to_owned(), |status| status.to_string());
+                tracing::warn!(status, "egress worker died");
             }
             process.kill();
             if let Some(pid) = pid {

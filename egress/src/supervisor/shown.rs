@@ -110,6 +110,7 @@ impl Run {
                     delay_ms: counters.delay_ms,
                     r#type: accepted.kind,
                     url: album::shown_url(accepted, &self.supervisor.id, destination.number()),
+                    private: accepted.needs_token,
                     state: destination.state(),
                     code: destination.failure().map(|failure| failure.code),
                     last_error: destination.failure().map(|failure| failure.message.clone()),

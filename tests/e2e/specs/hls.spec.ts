@@ -177,6 +177,14 @@ test('a private broadcast plays until its address expires', async ({ server, roo
   const destinations = [{ type: 'hls', private: true }];
   await server.api('POST', `/api/rooms/${room}/egress`, { destinations });
   await studio.expectOutput('/hls/', 'live');
+  await expect(studio.page.getByTestId('share-link-hls'), 'it would not open').toBeHidden();
+  await studio.page.getByTestId('hls-private-make').click();
+  const link = await studio.page.getByTestId('hls-private-link').inputValue();
+  const guest = await newPage();
+  const { search } = new URL(link);
+  await (await Watch.open(guest, server, room, search)).expectPlaying(1);
+  await guest.context().close();
+
   const made = await server.api('POST', `/api/rooms/${room}/hls/tokens`, { valid_for_s: 12 });
   const { token } = await made.json();
 

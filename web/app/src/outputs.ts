@@ -66,10 +66,10 @@ export function isWrong({ state, code }: EgressDestinationStatus): boolean {
   return !waits && (state === 'retrying' || state === 'connecting');
 }
 
-function nameOf({ type, url }: EgressDestinationStatus): string {
+function nameOf({ type, url, private: isPrivate }: EgressDestinationStatus): string {
   switch (type) {
     case 'hls':
-      return 'Player for everyone (HLS)';
+      return isPrivate ? 'Player for who has a link (HLS)' : 'Player for everyone (HLS)';
     case 'recording':
       return 'Recording';
     case 'thumbnails':

@@ -31,6 +31,11 @@ export function watchLink(room: string, player: 'webrtc' | 'hls' = 'webrtc'): st
   return `${location.origin}/watch/${room}${player === 'hls' ? '?player=hls' : ''}`;
 }
 
+/** The same of a private HLS output, for who holds a token. */
+export function privateWatchLink(room: string, token: string): string {
+  return `${watchLink(room, 'hls')}&token=${encodeURIComponent(token)}`;
+}
+
 /** Whether an address with that host leads to the machine that it is opened on, wherever that is. */
 export function isThisMachine(host: string): boolean {
   return /(^|\.)localhost$|^127(\.\d+){3}$|^\[::1\]$/.test(host);

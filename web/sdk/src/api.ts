@@ -10,11 +10,13 @@ import {
   type EgressDestination,
   type EgressJob,
   type EgressRequest,
+  type HlsToken,
   type ImageKind,
   parseCreatedInvite,
   parseCreatedToken,
   parseEgressJob,
   parseEgressJobList,
+  parseHlsToken,
   parseProblem,
   parseRecordingList,
   parseRoom,
@@ -85,6 +87,12 @@ export class Api {
   ): Promise<CreatedInvite> {
     const path = `${roomPath(slug)}/invites`;
     return await this.#call('POST', path, invite, parseCreatedInvite, signal);
+  }
+
+  /** Makes an address that opens a private HLS output for so many seconds. */
+  async createHlsToken(slug: string, seconds: number, signal?: AbortSignal): Promise<HlsToken> {
+    const path = `${roomPath(slug)}/hls/tokens`;
+    return await this.#call('POST', path, { valid_for_s: seconds }, parseHlsToken, signal);
   }
 
   /** Takes a guest off the stage. */

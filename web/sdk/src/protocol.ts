@@ -8,6 +8,7 @@ import type {
   EgressPastFailure,
   EgressPreset,
   EgressSource,
+  HlsToken,
   Recording,
   RecordingFile,
   RecordingList,
@@ -108,6 +109,10 @@ export function parseCreatedToken(value: unknown): CreatedToken {
 }
 
 /** Reads the answer of `POST /api/rooms/{room}/invites`. */
+export function parseHlsToken(value: unknown): HlsToken {
+  return object<HlsToken>({ path: string, token: string, expires_at_ms: number })(value, 'token');
+}
+
 export function parseCreatedInvite(value: unknown): CreatedInvite {
   return object<CreatedInvite>({ token: string, path: string, expires_at_ms: number })(
     value,
@@ -255,6 +260,7 @@ const destinationStatus: Reader<EgressDestinationStatus> = object<EgressDestinat
   id: string,
   type: oneOf('rtmp', 'srt', 'hls', 'recording', 'thumbnails'),
   url: string,
+  private: boolean,
   state: oneOf('connecting', 'live', 'retrying', 'failed', 'ended'),
   code: nullable(failureCode),
   last_error: nullable(string),

@@ -54,6 +54,7 @@ const destination = {
   id: 'd1',
   type: 'rtmp',
   url: 'rtmp://x/y',
+  private: false,
   state: 'retrying',
   code: 'timeout',
   last_error: 'No answer.',

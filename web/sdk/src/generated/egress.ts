@@ -248,6 +248,10 @@ type: EgressDestinationType,
  */
 url: string, 
 /**
+ * Of HLS: whether players need a token.
+ */
+private: boolean, 
+/**
  * What it is doing.
  */
 state: EgressDestinationState, 
