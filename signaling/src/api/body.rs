@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Problem, Service, protocol::ErrorCode};
 
-/// A JSON body.
+/// A JSON body. Without any it is `{}`, for what has nothing that must be said.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -19,8 +19,12 @@ impl<T: DeserializeOwned> FromRequest<Service> for Json<T> {
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        expect_type(&parts.headers, "application/json")?;
-        let bytes = read(body, service.config().max_body_bytes).await?;
+        let mut bytes = read(body, service.config().max_body_bytes).await?;
+        if bytes.is_empty() {
+            bytes.extend(b"{}");
+        } else {
+            expect_type(&parts.headers, "application/json")?;
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             Problem::new(
                 ErrorCode::BadMessage,
