@@ -109,6 +109,7 @@ fn explain(error: figment::Error) -> anyhow::Error {
         let source = error.metadata.as_ref();
         let file = source.and_then(|metadata| metadata.source.as_ref()?.file_path());
         let (key, place) = match file {
+            Some(file) if error.path.is_empty() => (file.display().to_string(), String::new()),
             Some(file) => (error.path.join("."), format!(" in {}", file.display())),
             None => {
                 let key = error.path.join("__").to_uppercase();

@@ -259,7 +259,7 @@ fn settings_are_shown_without_secrets_and_checked() {
             "an unknown variable",
             "",
             &[("FANLIGHT_MEDIA__COLOUR", "1")],
-            "colour",
+            "FANLIGHT_MEDIA__COLOUR is no setting",
         ),
         (
             "a wrong type",
