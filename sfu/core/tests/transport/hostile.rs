@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use sctp_proto::PayloadProtocolIdentifier;
 use sfu_core::{
     Ssrc,
     transport::{PacketError, TransportEvent},
@@ -142,8 +144,18 @@ fn forged_sources_cost_nothing_and_keep_nobody_out() {
 
 #[test]
 fn forward_tsn_does_not_block() {
-    for distance in [1, 4000, 5000, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+    // How far each is beyond the one before, and how many TSNs are given up by those that are in reach: what is sent
+    // under these has come already, as far as the receiver knows.
+    for (distance, given_up) in [
+        (1, 50),
+        (4000, 49 * 4000 + 1),
+        (5000, 0),
+        (0x7fff_ffff, 0),
+        (0x8000_0000, 1),
+        (u32::MAX, 0),
+    ] {
         let mut raw = RawSctp::established();
+        let mut other = chatting_beside(&raw.pair);
         let start = Stopwatch::start();
         for step in 1..50_u32 {
             let tsn = raw.tsn.wrapping_add(distance.wrapping_mul(step));
@@ -151,6 +163,9 @@ fn forward_tsn_does_not_block() {
         }
         assert!(start.elapsed() < Duration::from_millis(500), "{distance}");
         raw.pair.memory.assert_within(20_000, 30_000, "forward TSN");
+        assert_chat_flows(&mut other);
+        raw.tsn = raw.tsn.wrapping_add(given_up);
+        raw.assert_channels_work();
     }
 }
 
@@ -309,9 +324,46 @@ const TEXT: u32 = 51;
 impl RawSctp {
     fn assert_channels_work(&mut self) {
         self.send_message(0, 0, DCEP, &open(b"still"));
+        self.send_message(0, 1, TEXT, b"up");
         let label = "still".to_owned();
-        let events = self.pair.events();
-        assert_eq!(events, [TransportEvent::ChannelOpened { label }]);
+        let opened = TransportEvent::ChannelOpened {
+            label: label.clone(),
+        };
+        assert_eq!(self.pair.events(), [opened, message(&label, b"up")]);
+        self.pair.client.packets.clear();
+        assert!(self.pair.send(&label, b"down"));
+        self.run();
+        let mut packets = self.pair.client.packets.iter();
+        assert!(packets.any(|packet| packet.ends_with(b"down")));
+    }
+}
+
+/// Returns somebody else at the server, with a channel.
+fn chatting_beside(pair: &Pair) -> Pair {
+    let mut other = pair.beside(CHROMIUM_ORDER);
+    other.client.connect_sctp();
+    other.run(Duration::from_millis(100), |_| true);
+    other.client.open_channel(2, b"chat");
+    other.run(Duration::from_millis(100), |_| true);
+    other.events();
+    other.client.messages.clear();
+    other
+}
+
+/// Asserts that a message arrives each way.
+fn assert_chat_flows(pair: &mut Pair) {
+    const TEXT: PayloadProtocolIdentifier = PayloadProtocolIdentifier::String;
+    pair.client.send(2, TEXT, b"up");
+    assert!(pair.send("chat", b"down"));
+    pair.run(Duration::from_millis(100), |_| true);
+    assert_eq!(pair.events(), [message("chat", b"up")]);
+    assert_eq!(pair.client.messages, [(2, TEXT, b"down".to_vec())]);
+}
+
+fn message(label: &str, payload: &'static [u8]) -> TransportEvent {
+    TransportEvent::Message {
+        label: label.to_owned(),
+        payload: Bytes::from_static(payload),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ const MID: &str = "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";
 /// A client, a server and the wire between them.
 pub(crate) struct Pair {
     pub(crate) client: Client,
-    pub(crate) shared: Shared,
+    pub(crate) shared: Rc<Shared>,
     pub(crate) server: Transport,
     pub(crate) out: Outgoing,
     pub(crate) now: Instant,
@@ -40,8 +41,12 @@ impl Pair {
 
     /// A pair whose server was offered something, by the client or by somebody else.
     pub(crate) fn with_offer(client: Client, offer: &str) -> Self {
+        let shared = Rc::new(Shared::new(&[address(9).remote]));
+        Self::at(shared, client, offer)
+    }
+
+    fn at(shared: Rc<Shared>, client: Client, offer: &str) -> Self {
         let now = Instant::now();
-        let shared = Shared::new(&[address(9).remote]);
         let offer = Offer::parse(offer).unwrap();
         let extensions = offer.media[0].extensions;
         let server = Transport::new(&shared, credentials(), &offer, extensions, now);
@@ -58,11 +63,24 @@ impl Pair {
 
     pub(crate) fn connected(profiles: &[SrtpProtectionProfile]) -> Self {
         let mut pair = Self::new(profiles);
-        pair.check(1, true);
-        pair.client.connect(pair.now);
-        pair.run(Duration::from_secs(1), |_| true);
-        assert!(pair.client.is_connected() && pair.server.is_connected());
+        pair.connect();
         pair
+    }
+
+    /// Another client of the same server.
+    pub(crate) fn beside(&self, profiles: &[SrtpProtectionProfile]) -> Self {
+        let client = Client::new(profiles);
+        let offer = client.offer(&media());
+        let mut pair = Self::at(Rc::clone(&self.shared), client, &offer);
+        pair.connect();
+        pair
+    }
+
+    fn connect(&mut self) {
+        self.check(1, true);
+        self.client.connect(self.now);
+        self.run(Duration::from_secs(1), |_| true);
+        assert!(self.client.is_connected() && self.server.is_connected());
     }
 
     /// Sends a check from a port; returns whether it was answered.
