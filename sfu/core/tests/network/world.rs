@@ -546,6 +546,12 @@ impl World {
     }
 
     fn transmit(&mut self, member: usize, to_server: bool, datagram: &[u8]) {
+        if !to_server
+            && is_rtp(datagram)
+            && let App::Viewer(viewer) = &mut self.members[member].app
+        {
+            viewer.note_sent(datagram);
+        }
         let is_report = to_server && is_rtcp(datagram) && self.links.contains_key(&member);
         if is_report && self.reports_lost > 0 && self.next_random() % 1000 < self.reports_lost {
             return;

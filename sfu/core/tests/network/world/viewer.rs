@@ -169,6 +169,8 @@ impl Remb {
 pub(crate) struct Received {
     ssrc: u32,
     rtx_ssrc: u32,
+    /// The sequence number of the first packet that was sent, whether it came or not.
+    first_sent: Option<u16>,
     /// By extended sequence number; `None` for padding.
     pub(crate) numbers: BTreeMap<u64, Option<Packet>>,
     /// Sender reports: NTP time and RTP timestamp.
@@ -308,6 +310,16 @@ impl Viewer {
         firsts
             .into_iter()
             .chain(others.map(|(video, received)| (*video, received)))
+    }
+
+    /// Notes a packet that is sent to it. Who loses the first of a stream could not tell, and a browser would ask for
+    /// a keyframe; this one asks for the packet, so that every stream is seen from its beginning.
+    pub(crate) fn note_sent(&mut self, packet: &[u8]) {
+        let seq = u16::from_be_bytes([packet[2], packet[3]]);
+        let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
+        if let Some((_, stream)) = self.all().find(|(_, stream)| stream.ssrc == ssrc) {
+            stream.first_sent.get_or_insert(seq);
+        }
     }
 
     pub(crate) fn handle_rtp(&mut self, packet: &[u8], now: Instant) {
@@ -464,8 +476,10 @@ impl Received {
         let reference = highest.unwrap_or(1 << 32 | u64::from(seq));
         let delta = seq.wrapping_sub((reference & 0xffff) as u16).cast_signed();
         let number = reference.wrapping_add_signed(i64::from(delta));
-        if let (Some(now), Some(highest)) = (ask, highest) {
-            for missing in highest + 1..number {
+        if let Some(now) = ask {
+            let before = seq.wrapping_sub(self.first_sent.unwrap_or(seq));
+            let next = highest.map_or(number - u64::from(before), |highest| highest + 1);
+            for missing in next..number {
                 self.missing
                     .insert(missing, now + Duration::from_millis(15));
             }
@@ -517,6 +531,7 @@ impl Received {
             self.numbers.last_key_value(),
         );
         let (first, last) = (*first.unwrap().0, *last.unwrap().0);
+        assert_eq!(Some((first & 0xffff) as u16), self.first_sent);
         let missing: Vec<_> = (first..=last)
             .filter(|seq| !self.numbers.contains_key(seq))
             .collect();
