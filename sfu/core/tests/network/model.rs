@@ -20,7 +20,9 @@ use watcher::Watcher;
 #[test]
 fn every_viewer_sees_what_a_naive_reference_says() {
     let mut switches = 0;
-    for seed in seeds() {
+    let seeds = seeds();
+    let least = 10 * seeds.clone().count();
+    for seed in seeds {
         println!("seed {seed}");
         let mut run = Run::new(seed);
         // A room without anybody would be forgotten.
@@ -38,7 +40,7 @@ fn every_viewer_sees_what_a_naive_reference_says() {
         switches += run.switches;
     }
     println!("{switches} switches between layers");
-    assert!(switches > 60, "{switches} switches between layers");
+    assert!(switches > least, "{switches} switches between layers");
 }
 
 /// `FANLIGHT_TEST_SEEDS`, such as `1-60`; a few if there is none.
@@ -64,7 +66,8 @@ struct Run {
 const RATES: [u64; 3] = [800_000, 1_300_000, 2_000_000];
 
 /// How long it may take until the right ones are seen, and until they are as they should be: over a narrow link what
-/// was too much is waited for, and what more it carries is found out.
+/// was too much is waited for, and what more it carries is found out. A link that becomes wide is found out about as
+/// late as a narrow one: after climbs that it did not carry, the longest pause is 12.8 s.
 const TO_BE_SEEN: Duration = Duration::from_millis(1500);
 const TO_BE_SEEN_WELL: Duration = Duration::from_millis(4000);
 const OVER_A_NARROW_LINK: Duration = Duration::from_millis(15_000);
@@ -127,14 +130,16 @@ impl Run {
             self.world.run(100);
             good += 1;
             for watcher in &self.watchers {
-                let Watcher { index, wish } = watcher;
+                let Watcher { index, wish, .. } = watcher;
                 let seen = watcher.sees(&self.world);
                 let is_narrow = wish.rate.is_some();
                 let whom = self.reference.is_wrong_about_whom(wish, &seen);
                 let layers = || self.reference.is_wrong_about_layers(wish, &seen);
+                let settled = watcher.changed.map_or(start, |at| at + OVER_A_NARROW_LINK);
+                let settled = settled.saturating_duration_since(start);
                 let (wrong, within) = match whom {
                     Some(whom) if !is_narrow => (Some(whom), TO_BE_SEEN),
-                    None if !is_narrow => (layers(), TO_BE_SEEN_WELL),
+                    None if !is_narrow => (layers(), TO_BE_SEEN_WELL.max(settled)),
                     whom => (whom.or_else(layers), OVER_A_NARROW_LINK),
                 };
                 if let Some(wrong) = wrong {
@@ -205,7 +210,11 @@ impl Run {
             let link = Link::new(conditions, self.world.next_random());
             self.world.links.insert(index, link);
         }
-        self.watchers.push(Watcher { index, wish });
+        self.watchers.push(Watcher {
+            index,
+            wish,
+            changed: None,
+        });
     }
 
     /// Some choose from the menu of qualities.
@@ -228,6 +237,7 @@ impl Run {
         let has_link = |watcher: &&mut Watcher| self.world.links.contains_key(&watcher.index);
         if let Some(watcher) = self.watchers.iter_mut().find(has_link) {
             watcher.wish.rate = rate;
+            watcher.changed = Some(self.world.now);
             let index = watcher.index;
             self.world.set_rate(index, rate.unwrap_or(0));
         }

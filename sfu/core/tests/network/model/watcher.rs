@@ -1,6 +1,6 @@
 //! Somebody who watches: what they see, and what must be true of their streams.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::reference::{Seen, Wish};
 use crate::world::{
@@ -11,6 +11,8 @@ use crate::world::{
 pub(super) struct Watcher {
     pub(super) index: usize,
     pub(super) wish: Wish,
+    /// When what their link carries changed the last time.
+    pub(super) changed: Option<Instant>,
 }
 
 impl Watcher {
