@@ -219,7 +219,8 @@ impl Flow {
         let Some(tracked) = &mut self.tracked else {
             return;
         };
-        tracked.seeks = tracked.estimator.bitrate() < wanted;
+        // What was never measured is not relied upon, even if it were enough.
+        tracked.seeks = !tracked.estimator.is_measured() || tracked.estimator.bitrate() < wanted;
         if tracked.newest.is_some()
             && !tracked.creeps
             && tracked.estimator.is_clear()
