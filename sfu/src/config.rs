@@ -26,7 +26,7 @@ pub struct Config {
     pub history_packets: usize,
     /// How long the beginning of a video frame, or audio, may wait for what follows, so that a busy shard sends
     /// each viewer several packets by one call; in milliseconds, 0 for never, at most 20. The end of a picture
-    /// ends the wait: of one in spatial layers the end of the uppermost.
+    /// ends the wait, and so does the end of a spatial layer that some viewer gets as the last.
     pub hold_ms: u8,
     /// How busy a shard has to be before it holds packets, in percent of one core; 0 for always. Up to there
     /// everything leaves at once.

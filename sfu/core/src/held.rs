@@ -8,8 +8,8 @@ use crate::{MediaKind, ingress::Route};
 ///
 /// A video frame is of no use before its last packet is there, so waiting for that one delays no frame. Audio is of
 /// use at once, and waits nevertheless: in the middle of a burst it would take the packets of the frame along, and
-/// at other times be a message of its own to every viewer. So do the lower spatial layers of a picture for the upper
-/// ones: each would make another run.
+/// at other times be a message of its own to every viewer. The lower spatial layers of a picture wait for the upper
+/// ones, as each would make another run, unless there may be a viewer who gets no more.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     oldest: Option<Instant>,
@@ -33,8 +33,8 @@ pub(crate) struct Waiting {
     pub(crate) kind: MediaKind,
     /// Its RTP timestamp, the same for all packets of a frame.
     pub(crate) timestamp: u32,
-    /// Whether it is the last of its frame.
-    pub(crate) marker: bool,
+    /// Whether it is the last of its picture, or of what a viewer gets of it.
+    pub(crate) ends: bool,
     /// Whether a packet behind it was there before it.
     pub(crate) is_late: bool,
 }
@@ -52,7 +52,7 @@ impl Held {
             return;
         }
         // What is sent again completes a frame that is late already.
-        if packet.marker || packet.route.repair {
+        if packet.ends || packet.route.repair {
             self.hurried = true;
         }
         let mut frames = self.frames.iter();
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_complete_frame_waits_for_nothing() {
-        let video = |publication, layer, timestamp, marker, repair| Waiting {
+        let video = |publication, layer, timestamp, ends, repair| Waiting {
             route: Route {
                 publication: PublicationId(publication),
                 layer,
@@ -102,7 +102,7 @@ mod tests {
             },
             kind: MediaKind::Video,
             timestamp,
-            marker,
+            ends,
             is_late: false,
         };
         let late = |packet| Waiting {
@@ -112,7 +112,7 @@ mod tests {
         let part = video(1, 0, 7, false, false);
         let audio = Waiting {
             kind: MediaKind::Audio,
-            marker: true,
+            ends: true,
             ..video(2, 0, 960, true, false)
         };
         #[rustfmt::skip]
@@ -153,7 +153,7 @@ mod tests {
             },
             kind: MediaKind::Audio,
             timestamp: 1,
-            marker: false,
+            ends: false,
             is_late: false,
         };
         held.arrived(&packet, t0);

@@ -48,6 +48,8 @@ pub(crate) struct Layer {
     arrived: Vec<u64>,
     group: Option<Group>,
     asked: Cell<Option<Urgency>>,
+    /// The spatial layers with which pictures end for some readers before they do for all, a bit each.
+    tops: Cell<u8>,
     last_packet: Option<Instant>,
     newest: Option<Live>,
     pictures: u64,
@@ -153,6 +155,7 @@ impl Layer {
             arrived: Vec::new(),
             group: None,
             asked: Cell::new(None),
+            tops: Cell::new(0),
             last_packet: None,
             newest: None,
             pictures: 0,
@@ -440,6 +443,45 @@ impl Layer {
         !self.throughput.is_layered() || self.throughput.is_complete(rung.quality())
     }
 
+    /// Returns the spatial layer whose end is the end of a picture for who gets this quality, if it is not the
+    /// publisher's.
+    pub(crate) fn top_spatial(&self, rung: &Rung) -> u8 {
+        match rung.is_whole() || self.takes_all(rung) {
+            true => u8::MAX,
+            false => rung.spatial,
+        }
+    }
+
+    /// All readers are served anew; each is noted again.
+    pub(crate) fn forget_readers(&self) {
+        self.tops.set(0);
+    }
+
+    /// Somebody gets this quality, or is about to.
+    pub(crate) fn note_reader(&self, rung: &Rung) {
+        let top = 1_u8.checked_shl(self.top_spatial(rung).into());
+        self.tops.set(self.tops.get() | top.unwrap_or_default());
+    }
+
+    /// Returns whether the packet that came last completes a part of a picture, its lower spatial layers, that is
+    /// everything for some reader, or for any if there are others. A late one does if an upper layer has begun.
+    pub(crate) fn ends_part(&self, has_others: bool) -> bool {
+        let tops = if has_others { u8::MAX } else { self.tops.get() };
+        let last = self.arrived.last().filter(|_| tops > 0);
+        let Some(packet) = last.and_then(|index| self.history.get(*index)) else {
+            return false;
+        };
+        let frame = &packet.meta.frame;
+        let above = tops.checked_shr(frame.spatial.into());
+        let above = above.unwrap_or_default();
+        let newest = self.highest().and_then(|highest| self.history.get(highest));
+        let is_overtaken = newest.is_some_and(|newest| {
+            let is_of_it = newest.meta.timestamp == packet.meta.timestamp;
+            is_of_it && newest.meta.frame.spatial > frame.spatial
+        });
+        frame.ends && above & 1 != 0 || is_overtaken && above != 0
+    }
+
     /// Returns what was measured.
     pub(crate) fn throughput(&self) -> &Throughput {
         &self.throughput
@@ -714,6 +756,48 @@ mod tests {
         assert_eq!(f.repeat(1100, 100, DELTA, 1), Ok(false));
         assert_eq!(f.repeat(1000, 100, DELTA, 1), Ok(false));
         assert_eq!(f.repeat(1099, 100, DELTA, 1), Ok(true), "it was missing");
+    }
+
+    #[test]
+    fn a_lower_spatial_layer_is_everything_for_who_gets_no_more() {
+        /// Frames of two packets each, of two spatial layers.
+        const PICTURE: [[u8; 2]; 4] = [[0x38, 0x00], [0x34, 0x00], [0x38, 0x02], [0x34, 0x02]];
+        let lower = Rung {
+            spatial: 0,
+            temporal: 0,
+            ..Rung::whole(0, 0)
+        };
+        let upper = Rung {
+            spatial: 1,
+            ..lower
+        };
+        type Case<'a> = (&'a str, &'a [Rung], bool, [usize; 4], [bool; 4]);
+        #[rustfmt::skip]
+        let cases: &[Case<'_>] = &[
+            ("nobody", &[], false, [0, 1, 2, 3], [false; 4]),
+            ("both layers", &[upper], false, [0, 1, 2, 3], [false; 4]),
+            ("the lower one", &[upper, lower], false, [0, 1, 2, 3], [false, true, false, false]),
+            ("others", &[], true, [0, 1, 2, 3], [false, true, false, true]),
+            ("late", &[lower], false, [1, 2, 0, 3], [true, false, true, false]),
+            ("late within the layer", &[lower], false, [1, 0, 2, 3], [true, false, false, false]),
+        ];
+        for &(label, readers, has_others, order, expected) in cases {
+            let mut f = Fixture::new(Codec::Vp9);
+            for (seq, payload) in (0..).zip(&PICTURE) {
+                f.receive(seq, 100, payload, 0).unwrap();
+            }
+            readers
+                .iter()
+                .for_each(|reader| f.layer.note_reader(reader));
+            let found = order.map(|place| {
+                let seq = 4 + u16::try_from(place).unwrap();
+                f.receive(seq, 200, &PICTURE[place], 33).unwrap();
+                f.layer.ends_part(has_others)
+            });
+            assert_eq!(found, expected, "{label}");
+            f.layer.forget_readers();
+            assert!(!f.layer.ends_part(false), "{label}");
+        }
     }
 
     #[test]

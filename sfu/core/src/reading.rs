@@ -132,10 +132,7 @@ impl Reading {
     /// Returns the spatial layer whose end is the end of a picture for the receiver, if it is not the
     /// publisher's.
     pub(crate) fn top_spatial(&self, layer: &Layer) -> u8 {
-        match self.rung.is_whole() || layer.takes_all(&self.rung) {
-            true => u8::MAX,
-            false => self.rung.spatial,
-        }
+        layer.top_spatial(&self.rung)
     }
 
     fn is_overdue(&mut self, now: Instant) -> bool {

@@ -234,11 +234,13 @@ impl Room {
         }
         layer.stopped = false;
         let is_late = layer.highest() == highest;
+        // Who follows the room may have viewers of any part of it.
+        let ends = packet.marker || layer.ends_part(!self.outlet.is_empty());
         let waiting = Waiting {
             route,
             kind: publication.kind(),
             timestamp: packet.timestamp,
-            marker: packet.marker,
+            ends,
             is_late,
         };
         self.held.arrived(&waiting, now);

@@ -290,6 +290,7 @@ impl Subscription {
         let Some(layer) = target.layer_of(publication) else {
             return;
         };
+        layer.note_reader(&aim);
         match layer.starting_point(self.oldest_start(publication), now) {
             Some(first) => sent.began = self.begin(target, aim, first, layer, now),
             None if self.kind == MediaKind::Audio || layer.is_keyframe_arriving() => {}

@@ -129,7 +129,7 @@ impl Inlet {
                     route,
                     kind,
                     timestamp: packet.timestamp,
-                    marker: packet.marker,
+                    ends: packet.marker || layer.ends_part(false),
                     is_late: layer.highest() == highest,
                 };
                 held.arrived(&waiting, now);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Room;
 use crate::{
-    MediaKind, Outgoing, PeerId, RoomId, peer::Warmth, peers::Peers, relay::Outbound,
+    MediaKind, Outgoing, PeerId, RoomId, layer::Layer, peer::Warmth, peers::Peers, relay::Outbound,
     stats::Totals, tap::Queue,
 };
 
@@ -69,6 +69,9 @@ impl Room {
         self.walk.waiting.clear();
         for publication in &mut self.publications {
             publication.refresh(now);
+            if self.walk.for_all {
+                publication.layers.iter().for_each(Layer::forget_readers);
+            }
         }
         self.outlet
             .tell(id, &self.publications, &self.stage, sinks.relayed, now);

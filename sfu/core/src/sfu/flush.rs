@@ -18,7 +18,8 @@ impl Sfu {
     }
 
     /// Like [`Sfu::flush`], but lets the beginnings of video frames and audio wait for what follows them, for
-    /// `hold` at most, so that each viewer gets several packets at once. The end of a picture ends the wait.
+    /// `hold` at most, so that each viewer gets several packets at once. The end of a picture ends the wait, and so
+    /// does the end of a spatial layer that some viewer gets as the last.
     ///
     /// Returns when a part of the viewers was served, so that it is sent while it is in the processor's caches,
     /// and whether there is more: send [`Sfu::outgoing`] and call again then, before anything else is handled.

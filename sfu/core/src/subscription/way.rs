@@ -24,6 +24,8 @@ impl Way<'_, '_> {
     pub(super) fn forward(&mut self, reading: &mut Reading, layer: &Layer, aim: &Rung) -> bool {
         reading.aim(aim, layer, self.sender.now);
         if !reading.is_direct() {
+            layer.note_reader(&reading.rung);
+            layer.note_reader(aim);
             self.send_late(reading, layer);
             return self.catch_up(reading, layer, aim);
         }
