@@ -227,6 +227,18 @@ impl Publication {
             .unwrap_or(wanted)
     }
 
+    /// Returns what to begin a stream with whose layers were not measured yet, so that nobody waits for that: all of
+    /// it. Nothing of AV1 for those who do not read dependency descriptors; see [`Publication::without_descriptor`].
+    pub(crate) fn beginning(&self, reads_descriptors: bool) -> Option<Rung> {
+        let is_of_use = reads_descriptors || self.codec != Codec::Av1;
+        let [only] = &*self.layers else {
+            return None;
+        };
+        let throughput = only.throughput();
+        let is_new = throughput.is_layered() && throughput.total() == 0;
+        (is_new && is_of_use).then(|| Rung::whole(0, 0))
+    }
+
     /// Looks at what arrived, which layers flow, and what they take.
     pub(crate) fn refresh(&mut self, now: Instant) {
         self.layers.iter_mut().for_each(Layer::even_out);

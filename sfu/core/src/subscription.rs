@@ -224,11 +224,12 @@ impl Subscription {
             self.gaps = self.gaps.wrapping_add(u32::from(was_shown));
             return sent;
         }
-        let aim = self.aim(publication);
-        let aim = aim.map(|aim| match sender.transport.has_dependency_descriptor() {
-            true => aim,
-            false => publication.without_descriptor(aim),
-        });
+        let reads_descriptors = sender.transport.has_dependency_descriptor();
+        let aim = match self.aim(publication) {
+            Some(aim) if reads_descriptors => Some(aim),
+            Some(aim) => Some(publication.without_descriptor(aim)),
+            None => publication.beginning(reads_descriptors),
+        };
         self.approach(publication, aim, sender.now, &mut sent);
         let is_of_it = |reading: &mut Reading| reading.source.publication == publication.id;
         let Some(mut reading) = self.reading.take_if(is_of_it) else {

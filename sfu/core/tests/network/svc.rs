@@ -106,6 +106,21 @@ fn deep(rate: u64) -> Conditions {
     }
 }
 
+#[test]
+fn streams_with_layers_are_seen_before_these_are_measured() {
+    for (codec, media) in [(Codec::Vp9, VP9.to_owned()), (Codec::Av1, describing(AV1))] {
+        let mut world = World::new(1);
+        // Much of a key picture is there before any of it is forwarded.
+        world.hold = ms(4);
+        world.publish(Publisher::svc(1, codec, Svc::L3T3));
+        let viewer = world.watch(&media);
+        world.run(1000);
+        let first = world.first_picture(viewer, world.start).unwrap();
+        assert!(first < ms(150), "{codec:?}: {first:?}");
+        assert_decodable(&world.viewer(viewer).video.complete(), "from the start");
+    }
+}
+
 /// Asserts that every frame is whole and that all came before it that it needs: layers were entered where they
 /// can be, and none was left that another still needs. Only a keyframe may cut off what was before it.
 fn assert_decodable(packets: &[Packet], label: &str) {
