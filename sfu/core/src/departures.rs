@@ -43,6 +43,15 @@ pub(crate) struct Arrived {
     pub(crate) was_lost: bool,
 }
 
+/// A packet that a report misses for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// Its bytes on the wire.
+    pub(crate) size: u32,
+    /// The probe it was part of, 0 for none.
+    pub(crate) probe: u8,
+}
+
 impl Departures {
     /// Returns the number of the next packet.
     pub(crate) fn next_seq(&self) -> u16 {
@@ -97,13 +106,16 @@ impl Departures {
     }
 
     /// Takes a report that a packet is missing. Returns the probe it was part of, if that is news.
-    pub(crate) fn lost(&mut self, seq: u16) -> Option<u8> {
+    pub(crate) fn lost(&mut self, seq: u16) -> Option<Missed> {
         let departure = self.find(seq)?;
         if departure.state != State::Unknown {
             return None;
         }
         departure.state = State::Lost;
-        Some(departure.probe)
+        Some(Missed {
+            size: departure.size.into(),
+            probe: departure.probe,
+        })
     }
 
     /// Returns how long the oldest packet that no report covers has been on its way.
@@ -184,7 +196,11 @@ mod tests {
             departures.push(100, n as u8, ms(n * 10));
         }
         assert_eq!(departures.waiting(ms(50)), Some(50_000));
-        assert_eq!(departures.lost(1), Some(1));
+        let missed = Missed {
+            size: 100,
+            probe: 1,
+        };
+        assert_eq!(departures.lost(1), Some(missed));
         assert_eq!(departures.lost(1), None);
         let arrived = departures.arrived(1, ms(100)).unwrap();
         assert_eq!((arrived.sent, arrived.was_lost), (10_000, true));

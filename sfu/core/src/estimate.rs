@@ -5,8 +5,11 @@
 //! falls to what a full path delivered; in between it stays, however little is sent. All times are
 //! microseconds; those of departure are the server's, those of arrival the viewer's.
 
+mod loss;
+
 use crate::{
     delay::{Delivered, Queueing},
+    estimate::loss::Loss,
     probe::Outcome,
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct Estimator {
     doubts: u32,
     /// When the estimate was shown to be carried the last time.
     shown_at: i64,
+    /// When packets waited the last time because too much was sent: such a path drops nothing while none wait.
+    queued_at: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +73,7 @@ impl Estimator {
             standing: 0,
             doubts: 0,
             shown_at: 0,
+            queued_at: -QUEUES,
         }
     }
 
@@ -111,19 +117,28 @@ impl Estimator {
 
     /// Returns what was lost lately, per mille.
     pub(crate) fn lost_lately(&self) -> u32 {
-        self.loss.recent
+        self.loss.recent()
+    }
+
+    /// Returns what is lost however little is sent, per mille: the path carries it and loses it.
+    pub(crate) fn inherent_loss(&self) -> u32 {
+        self.loss.inherent()
     }
 
     /// Takes the report of an arrival.
     pub(crate) fn arrived(&mut self, sent: i64, arrived: i64, size: u32, was_lost: bool) {
         self.queueing.record(sent, arrived);
-        self.delivered.record(arrived, size);
-        self.loss.arrived(was_lost);
+        let is_counted = was_lost && self.loss.inherent() > 0;
+        self.delivered
+            .record(arrived, if is_counted { 0 } else { size });
+        self.loss.arrived(size, was_lost);
     }
 
     /// Takes the report of a missing packet.
-    pub(crate) fn missed(&mut self) {
-        self.loss.lost();
+    pub(crate) fn missed(&mut self, size: u32) {
+        // What is lost anyway took its time on the path, too.
+        let took = self.loss.lost(size);
+        self.delivered.record(self.delivered.newest(), took);
     }
 
     /// Decides, after all of a report was taken. `creep` is for paths that cannot be probed.
@@ -167,8 +182,11 @@ impl Estimator {
         }
         let carried = part(outcome.delivered, PROBED);
         let is_limited = !outcome.is_carried();
+        if outcome.waited {
+            self.queued_at = now;
+        }
         if is_limited || outcome.sent >= self.bitrate {
-            self.shown_at = now;
+            self.shown_at = outcome.at;
         }
         let is_doubtful = is_limited && carried * 5 < self.bitrate * 4;
         self.doubts = if is_doubtful { self.doubts + 1 } else { 0 };
@@ -212,6 +230,7 @@ impl Estimator {
             self.is_measured = true;
             self.bitrate = part(capacity, FULL_PATH).min(self.bitrate).max(LEAST);
             self.shown_at = now;
+            self.queued_at = now;
             return Verdict::Congested;
         }
         let Some(rate) = self.delivered.lasting().filter(|_| standing < EMPTY) else {
@@ -231,7 +250,8 @@ impl Estimator {
     }
 
     fn drain(&mut self, standing: i64, mut capacity: u64, looked: (i64, i64), now: i64) {
-        self.shown_at = now;
+        // What a path carried that had only just become narrower is more than it carries.
+        self.shown_at = now - SHOWN + REPEAT;
         if standing < EMPTY {
             self.phase = Phase::Clear;
             self.bitrate = part(capacity, FULL_PATH).max(LEAST);
@@ -244,7 +264,14 @@ impl Estimator {
         if standing > FULL
             && let Some(rate) = self.full_rate()
         {
-            capacity = capacity.midpoint(rate);
+            // A fall shows whole only once all of what is measured came after it, so it shows in a short window first.
+            let short = self.delivered.rate(LEAST_WINDOW).unwrap_or(rate);
+            let rate = if short * 4 < capacity * 3 {
+                short
+            } else {
+                rate
+            };
+            capacity = capacity.midpoint(rate).midpoint(capacity.min(rate));
             self.bitrate = part(capacity, FULL_PATH).max(LEAST);
         }
         let mut looked = looked;
@@ -266,10 +293,18 @@ impl Estimator {
         self.phase = Phase::Draining { capacity, looked };
     }
 
-    /// Returns what is delivered since the queue began.
+    /// Returns what is delivered since the queue began: the lesser of two windows once there are two, as one holds a
+    /// few packets of a slow path.
     fn full_rate(&self) -> Option<u64> {
         let since = self.delivered.newest() - self.empty_at;
-        self.delivered.rate(since.clamp(LEAST_WINDOW, FULL_WINDOW))
+        let rate = self
+            .delivered
+            .rate(since.clamp(LEAST_WINDOW, FULL_WINDOW))?;
+        let lasting = self
+            .delivered
+            .lasting()
+            .filter(|_| since >= 2 * FULL_WINDOW);
+        Some(lasting.map_or(rate, |lasting| lasting.min(rate)))
     }
 
     /// Returns whether packets waited for something else than the path: they came much faster than it is
@@ -281,72 +316,18 @@ impl Estimator {
     }
 
     fn by_loss(&mut self, rate: Option<u64>, now: i64) -> Verdict {
-        let Some(rate) = rate.filter(|_| self.loss.is_excessive(now)) else {
+        let Some(rate) = rate else {
             return Verdict::Fine;
         };
+        let is_shown = now - self.shown_at < SHOWN_LATELY
+            && self.loss.with_lost(rate) < part(self.bitrate, SPARING);
+        let is_spared = self.is_idle() && (is_shown || now - self.queued_at < QUEUES);
+        if !self.loss.is_excessive(is_spared, now) {
+            return Verdict::Fine;
+        }
         self.is_measured = true;
         self.bitrate = self.bitrate.min(part(rate, CARRIED)).max(LEAST);
         Verdict::Congested
-    }
-}
-
-/// What is lost, in windows of [`LOSS_WINDOW`].
-#[derive(Debug, Default)]
-struct Loss {
-    arrived: u32,
-    lost: u32,
-    since: Option<i64>,
-    /// Of the last full window, per mille.
-    recent: u32,
-    /// What is lost however little is sent, per mille.
-    inherent: u32,
-    /// When the estimate was lowered for it, and what was lost then.
-    blamed: Option<(i64, u32)>,
-}
-
-impl Loss {
-    fn arrived(&mut self, was_lost: bool) {
-        self.arrived += 1;
-        self.lost = self.lost.saturating_sub(u32::from(was_lost));
-    }
-
-    fn lost(&mut self) {
-        self.lost += 1;
-    }
-
-    fn is_low(&self) -> bool {
-        self.recent < 20
-    }
-
-    /// Returns whether so much is lost that the path must be full. What stays lost after less was sent is
-    /// not blamed on it again.
-    fn is_excessive(&mut self, now: i64) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let all = self.arrived + self.lost;
-        if now - since < LOSS_WINDOW || all < LOSS_PACKETS {
-            return false;
-        }
-        self.recent = self.lost * 1000 / all;
-        // Beyond what chance makes of few packets: two and a half deviations.
-        let limit = u64::from(self.inherent + EXCESSIVE);
-        let (lost, all) = (u64::from(self.lost), u64::from(all));
-        let excess = (lost * 1000).saturating_sub(all * limit);
-        let is_certain = excess * excess > 6250 * all * limit;
-        (self.arrived, self.lost, self.since) = (0, 0, Some(now));
-        if let Some((at, blamed)) = self.blamed
-            && now - at > LOSS_WINDOW
-        {
-            if self.recent * 10 > blamed * 7 {
-                self.inherent = self.recent;
-            }
-            self.blamed = None;
-        }
-        self.inherent = self.inherent.min(self.recent + 20);
-        let is_excessive = is_certain && self.blamed.is_none();
-        if is_excessive {
-            self.blamed = Some((now, self.recent));
-        }
-        is_excessive
     }
 }
 
@@ -375,7 +356,7 @@ const SHOWN: i64 = 500_000;
 const SHOWN_LIVE: u64 = 92;
 
 /// When a probe that is not believed is repeated: what it has put into the path's queue is gone by then.
-const REPEAT: i64 = 150_000;
+const REPEAT: i64 = 80_000;
 
 const WINDOW: i64 = 400_000;
 const FULL_WINDOW: i64 = 400_000;
@@ -393,11 +374,14 @@ const FLAT: i64 = 1_000_000;
 /// The same where packets are lost: perhaps others keep the queue full.
 const FLAT_AND_LOSSY: i64 = 3_000_000;
 
-const LOSS_WINDOW: i64 = 400_000;
-const LOSS_PACKETS: u32 = 20;
+/// How long ago the estimate was shown at most where it is shown again and again.
+const SHOWN_LATELY: i64 = SHOWN + 400_000;
 
-/// Per mille lost beyond what is inherent.
-const EXCESSIVE: u32 = 100;
+/// For how long a path is taken for one that makes packets wait.
+const QUEUES: i64 = 10_000_000;
+
+/// Live media of less than this share of the estimate, in per cent, leave the path room to spare.
+const SPARING: u64 = 75;
 
 #[cfg(test)]
 mod tests;

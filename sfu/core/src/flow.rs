@@ -377,16 +377,15 @@ impl Tracked {
     fn handle(&mut self, report: &ArrivalReport, now: i64) -> News {
         for (seq, at) in report.arrivals() {
             let Some(at) = at else {
-                if let Some(probe) = self.departures.lost(seq) {
-                    self.prober.lost(probe);
-                    self.estimator.missed();
+                if let Some(missed) = self.departures.lost(seq) {
+                    self.prober.lost(missed);
+                    self.estimator.missed(missed.size);
                 }
                 continue;
             };
             if let Some(departure) = self.departures.arrived(seq, now) {
                 let at = self.unwrap(at);
-                self.prober
-                    .arrived(departure.probe, departure.sent, at, departure.size);
+                self.prober.arrived(departure, at);
                 self.estimator
                     .arrived(departure.sent, at, departure.size, departure.was_lost);
             }
@@ -427,7 +426,7 @@ impl Tracked {
     }
 
     fn conclude(&mut self, now: i64) -> News {
-        let Some(outcome) = self.prober.poll(now) else {
+        let Some(outcome) = self.prober.poll(self.estimator.inherent_loss(), now) else {
             return News::None;
         };
         if self.estimator.probed(outcome, now) {

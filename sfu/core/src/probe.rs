@@ -1,5 +1,7 @@
 //! Probes: short bursts that show what a path carries beyond what is sent over it.
 
+use crate::departures::{Arrived, Missed};
+
 /// When to probe and how fast. Times are microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Prober {
@@ -15,6 +17,8 @@ pub(crate) struct Prober {
     is_closed: bool,
     /// Of a probe that only shows again what was shown before.
     check: Option<Check>,
+    /// Whether the next one is to be surer than others.
+    confirms: bool,
     /// Probes begun.
     pub(crate) begun: u32,
 }
@@ -57,8 +61,14 @@ struct Cluster {
     last_bytes: u64,
     packets: u32,
     lost: u32,
-    bytes: u64,
+    /// How much longer the newest one took than the first.
+    wait: i64,
+    /// Of all packets reported on, lost or not.
+    taken: u64,
+    /// The times of arrival over what has arrived, and over what was taken from the sender by then.
     arrivals: Line,
+    takings: Line,
+    bytes: u64,
 }
 
 /// The line through times of arrival over the bytes that have come by then. All packets count alike, so what
@@ -79,12 +89,16 @@ pub(crate) struct Outcome {
     pub(crate) sent: u64,
     /// How fast it was delivered, bit/s; at most `sent`.
     pub(crate) delivered: u64,
+    /// Whether its packets waited on their way.
+    pub(crate) waited: bool,
+    /// When it was sent, microseconds.
+    pub(crate) at: i64,
 }
 
 impl Outcome {
     /// Returns whether the path carried all of it.
     pub(crate) fn is_carried(self) -> bool {
-        self.delivered * 100 >= self.sent * 87
+        is_carried(self.sent, self.delivered)
     }
 
     /// What it was faster is chance.
@@ -92,6 +106,7 @@ impl Outcome {
         Self {
             sent: self.sent.min(rate),
             delivered: self.delivered.min(rate),
+            ..self
         }
     }
 }
@@ -106,7 +121,10 @@ impl Prober {
         };
         if is_due && wanted > 0 {
             self.check = None;
-            self.start(trusted, wanted, now);
+            let trusted = self.trusted(trusted, now);
+            let rate = wanted.min(trusted * MOST_STEP);
+            self.is_final = rate == wanted;
+            self.start(trusted, rate, now);
         }
     }
 
@@ -118,14 +136,17 @@ impl Prober {
             Phase::Sending { .. } | Phase::Awaiting { .. } => return,
         };
         self.check = Some(Check { rate, rests_until });
-        self.start(trusted, rate, now);
+        self.start(self.trusted(trusted, now), rate, now);
     }
 
-    fn start(&mut self, trusted: u64, wanted: u64, now: i64) {
+    /// Returns what the path is known to carry, live or by the last probe.
+    fn trusted(&self, delivered: u64, now: i64) -> u64 {
         let carried = self.carried.filter(|(_, at)| now - at < CARRIED_HOLDS);
         let carried = carried.map_or(LEAST_TRUSTED, |(rate, _)| rate.max(LEAST_TRUSTED));
-        let trusted = trusted.max(carried);
-        let rate = wanted.min(trusted * MOST_STEP);
+        delivered.max(carried)
+    }
+
+    fn start(&mut self, trusted: u64, rate: u64, now: i64) {
         let bytes = |rate: u64, micros: u64| rate * micros / 8_000_000;
         // What a path that carries no more than `trusted` needs this long for.
         let most = bytes(trusted, MOST_QUEUE).max(LEAST_BYTES);
@@ -135,12 +156,15 @@ impl Prober {
             ..Cluster::default()
         };
         self.begun += 1;
-        self.is_final = rate == wanted;
         self.is_closed = false;
+        let duration = match std::mem::take(&mut self.confirms) {
+            true => 2 * DURATION,
+            false => DURATION,
+        };
         self.phase = Phase::Sending {
             rate,
             since: now,
-            budget: bytes(rate, DURATION).max(LEAST_BYTES).min(most),
+            budget: bytes(rate, duration).max(LEAST_BYTES).min(most),
         };
     }
 
@@ -212,10 +236,21 @@ impl Prober {
     }
 
     /// Takes a report on one of a probe's packets.
-    pub(crate) fn arrived(&mut self, id: u8, sent: i64, arrived: i64, size: u32) {
+    pub(crate) fn arrived(&mut self, departure: Arrived, arrived: i64) {
+        let Arrived {
+            sent,
+            size,
+            probe,
+            was_lost,
+        } = departure;
         let cluster = &mut self.cluster;
-        if id != cluster.id {
+        if probe != cluster.id {
             return;
+        }
+        if was_lost {
+            cluster.lost = cluster.lost.saturating_sub(1);
+        } else {
+            cluster.taken += u64::from(size);
         }
         if cluster.packets == 0 {
             (cluster.first_sent, cluster.first_arrived) = (sent, arrived);
@@ -227,20 +262,23 @@ impl Prober {
             cluster.last_bytes = 0;
         }
         cluster.last_bytes += u64::from(size);
-        cluster
-            .arrivals
-            .add(cluster.bytes, arrived - cluster.first_arrived);
+        let since = arrived - cluster.first_arrived;
+        cluster.wait = since - (sent - cluster.first_sent);
+        cluster.arrivals.add(cluster.bytes, since);
+        cluster.takings.add(cluster.taken, since);
     }
 
     /// Takes a report that one of a probe's packets is missing.
-    pub(crate) fn lost(&mut self, id: u8) {
-        if id == self.cluster.id {
+    pub(crate) fn lost(&mut self, missed: Missed) {
+        if missed.probe == self.cluster.id {
             self.cluster.lost += 1;
+            self.cluster.taken += u64::from(missed.size);
         }
     }
 
-    /// Returns what the probe showed once all of its packets are reported on, or none will be any more.
-    pub(crate) fn poll(&mut self, now: i64) -> Option<Outcome> {
+    /// Returns what the probe showed once all of its packets are reported on, or none will be any more. `inherent` is
+    /// what the path loses however little is sent, per mille.
+    pub(crate) fn poll(&mut self, inherent: u32, now: i64) -> Option<Outcome> {
         let Phase::Awaiting { until } = self.phase else {
             return None;
         };
@@ -255,7 +293,7 @@ impl Prober {
             self.phase = Phase::Resting { until };
             return None;
         }
-        let outcome = cluster.outcome();
+        let outcome = cluster.outcome(inherent);
         let carried = outcome.filter(|outcome| outcome.is_carried());
         self.carried = carried.map(|outcome| (outcome.delivered, now));
         if let Some(check) = self.check {
@@ -278,6 +316,7 @@ impl Prober {
 
     /// What the last probe showed is to be confirmed soon.
     pub(crate) fn repeat(&mut self, now: i64) {
+        self.confirms = true;
         self.phase = Phase::Resting {
             until: now + BEFORE_REPEAT,
         };
@@ -295,8 +334,12 @@ impl Prober {
     }
 }
 
+fn is_carried(sent: u64, delivered: u64) -> bool {
+    delivered * 100 >= sent * 87
+}
+
 impl Cluster {
-    fn outcome(&self) -> Option<Outcome> {
+    fn outcome(&self, inherent: u32) -> Option<Outcome> {
         let micros = u64::try_from(self.last_sent - self.first_sent).ok()?;
         if self.packets < LEAST_PACKETS || micros < LEAST_SPAN {
             return None;
@@ -307,13 +350,17 @@ impl Cluster {
         let sent = sent.saturating_sub(self.last_bytes) * 8_000_000 / micros;
         let came = self.arrivals.rate().unwrap_or(sent);
         // Where the path drops instead of queueing, what is missing was not carried.
-        let carried = match u64::from(self.lost) * 5 > all {
-            true => came,
-            false => came.saturating_mul(all) / u64::from(self.packets),
+        let inherent = u64::from(inherent);
+        let taken = self.takings.rate().unwrap_or(sent);
+        let carried = match u64::from(self.lost) * 1000 > all * (inherent + 100).max(200) {
+            true => came.saturating_mul(1000) / (1000 - inherent),
+            false => taken,
         };
         Some(Outcome {
             sent,
             delivered: carried.min(sent),
+            waited: self.wait >= WAITED,
+            at: self.first_sent,
         })
     }
 }
@@ -356,6 +403,10 @@ const BURST: u64 = 300;
 
 const LEAST_BYTES: u64 = 2500;
 const LEAST_PACKETS: u32 = 6;
+
+/// Packets that take this much longer than others wait; so much that a path which drops what it has no room for does
+/// not let them.
+const WAITED: i64 = 30_000;
 
 /// Less says nothing about a rate.
 const LEAST_SPAN: u64 = 8000;

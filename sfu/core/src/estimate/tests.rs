@@ -133,7 +133,7 @@ impl Path {
             self.send(PADDING);
             due = due.saturating_sub(PADDING);
         }
-        if let Some(outcome) = self.prober.poll(now) {
+        if let Some(outcome) = self.prober.poll(self.estimator.inherent_loss(), now) {
             println!("{:?} {outcome:?}", self.now - self.start);
             if self.estimator.probed(outcome, now) {
                 self.prober.repeat(now);
@@ -186,14 +186,14 @@ impl Path {
                     // A clock that has nothing to do with the sender's.
                     let at = (*at - self.start).as_micros() as i64 / 250 * 250 + 777_000_000;
                     if let Some(a) = self.departures.arrived(*seq, now) {
-                        self.prober.arrived(a.probe, a.sent, at, a.size);
+                        self.prober.arrived(a, at);
                         self.estimator.arrived(a.sent, at, a.size, a.was_lost);
                     }
                 }
                 None => {
-                    if let Some(probe) = self.departures.lost(*seq) {
-                        self.prober.lost(probe);
-                        self.estimator.missed();
+                    if let Some(missed) = self.departures.lost(*seq) {
+                        self.prober.lost(missed);
+                        self.estimator.missed(missed.size);
                     }
                 }
             }
@@ -211,7 +211,8 @@ impl Path {
         let mut above = Duration::ZERO;
         for (at, bitrate) in self.history.iter().filter(|(at, _)| *at > since) {
             above += Duration::from_millis(10);
-            if *bitrate <= rate {
+            // What jitters is measured to a few per cent.
+            if *bitrate <= rate + rate / 33 {
                 above = Duration::ZERO;
             }
             assert!(
@@ -346,7 +347,7 @@ fn probes_make_no_long_queue_on_a_slow_link() {
         assert!(wait < ms(200), "{rate}: {wait:?}");
         assert!(path.estimator.bitrate() <= rate, "{rate}");
         assert!(path.estimator.bitrate() * 10 >= stream * 9, "{rate}");
-        assert!(path.prober.begun < 60, "{} probes", path.prober.begun);
+        assert!(path.prober.begun < 75, "{} probes", path.prober.begun);
     }
 }
 
