@@ -202,8 +202,11 @@ impl Estimator {
             self.doubts = 0;
         } else if carried > self.bitrate {
             self.bitrate = carried;
-        } else if is_limited && !is_doubtful && outcome.delivered < self.bitrate {
-            // Jitter once made too much of it.
+        } else if outcome.sent > self.bitrate
+            && !is_doubtful
+            && outcome.delivered * 100 < self.bitrate * 98
+        {
+            // Jitter once made too much of it, or the path has become a little narrower.
             self.bitrate = self.bitrate.midpoint(carried);
         }
         if self.doubts > 0 {
@@ -264,14 +267,13 @@ impl Estimator {
         if standing > FULL
             && let Some(rate) = self.full_rate()
         {
-            // A fall shows whole only once all of what is measured came after it, so it shows in a short window first.
+            // A fall shows whole only once all of what is measured came after it: in a short window first, which is
+            // not exact.
             let short = self.delivered.rate(LEAST_WINDOW).unwrap_or(rate);
-            let rate = if short * 4 < capacity * 3 {
-                short
-            } else {
-                rate
+            capacity = match short * 2 < capacity {
+                true => (capacity + 3 * short) / 4,
+                false => capacity.midpoint(rate),
             };
-            capacity = capacity.midpoint(rate).midpoint(capacity.min(rate));
             self.bitrate = part(capacity, FULL_PATH).max(LEAST);
         }
         let mut looked = looked;
@@ -293,18 +295,10 @@ impl Estimator {
         self.phase = Phase::Draining { capacity, looked };
     }
 
-    /// Returns what is delivered since the queue began: the lesser of two windows once there are two, as one holds a
-    /// few packets of a slow path.
+    /// Returns what is delivered since the queue began.
     fn full_rate(&self) -> Option<u64> {
         let since = self.delivered.newest() - self.empty_at;
-        let rate = self
-            .delivered
-            .rate(since.clamp(LEAST_WINDOW, FULL_WINDOW))?;
-        let lasting = self
-            .delivered
-            .lasting()
-            .filter(|_| since >= 2 * FULL_WINDOW);
-        Some(lasting.map_or(rate, |lasting| lasting.min(rate)))
+        self.delivered.rate(since.clamp(LEAST_WINDOW, FULL_WINDOW))
     }
 
     /// Returns whether packets waited for something else than the path: they came much faster than it is
@@ -347,7 +341,7 @@ const VERY_FULL: i64 = 90_000;
 /// How much is believed in of a rate that was carried, of one that a short probe was, and of what it says of a full path, and how
 /// much of that is sent while the queue drains.
 const CARRIED: u64 = 95;
-const PROBED: u64 = 89;
+const PROBED: u64 = 91;
 const FULL_PATH: u64 = 94;
 const DRAIN: u64 = 88;
 

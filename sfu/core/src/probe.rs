@@ -98,7 +98,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Returns whether the path carried all of it.
     pub(crate) fn is_carried(self) -> bool {
-        is_carried(self.sent, self.delivered)
+        self.delivered * 100 >= self.sent * 87
     }
 
     /// What it was faster is chance.
@@ -332,10 +332,6 @@ impl Prober {
             until: until.max(now + AFTER_CONGESTION),
         };
     }
-}
-
-fn is_carried(sent: u64, delivered: u64) -> bool {
-    delivered * 100 >= sent * 87
 }
 
 impl Cluster {

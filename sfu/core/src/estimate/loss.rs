@@ -108,3 +108,58 @@ const EXCESSIVE: u32 = 100;
 
 /// Per mille; beyond it, nothing can be watched.
 const MOST: u32 = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u32 = 1000;
+
+    /// Reports on a second of 100 packets, every `every`th of them lost. Returns what was lost anyway, and whether it was
+    /// ever too much.
+    fn second(loss: &mut Loss, n: i64, every: u32, is_spared: bool) -> (u32, bool) {
+        let (mut anyway, mut is_excessive) = (0, false);
+        for packet in 0..100 {
+            match packet % every == 0 {
+                true => anyway += loss.lost(SIZE),
+                false => loss.arrived(SIZE, false),
+            }
+            let now = n * 1_000_000 + i64::from(packet) * 10_000;
+            is_excessive |= loss.is_excessive(is_spared, now);
+        }
+        (anyway, is_excessive)
+    }
+
+    #[test]
+    fn what_is_lost_with_room_to_spare_is_lost_anyway() {
+        let mut loss = Loss::default();
+        assert!((0..10).all(|n| !second(&mut loss, n, 5, true).1), "blamed");
+        assert!((180..=220).contains(&loss.inherent()), "{loss:?}");
+        let (anyway, is_excessive) = second(&mut loss, 10, 5, false);
+        assert!((18 * SIZE..=20 * SIZE).contains(&anyway), "{anyway}");
+        assert!(!is_excessive);
+        // Half of it is another matter.
+        let (anyway, is_excessive) = second(&mut loss, 11, 2, false);
+        assert!(anyway <= MOST_CREDIT + 13 * SIZE, "{anyway}");
+        assert!(is_excessive);
+    }
+
+    #[test]
+    fn what_a_full_path_loses_is_not_lost_anyway() {
+        let mut loss = Loss::default();
+        let blamed = (0..10).filter(|n| second(&mut loss, *n, 3, false).1);
+        assert!(blamed.count() > 0);
+        assert_eq!(loss.inherent(), 0);
+        assert_eq!(loss.lost(SIZE), 0);
+    }
+
+    #[test]
+    fn what_is_lost_no_more_is_forgotten() {
+        let mut loss = Loss::default();
+        for n in 0..20 {
+            let is_lossy = n < 10;
+            second(&mut loss, n, if is_lossy { 5 } else { u32::MAX }, is_lossy);
+        }
+        assert!(loss.inherent() < 10, "{loss:?}");
+    }
+}

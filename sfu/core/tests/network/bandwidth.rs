@@ -334,6 +334,19 @@ fn the_estimate_follows_a_changed_link_and_is_never_long_above_it() {
     }
 }
 
+/// What is lost took its time on the link, too: no less is to be sent for it.
+#[test]
+fn the_estimate_follows_where_a_tenth_or_a_fifth_is_lost() {
+    for (seed, loss) in (140..).step_by(3).zip([100, 200]) {
+        let conditions = Conditions {
+            jitter: ms(5),
+            loss,
+            ..Conditions::of_rate(0)
+        };
+        World::assert_estimate_follows(seed, conditions, 0, [60, 70]);
+    }
+}
+
 /// How many reports are lost, and how many packets are overtaken: per mille each.
 const DISTURBED: [(u64, u64); 4] = [(100, 0), (0, 20), (100, 10), (300, 20)];
 
