@@ -64,19 +64,39 @@ test('pausing and stopping are shown to viewers', async ({ server, room, newPage
   await expectVideoFlows(viewer);
 });
 
+interface Opened {
+  openedKinds(): string[];
+}
+
 test('the broadcaster switches to the screen and the viewer sees it without joining again', async ({
   server,
   room,
   newPage,
 }) => {
   const broadcaster = await newPage();
+  await broadcaster.addInitScript(() => {
+    const opened: MediaStreamTrack[] = [];
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (constraints) => {
+      const stream = await open(constraints);
+      opened.push(...stream.getTracks());
+      return stream;
+    };
+    Object.assign(window, {
+      openedKinds: () => opened.filter((t) => t.readyState === 'live').map((t) => t.kind),
+    });
+  });
   const studio = await Studio.open(broadcaster, server, room);
-  // The fake screen looks like the fake camera, so the camera is made smaller.
+  // The fake screen looks like the fake camera, so the camera is made smaller. The camera is still being opened again
+  // when the microphone is chosen.
   await studio.chooseQuality('480p');
   const microphone = broadcaster.getByTestId('mic-select');
   await microphone.selectOption({ label: 'Fake Audio Input 2' });
   const chosen = await microphone.inputValue();
   await studio.goLive();
+  await expect(microphone, 'the one that was chosen').toHaveValue(chosen);
+  const kinds = await broadcaster.evaluate(() => (window as never as Opened).openedKinds());
+  expect(kinds.sort(), 'what was opened before is closed').toEqual(['audio', 'video']);
   const viewer = await newPage();
   await Watch.open(viewer, server, room);
   await expectVideoFlows(viewer);

@@ -48,6 +48,9 @@ export class Studio {
   nowMs: number = $state(Date.now());
   readonly #ended = new AbortController();
   #broadcast: GoLive | undefined;
+  /** When the last switch of the source is done, and how many are not. */
+  #switching: Promise<void> = Promise.resolve();
+  #switches = 0;
   #meter: LevelMeter | undefined;
 
   constructor(slug: string, as: 'host' | 'guest' = 'host') {
@@ -92,27 +95,12 @@ export class Studio {
   }
 
   /** Opens a source and shows it; switches to it at once when on air. */
-  async use(what: SourceKind): Promise<void> {
-    const before = this.source;
-    this.problem = undefined;
-    if (before.kind !== 'open') this.source = { kind: 'opening', wanted: what };
-    // A microphone or camera can often be opened only once: the old one goes first, unless it is being sent.
-    const exclusive = before.kind === 'open' && !this.onAir && what !== 'screen';
-    if (exclusive) before.capture.close();
-    try {
-      const capture = await Capture.open(what, this.#choice(), this.#ended.signal);
-      await this.#broadcast?.replaceSource(capture.stream);
-      if (before.kind === 'open') before.capture.close();
-      this.source = { kind: 'open', capture };
-      this.setMuted(this.muted);
-      this.#meter ??= new LevelMeter();
-      this.#meter.listen(capture.stream);
-      if (this.onAir) this.#noteOnAir();
-    } catch (error) {
-      this.problem = FanlightError.from(error);
-      this.source = before.kind === 'open' && !exclusive ? before : { kind: 'none' };
-    }
-    await this.#refreshDevices();
+  use(what: SourceKind): Promise<void> {
+    const choice = this.#choice();
+    this.#switches += 1;
+    const switched = this.#switching.then(() => this.#switch(what, choice));
+    this.#switching = switched.catch(() => {});
+    return switched;
   }
 
   /** Chooses another camera or microphone. */
@@ -124,6 +112,8 @@ export class Studio {
   }
 
   async goLive(): Promise<void> {
+    await this.#switching;
+    if (this.onAir) return;
     if (this.source.kind !== 'open') await this.use('camera');
     const source = this.source;
     if (source.kind !== 'open') return;
@@ -203,6 +193,31 @@ export class Studio {
     }
     await this.use(interrupted ?? 'camera');
     if (interrupted && this.source.kind === 'open') await this.goLive();
+  }
+
+  /** One switch at a time: two at once would each close what the other opens, or neither. */
+  async #switch(what: SourceKind, choice: CaptureChoice): Promise<void> {
+    const before = this.source;
+    this.problem = undefined;
+    if (before.kind !== 'open') this.source = { kind: 'opening', wanted: what };
+    // A microphone or camera can often be opened only once: the old one goes first, unless it is being sent.
+    const exclusive = before.kind === 'open' && !this.onAir && what !== 'screen';
+    if (exclusive) before.capture.close();
+    try {
+      const capture = await Capture.open(what, choice, this.#ended.signal);
+      await this.#broadcast?.replaceSource(capture.stream);
+      if (before.kind === 'open') before.capture.close();
+      this.source = { kind: 'open', capture };
+      this.setMuted(this.muted);
+      this.#meter ??= new LevelMeter();
+      this.#meter.listen(capture.stream);
+      if (this.onAir) this.#noteOnAir();
+    } catch (error) {
+      this.problem = FanlightError.from(error);
+      this.source = before.kind === 'open' && !exclusive ? before : { kind: 'none' };
+    }
+    this.#switches -= 1;
+    await this.#refreshDevices();
   }
 
   #choice(): CaptureChoice {
@@ -289,6 +304,8 @@ export class Studio {
     const { cameras, microphones } = await listDevices();
     this.cameras = cameras;
     this.microphones = microphones;
+    // What is open now is not what was chosen last.
+    if (this.#switches > 0) return;
     // The sound of a screen is a mixture, of no microphone that could be chosen.
     if (this.source.kind !== 'open' || this.source.capture.what === 'screen') return;
     const [camera] =
