@@ -119,6 +119,13 @@ impl Delivered {
         }
     }
 
+    /// Adds what did not come to what came last; nothing before anything has come.
+    pub(crate) fn add(&mut self, size: u32) {
+        if self.first.is_some() {
+            self.record(self.newest(), size);
+        }
+    }
+
     /// Returns the bitrate over the last `window` microseconds, as far as packets have come for so long;
     /// `None` for less than 60 ms.
     pub(crate) fn rate(&self, window: i64) -> Option<u64> {

@@ -105,7 +105,7 @@ impl Departures {
         })
     }
 
-    /// Takes a report that a packet is missing. Returns the probe it was part of, if that is news.
+    /// Takes a report that a packet is missing. Returns it, if that is news.
     pub(crate) fn lost(&mut self, seq: u16) -> Option<Missed> {
         let departure = self.find(seq)?;
         if departure.state != State::Unknown {

@@ -9,6 +9,7 @@ mod loss;
 
 use crate::{
     delay::{Delivered, Queueing},
+    departures::{Arrived, Missed},
     estimate::loss::Loss,
     probe::Outcome,
 };
@@ -32,7 +33,7 @@ pub(crate) struct Estimator {
     doubts: u32,
     /// When the estimate was shown to be carried the last time.
     shown_at: i64,
-    /// When packets waited the last time because too much was sent: such a path drops nothing while none wait.
+    /// When the path had become too full the last time, and made packets wait: it drops nothing while none wait.
     queued_at: i64,
 }
 
@@ -120,25 +121,23 @@ impl Estimator {
         self.loss.recent()
     }
 
-    /// Returns what is lost however little is sent, per mille: the path carries it and loses it.
+    /// Returns what is lost while the path has room to spare, per mille.
     pub(crate) fn inherent_loss(&self) -> u32 {
         self.loss.inherent()
     }
 
     /// Takes the report of an arrival.
-    pub(crate) fn arrived(&mut self, sent: i64, arrived: i64, size: u32, was_lost: bool) {
-        self.queueing.record(sent, arrived);
-        let is_counted = was_lost && self.loss.inherent() > 0;
-        self.delivered
-            .record(arrived, if is_counted { 0 } else { size });
-        self.loss.arrived(size, was_lost);
+    pub(crate) fn arrived(&mut self, packet: Arrived, arrived: i64) {
+        self.queueing.record(packet.sent, arrived);
+        self.delivered.record(arrived, packet.size);
+        self.loss.arrived(packet);
     }
 
     /// Takes the report of a missing packet.
-    pub(crate) fn missed(&mut self, size: u32) {
-        // What is lost anyway took its time on the path, too.
-        let took = self.loss.lost(size);
-        self.delivered.record(self.delivered.newest(), took);
+    pub(crate) fn missed(&mut self, packet: Missed) {
+        // What is lost anyway took its time on the path, too: about when the one before it did.
+        let took = self.loss.lost(packet);
+        self.delivered.add(took);
     }
 
     /// Decides, after all of a report was taken. `creep` is for paths that cannot be probed.
@@ -147,6 +146,9 @@ impl Estimator {
             return Verdict::Fine;
         };
         self.standing = standing;
+        if standing > VERY_FULL {
+            self.queued_at = now;
+        }
         let rate = self.delivered.rate(WINDOW);
         if standing < EMPTY {
             self.empty_at = self.delivered.newest();
@@ -182,23 +184,22 @@ impl Estimator {
         }
         let carried = part(outcome.delivered, PROBED);
         let is_limited = !outcome.is_carried();
-        if outcome.waited {
-            self.queued_at = now;
-        }
         if is_limited || outcome.sent >= self.bitrate {
             self.shown_at = outcome.at;
         }
         let is_doubtful = is_limited && carried * 5 < self.bitrate * 4;
         self.doubts = if is_doubtful { self.doubts + 1 } else { 0 };
         if !self.is_measured || self.doubts > 1 {
-            // What was measured on a full path is believed in more than one probe.
+            // What was measured on a full path is believed in more than one probe. What was only believed in so far, and is
+            // more than is wanted, is as good as measured.
+            let is_enough = outcome.is_final && !is_limited;
             let is_believed = carried > self.bitrate || is_doubtful;
             self.bitrate = if is_believed {
                 carried.max(LEAST)
             } else {
                 self.bitrate
             };
-            self.is_measured |= is_believed;
+            self.is_measured |= is_believed || is_enough;
             self.doubts = 0;
         } else if carried > self.bitrate {
             self.bitrate = carried;
@@ -233,7 +234,6 @@ impl Estimator {
             self.is_measured = true;
             self.bitrate = part(capacity, FULL_PATH).min(self.bitrate).max(LEAST);
             self.shown_at = now;
-            self.queued_at = now;
             return Verdict::Congested;
         }
         let Some(rate) = self.delivered.lasting().filter(|_| standing < EMPTY) else {
@@ -315,8 +315,8 @@ impl Estimator {
         };
         let is_shown = now - self.shown_at < SHOWN_LATELY
             && self.loss.with_lost(rate) < part(self.bitrate, SPARING);
-        let is_spared = self.is_idle() && (is_shown || now - self.queued_at < QUEUES);
-        if !self.loss.is_excessive(is_spared, now) {
+        let has_room = self.is_idle() && (is_shown || now - self.queued_at < QUEUES);
+        if !self.loss.is_excessive(has_room, now) {
             return Verdict::Fine;
         }
         self.is_measured = true;

@@ -379,15 +379,14 @@ impl Tracked {
             let Some(at) = at else {
                 if let Some(missed) = self.departures.lost(seq) {
                     self.prober.lost(missed);
-                    self.estimator.missed(missed.size);
+                    self.estimator.missed(missed);
                 }
                 continue;
             };
             if let Some(departure) = self.departures.arrived(seq, now) {
                 let at = self.unwrap(at);
                 self.prober.arrived(departure, at);
-                self.estimator
-                    .arrived(departure.sent, at, departure.size, departure.was_lost);
+                self.estimator.arrived(departure, at);
             }
         }
         self.departures.settle();

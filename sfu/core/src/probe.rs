@@ -61,8 +61,6 @@ struct Cluster {
     last_bytes: u64,
     packets: u32,
     lost: u32,
-    /// How much longer the newest one took than the first.
-    wait: i64,
     /// Of all packets reported on, lost or not.
     taken: u64,
     /// The times of arrival over what has arrived, and over what was taken from the sender by then.
@@ -89,10 +87,10 @@ pub(crate) struct Outcome {
     pub(crate) sent: u64,
     /// How fast it was delivered, bit/s; at most `sent`.
     pub(crate) delivered: u64,
-    /// Whether its packets waited on their way.
-    pub(crate) waited: bool,
     /// When it was sent, microseconds.
     pub(crate) at: i64,
+    /// Whether it was as fast as was wanted.
+    pub(crate) is_final: bool,
 }
 
 impl Outcome {
@@ -263,7 +261,6 @@ impl Prober {
         }
         cluster.last_bytes += u64::from(size);
         let since = arrived - cluster.first_arrived;
-        cluster.wait = since - (sent - cluster.first_sent);
         cluster.arrivals.add(cluster.bytes, since);
         cluster.takings.add(cluster.taken, since);
     }
@@ -277,7 +274,7 @@ impl Prober {
     }
 
     /// Returns what the probe showed once all of its packets are reported on, or none will be any more. `inherent` is
-    /// what the path loses however little is sent, per mille.
+    /// what the path loses while it has room to spare, per mille.
     pub(crate) fn poll(&mut self, inherent: u32, now: i64) -> Option<Outcome> {
         let Phase::Awaiting { until } = self.phase else {
             return None;
@@ -311,7 +308,11 @@ impl Prober {
             rest.min(LONGEST_REST)
         };
         self.phase = Phase::Resting { until: now + rest };
-        outcome
+        let is_final = self.is_final;
+        outcome.map(|outcome| Outcome {
+            is_final,
+            ..outcome
+        })
     }
 
     /// What the last probe showed is to be confirmed soon.
@@ -355,8 +356,8 @@ impl Cluster {
         Some(Outcome {
             sent,
             delivered: carried.min(sent),
-            waited: self.wait >= WAITED,
             at: self.first_sent,
+            is_final: false,
         })
     }
 }
@@ -399,10 +400,6 @@ const BURST: u64 = 300;
 
 const LEAST_BYTES: u64 = 2500;
 const LEAST_PACKETS: u32 = 6;
-
-/// Packets that take this much longer than others wait; so much that a path which drops what it has no room for does
-/// not let them.
-const WAITED: i64 = 30_000;
 
 /// Less says nothing about a rate.
 const LEAST_SPAN: u64 = 8000;

@@ -187,13 +187,13 @@ impl Path {
                     let at = (*at - self.start).as_micros() as i64 / 250 * 250 + 777_000_000;
                     if let Some(a) = self.departures.arrived(*seq, now) {
                         self.prober.arrived(a, at);
-                        self.estimator.arrived(a.sent, at, a.size, a.was_lost);
+                        self.estimator.arrived(a, at);
                     }
                 }
                 None => {
                     if let Some(missed) = self.departures.lost(*seq) {
                         self.prober.lost(missed);
-                        self.estimator.missed(missed.size);
+                        self.estimator.missed(missed);
                     }
                 }
             }
@@ -305,13 +305,31 @@ fn random_loss_alone_is_no_congestion() {
 
 #[test]
 fn what_only_drops_is_followed_too() {
-    let mut conditions = Conditions::of_rate(1_000_000);
-    conditions.queue = ms(15);
-    let mut path = Path::new(conditions, Source::Greedy, 3);
-    path.run(20_000);
-    let late = path.history.iter().skip(1000).map(|(_, b)| *b);
-    let (least, most) = (late.clone().min().unwrap(), late.max().unwrap());
-    assert!(least > 500_000 && most < 1_300_000, "{least} to {most}");
+    // Jitter looks like a queue, and what bursts lose like chance: for how long, in per cent, it may mislead.
+    for (jitter, source, misled) in [
+        (0, Source::Greedy, 0),
+        (15, Source::Greedy, 10),
+        (60, Source::Greedy, 20),
+        (0, Source::Limited(700_000, 5_000_000), 0),
+        (60, Source::Limited(700_000, 5_000_000), 20),
+        (60, Source::Limited(950_000, 5_000_000), 20),
+    ] {
+        let mut conditions = Conditions::of_rate(1_000_000);
+        conditions.queue = ms(15);
+        conditions.jitter = ms(jitter);
+        let mut path = Path::new(conditions, source, 3);
+        path.run(60_000);
+        let late: Vec<_> = path.history.iter().skip(1000).map(|(_, b)| *b).collect();
+        let share = |is: &dyn Fn(u64) -> bool| {
+            let those = late.iter().filter(|bitrate| is(**bitrate));
+            those.count() * 100 / late.len()
+        };
+        let (low, high) = (share(&|b| b < 500_000), share(&|b| b > 1_300_000));
+        println!(
+            "jitter {jitter}: below half of the link {low} % of the time, well above it {high} %"
+        );
+        assert!(low <= misled && high <= misled, "jitter {jitter}");
+    }
 }
 
 #[test]
