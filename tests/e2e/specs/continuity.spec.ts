@@ -95,8 +95,8 @@ test('the broadcaster switches to the screen and the viewer sees it without join
   const chosen = await microphone.inputValue();
   await studio.goLive();
   await expect(microphone, 'the one that was chosen').toHaveValue(chosen);
-  const kinds = await broadcaster.evaluate(() => (window as never as Opened).openedKinds());
-  expect(kinds.sort(), 'what was opened before is closed').toEqual(['audio', 'video']);
+  const kinds = () => broadcaster.evaluate(() => (window as never as Opened).openedKinds().sort());
+  await expect.poll(kinds, 'what was opened before is closed').toEqual(['audio', 'video']);
   const viewer = await newPage();
   await Watch.open(viewer, server, room);
   await expectVideoFlows(viewer);

@@ -48,9 +48,11 @@ export class Studio {
   nowMs: number = $state(Date.now());
   readonly #ended = new AbortController();
   #broadcast: GoLive | undefined;
-  /** When the last switch of the source is done, and how many are not. */
-  #switching: Promise<void> = Promise.resolve();
-  #switches = 0;
+  /** One switch of the source at a time: two at once would each close what the other opens, or neither. */
+  #switching: Promise<void> | undefined;
+  #opening: SourceKind | undefined;
+  /** What is to be opened after that; only the newest. */
+  #asked: { readonly what: SourceKind; readonly choice: CaptureChoice } | undefined;
   #meter: LevelMeter | undefined;
 
   constructor(slug: string, as: 'host' | 'guest' = 'host') {
@@ -96,11 +98,11 @@ export class Studio {
 
   /** Opens a source and shows it; switches to it at once when on air. */
   use(what: SourceKind): Promise<void> {
-    const choice = this.#choice();
-    this.#switches += 1;
-    const switched = this.#switching.then(() => this.#switch(what, choice));
-    this.#switching = switched.catch(() => {});
-    return switched;
+    this.#asked = { what, choice: this.#choice() };
+    this.#switching ??= this.#switchWhileAsked().finally(() => {
+      this.#switching = undefined;
+    });
+    return this.#switching;
   }
 
   /** Chooses another camera or microphone. */
@@ -108,15 +110,15 @@ export class Studio {
     this.camera = devices.camera ?? this.camera;
     this.microphone = devices.microphone ?? this.microphone;
     changeSettings(devices);
-    if (this.source.kind === 'open') await this.use(this.source.capture.what);
+    await this.#useAgain();
   }
 
   async goLive(): Promise<void> {
-    await this.#switching;
-    if (this.onAir) return;
-    if (this.source.kind !== 'open') await this.use('camera');
+    // A screen is chosen beside what is shown; a camera or microphone is closed while it is opened again.
+    const reopens = this.#opening !== undefined && this.#opening !== 'screen';
+    if (this.source.kind !== 'open' || reopens) await (this.#switching ?? this.use('camera'));
     const source = this.source;
-    if (source.kind !== 'open') return;
+    if (source.kind !== 'open' || this.onAir) return;
     this.problem = undefined;
     const broadcast = new GoLive(this.view.room, this.#options());
     this.#broadcast = broadcast;
@@ -150,8 +152,7 @@ export class Studio {
   setQuality(id: string): void {
     this.quality = qualityNamed(id);
     changeSettings({ quality: id });
-    if (this.source.kind === 'open' && this.source.capture.what === 'camera')
-      void this.use('camera');
+    if (this.#kind === 'camera') void this.use('camera');
   }
 
   setCodec(name: string): void {
@@ -167,7 +168,7 @@ export class Studio {
   setMusic(music: boolean): void {
     this.music = music;
     changeSettings({ music: music ? 'yes' : 'no' });
-    if (this.source.kind === 'open') void this.use(this.source.capture.what);
+    void this.#useAgain();
   }
 
   /** Puts a failure out of sight. */
@@ -195,7 +196,28 @@ export class Studio {
     if (interrupted && this.source.kind === 'open') await this.goLive();
   }
 
-  /** One switch at a time: two at once would each close what the other opens, or neither. */
+  /** What is sent or shown, or is about to be. */
+  get #kind(): SourceKind | undefined {
+    const shown = this.source.kind === 'open' ? this.source.capture.what : undefined;
+    return this.#asked?.what ?? this.#opening ?? shown;
+  }
+
+  /** Opens the same anew, with what was chosen now. */
+  async #useAgain(): Promise<void> {
+    const what = this.#kind;
+    if (what) await this.use(what);
+  }
+
+  async #switchWhileAsked(): Promise<void> {
+    for (let asked = this.#asked; asked && !this.#ended.signal.aborted; asked = this.#asked) {
+      this.#asked = undefined;
+      this.#opening = asked.what;
+      await this.#switch(asked.what, asked.choice);
+      this.#opening = undefined;
+      await this.#refreshDevices();
+    }
+  }
+
   async #switch(what: SourceKind, choice: CaptureChoice): Promise<void> {
     const before = this.source;
     this.problem = undefined;
@@ -216,8 +238,6 @@ export class Studio {
       this.problem = FanlightError.from(error);
       this.source = before.kind === 'open' && !exclusive ? before : { kind: 'none' };
     }
-    this.#switches -= 1;
-    await this.#refreshDevices();
   }
 
   #choice(): CaptureChoice {
@@ -255,7 +275,10 @@ export class Studio {
 
   /** Sharing was stopped in the browser's own bar, or a device was pulled out. */
   async #handleSourceEnded(track: MediaStreamTrack): Promise<void> {
+    // Another source may be taking its place.
+    await this.#switching;
     if (this.source.kind !== 'open') return;
+    if (!this.source.capture.stream.getTracks().includes(track)) return;
     const back = this.source.capture.what === 'audio' ? 'audio' : 'camera';
     const shared = this.source.capture.what === 'screen' && track.kind === 'video';
     await this.use(back);
@@ -305,7 +328,7 @@ export class Studio {
     this.cameras = cameras;
     this.microphones = microphones;
     // What is open now is not what was chosen last.
-    if (this.#switches > 0) return;
+    if (this.#opening || this.#asked) return;
     // The sound of a screen is a mixture, of no microphone that could be chosen.
     if (this.source.kind !== 'open' || this.source.capture.what === 'screen') return;
     const [camera] =
