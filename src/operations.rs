@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use egress::status::word;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -224,13 +225,5 @@ fn record_paths(stats: &sfu::Stats) {
     for (bound, count) in bounds.zip(stats.estimates) {
         below += count;
         metrics::gauge!("fanlight_viewers_by_estimate", "le" => bound).set(below as f64);
-    }
-}
-
-/// Returns the word that the API uses for a value.
-fn word(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => "other".into(),
     }
 }

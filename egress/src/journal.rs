@@ -10,7 +10,7 @@ use metrics::counter;
 use crate::{
     delivery::Delivery,
     meters::FAILED,
-    status::{DestinationState, FailureCode},
+    status::{DestinationState, FailureCode, word},
 };
 
 /// Remembers what was said of each destination.
@@ -52,7 +52,7 @@ impl Journal {
             if line == Line::Changed && state == DestinationState::Failed {
                 counter!(FAILED).increment(1);
             }
-            let code = code.map_or("", FailureCode::as_str);
+            let code = code.map_or_else(String::new, |code| word(&code));
             match line {
                 Line::Nothing => {}
                 Line::StillFailing(times) => {
@@ -67,7 +67,7 @@ impl Journal {
                 Line::Changed if destination.failure().is_some() => {
                     tracing::warn!(
                         destination = destination_id,
-                        state = state.as_str(),
+                        state = word(&state),
                         code,
                         reason,
                         "egress destination changed"
@@ -76,7 +76,7 @@ impl Journal {
                 Line::Changed => {
                     tracing::info!(
                         destination = destination_id,
-                        state = state.as_str(),
+                        state = word(&state),
                         "egress destination changed"
                     );
                 }

@@ -27,3 +27,23 @@ pub use thumbnail::{Thumbnail, ThumbnailList};
 
 pub use crate::platform::Platform;
 pub use crate::scene::Layout;
+
+/// Returns the word that the API has for a value of an enumeration, for logs and measurements.
+pub fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => "other".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_answers() {
+        assert_eq!(word(&FailureCode::ConnectionRefused), "connection_refused");
+        assert_eq!(word(&DestinationState::Retrying), "retrying");
+        assert_eq!(word(&7), "other");
+    }
+}
