@@ -228,7 +228,8 @@ impl Publication {
     }
 
     /// Returns what to begin a stream with whose layers were not measured yet, so that nobody waits for that: all of
-    /// it, for the quarter of a second that measuring takes, held back by the pacer alone. Nothing of AV1 for those who do not read dependency descriptors; see [`Publication::without_descriptor`].
+    /// it, for the quarter of a second that measuring takes, held back by the pacer alone. Nothing of AV1 for those who
+    /// do not read dependency descriptors; see [`Publication::without_descriptor`].
     pub(crate) fn beginning(&self, reads_descriptors: bool) -> Option<Rung> {
         let is_of_use = reads_descriptors || self.codec != Codec::Av1;
         let [only] = &*self.layers else {
