@@ -54,6 +54,8 @@ struct Tracked {
     seeks: bool,
     /// When the path was too full the last time.
     full_at: Option<i64>,
+    /// Bytes of packets that the peer does not report on, as of sound: they count as part of the next one that it does.
+    untold: usize,
 }
 
 /// What a report or the passing of time means to the allocation.
@@ -315,8 +317,11 @@ impl Flow {
         if is_tracked {
             let start = self.start;
             let tracked = self.tracked.get_or_insert_with(|| Tracked::new(start));
+            let len = len + std::mem::take(&mut tracked.untold);
             tracked.departures.push(len, tracked.prober.id(), now);
             tracked.prober.sent(len as u64);
+        } else if let Some(tracked) = &mut self.tracked {
+            tracked.untold = (tracked.untold + len).min(MOST_UNTOLD);
         }
     }
 
@@ -371,6 +376,7 @@ impl Tracked {
             creeps: false,
             seeks: false,
             full_at: None,
+            untold: 0,
         })
     }
 
@@ -479,6 +485,9 @@ impl Rate {
 
 /// IP and UDP headers.
 const OVERHEAD: usize = 28;
+
+/// Bytes; while nothing is sent that is reported on, what else was sent is soon of no interest.
+const MOST_UNTOLD: usize = 2000;
 
 /// How fast a peer is sent what it missed before the handshake is done and no better is known, bit/s.
 const FIRST_PACE: u64 = 10_000_000;

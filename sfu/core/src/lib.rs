@@ -28,6 +28,8 @@ mod event;
 mod fallback;
 mod flow;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod h264;
 mod held;
 mod history;

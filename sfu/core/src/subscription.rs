@@ -123,7 +123,12 @@ impl Subscription {
             padding: PADDING_LEN,
         };
         self.rtx_seq = self.rtx_seq.wrapping_add(1);
-        sender.send(&header, &Carried::default(), [&[], &[]])
+        sender.send(
+            &header,
+            self.stream.is_reported,
+            &Carried::default(),
+            [&[], &[]],
+        )
     }
 
     /// Returns what was sent: packets and payload bytes.

@@ -1,6 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sfu_core::transport::fuzz;
+use sfu_core::fuzz;
 
 fuzz_target!(|bytes: &[u8]| fuzz::frames(bytes));

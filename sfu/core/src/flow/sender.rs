@@ -22,14 +22,16 @@ pub(crate) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Sends a packet, its payload made of two parts. Returns the datagram's length, 0 when nothing was sent.
+    /// Sends a packet, its payload made of two parts; `is_reported` says whether the viewer reports on such. Returns the
+    /// datagram's length, 0 when nothing was sent.
     pub(crate) fn send(
         &mut self,
         header: &SendHeader,
+        is_reported: bool,
         carried: &Carried<'_>,
         payload: [&[u8]; 2],
     ) -> usize {
-        let seq = self.transport.has_feedback().then(|| self.flow.next_seq());
+        let seq = is_reported.then(|| self.flow.next_seq());
         let len = self
             .transport
             .seal_rtp(header, seq, carried, payload, self.out);

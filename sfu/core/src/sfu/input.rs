@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{Role, Sfu, TICK};
 use crate::{
     CloseReason, Event, Path, PeerId,
@@ -11,7 +13,7 @@ use crate::{
     room::Heard,
     timers::Owner,
     transport::{
-        TransportEvent, binding_request_ufrag,
+        Rtp, TransportEvent, binding_request_ufrag,
         rtcp::{self, Report},
     },
 };
@@ -69,6 +71,19 @@ impl Sfu {
             .transport
             .open_rtp(datagram, |ssrc| ingress.knows(ssrc))
             .map_err(|error| error.reason())?;
+        self.take_packet(id, len, &packet, now)
+    }
+
+    /// Takes a packet that is decrypted.
+    pub(super) fn take_packet(
+        &mut self,
+        id: PeerId,
+        len: u64,
+        packet: &Rtp<'_>,
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let peer = self.peers.get_mut(id).ok_or("unknown_source_address")?;
+        let ingress = &mut peer.ingress;
         peer.counters.packets_in += 1;
         peer.counters.bytes_in += len;
         self.totals.stats.packets_in += 1;
@@ -83,7 +98,7 @@ impl Sfu {
         self.timers
             .schedule(Owner::Peer(peer.id), &mut peer.scheduled, at);
         let ingress = &mut peer.ingress;
-        let (route, restart) = match ingress.route(&packet, now) {
+        let (route, restart) = match ingress.route(packet, now) {
             Routed::Known(route) => (route, false),
             Routed::Replaced(route) => (route, true),
             Routed::Unknown => return Err("unknown_source"),
@@ -92,7 +107,7 @@ impl Sfu {
             route,
             restart,
             red: ingress.is_red(packet.pt),
-            packet: &packet,
+            packet,
         };
         let id = peer.join.room;
         let room = self.rooms.get_mut(&id).ok_or("unknown_source")?;
@@ -123,7 +138,17 @@ impl Sfu {
             .transport
             .open_rtcp(datagram)
             .map_err(|error| error.reason())?;
-        let reports = rtcp::parse(&compound).ok_or("malformed_rtcp")?;
+        self.take_reports(id, &compound, now)
+    }
+
+    /// Takes a compound RTCP packet that is decrypted.
+    pub(super) fn take_reports(
+        &mut self,
+        id: PeerId,
+        compound: &Bytes,
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let reports = rtcp::parse(compound).ok_or("malformed_rtcp")?;
         for report in reports {
             self.handle_report(id, &report, now);
         }
@@ -217,7 +242,7 @@ impl Sfu {
         }
     }
 
-    fn handle_transport_events(&mut self, id: PeerId, now: Instant) {
+    pub(super) fn handle_transport_events(&mut self, id: PeerId, now: Instant) {
         while let Some(peer) = self.peers.get_mut(id)
             && let Some(event) = peer.transport.poll_event()
         {

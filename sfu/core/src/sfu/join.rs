@@ -211,6 +211,7 @@ impl Sfu {
                 let stream = SendStream {
                     ssrc: self.new_ssrc(),
                     rtx_ssrc: self.new_ssrc(),
+                    is_reported: media.extensions.transport_cc != 0,
                 };
                 let idle = Idle {
                     view,

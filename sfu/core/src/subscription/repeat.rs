@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Repeated, Subscription,
-    seal::{header, send, split},
+    seal::{header, split},
 };
 use crate::{
     flow::Sender,
@@ -84,7 +84,7 @@ impl Subscription {
         }
         let Some(rtx) = codec.rtx else {
             // The same SRTP index must never protect other bytes, and a transport-wide number is one.
-            return match sender.transport.has_feedback() {
+            return match self.stream.is_reported {
                 true => Some(0),
                 false => Some(self.seal(&packet, &rewritten, codec, sender)),
             };
@@ -104,13 +104,7 @@ impl Subscription {
         }
         let head = prefixed.get(..2 + head.len()).unwrap_or_default();
         let payload = [head, tail];
-        Some(send(
-            &header,
-            &packet,
-            rewritten.frame_shift,
-            payload,
-            sender,
-        ))
+        Some(self.send(&header, &packet, rewritten.frame_shift, payload, sender))
     }
 }
 

@@ -27,7 +27,7 @@ impl Subscription {
             true => [&[], red::primary(packet.payload).unwrap_or_default()],
             false => split(packet, rewritten),
         };
-        send(&header, packet, rewritten.frame_shift, payload, sender)
+        self.send(&header, packet, rewritten.frame_shift, payload, sender)
     }
 
     /// Sends audio and what was before it, so that one of two packets in a row may be lost.
@@ -47,7 +47,25 @@ impl Subscription {
         };
         let header = header(rewritten, pt, self.stream.ssrc);
         let payload = [head, packet.payload];
-        send(&header, packet, rewritten.frame_shift, payload, sender)
+        self.send(&header, packet, rewritten.frame_shift, payload, sender)
+    }
+
+    /// Sends a packet with its header extensions.
+    pub(super) fn send(
+        &self,
+        header: &SendHeader,
+        packet: &Packet<'_>,
+        frame_shift: u16,
+        payload: [&[u8]; 2],
+        sender: &mut Sender<'_>,
+    ) -> usize {
+        let mut buffer = [0; MAX_DESCRIPTOR];
+        let descriptor = match frame_shift == 0 || packet.descriptor.is_empty() {
+            true => packet.descriptor,
+            false => dependency::renumber(packet.descriptor, frame_shift, &mut buffer),
+        };
+        let carried = packet.meta.extensions.carried(descriptor);
+        sender.send(header, self.stream.is_reported, &carried, payload)
     }
 }
 
@@ -60,23 +78,6 @@ pub(super) fn header(rewritten: &Rewritten, pt: Pt, ssrc: Ssrc) -> SendHeader {
         ssrc,
         padding: 0,
     }
-}
-
-/// Sends a packet with its header extensions.
-pub(super) fn send(
-    header: &SendHeader,
-    packet: &Packet<'_>,
-    frame_shift: u16,
-    payload: [&[u8]; 2],
-    sender: &mut Sender<'_>,
-) -> usize {
-    let extensions = &packet.meta.extensions;
-    if frame_shift == 0 || packet.descriptor.is_empty() {
-        return sender.send(header, &extensions.carried(packet.descriptor), payload);
-    }
-    let mut buffer = [0; MAX_DESCRIPTOR];
-    let descriptor = dependency::renumber(packet.descriptor, frame_shift, &mut buffer);
-    sender.send(header, &extensions.carried(descriptor), payload)
 }
 
 /// Returns the payload in two parts, the first one with other numbers than the publisher's, or empty.

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use aws_lc_rs::digest;
 
-use super::{CodecOffer, ExtensionIds, IceCredentials, MediaLine, Offer, Shared};
+use super::{
+    CodecOffer, ExtensionIds, IceCredentials, MediaLine, Offer, Shared, sdp::TRANSPORT_CC,
+};
 use crate::{Codec, Ssrc};
 
 /// A stream the server sends.
@@ -14,6 +16,8 @@ pub struct SendStream {
     pub ssrc: Ssrc,
     /// The SSRC of its retransmissions.
     pub rtx_ssrc: Ssrc,
+    /// Whether the viewer reports on each of its packets: browsers may do so for video only.
+    pub is_reported: bool,
 }
 
 /// The server's answer to one m-line.
@@ -273,7 +277,6 @@ fn format_list(codecs: &[CodecOffer]) -> String {
 /// What the server likes to receive: music in stereo, repair by the codec (RFC 7587 §7).
 const OPUS_RECEIVE: &str = "minptime=10;useinbandfec=1;stereo=1";
 
-const TRANSPORT_CC: &str = "transport-cc";
 const REMB: &str = "goog-remb";
 const RECEIVE_FEEDBACK: &[&str] = &[TRANSPORT_CC, REMB, "ccm fir", "nack", "nack pli"];
 const SEND_FEEDBACK: &[&str] = &["ccm fir", "nack", "nack pli"];

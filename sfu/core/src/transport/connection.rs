@@ -13,7 +13,7 @@ use super::{
     ice::Ice,
     rtp::{Header, SendExtensions},
     sctp::{Sctp, SctpEvent},
-    srtp::Srtp,
+    srtp::{Keys, Srtp},
 };
 use crate::{Outgoing, Path, Ssrc};
 
@@ -314,15 +314,17 @@ impl Transport {
                 DtlsEvent::Data(packet) => {
                     delivered = delivered.and(self.sctp.handle(shared.sctp(), packet, now));
                 }
-                DtlsEvent::Connected(keys) => {
-                    self.srtp = Some(Box::new(Srtp::new(&keys)));
-                    self.events.push_back(TransportEvent::Connected);
-                }
+                DtlsEvent::Connected(keys) => self.connected(&keys),
                 DtlsEvent::Closed => self.end(TransportEvent::Left),
                 DtlsEvent::Failed => self.end(TransportEvent::HandshakeFailed),
             }
         }
         delivered
+    }
+
+    pub(super) fn connected(&mut self, keys: &Keys) {
+        self.srtp = Some(Box::new(Srtp::new(keys)));
+        self.events.push_back(TransportEvent::Connected);
     }
 
     fn report(&mut self) {

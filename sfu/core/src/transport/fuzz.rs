@@ -1,6 +1,4 @@
-//! Entry points for the fuzz targets and for the test that replays their corpus.
-//!
-//! Each takes arbitrary bytes and must return: no panic, no read past the end, no work without bound.
+//! Entry points for fuzzing what reads bytes; see [`crate::fuzz`].
 
 use std::{
     net::SocketAddr,
@@ -13,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     AnswerLine, ArrivalReport, ExtensionIds, IceCredentials, IceFragment, MediaLine, MediaLineKind,
-    Offer, Protocol, Rtp, SendHeader, SendStream, Shared, binding_request_ufrag,
+    Offer, Protocol, Rtp, SendHeader, SendStream, Shared, Transport, binding_request_ufrag,
     client_hello::ClientHello,
     dcep::Open,
     dtls::Dtls,
@@ -25,27 +23,6 @@ use super::{
     write_answer,
 };
 use crate::{Outgoing, Pt, Ssrc, av1, dependency, h264, red, tcp::Frames, vp8, vp9};
-
-/// A target's name, which is also the name of its corpus, and the function.
-pub type Target = (&'static str, fn(&[u8]));
-
-/// Every target.
-pub const TARGETS: [Target; 14] = [
-    ("arrivals", arrivals),
-    ("client_hello", client_hello),
-    ("datagram", datagram),
-    ("dcep", dcep),
-    ("dependency", dependency),
-    ("fragment", fragment),
-    ("frames", frames),
-    ("payload", payload),
-    ("rtcp", rtcp),
-    ("rtp", rtp),
-    ("sctp", sctp),
-    ("sdp", sdp),
-    ("srtp", srtp),
-    ("stun", stun),
-];
 
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
@@ -82,6 +59,7 @@ fn answer(line: &MediaLine) -> AnswerLine {
             stream: SendStream {
                 ssrc: Ssrc(1),
                 rtx_ssrc: Ssrc(2),
+                is_reported: true,
             },
             msid: ("stream".to_owned(), "track".to_owned()),
         },
@@ -111,7 +89,7 @@ pub fn stun(bytes: &[u8]) {
         let from = SocketAddr::from(([198, 51, 100, 7], 1000 + u16::from(how >> 4))).into();
         let datagram = match how & 1 {
             0 => datagram.to_vec(),
-            _ => authentic(datagram),
+            _ => authentic(&credentials(), datagram),
         };
         now += Duration::from_secs(u64::from(how >> 1 & 7));
         let handled = ice.handle(shared().crypto(), from, &datagram, now, &mut out);
@@ -133,23 +111,25 @@ pub fn stun(bytes: &[u8]) {
 }
 
 /// Returns a binding request with these attributes, between a username and what makes it authentic.
-fn authentic(attributes: &[u8]) -> Vec<u8> {
+pub(crate) fn authentic(credentials: &IceCredentials, attributes: &[u8]) -> Vec<u8> {
     let attributes = attributes
         .get(..attributes.len().min(1200))
         .unwrap_or_default();
-    let username = [
-        0, 6, 0, 9, b'c', b'o', b'r', b'e', b':', b'c', b'a', b'f', b'e', 0, 0, 0,
-    ];
-    let len = u16::try_from(username.len() + attributes.len() + 24).unwrap_or_default();
+    let mut username = format!("{}:cafe", credentials.ufrag).into_bytes();
+    let len = username.len();
+    username.resize(len.next_multiple_of(4), 0);
+    let size = |len: usize| u16::try_from(len).unwrap_or_default().to_be_bytes();
     let mut datagram = vec![0, 1];
-    datagram.extend(len.to_be_bytes());
+    datagram.extend(size(4 + username.len() + attributes.len() + 24));
     datagram.extend([0x21, 0x12, 0xa4, 0x42]);
     datagram.extend([7; 12]);
+    datagram.extend([0, 6]);
+    datagram.extend(size(len));
     datagram.extend(username);
     datagram.extend(attributes);
     let key = hmac::Key::new(
         hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-        credentials().pwd.as_bytes(),
+        credentials.pwd.as_bytes(),
     );
     let tag = hmac::sign(&key, &datagram);
     datagram.extend([0, 8, 0, 20]);
@@ -236,15 +216,19 @@ pub fn srtp(bytes: &[u8]) {
 
 /// Returns a server and a peer that knows its keys.
 fn srtp_pair(profile: Profile) -> Option<(Srtp, Srtp)> {
+    let make = |whose| Some(Srtp::new(&known_keys(profile, whose)?));
+    Some((make([0, 1])?, make([1, 0])?))
+}
+
+/// Returns keys of two sides, the peer's first.
+fn known_keys(profile: Profile, whose: [usize; 2]) -> Option<Keys> {
     let (keys, salts) = ([[1; 16], [2; 16]], [[3; 14], [4; 14]]);
-    let make = |first: usize, second: usize| {
-        let salt_len = profile.keying_material_len() / 2 - 16;
-        let mut material = [*keys.get(first)?, *keys.get(second)?].concat();
-        material.extend(salts.get(first)?.get(..salt_len)?);
-        material.extend(salts.get(second)?.get(..salt_len)?);
-        Some(Srtp::new(&Keys::from_dtls(profile, &material)?))
-    };
-    Some((make(0, 1)?, make(1, 0)?))
+    let [first, second] = whose;
+    let salt_len = profile.keying_material_len() / 2 - 16;
+    let mut material = [*keys.get(first)?, *keys.get(second)?].concat();
+    material.extend(salts.get(first)?.get(..salt_len)?);
+    material.extend(salts.get(second)?.get(..salt_len)?);
+    Keys::from_dtls(profile, &material)
 }
 
 fn open_rtp(srtp: &mut Srtp, packet: &[u8]) -> Option<Vec<u8>> {
@@ -290,23 +274,48 @@ fn seal_and_open(peer: &mut Srtp, server: &mut Srtp, padding: u8, packet: &[u8])
 
 /// Reads an RTP packet as if it had been decrypted.
 pub fn rtp(bytes: &[u8]) {
-    const IDS: ExtensionIds = ExtensionIds {
-        mid: 1,
-        rid: 2,
-        repaired_rid: 3,
-        transport_cc: 4,
-        audio_level: 5,
-        abs_capture_time: 6,
-        playout_delay: 7,
-        dependency_descriptor: 8,
-    };
-    if let Some(header) = Header::parse(bytes)
-        && let Some((head, payload)) = bytes.split_at_checked(header.len)
-        && let Some(rtp) = Rtp::new(&header, head, payload, &IDS)
-    {
-        assert!(rtp.payload.len() <= payload.len());
+    if let Some(rtp) = opened(bytes) {
+        assert!(rtp.payload.len() <= bytes.len());
     }
 }
+
+/// Returns what [`Transport::open_rtp`] does of a packet, as if it had been decrypted.
+pub(crate) fn opened(bytes: &[u8]) -> Option<Rtp<'_>> {
+    let header = Header::parse(bytes)?;
+    let (head, payload) = bytes.split_at_checked(header.len)?;
+    Rtp::new(&header, head, payload, &IDS)
+}
+
+impl Transport {
+    /// Has shaken hands, without DTLS and with keys that everybody knows.
+    pub(crate) fn connect(&mut self) {
+        if let Some(keys) = known_keys(Profile::AeadAes128Gcm, [0, 1]) {
+            self.connected(&keys);
+        }
+    }
+}
+
+/// The header extensions' ids, as [`EXTENSIONS`] offers them.
+const IDS: ExtensionIds = ExtensionIds {
+    mid: 1,
+    rid: 2,
+    repaired_rid: 3,
+    transport_cc: 4,
+    audio_level: 5,
+    abs_capture_time: 6,
+    playout_delay: 7,
+    dependency_descriptor: 8,
+};
+
+/// The lines of an m-line that offers all header extensions.
+pub(crate) const EXTENSIONS: &str = "a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+    a=extmap:2 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
+    a=extmap:3 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n\
+    a=extmap:4 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+    a=extmap:5 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n\
+    a=extmap:6 http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time\r\n\
+    a=extmap:7 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay\r\n\
+    a=extmap:8 https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension\r\n";
 
 /// Reads a compound RTCP packet.
 pub fn rtcp(bytes: &[u8]) {
@@ -380,7 +389,7 @@ pub fn client_hello(bytes: &[u8]) {
 const ANSWER_LINES: usize = 8;
 
 /// Cuts bytes into packets, each behind its length of two bytes; the last may be shorter.
-fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (&[high, low], rest) = bytes.split_first_chunk::<2>()?;
         let len = usize::from(u16::from_be_bytes([high, low])).min(rest.len());

@@ -11,8 +11,7 @@ mod dtls;
 mod error;
 mod feedback;
 mod fragment;
-#[doc(hidden)]
-pub mod fuzz;
+pub(crate) mod fuzz;
 mod ice;
 mod protocol;
 mod reader;

@@ -283,12 +283,19 @@ impl MediaLine {
             .find(|(direction, _)| media.has_attribute(direction))
             .map_or(default_direction, |&(_, direction)| direction);
         let (rids, rid_restrictions) = read_rids(media);
+        let codecs = read_codecs(media, kind);
+        let mut extensions = read_extensions(media);
+        // Who does not offer to report has no use for the numbers.
+        let mut feedback = codecs.iter().flat_map(|codec| &codec.feedback);
+        if !feedback.any(|feedback| feedback == TRANSPORT_CC) {
+            extensions.transport_cc = 0;
+        }
         Self {
             mid: Mid(first(media, "mid").map_or_else(|| index.to_string(), str::to_owned)),
             kind,
             sends,
             receives,
-            codecs: read_codecs(media, kind),
+            codecs,
             rids,
             rid_restrictions,
             ssrcs: read_ssrcs(media),
@@ -296,7 +303,7 @@ impl MediaLine {
                 .filter_map(parse_fid)
                 .take(MAX_SSRCS)
                 .collect(),
-            extensions: read_extensions(media),
+            extensions,
             head: (name.media.clone(), proto, name.formats.join(" ")),
         }
     }
@@ -546,4 +553,7 @@ const MAX_FORMATS: usize = 128;
 const MAX_RIDS: usize = 4;
 const MAX_RID_LEN: usize = 16;
 const MAX_MID_LEN: usize = 32;
+/// Feedback about all packets of a transport (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+pub(super) const TRANSPORT_CC: &str = "transport-cc";
+
 const MAX_SSRCS: usize = 16;

@@ -7,7 +7,7 @@ use crate::world::{
     link::{Conditions, Link},
     ms,
     publisher::Publisher,
-    viewer::{BOTH, Remb, offering_feedback, stage, with_feedback},
+    viewer::{BOTH, Remb, offering_feedback, stage, with_feedback, with_red},
 };
 use sfu_core::{Codec, MediaKind, PeerStats};
 
@@ -344,6 +344,34 @@ fn the_estimate_follows_where_a_tenth_or_a_fifth_is_lost() {
             ..Conditions::of_rate(0)
         };
         World::assert_estimate_follows(seed, conditions, 0, [60, 70]);
+    }
+}
+
+/// Some browsers report on video only: sound takes its part of the link all the same, and is not taken for lost.
+#[test]
+fn sound_that_is_not_reported_on_is_neither_lost_nor_forgotten() {
+    let media = with_red();
+    let (audio, video) = media.split_at(media.find("m=video").unwrap());
+    let audio = audio.split_inclusive("\r\n");
+    let audio: String = audio.filter(|line| !line.contains("transport")).collect();
+    let media = audio + video;
+    for (seed, rate, layer) in [(95, 400_000, 0), (96, 1_500_000, 1), (97, 0, 2)] {
+        let mut world = World::live(seed, Publisher::ladder(1, Codec::Vp8), 1500);
+        let viewer = world.watch(&media);
+        world.viewer_mut(viewer).reports_video_only = true;
+        let link = Link::new(Conditions::of_rate(rate), seed);
+        world.links.insert(viewer, link);
+        world.run(6000);
+        for _ in 0..5 {
+            world.assert_layer(viewer, layer);
+        }
+        let estimate = world.facts(viewer).estimate_bps.unwrap_or_default();
+        let wanted = if rate == 0 { 2_300_000 } else { rate * 8 / 10 };
+        assert!(estimate >= wanted, "{rate}: {estimate}");
+        assert!(rate == 0 || estimate <= rate, "{rate}: {estimate}");
+        let viewer = world.viewer(viewer);
+        assert!(viewer.audio.packets().len() > 400);
+        assert!(viewer.repeated_audio.is_empty(), "as if much were lost");
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flate2::read::GzDecoder;
-use sfu_core::transport::fuzz::TARGETS;
+use sfu_core::fuzz::TARGETS;
 
 #[test]
 fn kept_inputs_are_survived() {

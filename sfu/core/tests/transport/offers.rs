@@ -496,6 +496,7 @@ fn answer_line(line: &MediaLine, prefer: Codec) -> AnswerLine {
 const STREAM: SendStream = SendStream {
     ssrc: Ssrc(10),
     rtx_ssrc: Ssrc(11),
+    is_reported: true,
 };
 
 fn msid() -> (String, String) {

@@ -116,6 +116,8 @@ pub(crate) struct Viewer {
     /// How many packets said what, by the id of the header extension.
     pub(crate) carried: BTreeMap<(u8, Vec<u8>), u32>,
     feedback: Feedback,
+    /// Whether it does not see transport-wide numbers of sound, as where only the m-line of video has them.
+    pub(crate) reports_video_only: bool,
     /// What it believes it can receive, if it says that.
     pub(crate) remb: Option<Remb>,
     next_report: Option<Instant>,
@@ -289,6 +291,7 @@ impl Viewer {
             bytes: 0,
             carried: BTreeMap::new(),
             feedback: Feedback::default(),
+            reports_video_only: false,
             remb: None,
             next_report: None,
         }
@@ -339,7 +342,9 @@ impl Viewer {
                     false if first != 0 => (first >> 4, 1, usize::from(first & 15) + 1),
                     _ => (0, 1, 0),
                 };
-                if id == TWCC_ID {
+                if id == TWCC_ID && self.reports_video_only && matches!(pt, 109 | 110) {
+                    // Nothing was said of it for this m-line.
+                } else if id == TWCC_ID {
                     let seq = u16::from_be_bytes([elements[head], elements[head + 1]]);
                     self.feedback.arrived(seq, now);
                 } else if id != 0 {
