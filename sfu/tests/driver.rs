@@ -270,6 +270,7 @@ impl Server {
             room: ROOM,
             participant: ParticipantId(participant),
             role,
+            sees_own: false,
             config: RoomConfig::default(),
         };
         let answer = self.handle.negotiate(join, offer).await.unwrap();

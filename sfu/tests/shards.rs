@@ -132,6 +132,7 @@ fn join(participant: usize, role: Role) -> Join {
         room: ROOM,
         participant: ParticipantId(participant as u64),
         role,
+        sees_own: false,
         config: RoomConfig::default(),
     }
 }

@@ -119,6 +119,7 @@ impl Server {
             room: RoomId(1),
             participant: ParticipantId(participant),
             role,
+            sees_own: false,
             config: RoomConfig::default(),
         };
         let answer = self.handle.negotiate(join, offer).await.unwrap().sdp;

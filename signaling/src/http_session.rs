@@ -22,6 +22,7 @@ use crate::{
     clock::unix_seconds,
     directory::{Owner, Resource},
     protocol::{ErrorCode, IceServer},
+    service::MediaOffer,
     token::random_word,
     turn::ice_servers,
 };
@@ -81,14 +82,19 @@ async fn create(
         Role::Viewer => Grant::Subscribe,
     })?;
     body::expect_type(&parts.headers, SDP)?;
-    let offer = read(service, body).await?;
+    let offer = MediaOffer {
+        role,
+        sdp: read(service, body).await?,
+        // Who plays by WHEP does not publish in the same place, even with the same token.
+        own: true,
+    };
     service.check_capacity()?;
     let room = service.room(slug, member.makes_rooms()).await?;
 
     let id = random_word("");
     let owner = Owner::Resource(id.clone());
     let answer = service
-        .negotiate(room, Arc::clone(&member), role, owner, offer)
+        .negotiate(room, Arc::clone(&member), owner, offer)
         .await?;
     let etag = format!("\"{}\"", answer.ice_ufrag);
     let resource = Resource {

@@ -64,6 +64,17 @@ pub struct RoomRef {
     pub slug: String,
 }
 
+/// What somebody offers to send or to receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MediaOffer {
+    /// What for.
+    pub(crate) role: Role,
+    /// The SDP offer.
+    pub(crate) sdp: String,
+    /// Whether to receive what the same participant publishes.
+    pub(crate) own: bool,
+}
+
 /// Why signaling could not start.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -354,11 +365,11 @@ impl Service {
         &self,
         room: RoomId,
         member: Arc<Member>,
-        role: Role,
         owner: Owner,
-        sdp: String,
+        offer: MediaOffer,
     ) -> Result<sfu::Answer, Problem> {
         let service = self.clone();
+        let MediaOffer { role, sdp, own } = offer;
         let work = async move {
             let participant = member.participant();
             let purpose = Purpose::of(role, &sdp);
@@ -376,6 +387,7 @@ impl Service {
                         room,
                         participant,
                         role,
+                        sees_own: own,
                         config,
                     },
                     sdp,

@@ -8,6 +8,7 @@ use crate::{
     Problem,
     auth::{Grant, Member},
     protocol::{ClientMessage, ErrorCode, MediaRole, ServerMessage, close_code},
+    service::MediaOffer,
 };
 
 /// The state of one session.
@@ -69,7 +70,7 @@ pub(crate) enum Action {
     /// Enter the room and send `joined`.
     Enter(Member),
     /// Offer this to the SFU, then call [`Session::handle_negotiated`].
-    Negotiate { role: Role, sdp: String },
+    Negotiate(MediaOffer),
     /// Close this peer: the session is done with it.
     ClosePeer(PeerId),
     /// Close this peer: its participant is, and a broadcast of theirs is over.
@@ -272,10 +273,12 @@ impl Session {
                 self.refuse_message("This session has joined already.".to_owned())
             }
             (ClientMessage::Publish { sdp }, State::Joined { member, .. }) => {
-                offer(member, Role::Publisher, sdp)
+                let (role, own) = (Role::Publisher, false);
+                negotiate(member, MediaOffer { role, sdp, own })
             }
-            (ClientMessage::Watch { sdp }, State::Joined { member, .. }) => {
-                offer(member, Role::Viewer, sdp)
+            (ClientMessage::Watch { sdp, own }, State::Joined { member, .. }) => {
+                let role = Role::Viewer;
+                negotiate(member, MediaOffer { role, sdp, own })
             }
             // Not needed: the server learns addresses from checks (ICE-lite).
             (ClientMessage::Candidate { .. }, State::Joined { .. }) => Vec::new(),
@@ -329,13 +332,13 @@ impl Session {
     }
 }
 
-fn offer(member: &Member, role: Role, sdp: String) -> Vec<Action> {
-    let grant = match role {
+fn negotiate(member: &Member, offer: MediaOffer) -> Vec<Action> {
+    let grant = match offer.role {
         Role::Publisher => Grant::Stage,
         Role::Viewer => Grant::Subscribe,
     };
     match member.allow(grant) {
-        Ok(()) => vec![Action::Negotiate { role, sdp }],
+        Ok(()) => vec![Action::Negotiate(offer)],
         Err(problem) => vec![error(problem)],
     }
 }
@@ -472,6 +475,11 @@ mod tests {
                 Err(ErrorCode::NotAllowed),
             ),
             (false, r#"{"type":"watch","sdp":"x"}"#, Ok(Role::Viewer)),
+            (
+                true,
+                r#"{"type":"watch","sdp":"x","own":true}"#,
+                Ok(Role::Viewer),
+            ),
         ];
         for (publish, text, expected) in rows {
             let (mut session, t0) = joined(publish);
@@ -479,10 +487,11 @@ mod tests {
             match expected {
                 Ok(role) => assert_eq!(
                     actions,
-                    [Action::Negotiate {
+                    [Action::Negotiate(MediaOffer {
                         role,
-                        sdp: "x".into()
-                    }]
+                        sdp: "x".into(),
+                        own: text.contains("own"),
+                    })]
                 ),
                 Err(code) => assert_eq!(error_code(&actions), Some(code)),
             }
@@ -618,7 +627,7 @@ mod tests {
                 for action in actions {
                     match action {
                         Action::Admit { .. } => drop(session.handle_admission(Ok(member(true)))),
-                        Action::Negotiate { role, .. } => {
+                        Action::Negotiate(MediaOffer { role, .. }) => {
                             drop(session.handle_negotiated(role, Ok((PeerId(1), String::new()))));
                         }
                         Action::Send(_) | Action::Enter(_) | Action::ClosePeer(_) | Action::Stop(_) => {}

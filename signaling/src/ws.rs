@@ -147,12 +147,13 @@ impl Driver<'_> {
                     actions.extend(self.session.handle_admission(admission));
                 }
                 Action::Enter(member) => self.enter(&member),
-                Action::Negotiate { role, sdp } => {
+                Action::Negotiate(offer) => {
                     let Some((room, member)) = self.entered.clone() else {
                         continue;
                     };
                     let owner = Owner::Session(self.id);
-                    let answer = self.service.negotiate(room, member, role, owner, sdp).await;
+                    let role = offer.role;
+                    let answer = self.service.negotiate(room, member, owner, offer).await;
                     let outcome = answer.map(|answer| (answer.peer, answer.sdp));
                     actions.extend(self.session.handle_negotiated(role, outcome));
                 }

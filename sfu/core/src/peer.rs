@@ -99,7 +99,7 @@ impl Peer {
         !self.subscriptions.is_empty() || !self.idle.is_empty()
     }
 
-    /// Sends what arrived of what its m-lines show to this viewer, but nothing of its own participant's.
+    /// Sends what arrived of what its m-lines show to this viewer, as far as it is to see it ([`Join::sees`]).
     /// What a m-line showed before goes on until something else can be begun.
     pub(crate) fn forward(&mut self, shown: &Shown<'_>, out: &mut Outgoing, now: Instant) -> Sent {
         let mut sum = Sent::default();
@@ -118,8 +118,7 @@ impl Peer {
             let subscriptions = self.subscriptions.iter_mut();
             for subscription in subscriptions.filter(|s| s.kind == kind) {
                 let seen = shown.get(subscription.view);
-                let Some(seen) = seen.filter(|seen| seen.participant != self.join.participant)
-                else {
+                let Some(seen) = seen.filter(|seen| self.join.sees(seen.participant)) else {
                     subscription.stop();
                     continue;
                 };
@@ -175,8 +174,8 @@ impl Peer {
         if self.transport.has_feedback() {
             self.flow.track();
         }
-        let own = self.join.participant;
-        let seen = |view| shown.get(view).filter(|seen| seen.participant != own);
+        let join = self.join;
+        let seen = |view| shown.get(view).filter(|seen| join.sees(seen.participant));
         let subscriptions = self.subscriptions.iter();
         let publications: Vec<_> = subscriptions
             .map(|s| seen(s.view).map(|seen| seen.publication))

@@ -32,6 +32,10 @@ pub enum ClientMessage {
     Watch {
         /// The SDP offer.
         sdp: String,
+        /// Whether to receive what this participant publishes, too, as a player does and somebody on stage does not.
+        #[serde(default)]
+        #[ts(optional, as = "Option<bool>")]
+        own: bool,
     },
     /// A trickled ICE candidate (RFC 8838). Accepted and not needed: the server learns addresses from checks.
     Candidate {

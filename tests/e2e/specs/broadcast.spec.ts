@@ -53,6 +53,13 @@ test('a newcomer goes live by the printed link and a viewer sees, hears and chat
   await late.context().close();
   await studio.expectViewers(1);
   await expectVideoFlows(viewer);
+
+  // Who wonders how it looks opens the link in the same browser.
+  const own = await broadcaster.context().newPage();
+  await Watch.open(own, server, 'first-light');
+  await expectVideoFlows(own);
+  await expectPicture(own);
+  await studio.expectViewers(1);
 });
 
 test('VP8 is broadcast when it is asked for', async ({ server, room, newPage }) => {

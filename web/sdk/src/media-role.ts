@@ -16,6 +16,8 @@ export type MediaLink =
 /** What a room keeps connected for somebody: a broadcast, a view, or the chat alone. */
 export interface MediaRole {
   readonly type: 'publish' | 'watch';
+  /** Whether to receive what the same participant sends. */
+  readonly own?: boolean;
   /** Says what the next connection is made of. */
   plan(): PeerPlan;
   /** Hears how the connection is doing, and owns each peer it is told of: closes the ones it no longer needs. */

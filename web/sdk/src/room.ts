@@ -322,7 +322,7 @@ export class Room {
         {
           restart: (fragment) => session.restartIce(role.type, fragment, both),
           offer: async (sdp) => {
-            const answer = await session.offer(role.type, sdp, both);
+            const answer = await session.offer(role.type, sdp, role.own ?? false, both);
             // What ended before the answer was the connection before.
             session.on(
               'media-closed',

@@ -107,11 +107,11 @@ export class Session {
   }
 
   /** Sends an offer and resolves with the answer's SDP. */
-  async offer(type: MediaRole, sdp: string, signal: AbortSignal): Promise<string> {
+  async offer(type: MediaRole, sdp: string, own: boolean, signal: AbortSignal): Promise<string> {
     if (this.#over) throw new FanlightError('connection_lost');
     const offer = deferred<string>();
     this.#offers.push(offer);
-    this.#send({ type, sdp });
+    this.#send(type === 'watch' && own ? { type, sdp, own } : { type, sdp });
     const timer = setTimeout(() => offer.reject(new FanlightError('timeout')), ANSWER_TIMEOUT_MS);
     try {
       return await abortable(offer.promise, signal);

@@ -17,6 +17,11 @@ export interface WatchOptions {
    * `false` by default: the program alone, as one stream for {@link Watch.attach}.
    */
   readonly stage?: boolean;
+  /**
+   * Receives what this participant sends, too, as from another page of the same person; `false` by default, for who is
+   * on stage and knows.
+   */
+  readonly own?: boolean;
 }
 
 /** Somebody on stage as a view shows them. */
@@ -86,6 +91,7 @@ export class Watch {
     this.#options = options;
     this.#role = {
       type: 'watch',
+      own: options.own ?? false,
       plan: () => this.#plan(),
       handleLink: (link) => this.#handleLink(link),
     };
@@ -200,7 +206,8 @@ export class Watch {
     const reception = this.#shown;
     if (!this.#options.stage || !reception) return;
     const { stage, state } = this.#room;
-    const own = state.kind === 'connected' ? state.identity : undefined;
+    const isHidden = !this.#options.own && state.kind === 'connected';
+    const hidden = isHidden ? state.identity : undefined;
     const first = reception.pictures.find((stream) => reception.flows(stream));
     const tiles = reception.pictures.flatMap((stream, slot): Tile[] => {
       // A view of a single slot receives the program in it.
@@ -209,7 +216,7 @@ export class Watch {
           ? stage?.video.find((other) => other?.identity === stage.program)
           : stage?.video[slot];
       if (!bound && (stage?.video.length || stream !== first)) return [];
-      if (bound && bound.identity === own) return [];
+      if (bound && bound.identity === hidden) return [];
       const { identity, name = '', heights = [] } = bound ?? {};
       const program = identity !== undefined && identity === stage?.program;
       return [{ slot, identity, name, stream, program, heights }];

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Room, walk::Sinks};
 use crate::{
-    MediaKind, ParticipantId, PublicationId, RelayMessage, RoomId, TapId,
+    Join, MediaKind, PublicationId, RelayMessage, RoomId, TapId,
     layer::Layer,
     peers::Peers,
     publication::Source,
@@ -67,7 +67,7 @@ impl Room {
     }
 
     /// Asks for a keyframe of what a subscription receives, or would if it had not lost its place.
-    pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription, of: ParticipantId) {
+    pub(crate) fn request_keyframe_for(&mut self, subscription: &Subscription, join: &Join) {
         if subscription.kind != MediaKind::Video {
             return;
         }
@@ -76,7 +76,7 @@ impl Room {
             Some(source) => Some((source.publication, source.layer)),
             None => shown
                 .get(subscription.view)
-                .filter(|seen| seen.participant != of)
+                .filter(|seen| join.sees(seen.participant))
                 .and_then(|seen| {
                     let layer = subscription.wants_of(seen.publication)?;
                     Some((seen.publication.id, usize::from(layer)))

@@ -229,7 +229,7 @@ impl Sfu {
                 peer.counters.keyframe_requests += 1;
                 let mut subscriptions = peer.subscriptions.iter();
                 if let Some(subscription) = subscriptions.find(|s| s.stream.ssrc == *ssrc) {
-                    room.request_keyframe_for(subscription, peer.join.participant);
+                    room.request_keyframe_for(subscription, &peer.join);
                     let room = peer.join.room;
                     self.touch(room);
                 }

@@ -58,6 +58,8 @@ pub struct Join {
     pub participant: ParticipantId,
     /// What for.
     pub role: Role,
+    /// Whether a viewer is shown what the same participant publishes: a player wants it, somebody on stage does not.
+    pub sees_own: bool,
     /// What the room is like from this moment on.
     pub config: RoomConfig,
 }
@@ -101,6 +103,13 @@ fn no_codec(kind: MediaKind) -> &'static str {
             "the server does not forward the video codecs that are offered: send H264 in the profile baseline, VP8, VP9 \
              or AV1"
         }
+    }
+}
+
+impl Join {
+    /// Returns whether it is shown what a participant publishes.
+    pub(crate) fn sees(&self, participant: ParticipantId) -> bool {
+        self.sees_own || participant != self.participant
     }
 }
 

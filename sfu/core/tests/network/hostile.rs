@@ -202,6 +202,7 @@ fn unusable_offers_change_nothing() {
         room: ROOM,
         participant: ParticipantId(1),
         role,
+        sees_own: false,
         config: RoomConfig::default(),
     };
     let h265 = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\na=rtpmap:96 H265/90000\r\n";

@@ -194,6 +194,23 @@ fn a_small_stage_shows_who_spoke_last() {
 }
 
 #[test]
+fn who_asks_for_it_receives_themselves() {
+    let mut world = World::new(1);
+    world.publish_as(1, speaker(1, SPEECH));
+    world.sees_own = true;
+    for media in [&*stage(9, 3), BOTH] {
+        for is_elsewhere in [false, true] {
+            world.joins_elsewhere = is_elsewhere;
+            let viewer = world.watch_as(1, media);
+            world.run(1500);
+            let viewer = world.viewer(viewer);
+            assert!(!viewer.slot(true, 0).complete().is_empty(), "{media}");
+            assert!(!viewer.slot(false, 0).packets().is_empty(), "{media}");
+        }
+    }
+}
+
+#[test]
 fn nobody_receives_themselves() {
     let mut world = World::new(1);
     let [a, b] = [1, 2].map(|n| world.publish_as(n, speaker(n as u8, SILENCE)));

@@ -111,6 +111,8 @@ pub(crate) struct World {
     pub(crate) elsewhere: Sfu,
     /// Whether who joins does so at the other one.
     pub(crate) joins_elsewhere: bool,
+    /// Whether who joins next is shown what the same participant publishes.
+    pub(crate) sees_own: bool,
     /// Whether nothing that happened at home arrives at the other one.
     pub(crate) loses_news: bool,
     pub(crate) start: Instant,
@@ -194,6 +196,7 @@ impl World {
             sfu: Sfu::new(config, start),
             elsewhere: Sfu::new(elsewhere, start),
             joins_elsewhere: false,
+            sees_own: false,
             loses_news: false,
             start,
             now: start,
@@ -261,6 +264,7 @@ impl World {
             room: ROOM,
             participant: ParticipantId(participant),
             role,
+            sees_own: self.sees_own,
             config: self.config,
         }
     }

@@ -59,7 +59,7 @@ export class WatchView {
 
   #enter(slug: string): void {
     this.view = enter(slug, () => this.#enter(slug));
-    const watch = new Watch(this.view.room, { stage: true });
+    const watch = new Watch(this.view.room, { stage: true, own: true });
     this.#watch = watch;
     watch.setLimit(this.limit);
     watch.on('state', (state) => {

@@ -20,7 +20,11 @@ sdp: string, } | { "type": "watch",
 /**
  * The SDP offer.
  */
-sdp: string, } | { "type": "candidate", 
+sdp: string, 
+/**
+ * Whether to receive what this participant publishes, too, as a player does and somebody on stage does not.
+ */
+own?: boolean, } | { "type": "candidate", 
 /**
  * The candidate line.
  */
