@@ -106,8 +106,9 @@ async fn reach_viewers(server: &Server, source: &Source, codec: &str) {
     early.receives(codec, 60).await;
     early.receives("audio/opus", 60).await;
 
+    // With the broadcaster's own token, as to see what others do.
     let late = Peer::viewer(server).await;
-    late.whep(server, "stage").await;
+    late.whep_as(server, "stage", &host).await;
     for viewer in [&early, &late] {
         let video = viewer.receives(codec, 100).await;
         let audio = viewer.receives("audio/opus", 100).await;

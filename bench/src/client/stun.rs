@@ -23,16 +23,17 @@ pub(crate) struct Credentials {
     pub(crate) pwd: String,
 }
 
-/// Returns a check of the remote side that nominates.
+/// Returns a check of the remote side, which nominates the path that works.
 pub(super) fn check(
     crypto: &dyn RTCCrypto,
     local: &Credentials,
     remote: &Credentials,
     transaction: u64,
+    is_nominated: bool,
 ) -> Option<Vec<u8>> {
     let [a, b, c, d, e, f, g, h] = transaction.to_be_bytes();
     let username = format!("{}:{}", remote.ufrag, local.ufrag);
-    let setters: Vec<Box<dyn Setter>> = vec![
+    let mut setters: Vec<Box<dyn Setter>> = vec![
         Box::new(BINDING_REQUEST),
         Box::new(TransactionId([
             b'f', b'l', b'b', b'1', a, b, c, d, e, f, g, h,
@@ -40,13 +41,14 @@ pub(super) fn check(
         Box::new(TextAttribute::new(ATTR_USERNAME, username)),
         Box::new(attribute(ATTR_PRIORITY, &PRIORITY.to_be_bytes())),
         Box::new(attribute(ATTR_ICE_CONTROLLING, &transaction.to_be_bytes())),
-        Box::new(attribute(ATTR_USE_CANDIDATE, &[])),
-        Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
-            remote.pwd.clone(),
-            crypto,
-        )),
-        Box::new(FINGERPRINT),
     ];
+    if is_nominated {
+        setters.push(Box::new(attribute(ATTR_USE_CANDIDATE, &[])));
+    }
+    let integrity =
+        MessageIntegrity::new_short_term_integrity_with_provider(remote.pwd.clone(), crypto);
+    setters.push(Box::new(integrity));
+    setters.push(Box::new(FINGERPRINT));
     let mut message = Message::new();
     message.build(&setters).ok()?;
     Some(message.raw)

@@ -217,7 +217,9 @@ impl Transport {
         self.checks += 1;
         let crypto = self.identity.provider.crypto();
         let transaction = self.random.wrapping_add(u64::from(self.checks));
-        if let Some(check) = stun::check(crypto, &self.local, &self.remote, transaction) {
+        let is_nominated = self.selected.is_some();
+        let check = stun::check(crypto, &self.local, &self.remote, transaction, is_nominated);
+        if let Some(check) = check {
             let to = self
                 .selected
                 .map_or_else(|| self.candidates.clone(), |one| vec![one]);
@@ -240,6 +242,7 @@ impl Transport {
             Some(Incoming::Check(answer)) => self.outgoing.push((from, answer)),
             Some(Incoming::Answer) if self.selected.is_none() => {
                 self.selected = Some(from);
+                self.check(now);
                 let config = Arc::clone(&self.identity.config);
                 if self.dtls.connect(now, SERVER, config, None).is_ok() {
                     self.flush(now);

@@ -29,8 +29,8 @@ pub(crate) struct Estimator {
     /// When the queue was empty the last time, by arrival.
     empty_at: i64,
     standing: i64,
-    /// Probes in a row that spoke of much less.
-    doubts: u32,
+    /// Whether the last probe spoke of much less, and was not believed.
+    is_doubted: bool,
     /// When the estimate was shown to be carried the last time.
     shown_at: i64,
     /// When the path had become too full the last time, and made packets wait: it drops nothing while none wait.
@@ -72,7 +72,7 @@ impl Estimator {
             queued_reports: 0,
             empty_at: 0,
             standing: 0,
-            doubts: 0,
+            is_doubted: false,
             shown_at: 0,
             queued_at: -QUEUES,
         }
@@ -177,43 +177,51 @@ impl Estimator {
         is_due.then(|| self.bitrate * 100 / PROBED)
     }
 
-    /// Takes what a probe showed. Returns whether it is to be repeated soon, as it is not believed yet.
+    /// Takes what a probe showed. Returns whether another one is to tell soon whether it is so.
     pub(crate) fn probed(&mut self, outcome: Outcome, now: i64) -> bool {
         if matches!(self.phase, Phase::Draining { .. }) {
             return false;
         }
-        let carried = part(outcome.delivered, PROBED);
-        let is_limited = !outcome.is_carried();
-        if is_limited || outcome.sent >= self.bitrate {
+        if !outcome.is_carried() || outcome.sent >= self.bitrate {
             self.shown_at = outcome.at;
         }
-        let is_doubtful = is_limited && carried * 5 < self.bitrate * 4;
-        self.doubts = if is_doubtful { self.doubts + 1 } else { 0 };
-        if !self.is_measured || self.doubts > 1 {
-            // What was measured on a full path is believed in more than one probe. What was only believed in so far, and is
-            // more than is wanted, is as good as measured.
-            let is_enough = outcome.is_final && !is_limited;
-            let is_believed = carried > self.bitrate || is_doubtful;
-            self.bitrate = if is_believed {
-                carried.max(LEAST)
-            } else {
-                self.bitrate
-            };
-            self.is_measured |= is_believed || is_enough;
-            self.doubts = 0;
-        } else if carried > self.bitrate {
-            self.bitrate = carried;
-        } else if outcome.sent > self.bitrate
-            && !is_doubtful
-            && outcome.delivered * 100 < self.bitrate * 98
-        {
+        let is_open = self.weigh(outcome);
+        if is_open {
+            self.shown_at = now - SHOWN + REPEAT;
+        }
+        is_open
+    }
+
+    /// Believes in what a probe showed, in a part of it, or not yet. Returns whether another one is to tell more.
+    fn weigh(&mut self, outcome: Outcome) -> bool {
+        let carried = part(outcome.delivered, PROBED).max(LEAST);
+        let is_limited = !outcome.is_carried();
+        let was_doubted = std::mem::take(&mut self.is_doubted);
+        if carried > self.bitrate {
+            (self.bitrate, self.is_measured) = (carried, true);
+            return false;
+        }
+        if is_limited && carried * 5 < self.bitrate * 4 {
+            // What was measured is believed in more than one probe that speaks of much less.
+            self.is_doubted = self.is_measured && !was_doubted;
+            if !self.is_doubted {
+                (self.bitrate, self.is_measured) = (carried, true);
+            }
+            return self.is_doubted;
+        }
+        if !self.is_measured {
+            // What was only believed in so far, and is more than is wanted, is as good as measured.
+            self.is_measured = outcome.is_final && !is_limited;
+            return false;
+        }
+        // Where packets are lost, a probe says less.
+        let share = if self.loss.is_low() { 100 } else { 98 };
+        let is_less = outcome.sent > self.bitrate && outcome.delivered < part(self.bitrate, share);
+        if is_less {
             // Jitter once made too much of it, or the path has become a little narrower.
             self.bitrate = self.bitrate.midpoint(carried);
         }
-        if self.doubts > 0 {
-            self.shown_at = now - SHOWN + REPEAT;
-        }
-        self.doubts > 0
+        is_less
     }
 
     /// No report came although packets have been on their way for long.

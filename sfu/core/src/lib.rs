@@ -28,6 +28,7 @@ mod event;
 mod fallback;
 mod flow;
 mod frame;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
 mod h264;

@@ -51,6 +51,9 @@ impl Plan {
             }
             plan.lines.push(line);
         }
+        if !plan.reports_on_video(offer) {
+            plan.extensions.transport_cc = 0;
+        }
         for kind in [MediaKind::Audio, MediaKind::Video] {
             let views = plan.lines.iter_mut().filter_map(Line::view_mut);
             let mut views: Vec<_> = views.filter(|view| view.kind() == kind).collect();
@@ -61,9 +64,26 @@ impl Plan {
         plan
     }
 
-    /// Returns whether nothing was accepted.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lines.iter().all(|line| *line == Line::Reject)
+    /// Returns whether nothing was accepted of what the role is for: a viewer may want the data channel alone.
+    pub(crate) fn is_empty(&self, role: Role) -> bool {
+        let is_for = |line: &Line| match line {
+            Line::Reject => false,
+            Line::DataChannel => role == Role::Viewer,
+            Line::Receive(_) | Line::Send(..) => true,
+        };
+        !self.lines.iter().any(is_for)
+    }
+
+    /// Returns whether a viewer reports on all of its video: reports on a part of it, or on sound alone, say too little
+    /// of the path.
+    fn reports_on_video(&self, offer: &Offer) -> bool {
+        let mut lines = offer.media.iter().zip(&self.lines);
+        lines.all(|(media, line)| match line {
+            Line::Send(view, _) => {
+                view.kind() == MediaKind::Audio || media.extensions.transport_cc != 0
+            }
+            Line::Reject | Line::DataChannel | Line::Receive(_) => true,
+        })
     }
 
     /// Returns a kind of media that a publisher offers, in codecs of which none was accepted.
@@ -316,11 +336,15 @@ mod tests {
             (
                 "data only",
                 vec![line(MediaLineKind::DataChannel, false, &[])],
-                false,
+                true,
             ),
         ];
         for (label, media, expected) in cases {
-            assert_eq!(plan(media, Role::Publisher).is_empty(), expected, "{label}");
+            let plan = plan(media, Role::Publisher);
+            assert_eq!(plan.is_empty(Role::Publisher), expected, "{label}");
         }
+        let media = vec![line(MediaLineKind::DataChannel, false, &[])];
+        let plan = plan(media, Role::Viewer);
+        assert!(!plan.is_empty(Role::Viewer), "the chat alone");
     }
 }

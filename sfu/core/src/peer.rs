@@ -196,7 +196,10 @@ impl Peer {
 
     /// Sends what is due of a probe: padding beside a video that flows, else beside one that may.
     pub(crate) fn probe(&mut self, out: &mut Outgoing, now: Instant) {
-        while self.flow.probe_due(now) > 0 {
+        for _ in 0..MOST_PADDING {
+            if self.flow.probe_due(now) == 0 {
+                return;
+            }
             let videos = self.subscriptions.iter_mut();
             let mut videos = videos.filter(|s| s.kind == MediaKind::Video && s.can_pad());
             let first = videos.next();
@@ -350,3 +353,6 @@ const CONSENT: Duration = Duration::from_secs(30);
 
 /// What a publisher without transport-wide feedback may send, bit/s: more than any browser does.
 const GENEROUS_BITRATE: f32 = 10_000_000.0;
+
+/// Packets of padding at one time: more than any probe has.
+const MOST_PADDING: usize = 2048;

@@ -1,6 +1,7 @@
 //! [`Sfu`]: the input/output contract; owns demux, peers and rooms.
 
 mod flush;
+#[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod input;
 mod join;

@@ -38,7 +38,7 @@ pub(crate) struct Owner {
 pub(crate) struct Seen<'a> {
     /// What is shown.
     pub(crate) publication: &'a Publication,
-    /// Its sender, who does not receive it.
+    /// Its sender, who may not want to receive it.
     pub(crate) participant: ParticipantId,
 }
 

@@ -103,9 +103,9 @@ impl Subscription {
         self.reading.as_ref().map(|reading| reading.rung)
     }
 
-    /// Returns whether it has a stream for padding.
+    /// Returns whether it has a stream for padding, on which the viewer reports.
     pub(crate) fn can_pad(&self) -> bool {
-        self.codecs.iter().any(|codec| codec.rtx.is_some())
+        self.stream.is_reported && self.codecs.iter().any(|codec| codec.rtx.is_some())
     }
 
     /// Sends a packet of nothing but padding on the retransmission stream. Returns its length, 0 where there

@@ -36,7 +36,7 @@ test('a viewer whose network blocks UDP sees over TCP', async ({ server, room, n
 });
 
 test('a viewer far away who loses 5 % sees on', async ({ server, room, newPage }) => {
-  test.slow();
+  test.setTimeout(240_000);
   await broadcastLayers(await newPage(), server, room, 'h264', 15);
   const far = { delayMs: 25 };
   const viewer = await newPage();
@@ -44,16 +44,19 @@ test('a viewer far away who loses 5 % sees on', async ({ server, room, newPage }
   await untilSteady(viewer, 720, 4);
   let lost = 0;
   const frozenMs: number[] = [];
-  // A busy machine freezes pictures, too: one quiet spell is enough. `npm run figures` looks at a minute, and at
-  // what the same machine freezes without loss.
-  while (frozenMs.length < 5 && !frozenMs.some((ms) => ms < 400)) {
-    const rows = await noteSeconds(viewer, 12);
+  const minute = () => frozenMs.slice(-MINUTE).reduce((sum, ms) => sum + ms, 0);
+  // Less than a hundredth of a minute. A busy machine freezes pictures, too: one minute of three is enough.
+  while (frozenMs.length < MINUTE || (minute() >= 600 && frozenMs.length < 3 * MINUTE)) {
+    const rows = await noteSeconds(viewer, 6);
     lost += rows.reduce((sum, row) => sum + row.nacks, 0);
     frozenMs.push(rows.reduce((sum, row) => sum + row.frozenMs, 0));
   }
-  expect(lost, 'packets were lost and asked for').toBeGreaterThan(20);
-  expect(Math.min(...frozenMs), `frozen in twelve seconds: ${frozenMs}`).toBeLessThan(1200);
+  expect(lost, 'packets were lost and asked for').toBeGreaterThan(100);
+  expect(minute(), `frozen in each six seconds: ${frozenMs}`).toBeLessThan(600);
 });
+
+/** Measurements of six seconds in a minute. */
+const MINUTE = 10;
 
 /** The protocols of the connections that carry the page's media. */
 async function protocols(page: Page): Promise<string[]> {

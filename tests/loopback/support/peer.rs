@@ -244,6 +244,12 @@ impl Peer {
         self.post(server, &format!("/whep/{room}"), None).await
     }
 
+    /// Watches by WHEP with a token.
+    pub(crate) async fn whep_as(&self, server: &Server, room: &str, token: &str) -> Resource {
+        let path = format!("/whep/{room}");
+        self.post(server, &path, Some(token)).await
+    }
+
     async fn post(&self, server: &Server, path: &str, token: Option<&str>) -> Resource {
         let mut offer = self.offer().await;
         if !self.reports_arrivals {

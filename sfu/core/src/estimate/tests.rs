@@ -146,7 +146,7 @@ impl Path {
         self.departures
             .push(size as usize, self.prober.id(), self.micros());
         self.prober.sent(size);
-        if let Some(at) = self.link.send(size as usize, self.now) {
+        for at in self.link.send(size as usize, self.now) {
             let since = (at - self.start).as_millis() as u64;
             let read = self.start + ms(since.next_multiple_of(120) + 40);
             let at = if at < self.starved_until { read } else { at };

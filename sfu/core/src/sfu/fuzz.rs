@@ -89,8 +89,8 @@ impl Scene {
             joined: 0,
         };
         scene.join(PUBLISHER, &published(kind));
-        scene.join(0, &watched("a=rtcp-fb:* transport-cc\r\n", kind));
-        scene.join(1, &watched("", kind));
+        scene.join(0, &watched(true, kind));
+        scene.join(1, &watched(false, kind));
         scene
     }
 
@@ -278,8 +278,8 @@ impl Scene {
             1 if self.joined < 8 => {
                 let media = match who {
                     PUBLISHER => published(first >> 2),
-                    0 => watched("a=rtcp-fb:* transport-cc\r\n", first >> 2),
-                    _ => watched("", first >> 2),
+                    0 => watched(true, first >> 2),
+                    _ => watched(false, first >> 2),
                 };
                 self.join(who, &media);
             }
@@ -397,9 +397,13 @@ fn published(kind: u8) -> String {
     )
 }
 
-/// Returns a viewer's m-lines: for the program, or for two of the slots.
-fn watched(feedback: &str, kind: u8) -> String {
-    let video = |mid: &str| {
+/// Returns a viewer's m-lines: for the program, or for two of the slots. Who reports may not do so on each of them.
+fn watched(reports: bool, kind: u8) -> String {
+    let feedback = |bit: u8| match reports && kind & bit == 0 {
+        true => "a=rtcp-fb:* transport-cc\r\n",
+        false => "",
+    };
+    let video = |mid: &str, bit| {
         let codecs = (0..4).zip(CODECS).map(|(n, codec)| {
             let (pt, rtx) = (100 + 2 * n, 101 + 2 * n);
             format!(
@@ -410,17 +414,18 @@ fn watched(feedback: &str, kind: u8) -> String {
         let codecs: String = codecs.collect();
         format!(
             "m=video 9 UDP/TLS/RTP/SAVPF 100 101 102 103 104 105 106 107\r\na=mid:{mid}\r\na=recvonly\r\n\
-             {codecs}{feedback}{EXTENSIONS}"
+             {codecs}{}{EXTENSIONS}",
+            feedback(bit)
         )
     };
-    let more = if kind & 8 == 0 {
-        String::new()
-    } else {
-        video("2")
+    let more = match kind & 8 {
+        0 => String::new(),
+        _ => video("2", 64),
     };
     format!(
-        "m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\na=mid:0\r\na=recvonly\r\n{AUDIO}{feedback}{EXTENSIONS}{}{more}",
-        video("1"),
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\na=mid:0\r\na=recvonly\r\n{AUDIO}{}{EXTENSIONS}{}{more}",
+        feedback(16),
+        video("1", 32),
     )
 }
 

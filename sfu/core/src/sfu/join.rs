@@ -135,7 +135,7 @@ impl Sfu {
         let remote_ufrag = IceFragment::parse(offer).map_or("", |fragment| fragment.ufrag);
         let offer = Offer::parse(offer)?;
         let plan = Plan::of(&offer, join.role);
-        if plan.is_empty() {
+        if plan.is_empty(join.role) {
             return Err(NegotiateError::NoCommonMedia);
         }
         if join.role == Role::Publisher
@@ -217,10 +217,12 @@ impl Sfu {
             }
             Line::Send(view, codecs) => {
                 let subscription = SubscriptionId(self.new_id());
+                let peer = self.peers.get(id);
+                let reports = peer.is_some_and(|peer| peer.transport.has_feedback());
                 let stream = SendStream {
                     ssrc: self.new_ssrc(),
                     rtx_ssrc: self.new_ssrc(),
-                    is_reported: media.extensions.transport_cc != 0,
+                    is_reported: reports && media.extensions.transport_cc != 0,
                 };
                 let idle = Idle {
                     view,

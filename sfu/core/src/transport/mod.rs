@@ -11,6 +11,7 @@ mod dtls;
 mod error;
 mod feedback;
 mod fragment;
+#[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod ice;
 mod protocol;

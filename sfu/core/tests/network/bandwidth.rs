@@ -37,14 +37,8 @@ impl World {
         layers
     }
 
-    /// Asserts that the estimate comes near what a link carries that changes under what is sent, and grows: near is a
-    /// share in per cent, one below 500 kbit/s and one above.
-    fn assert_estimate_follows(
-        seed: u64,
-        mut conditions: Conditions,
-        reports_lost: u64,
-        [share_of_little, share]: [u64; 2],
-    ) {
+    /// Asserts that the estimate comes near what a link carries that changes under what is sent, and grows.
+    fn assert_estimate_follows(seed: u64, mut conditions: Conditions, reports_lost: u64) {
         for (seed, rates) in (seed + 1..).zip([
             [400_000, 1_500_000, 400_000],
             [6_000_000, 800_000, 2_000_000],
@@ -56,21 +50,17 @@ impl World {
             let viewer = world.watch_behind(conditions);
             for rate in rates {
                 world.set_rate(viewer, rate);
-                let share = if rate < 500_000 {
-                    share_of_little
-                } else {
-                    share
-                };
                 let label = format!("{conditions:?}, {reports_lost}, {rates:?}: {rate}");
-                world.assert_estimate_comes_near(viewer, rate, share, &label);
+                world.assert_estimate_comes_near(viewer, rate, &label);
             }
         }
     }
 
-    /// Asserts within 12 s that the estimate is above the rate for a second at most, and after 5 s, over a
-    /// second, at least this share of it in per cent, or of what the best takes.
-    fn assert_estimate_comes_near(&mut self, index: usize, rate: u64, share: u64, label: &str) {
-        let (mut above, mut sum) = (0, 0);
+    /// Asserts that the estimate is within a fifth of the rate, or of what the best takes, within 5 s; that it stays
+    /// near for 7 s more; and that it is never above the rate for longer than a second.
+    fn assert_estimate_comes_near(&mut self, index: usize, rate: u64, label: &str) {
+        let wanted = rate.min(2_600_000);
+        let (mut above, mut sum, mut is_near) = (0, 0, false);
         for step in 0..1200 {
             self.run(10);
             let estimate = self.facts(index).estimate_bps.unwrap_or_default();
@@ -78,12 +68,13 @@ impl World {
             let most = rate + rate / 33;
             above = if estimate > most { above + 10 } else { 0 };
             assert!(above <= 1000, "{label}: {estimate} at {step}0 ms");
+            is_near |= estimate * 10 >= wanted * 8 && estimate <= most;
+            assert!(is_near || step < 500, "{label}: {estimate} after 5 s");
             sum += estimate;
             if step % 100 == 99 {
                 let average = std::mem::take(&mut sum) / 100;
-                let wanted = rate.min(2_600_000) * share / 100;
                 assert!(
-                    step < 500 || average >= wanted,
+                    step < 500 || average * 10 >= wanted * 7,
                     "{label}: {average} at {step}0 ms"
                 );
             }
@@ -330,7 +321,7 @@ fn the_estimate_follows_a_changed_link_and_is_never_long_above_it() {
         ..Conditions::of_rate(0)
     });
     for (seed, conditions) in (40..).step_by(3).zip(disturbances) {
-        World::assert_estimate_follows(seed, conditions, 0, [70, 80]);
+        World::assert_estimate_follows(seed, conditions, 0);
     }
 }
 
@@ -343,7 +334,7 @@ fn the_estimate_follows_where_a_tenth_or_a_fifth_is_lost() {
             loss,
             ..Conditions::of_rate(0)
         };
-        World::assert_estimate_follows(seed, conditions, 0, [60, 70]);
+        World::assert_estimate_follows(seed, conditions, 0);
     }
 }
 
@@ -352,9 +343,7 @@ fn the_estimate_follows_where_a_tenth_or_a_fifth_is_lost() {
 fn sound_that_is_not_reported_on_is_neither_lost_nor_forgotten() {
     let media = with_red();
     let (audio, video) = media.split_at(media.find("m=video").unwrap());
-    let audio = audio.split_inclusive("\r\n");
-    let audio: String = audio.filter(|line| !line.contains("transport")).collect();
-    let media = audio + video;
+    let media = without_feedback(audio) + video;
     for (seed, rate, layer) in [(95, 400_000, 0), (96, 1_500_000, 1), (97, 0, 2)] {
         let mut world = World::live(seed, Publisher::ladder(1, Codec::Vp8), 1500);
         let viewer = world.watch(&media);
@@ -373,6 +362,34 @@ fn sound_that_is_not_reported_on_is_neither_lost_nor_forgotten() {
         assert!(viewer.audio.packets().len() > 400);
         assert!(viewer.repeated_audio.is_empty(), "as if much were lost");
     }
+}
+
+/// Reports on sound alone, or on one of two pictures, say too little: the viewer is judged by what else it says.
+#[test]
+fn who_does_not_report_on_all_video_is_neither_tracked_nor_probed() {
+    let both = with_feedback();
+    let (audio, video) = both.split_at(both.find("m=video").unwrap());
+    let second = video.replace("a=mid:1", "a=mid:2");
+    for media in [
+        audio.to_owned() + &without_feedback(video),
+        audio.to_owned() + video + &without_feedback(&second),
+        audio.to_owned() + &without_feedback(video) + &second,
+    ] {
+        let mut world = World::live(98, Publisher::ladder(1, Codec::Vp8), 1500);
+        let viewer = world.watch(&media);
+        let link = Link::new(Conditions::of_rate(0), 98);
+        world.links.insert(viewer, link);
+        world.run(6000);
+        let facts = world.facts(viewer);
+        assert_eq!((facts.probes, facts.padding_out), (0, 0), "{media}");
+        world.assert_layer(viewer, 2);
+    }
+}
+
+/// Returns m-lines without transport-wide feedback.
+fn without_feedback(media: &str) -> String {
+    let lines = media.split_inclusive("\r\n");
+    lines.filter(|line| !line.contains("transport")).collect()
 }
 
 /// How many reports are lost, and how many packets are overtaken: per mille each.
@@ -401,14 +418,14 @@ fn every_viewer_gets_its_layer_with_lost_reports_and_in_disorder() {
 
 #[test]
 fn the_estimate_follows_with_lost_reports_and_in_disorder() {
-    let disturbances = [(50, 0), (0, 20), (50, 10)];
-    for (seed, (reports_lost, reordered)) in (90..).step_by(3).zip(disturbances) {
+    let disturbances = [(50, 0, 0), (0, 20, 0), (50, 10, 20)];
+    for (seed, (reports_lost, reordered, duplicated)) in (90..).step_by(3).zip(disturbances) {
         let conditions = Conditions {
             reordered,
+            duplicated,
             ..Conditions::of_rate(0)
         };
-        // Some probes tell less than else.
-        World::assert_estimate_follows(seed, conditions, reports_lost, [65, 75]);
+        World::assert_estimate_follows(seed, conditions, reports_lost);
     }
 }
 

@@ -562,7 +562,7 @@ impl World {
         }
         let link = self.links.get_mut(&member).filter(|_| !to_server);
         if let Some(link) = link {
-            if let Some(at) = link.send(datagram.len() + 28, self.now) {
+            for at in link.send(datagram.len() + 28, self.now) {
                 self.fly(member, to_server, datagram, at);
             }
             return;

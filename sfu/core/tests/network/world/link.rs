@@ -17,6 +17,8 @@ pub(crate) struct Conditions {
     pub(crate) loss: u64,
     /// Per mille that are overtaken by those sent within [`OVERTAKEN`] behind them.
     pub(crate) reordered: u64,
+    /// Per mille that come twice.
+    pub(crate) duplicated: u64,
 }
 
 pub(crate) struct Link {
@@ -42,6 +44,7 @@ impl Conditions {
             jitter: Duration::ZERO,
             loss: 0,
             reordered: 0,
+            duplicated: 0,
         }
     }
 }
@@ -58,8 +61,21 @@ impl Link {
         }
     }
 
-    /// Sends a packet. Returns when it arrives, if it does.
-    pub(crate) fn send(&mut self, size: usize, now: Instant) -> Option<Instant> {
+    /// Sends a packet. Returns when it arrives: not at all, once or twice.
+    pub(crate) fn send(
+        &mut self,
+        size: usize,
+        now: Instant,
+    ) -> impl Iterator<Item = Instant> + use<> {
+        let at = self.carry(size, now);
+        let duplicated = self.conditions.duplicated;
+        let is_again = duplicated > 0 && self.next_random() % 1000 < duplicated;
+        let again = at.filter(|_| is_again);
+        at.into_iter()
+            .chain(again.map(|at| at + Duration::from_millis(1)))
+    }
+
+    fn carry(&mut self, size: usize, now: Instant) -> Option<Instant> {
         let start = self.busy_until.map_or(now, |until| until.max(now));
         if self.conditions.rate > 0 && start - now > self.conditions.queue {
             self.dropped += 1;

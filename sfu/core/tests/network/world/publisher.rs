@@ -251,7 +251,7 @@ impl Publisher {
             "a=extmap:{TWCC_ID} {TWCC}\r\na=extmap:{MID_ID} {SDES}:mid\r\n\
              a=extmap:{RID_ID} {SDES}:rtp-stream-id\r\n\
              a=extmap:{REPAIRED_RID_ID} {SDES}:repaired-rtp-stream-id\r\n\
-             a=extmap:{DESCRIPTOR_ID} {DESCRIPTOR}\r\n"
+             a=extmap:{DESCRIPTOR_ID} {DESCRIPTOR}\r\na=rtcp-fb:* transport-cc\r\n"
         );
         let carried = Self::CARRIED.map(|(id, uri)| format!("a=extmap:{id} {uri}\r\n"));
         let extensions = extensions + &carried.concat();
