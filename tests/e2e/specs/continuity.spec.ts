@@ -59,7 +59,9 @@ test('pausing and stopping are shown to viewers', async ({ server, room, newPage
   await expectVideoFlows(viewer);
 
   await studio.stop();
-  await watch.expectOverlay(/waiting/i);
+  await watch.expectOverlay(/has ended/i);
+  const late = await Watch.open(await newPage(), server, room);
+  await late.expectOverlay(/waiting/i);
   await studio.goLive();
   await expectVideoFlows(viewer);
 });
