@@ -31,6 +31,53 @@ test('a reload right after going live goes back on air', async ({ server, room, 
   await studio.expectOnAir();
 });
 
+test('a reload leaves a broadcast paused and muted', async ({ server, room, newPage }) => {
+  const broadcaster = await newPage();
+  const studio = await Studio.open(broadcaster, server, room);
+  await studio.mute();
+  await studio.goLive();
+  await studio.expectMuted();
+  await studio.pause();
+  const watch = await Watch.open(await newPage(), server, room);
+  await watch.expectOverlay(/paused/i);
+
+  // Twice: the page that went on paused is left like the one that was paused by hand.
+  for (let times = 0; times < 2; times++) {
+    await broadcaster.reload();
+    await studio.expectPaused();
+    await watch.expectOverlay(/paused/i);
+    expect(await sentKinds(broadcaster), 'nothing of it is sent').toEqual([]);
+  }
+  await broadcaster.getByTestId('resume').click();
+  await studio.expectOnAir();
+  await studio.expectMuted();
+  expect(await sentKinds(broadcaster), 'it is muted still').toEqual(['video']);
+});
+
+test('leaving the studio ends the broadcast, also for who comes back', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const broadcaster = await newPage();
+  // The browser asks whether to leave.
+  broadcaster.on('dialog', (dialog) => dialog.accept());
+  const studio = await Studio.open(broadcaster, server, room);
+  const leave = async () => {
+    await studio.goLive();
+    await broadcaster.getByRole('link', { name: 'to the start page' }).click();
+    await expect(broadcaster).toHaveURL(`${server.origin}/`);
+  };
+  await leave();
+  await broadcaster.goto(`${server.origin}/studio/${room}`);
+  await expectReady(broadcaster);
+  await leave();
+  await broadcaster.goBack();
+  await expectReady(broadcaster);
+  await broadcaster.reload();
+  await expectReady(broadcaster);
+});
+
 test('a second tab of the broadcaster takes over', async ({ server, room, newPage }) => {
   const first = await newPage();
   await (await Studio.open(first, server, room)).goLive();
@@ -176,6 +223,22 @@ test('everybody comes back by themselves when the server was restarted', async (
     await server.stop();
   }
 });
+
+/** The kinds of tracks in a broadcaster's own picture that are sent as they are. */
+async function sentKinds(page: Page): Promise<string[]> {
+  return page.getByTestId('preview').evaluate(({ srcObject }: HTMLVideoElement) => {
+    const tracks = srcObject instanceof MediaStream ? srcObject.getTracks() : [];
+    return tracks.filter((track) => track.enabled).map((track) => track.kind);
+  });
+}
+
+/** The studio is open, and does not go on air by itself. */
+async function expectReady(page: Page): Promise<void> {
+  const studio = await Studio.on(page);
+  // Going on begins as soon as the camera is there.
+  await page.waitForTimeout(500);
+  await studio.expectOffAir();
+}
 
 /** How high the broadcaster's own picture is. */
 async function sourceLines(page: Page): Promise<number | undefined> {

@@ -119,8 +119,10 @@ test('guests leave the stage when the host stops, and come back with a reload', 
   const others = studio.page.getByTestId('others').getByTestId('tile');
   await expect(others).toHaveCount(1);
   const identity = await others.getAttribute('data-identity');
+  await guest.page.getByTestId('mic-mute').click();
   await guest.page.reload();
   await guest.expectOnStage();
+  await expect(guest.page.getByTestId('mic-mute'), 'muted still').toHaveText('Unmute');
   await expect(others).toHaveAttribute('data-identity', identity ?? '');
   await studio.stop();
   await expect(guest.page.getByTestId('error-banner')).toHaveAttribute('data-code', 'stage_closed');

@@ -41,6 +41,16 @@ export class Studio {
     await this.expectOnAir();
   }
 
+  async pause(): Promise<void> {
+    await this.page.getByTestId('pause').click();
+    await this.expectPaused();
+  }
+
+  async mute(): Promise<void> {
+    await this.page.getByTestId('mic-mute').click();
+    await expect(this.page.getByTestId('mic-mute')).toHaveAttribute('aria-pressed', 'true');
+  }
+
   async stop(): Promise<void> {
     await this.page.getByTestId('stop').click();
     await this.expectOffAir();
@@ -54,6 +64,15 @@ export class Studio {
 
   async expectOnAir(timeout = 10_000): Promise<void> {
     await expect(this.#air).toHaveAttribute('data-state', 'live', { timeout });
+  }
+
+  async expectPaused(): Promise<void> {
+    await expect(this.#air).toHaveAttribute('data-state', 'paused');
+  }
+
+  /** Waits until the page says that the broadcaster is seen and not heard. */
+  async expectMuted(): Promise<void> {
+    await expect(this.#air.getByTestId('muted')).toBeVisible();
   }
 
   async expectOffAir(): Promise<void> {

@@ -36,6 +36,8 @@ export interface GoLiveOptions {
   readonly contentHint?: 'motion' | 'detail';
   /** Sends stereo, for music. */
   readonly music?: boolean;
+  /** Begins paused, until {@link GoLive.resume}; `false` by default. */
+  readonly paused?: boolean;
 }
 
 /** How a broadcast is doing. */
@@ -96,6 +98,11 @@ export class GoLive {
     return this.#muted;
   }
 
+  /** Whether it is paused, or will be as soon as it is on air again. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
   on<Name extends keyof GoLiveEvents>(
     name: Name,
     listener: (value: GoLiveEvents[Name]) => void,
@@ -123,7 +130,7 @@ export class GoLive {
       },
       listening.signal,
     );
-    this.#paused = false;
+    this.#paused = this.#options.paused ?? false;
     this.#useStream(stream);
     this.#setState({ kind: 'starting' });
     this.#listening = new AbortController();

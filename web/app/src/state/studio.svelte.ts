@@ -11,7 +11,15 @@ import {
 } from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
 import { tokenFor } from '../login.ts';
-import { changeSettings, interruptedSource, noteOnAir, readSettings } from '../settings.ts';
+import {
+  changeSettings,
+  interruptedBroadcast,
+  noteLeft,
+  noteMuted,
+  noteOnAir,
+  readSettings,
+  wasMuted,
+} from '../settings.ts';
 import { Capture, type CaptureChoice, type SourceKind } from './capture.ts';
 import { Others } from './others.svelte.ts';
 import { codecNamed, type Quality, qualities, qualityNamed } from './quality.ts';
@@ -73,6 +81,7 @@ export class Studio {
     const simulcast = asked.get('simulcast');
     this.adapt = simulcast === null ? settings.adapt !== 'no' : simulcast !== '0';
     this.music = settings.music === 'yes';
+    this.muted = wasMuted(slug);
     this.#observe();
     offerDiagnostics(() => this.#diagnostics());
     void this.#begin();
@@ -113,14 +122,18 @@ export class Studio {
     await this.#useAgain();
   }
 
-  async goLive(): Promise<void> {
+  goLive(): Promise<void> {
+    return this.#start(false);
+  }
+
+  async #start(paused: boolean): Promise<void> {
     // A screen is chosen beside what is shown; a camera or microphone is closed while it is opened again.
     const reopens = this.#opening !== undefined && this.#opening !== 'screen';
     if (this.source.kind !== 'open' || reopens) await (this.#switching ?? this.use('camera'));
     const source = this.source;
     if (source.kind !== 'open' || this.onAir) return;
     this.problem = undefined;
-    const broadcast = new GoLive(this.view.room, this.#options());
+    const broadcast = new GoLive(this.view.room, { ...this.#options(), paused });
     this.#broadcast = broadcast;
     broadcast.setMuted(this.muted);
     broadcast.on('state', (state) => this.#handleLive(broadcast, state));
@@ -144,6 +157,7 @@ export class Studio {
 
   setMuted(muted: boolean): void {
     this.muted = muted;
+    noteMuted(this.slug, muted);
     this.#broadcast?.setMuted(muted);
     if (this.#broadcast || this.source.kind !== 'open') return;
     for (const track of this.source.capture.stream.getAudioTracks()) track.enabled = !muted;
@@ -184,16 +198,16 @@ export class Studio {
     this.view.room.leave();
   }
 
-  /** A reload in the middle of a broadcast goes back on air by itself; otherwise the camera is shown. */
+  /** A reload in the middle of a broadcast goes back on air by itself, as it was; otherwise the camera is shown. */
   async #begin(): Promise<void> {
-    const interrupted = interruptedSource(this.slug);
-    if (interrupted === 'screen') {
+    const interrupted = interruptedBroadcast(this.slug);
+    if (interrupted?.source === 'screen') {
       // Sharing a screen again needs a gesture.
       this.source = { kind: 'none' };
       return;
     }
-    await this.use(interrupted ?? 'camera');
-    if (interrupted && this.source.kind === 'open') await this.goLive();
+    await this.use(interrupted?.source ?? 'camera');
+    if (interrupted && this.source.kind === 'open') await this.#start(interrupted.paused);
   }
 
   /** What is sent or shown, or is about to be. */
@@ -303,6 +317,15 @@ export class Studio {
       },
       { signal },
     );
+    window.addEventListener(
+      'pagehide',
+      (event) => {
+        noteLeft(this.slug);
+        // A page that the browser keeps would send again as soon as somebody goes back to it.
+        if (event.persisted) this.stop();
+      },
+      { signal },
+    );
     const measure = () => {
       if (signal.aborted) return;
       this.level = this.#meter?.level() ?? 0;
@@ -319,8 +342,8 @@ export class Studio {
 
   /** A reload at any moment is to find what this tab is sending. */
   #noteOnAir(): void {
-    const sent = this.onAir && this.source.kind === 'open' ? this.source.capture.what : undefined;
-    noteOnAir(this.slug, sent);
+    const source = this.onAir && this.source.kind === 'open' ? this.source.capture.what : undefined;
+    noteOnAir(this.slug, source && { source, paused: this.#broadcast?.paused ?? false });
   }
 
   async #refreshDevices(): Promise<void> {
