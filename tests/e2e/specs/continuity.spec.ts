@@ -78,6 +78,19 @@ test('leaving the studio ends the broadcast, also for who comes back', async ({
   await expectReady(broadcaster);
 });
 
+test('a double click does not press what takes the place of its button', async ({
+  server,
+  room,
+  newPage,
+}) => {
+  const broadcaster = await newPage();
+  const studio = await Studio.open(broadcaster, server, room);
+  await clickTwice(broadcaster, 'go-live', 'pause');
+  await studio.expectOnAir();
+  await broadcaster.waitForTimeout(300);
+  await studio.expectOnAir();
+});
+
 test('a second tab of the broadcaster takes over', async ({ server, room, newPage }) => {
   const first = await newPage();
   await (await Studio.open(first, server, room)).goLive();
@@ -238,6 +251,18 @@ async function expectReady(page: Page): Promise<void> {
   // Going on begins as soon as the camera is there.
   await page.waitForTimeout(500);
   await studio.expectOffAir();
+}
+
+/** Double-clicks a button as a person does: another one may be in its place by the second click. */
+async function clickTwice(page: Page, first: string, second: string): Promise<void> {
+  const box = await page.getByTestId(first).boundingBox();
+  if (!box) throw new Error(`no ${first}`);
+  await page.mouse.move(box.x + 20, box.y + box.height / 2);
+  await page.mouse.down({ clickCount: 1 });
+  await page.mouse.up({ clickCount: 1 });
+  await expect(page.getByTestId(second)).toBeEnabled();
+  await page.mouse.down({ clickCount: 2 });
+  await page.mouse.up({ clickCount: 2 });
 }
 
 /** How high the broadcaster's own picture is. */
