@@ -98,6 +98,26 @@ test('a broadcast of sound alone is heard', async ({ server, room, newPage }) =>
   expect((await received(viewer)).framesDecoded).toBe(0);
 });
 
+test('a browser without a decoder for the picture says so', async ({ server, room, newPage }) => {
+  const studio = await Studio.open(await newPage(), server, room);
+  await studio.use('audio');
+  await studio.goLive();
+  const viewer = await newPage();
+  await viewer.addInitScript(() => {
+    const original = RTCRtpReceiver.getCapabilities.bind(RTCRtpReceiver);
+    RTCRtpReceiver.getCapabilities = (kind) => {
+      const all = original(kind);
+      return all && { ...all, codecs: all.codecs.filter((c) => c.mimeType !== 'video/H264') };
+    };
+  });
+  const watch = await Watch.open(viewer, server, room);
+  // Longer than a picture may be missing: of sound alone there is none.
+  await viewer.waitForTimeout(6000);
+  await watch.expectOverlay(/sound only/i);
+  await studio.use('camera');
+  await watch.expectOverlay(/this browser cannot play this picture.*try another browser/is);
+});
+
 test('a chat message that is too fast or too long is refused with a reason', async ({
   server,
   room,

@@ -16,6 +16,7 @@ export { Mix } from './mix.ts';
 export type * from './protocol.ts';
 export { CHAT_TEXT_LIMIT, NAME_LIMIT } from './protocol.ts';
 export { GoLive, type GoLiveOptions, type GoLiveState } from './publisher.ts';
+export { playsAllCodecs } from './reception.ts';
 export { Room, type RoomOptions, type RoomState, type StageSlots } from './room.ts';
 export { type Remedy, StandstillWatch } from './standstill.ts';
 export type { Health, PublisherStats, ViewerStats } from './stats.ts';

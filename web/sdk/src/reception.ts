@@ -47,6 +47,13 @@ export class Reception {
   }
 }
 
+/** Whether this browser plays every codec that the server forwards: if not, there are pictures that never come. */
+export function playsAllCodecs(): boolean {
+  const codecs = receivableVideoCodecs(RTCRtpReceiver.getCapabilities?.('video')?.codecs ?? []);
+  const names = new Set(codecs.map((codec) => codec.mimeType.toLowerCase()));
+  return FORWARDED.every((name) => names.has(`video/${name}`));
+}
+
 /** An offer of a dozen pictures is long enough without formats that nobody sends. */
 function trimCodecs(transceiver: RTCRtpTransceiver): void {
   const codecs = RTCRtpReceiver.getCapabilities?.('video')?.codecs ?? [];
@@ -85,5 +92,6 @@ function setJitterBuffer(receiver: RTCRtpReceiver, ms: number): void {
   else if ('playoutDelayHint' in receiver) hinted.playoutDelayHint = ms / 1000;
 }
 
+const FORWARDED = ['h264', 'vp8', 'vp9', 'av1'];
 const DEPENDENCY_DESCRIPTOR =
   'https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension';

@@ -25,6 +25,7 @@ export class HlsView {
   readonly tiles = undefined;
   readonly sounds = [];
   readonly soundOnlyFor = 0;
+  readonly unplayable = false;
   stalledFor: number = $state(0);
   nowMs: number = $state(Date.now());
   qualities: readonly Quality[] = $state.raw([]);

@@ -1,4 +1,11 @@
-import { FanlightError, type Tile, type ViewerStats, Watch, type WatchState } from '@fanlight/sdk';
+import {
+  FanlightError,
+  playsAllCodecs,
+  type Tile,
+  type ViewerStats,
+  Watch,
+  type WatchState,
+} from '@fanlight/sdk';
 import { offerDiagnostics, tellingEntries } from '../diagnostics.ts';
 import { enter, type RoomView } from './room.svelte.ts';
 
@@ -16,6 +23,9 @@ export class WatchView {
   readonly missing = false;
   /** How long there has been sound without a picture, in seconds. */
   soundOnlyFor: number = $state(0);
+  /** Whether a picture is announced that this browser has no decoder for, as far as can be told from here. */
+  unplayable: boolean = $state(false);
+  #missingFor = 0;
   nowMs: number = $state(Date.now());
   readonly #ended = new AbortController();
   #watch: Watch | undefined;
@@ -80,6 +90,11 @@ export class WatchView {
     this.stats = stats;
     const soundOnly = this.#state.kind === 'playing' && stats?.framesPerSecond === 0;
     this.soundOnlyFor = soundOnly && stats.bitrate > 0 ? this.soundOnlyFor + 1 : 0;
+    const announced = this.tiles.some((tile) => tile.identity !== undefined);
+    const missing = this.#state.kind === 'playing' && announced && stats?.width === 0;
+    this.#missingFor = missing ? this.#missingFor + 1 : 0;
+    // A picture is missing also where the link is too thin for one: then no browser is to blame.
+    this.unplayable = this.#missingFor > 4 && !playsAllCodecs();
     const expected = this.#state.kind === 'playing' && stats !== undefined && stats.width > 0;
     this.stalledFor = expected && stats.bitrate === 0 ? this.stalledFor + 1 : 0;
   }
