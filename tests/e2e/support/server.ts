@@ -8,29 +8,40 @@ export class Server {
   readonly #program: string;
   readonly #dataDir: string;
   readonly #settings: Settings;
+  readonly #publicIp: string;
   #process: Program;
   #earlierOutput = '';
   #link: URL;
   #httpPort: string;
   #udpPort: string;
 
-  private constructor(program: string, dataDir: string, settings: Settings, started: Started) {
+  private constructor(
+    program: string,
+    dataDir: string,
+    settings: Settings,
+    publicIp: string,
+    started: Started,
+  ) {
     this.#program = program;
     this.#dataDir = dataDir;
     this.#settings = settings;
+    this.#publicIp = publicIp;
     this.#process = started.process;
     this.#link = started.link;
     this.#httpPort = started.link.port;
     this.#udpPort = started.udpPort;
   }
 
-  /** Starts the binary named by `FANLIGHT` on free ports, with settings such as `FANLIGHT_EGRESS__MAX_JOBS`. */
-  static async start(settings: Settings = {}): Promise<Server> {
+  /**
+   * Starts the binary named by `FANLIGHT` on free ports, with settings such as `FANLIGHT_EGRESS__MAX_JOBS`, and tells
+   * browsers to reach its media at this address.
+   */
+  static async start(settings: Settings = {}, publicIp = '127.0.0.1'): Promise<Server> {
     const program = process.env.FANLIGHT;
     if (!program) throw new Error('set FANLIGHT to the server binary, as `make e2e` does');
     const dataDir = await mkdtemp(join(tmpdir(), 'fanlight-e2e-'));
-    const started = await launch(program, dataDir, '0', '0', settings);
-    const server = new Server(program, dataDir, settings, started);
+    const started = await launch(program, dataDir, '0', '0', settings, publicIp);
+    const server = new Server(program, dataDir, settings, publicIp, started);
     const page = await fetch(server.origin);
     if (page.ok) return server;
     await server.stop();
@@ -100,7 +111,13 @@ export class Server {
   async startAgain(): Promise<void> {
     this.#earlierOutput += `${this.#process.output}\n--- started again\n`;
     const ports = [this.#httpPort, this.#udpPort] as const;
-    const started = await launch(this.#program, this.#dataDir, ...ports, this.#settings);
+    const started = await launch(
+      this.#program,
+      this.#dataDir,
+      ...ports,
+      this.#settings,
+      this.#publicIp,
+    );
     this.#process = started.process;
     this.#link = started.link;
   }
@@ -128,13 +145,14 @@ async function launch(
   httpPort: string,
   udpPort: string,
   settings: Settings,
+  publicIp: string,
 ): Promise<Started> {
   const args = [
     'serve',
     ...['--data-dir', dataDir],
     ...['--http', `127.0.0.1:${httpPort}`],
     ...['--udp-port', udpPort],
-    ...['--public-ip', '127.0.0.1'],
+    ...['--public-ip', publicIp],
   ];
   const process = new Program(program, args, settings);
   try {
